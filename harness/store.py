@@ -1,0 +1,161 @@
+"""The store: one folder a job, files only, readable without any library of ours.
+
+    STORE/jobs/<key>/result.json   a finished job; the folder appears whole, by one rename
+    STORE/work/<key>/              a job under way or interrupted, with its checkpoint
+    STORE/failures/<key>.json      the last failure of a job that has not finished
+    STORE/locks/<key>.lock         held by whoever computes the job, freed when they die
+    STORE/launches/<id>.json       what a launch asked for
+    STORE/data/  STORE/reports/    synthetic datasets; generated reports
+
+A key is the hash of everything that determines the job's result (`key_of`), so a job that is
+done is done for every launch, sweep and study that shares the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+DONE, FAILED, TIMEOUT, OUT_OF_MEMORY, SKIPPED = (
+    "done", "failed", "timeout", "out_of_memory", "skipped",
+)  # fmt: skip
+
+
+def canonical(value: Any) -> str:
+    """One text per value: keys sorted, no spaces, NaN refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def key_of(spec: dict) -> str:
+    """The job's key: 16 hex digits of the hash of its canonical description."""
+    return hashlib.sha256(canonical(spec).encode()).hexdigest()[:16]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Readers see the old file or the whole new one; non-finite numbers are written as null."""
+    write_text(path, json.dumps(_finite(value), indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file in one step, its bytes on disk before its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as f:
+            f.write(text)
+            f.flush()
+            os.fsync(f.fileno())
+        os.chmod(part, 0o644)  # mkstemp makes files private; a store is shared
+        os.replace(part, path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return value
+
+
+class Store:
+    """All that was ever computed under one folder. Makes the folder when first written to."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).expanduser().resolve()
+
+    def check_writable(self) -> None:
+        """Raise OSError with the remedy if jobs could not be written here."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path) as f:
+                f.write(b"\0" * 4096)
+                f.flush()
+                os.fsync(f.fileno())
+        except OSError as error:
+            raise OSError(
+                f"cannot write to the store {self.path}: {error.strerror or error}; "
+                "free or make writable that folder, or choose another with --store"
+            ) from error
+
+    def folder(self, key: str) -> Path:
+        """Where the files of a finished job are."""
+        return self.path / "jobs" / key
+
+    def work(self, key: str) -> Path:
+        """The scratch folder of a job under way; kept over kills, until published."""
+        path = self.path / "work" / key
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def done(self, key: str) -> bool:
+        return (self.folder(key) / "result.json").exists()
+
+    def result(self, key: str) -> dict | None:
+        """The result of a finished job, else its last failure, else None."""
+        for path in (self.folder(key) / "result.json", self.failure(key)):
+            try:
+                return json.loads(path.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                continue
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path} is damaged ({error}); delete {path.parent}") from error
+        return None
+
+    def results(self, keys: Iterable[str] | None = None) -> Iterator[dict]:
+        """Results of these keys (default: every job known), those that have one."""
+        if keys is None:
+            done = (self.path / "jobs").glob("*/result.json")
+            failed = (self.path / "failures").glob("*.json")
+            keys = sorted({p.parent.name for p in done} | {p.stem for p in failed})
+        for key in keys:
+            if (result := self.result(key)) is not None:
+                yield result
+
+    def failure(self, key: str) -> Path:
+        return self.path / "failures" / f"{key}.json"
+
+    @contextmanager
+    def lock(self, key: str, timeout: float = -1) -> Iterator[None]:
+        """Hold the job's lock; filelock.Timeout after `timeout` s, the OS frees a dead holder's."""
+        path = self.path / "locks" / f"{key}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path, timeout=timeout):
+            yield
+
+    def publish(self, key: str, result: dict) -> None:
+        """Complete a job: result.json into its work folder, then one rename into place."""
+        work, folder = self.work(key), self.folder(key)
+        write_json(work / "result.json", result)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(work, folder)
+        self.failure(key).unlink(missing_ok=True)
+
+    def fail(self, key: str, record: dict) -> None:
+        """Record why a job did not finish; its work folder stays for the next attempt."""
+        write_json(self.failure(key), record)
+
+    def launches(self) -> list[dict]:
+        """Descriptions of all launches, the latest last."""
+        found = [json.loads(p.read_text()) for p in (self.path / "launches").glob("*.json")]
+        return sorted(found, key=lambda launch: (launch["started"], launch["id"]))
+
+    def forget(self, key: str) -> None:
+        """Remove a job's result, failure and scratch files."""
+        for folder in (self.folder(key), self.path / "work" / key):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.failure(key).unlink(missing_ok=True)

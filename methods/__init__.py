@@ -1,0 +1,18 @@
+"""The published methods. `get("das3d")` imports one; names are those of the papers."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+
+METHODS = {"das3d": "methods.das3d.method:Das3d"}
+
+
+def get(name: str):
+    """The Method class called `name`; ValueError with the known names otherwise."""
+    if name not in METHODS:
+        near = difflib.get_close_matches(name, METHODS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}{hint}")
+    module, attribute = METHODS[name].split(":")
+    return getattr(import_module(module), attribute)

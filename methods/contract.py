@@ -1,0 +1,226 @@
+"""The one contract between methods and harness.
+
+A method declares its settings and the view of the data it wants; the harness prepares that
+view, hands over normal training samples and unlabelled test samples, and computes every
+metric itself. Nothing here knows of files' layouts, Ray or MLflow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import tempfile
+import time
+import types
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+SETTINGS = ("rgb", "3d", "rgb+3d")
+
+
+def seed_for(*names: object) -> int:
+    """A 63-bit seed derived from names, e.g. seed_for("simulate", "das3d", "bagel", 0, step).
+
+    Draws depend on what they are for and not on worker counts, order or other methods.
+    """
+    text = "\x1f".join(str(name) for name in names)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class View:
+    """A preprocessing recipe: what the harness makes of a sample before a method sees it.
+
+    The recipes of the five methods are in methods/views.py, their builders in harness/data.
+    """
+
+    name: ClassVar[str]
+    background: str = "plane"    # "plane": remove the supporting plane; "none": all is object
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Unlabelled samples of one view, stacked: name -> tensor (B, ...), and their ids."""
+
+    arrays: Mapping[str, torch.Tensor]
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.arrays[name]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A split of a category in one view: name -> array (N, ...), usually memory-mapped."""
+
+    arrays: Mapping[str, np.ndarray]
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, indices: Sequence[int], device: torch.device | str = "cpu") -> Batch:
+        """Copy the samples at `indices` (repeats allowed) onto `device`."""
+        index = np.asarray(indices, dtype=np.int64)
+        arrays = {k: torch.from_numpy(v[index]).to(device) for k, v in self.arrays.items()}
+        return Batch(arrays, tuple(self.ids[i] for i in index))
+
+    def batches(self, size: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
+        for start in range(0, len(self), size):
+            yield self.batch(range(start, min(start + size, len(self))), device)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """maps (B, H, W) and scores (B,), float32; higher is more anomalous."""
+
+    maps: torch.Tensor
+    scores: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report from a long loop."""
+
+    phase: str
+    step: int
+    total: int
+    loss: float | None = None
+    seconds_left: float | None = None
+
+
+@dataclass
+class Run:
+    """What the harness gives a method for one job.
+
+    folder: scratch space that survives a kill of the job; checkpoints live here.
+    report: called with Progress; may raise to stop the job.
+    """
+
+    category: str = "category"
+    seed: int = 0
+    device: torch.device | str = "cpu"
+    folder: Path | None = None
+    report: Callable[[Progress], None] = lambda progress: None
+    checkpoint_every_s: float = 60.0
+    _saved_at: float = field(default_factory=time.monotonic, repr=False)
+
+    @property
+    def checkpoint_path(self) -> Path | None:
+        return self.folder / "checkpoint.pt" if self.folder else None
+
+    def load_checkpoint(self) -> dict | None:
+        """The last saved state, tensors on the CPU, or None at a fresh start."""
+        path = self.checkpoint_path
+        if path is None or not path.exists():
+            return None
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+    def save_checkpoint(self, state: Callable[[], dict]) -> None:
+        """Save what `state` returns, if the last save is `checkpoint_every_s` or more ago."""
+        path = self.checkpoint_path
+        if path is None or time.monotonic() - self._saved_at < self.checkpoint_every_s:
+            return
+        save_tensors(path, state())
+        self._saved_at = time.monotonic()
+
+
+def save_tensors(path: Path, state: dict) -> None:
+    """torch.save that leaves the old file or the whole new one, never half of it."""
+    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as f:
+            torch.save(state, f)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(part, path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+class Method(ABC):
+    """One published approach, for one setting and one job.
+
+    Class attributes: `name`; `version`, raised whenever the same settings give other numbers;
+    `Settings`, a frozen dataclass with every constant, its unit and source; `variants`, named
+    overrides of settings ("train.steps": 0), such as the rows of the paper's ablation tables.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    Settings: ClassVar[type]
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    def __init__(self, settings: Any, setting: str, run: Run | None = None):
+        if setting not in SETTINGS:
+            raise ValueError(f"unknown setting {setting!r}; known: {', '.join(SETTINGS)}")
+        self.settings, self.setting, self.run = settings, setting, run or Run()
+
+    @classmethod
+    @abstractmethod
+    def view(cls, settings: Any) -> View:
+        """The view of the data that these settings want."""
+
+    @classmethod
+    def inputs(cls, settings: Any) -> Mapping[str, Path]:
+        """Files and folders outside the dataset that determine the result (textures, weights)."""
+        return {}
+
+    @abstractmethod
+    def fit(self, train: Samples, validation: Samples) -> None:
+        """Learn from normal samples; continue from `run.load_checkpoint()` if there is one."""
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> Prediction:
+        """Maps at the view's mask resolution and one score per sample."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None: ...
+
+    @abstractmethod
+    def load(self, folder: Path) -> None: ...
+
+    def sizes(self) -> Mapping[str, int]:
+        """What the fitted method weighs, e.g. parameters, weight_bytes, bank_bytes."""
+        return {}
+
+    def notes(self) -> Mapping[str, str]:
+        """Facts a reader of the results must know, e.g. texture_source, weights."""
+        return {}
+
+
+def settings_from(cls: type, values: Mapping[str, Any]) -> Any:
+    """Build a (nested) settings dataclass from the plain mapping that JSON gives back.
+
+    Missing keys take their defaults. Raises ValueError for a key that does not exist.
+    """
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no {', '.join(unknown)}; it has {', '.join(hints)}")
+    return cls(**{k: _typed(hints[k], v) for k, v in values.items()})
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return settings_from(hint, value)
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType) and value is not None:
+        return _typed(next(a for a in typing.get_args(hint) if a is not type(None)), value)
+    if hint is tuple or origin is tuple:
+        return tuple(value)
+    if hint is float and isinstance(value, int):
+        return float(value)
+    return value
