@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 DONE, FAILED, TIMEOUT, OUT_OF_MEMORY, SKIPPED = (
     "done", "failed", "timeout", "out_of_memory", "skipped",
@@ -136,6 +136,14 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path, timeout=timeout):
             yield
+
+    def locked(self, key: str) -> bool:
+        """Whether some process is computing the job right now."""
+        try:
+            with self.lock(key, timeout=0):
+                return False
+        except Timeout:
+            return True
 
     def publish(self, key: str, result: dict) -> None:
         """Complete a job: result.json into its work folder, then one rename into place."""

@@ -1,0 +1,313 @@
+"""The command line: relief run, plan, status, report, sync, ui."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.store import DONE, Store
+
+app = typer.Typer(
+    name="relief",
+    help="Benchmark RGB-D industrial anomaly detectors: run, compare, report.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+EXIT_FAILED_JOBS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+What = Annotated[
+    Optional[list[str]],
+    typer.Argument(
+        metavar="[CONFIG] [KEY=VALUE]...",
+        help="A YAML file or the name of a shipped one (default demo), then settings to change, "
+        "e.g. das3d.train.steps=100 seeds=[0,1]",
+    ),
+]
+StorePath = Annotated[
+    Path, typer.Option("--store", envvar="RELIEF_STORE", help="Folder of results; made if missing.")
+]
+Data = Annotated[
+    Optional[str],
+    typer.Option(help="Folder in MVTec 3D-AD layout to use instead of the configuration's datasets."),
+]
+Background = Annotated[
+    Optional[str],
+    typer.Option(help="plane: objects lie on a plane, remove it; none: the scene is all object."),
+]
+Tracking = Annotated[
+    Optional[str],
+    typer.Option(envvar="MLFLOW_TRACKING_URI",
+                 help="MLflow tracking URI (default: SQLite in the store); 'none' for no MLflow."),
+]  # fmt: skip
+DEFAULT_STORE = Path("relief-store")
+
+
+@app.command()
+def run(
+    what: What = None,
+    store: StorePath = DEFAULT_STORE,
+    data: Data = None,
+    background: Background = None,
+    workers: Annotated[Optional[int], typer.Option(min=1, help="CPUs of the local Ray.")] = None,
+    gpus: Annotated[Optional[int], typer.Option(min=0, help="GPUs of the local Ray.")] = None,
+    address: Annotated[
+        Optional[str], typer.Option(help="An existing Ray cluster, e.g. auto or HOST:PORT.")
+    ] = None,
+    serial: Annotated[
+        bool, typer.Option("--serial", help="One job after another in this process, without Ray.")
+    ] = False,
+    tracking: Tracking = None,
+) -> None:
+    """Run a benchmark; what is done already is not done again. Ends with the leaderboard."""
+    from harness.display import Display
+    from harness.schedule import Driver, InProcess, OnRay, terminate_as_interrupt
+
+    where, plan = _planned(what, store, data, background)
+    where.check_writable()
+    launch, pending = plan.record(where), plan.pending(where)
+    console.print(
+        f"[bold]{launch['id']}[/bold]: {len(plan.cells)} cells, {len(pending)} jobs to do, "
+        f"store {escape(str(where.path))}"
+    )
+    failures: list[dict] = []
+    if pending:
+        isolation = plan.config.schedule.isolation
+        executor = InProcess() if serial else OnRay(address, workers, gpus, isolation)
+        mirror = _mirror(where, launch, tracking)
+        try:
+            with Display(console, len(pending), launch["name"]) as display, terminate_as_interrupt():
+                driver = Driver(plan, where, executor, plan.config.schedule, display.listen)
+                failures = driver.run(display.tick).failures
+        except KeyboardInterrupt:
+            errors.print("interrupted: finished jobs and checkpoints are kept, the same command goes on")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        finally:
+            mirror.stop()
+    _conclude(where, launch, tracking)
+    if failures:
+        errors.print(f"[red]{len(failures)} jobs did not finish[/red]; the report lists the reasons, "
+                     "the same command tries them again")  # fmt: skip
+        raise typer.Exit(EXIT_FAILED_JOBS)
+
+
+@app.command()
+def plan(
+    what: What = None,
+    store: StorePath = DEFAULT_STORE,
+    data: Data = None,
+    background: Background = None,
+) -> None:
+    """Print what `run` would do: jobs, what is done already, and the expected time."""
+    from harness.display import duration
+    from harness.plan import estimate
+
+    where, planned = _planned(what, store, data, background)
+    pending = {job.key for job in planned.pending(where)}
+    seconds = estimate(planned, where)
+    groups: dict[tuple, list] = defaultdict(list)
+    for job in planned.jobs.values():
+        spec = job.spec
+        if spec["kind"] == "cell":
+            name = "/".join(filter(None, (spec["method"], job.place["labels"]["variant"])))
+            groups["cell", f"{name} {spec['setting']}"].append(job)
+        else:
+            what_it_is = "synthetic data" if spec["kind"] == "dataset" else f"{spec['view']['name']} view"
+            groups["stage", what_it_is].append(job)
+    table = Table("", "work", "jobs", "done", "to do", "CPUs", "GPUs", "expected CPU time", title=planned.launch_id)
+    for (kind, name), jobs in groups.items():
+        todo = [job for job in jobs if job.key in pending]
+        known = [seconds[job.key] for job in todo if seconds[job.key] is not None]
+        cost = "-" if not todo else duration(sum(known) * len(todo) / len(known)) if known else "unknown"
+        done = sum(where.done(job.key) for job in jobs)
+        r = jobs[0].resources
+        table.add_row(kind, name, *map(str, (len(jobs), done, len(todo), r.cpus, f"{r.gpus:g}")), cost)
+    console.print(table)
+    console.print(f"{len(planned.cells)} cells of {len(planned.jobs)} jobs, {len(pending)} to do. "
+                  "Times are means of finished jobs alike in this store.")  # fmt: skip
+
+
+@app.command()
+def status(
+    what: What = None,
+    store: StorePath = DEFAULT_STORE,
+    data: Data = None,
+    background: Background = None,
+) -> None:
+    """Print how far each launch in the store is; with a CONFIG, its cells one by one."""
+    from harness.display import describe_progress, when
+    from harness.schedule import read_progress
+
+    if not what and data is None:
+        where = Store(store)
+        table = Table("launch", "started", "cells", "done", "failed", "running", "pending")
+        for launch in _launches(where):
+            states = Counter(_state(where, cell["key"]) for cell in launch["cells"])
+            failed = sum(n for s, n in states.items() if s not in (DONE, "running", "pending"))
+            table.add_row(launch["id"], when(launch["started"]), str(len(launch["cells"])),
+                          *map(str, (states[DONE], failed, states["running"], states["pending"])))  # fmt: skip
+        console.print(table)
+        return
+    where, planned = _planned(what, store, data, background)
+    table = Table("job", "state", "", title=planned.launch_id)
+    for key, job in planned.jobs.items():
+        state = _state(where, key)
+        progress, result = read_progress(where, key), where.result(key) or {}
+        note = describe_progress(progress) if state == "running" and progress else result.get("reason", "")
+        table.add_row(escape(job.title), state, escape(note))
+    console.print(table)
+
+
+@app.command()
+def report(
+    launch: Annotated[Optional[str], typer.Argument(help="Launch id (default: the latest).")] = None,
+    store: StorePath = DEFAULT_STORE,
+) -> None:
+    """Write the leaderboard of a launch again, from the store's files alone."""
+    where = Store(store)
+    _report(where, _launch(where, launch))
+
+
+@app.command()
+def sync(
+    launch: Annotated[Optional[str], typer.Argument(help="Launch id (default: all).")] = None,
+    store: StorePath = DEFAULT_STORE,
+    tracking: Tracking = None,
+) -> None:
+    """Bring MLflow up to date with the store, e.g. after its server was down."""
+    from harness import tracking as mlflow_view
+
+    where = Store(store)
+    for found in _launches(where) if launch is None else [_launch(where, launch)]:
+        folder = where.path / "reports" / found["id"]
+        done = mlflow_view.sync(where, found, tracking, folder if folder.is_dir() else None)
+        console.print(f"{found['id']}: {done.written} runs written, {done.unchanged} unchanged")
+
+
+@app.command()
+def ui(
+    store: StorePath = DEFAULT_STORE,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Serve the store's MLflow database on this machine, until Ctrl-C."""
+    from harness import tracking as mlflow_view
+
+    where = Store(store)
+    if not (where.path / "mlflow.db").exists():
+        raise FileNotFoundError(f"{where.path} has no mlflow.db yet: run a benchmark or `relief sync`")
+    experiments = {launch["name"] for launch in _launches(where)}
+    for name, experiment_id in mlflow_view.experiments(where).items():
+        if name in experiments:
+            console.print(f"{escape(name)}: {mlflow_view.address(experiment_id, port)}", soft_wrap=True)
+    environment = {**os.environ, **mlflow_view.ENVIRONMENT}
+    raise typer.Exit(subprocess.call(mlflow_view.server_command(where, port), env=environment))
+
+
+def _planned(what: list[str] | None, store: Path, data: str | None, background: str | None):
+    from harness import config
+    from harness.plan import build
+
+    names = [item for item in what or [] if "=" not in item]
+    if len(names) > 1:
+        raise config.ConfigError(f"one configuration at a time, not {', '.join(names)}")
+    overrides = [item for item in what or [] if "=" in item]
+    loaded = config.load(names[0] if names else "demo", overrides, data, background)
+    return Store(store), build(loaded)
+
+
+def _mirror(store: Store, launch: dict, tracking: str | None):
+    from harness.tracking import Mirror
+
+    mirror = Mirror(store, launch, tracking)
+    if tracking != "none":
+        mirror.start()
+    return mirror
+
+
+def _conclude(store: Store, launch: dict, tracking: str | None) -> None:
+    """The leaderboard on the terminal, in files and in MLflow."""
+    folder = _report(store, launch)
+    if tracking == "none":
+        return
+    from harness import tracking as mlflow_view
+
+    try:
+        synced = mlflow_view.sync(store, launch, tracking, folder)
+    except Exception as error:  # results are safe in the store whatever the tracking server does
+        reason = escape(str(error).splitlines()[0])
+        errors.print(f"[yellow]MLflow is not up to date[/yellow]: {reason}\n"
+                     "Results are in the store; `relief sync` catches up later.", soft_wrap=True)  # fmt: skip
+        return
+    if tracking is None:
+        where = "" if store.path == DEFAULT_STORE.resolve() else f" --store {store.path}"
+        console.print(f"MLflow      relief ui{escape(where)}, then "
+                      f"{mlflow_view.address(synced.experiment_id)}", soft_wrap=True)  # fmt: skip
+    else:
+        console.print(f"MLflow      {escape(tracking)}, experiment {synced.experiment_id}", soft_wrap=True)
+
+
+def _report(store: Store, launch: dict) -> Path:
+    from reports.render import leaderboard_text, write_report
+
+    page = write_report(store, launch, store.path / "reports" / launch["id"])
+    console.print(leaderboard_text(store, launch))
+    console.print(f"Leaderboard {escape(page.as_uri())}", soft_wrap=True)
+    return page.parent
+
+
+def _launches(store: Store) -> list[dict]:
+    launches = store.launches()
+    if not launches:
+        raise FileNotFoundError(f"no launch in {store.path}: start one with `relief run`")
+    return launches
+
+
+def _launch(store: Store, launch_id: str | None) -> dict:
+    launches = {launch["id"]: launch for launch in _launches(store)}
+    if launch_id is None:
+        return list(launches.values())[-1]
+    if launch_id not in launches:
+        raise ValueError(f"no launch {launch_id!r} in {store.path}; there are {', '.join(launches)}")
+    return launches[launch_id]
+
+
+def _state(store: Store, key: str) -> str:
+    from harness.schedule import read_progress
+
+    if store.done(key):
+        return DONE
+    if store.locked(key):
+        return "running"
+    result = store.result(key)
+    if result:
+        return result["status"]
+    return "interrupted" if read_progress(store, key) else "pending"
+
+
+def main() -> None:
+    """The `relief` command: user errors become one message and exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        app()
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("RELIEF_DEBUG"):
+            raise
+        errors.print(f"[red]error[/red]: {escape(str(error))}", soft_wrap=True)
+        sys.exit(EXIT_USAGE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""Run one job: make a dataset, prepare a view, or fit and evaluate a cell.
+
+No Ray here: `run_job` is what a worker process calls, what tests call in-process, and what
+`python -m harness.job SPEC.json STORE` runs by hand on a machine without the engine.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import logging
+import os
+import random
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+import methods
+from harness import metrics
+from harness.data import synthetic, views
+from harness.data.cache import open_split
+from harness.data.mvtec3d import open_dataset
+from harness.environment import environment
+from harness.measure import Memory, latency, load_average
+from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store, write_json
+from methods.contract import Batch, Prediction, Progress, Run, View, seed_for, settings_from
+
+PROGRESS_EVERY_S = 0.5
+LOG_LINES = 30
+
+
+def run_job(job: dict, store_path: str, attempt: int = 1) -> dict:
+    """Compute a job unless its result is there; -> outcome {key, status, reason, log}.
+
+    job: {key, spec, place, title, resources}, as `schedule.describe` makes it. Whoever holds the job's
+    lock computes; others wait and find the result. Exceptions of the job become an outcome.
+    """
+    store, key, resources = Store(store_path), job["key"], job["resources"]
+    log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
+    with _collected(log), store.lock(key):
+        if store.done(key):
+            return {"key": key, "status": DONE}
+        _settle(job["spec"], resources)
+        try:
+            started = time.time()
+            progress = _progress_file(store, key, attempt)
+            progress(Progress("starting", 0, 1))
+            device = torch.device("cuda" if resources["gpus"] > 0 else "cpu")
+            memory = Memory(device)
+            result = RUNNERS[job["spec"]["kind"]](job, store, device, progress)
+            result["timings"]["total_s"] = time.time() - started
+            result["timings"]["load_average"] = load_average()
+            result |= {
+                "schema": 1,
+                "key": key,
+                "kind": job["spec"]["kind"],
+                "title": job["title"],
+                "status": DONE,
+                "spec": job["spec"],
+                "memory": memory.peaks(),
+                "environment": environment(device) | {"cpus": resources["cpus"]},
+                "attempt": attempt,
+                "started": started,
+                "ended": time.time(),
+                "log": list(log),
+            }
+            progress.path.unlink(missing_ok=True)
+            store.publish(key, result)
+            return {"key": key, "status": DONE}
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            status, reason = OUT_OF_MEMORY, _one_line(error)
+        except Exception as error:  # any failure of a job is a result; the others go on
+            status, reason = FAILED, _one_line(error)
+        lines = [*log, *traceback.format_exc().splitlines()]
+        return {"key": key, "status": status, "reason": reason, "log": lines[-LOG_LINES:]}
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:500]
+
+
+@contextmanager
+def _collected(log: collections.deque) -> Iterator[None]:
+    """Keep the job's log lines and warnings, for its record."""
+    handler = logging.Handler(logging.INFO)
+    handler.emit = lambda record: log.append(f"{record.levelname} {record.getMessage()}")
+    root = logging.getLogger()
+    root.addHandler(handler)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        logging.captureWarnings(True)
+        try:
+            yield
+        finally:
+            logging.captureWarnings(False)
+            root.removeHandler(handler)
+
+
+def _settle(spec: dict, resources: dict) -> None:
+    """Put the process in the same state whatever ran in it before.
+
+    torch reads OMP_NUM_THREADS only at import, so a reused worker would keep the thread count
+    of its first job; and results must not depend on how many threads sum them.
+    """
+    torch.set_num_threads(resources["cpus"])
+    cv2.setNumThreads(0)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    seed = seed_for("job", spec.get("category"), spec.get("seed", 0))
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def _progress_file(store: Store, key: str, attempt: int) -> Any:
+    """A callback that keeps work/<key>/progress.json current, for the display and `status`."""
+    path, started, last = store.work(key) / "progress.json", time.time(), [0.0]
+
+    def report(progress: Progress) -> None:
+        now = time.monotonic()
+        if now - last[0] < PROGRESS_EVERY_S and progress.step < progress.total:
+            return
+        last[0] = now
+        write_json(path, {"started": started, "attempt": attempt, "pid": os.getpid(), **vars(progress)})
+
+    report.path = path
+    return report
+
+
+def _make_dataset(job: dict, store: Store, device: torch.device, report: Any) -> dict:
+    spec, folder, start = job["spec"], store.work(job["key"]), time.perf_counter()
+    recipe = settings_from(synthetic.Spec, spec["recipe"])
+    synthetic.write_category(
+        folder, spec["category"], recipe,
+        report=lambda done, total: report(Progress("render", done, total)),
+        workers=job["resources"]["cpus"],
+    )  # fmt: skip
+    return {"timings": {"render_s": time.perf_counter() - start}}
+
+
+def _prepare_view(job: dict, store: Store, device: torch.device, report: Any) -> dict:
+    spec, start = job["spec"], time.perf_counter()
+    needed = spec["needs"].get("dataset")
+    root = store.folder(needed) if needed else Path(job["place"]["root"])
+    summary = views.build_view(
+        open_dataset(root).category(spec["category"]),
+        _view(spec["view"]),
+        store.work(job["key"]),
+        report=lambda done, total: report(Progress("prepare", done, total)),
+        workers=job["resources"]["cpus"],
+    )
+    return {"summary": summary, "timings": {"prepare_s": time.perf_counter() - start}}
+
+
+def _view(recipe: dict) -> View:
+    fields = dict(recipe)
+    known = {cls.name: cls for cls in views.BUILDERS}
+    return settings_from(known[fields.pop("name")], fields)
+
+
+def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dict:
+    spec, place, work = job["spec"], job["place"], store.work(job["key"])
+    data, protocol = store.folder(spec["needs"]["view"]), place["protocol"]
+    train, _ = open_split(data, "train")
+    validation, _ = open_split(data, "validation")
+    test, truth = open_split(data, "test")
+
+    run = Run(
+        category=spec["category"],
+        seed=spec["seed"],
+        device=device,
+        folder=work,
+        report=report,
+        checkpoint_every_s=place["checkpoint_every_s"],
+    )
+    cls = methods.get(spec["method"])
+    method = cls(settings_from(cls.Settings, spec["settings"]), spec["setting"], run)
+    clock = _Clock()
+    method.fit(train, validation)
+    clock.lap("fit_s")
+    found = predict_all(method, test, protocol["batch"], device, report)
+    clock.lap("predict_s")
+    maps, scores = found.maps.numpy(), found.scores.numpy()
+    values, curve = metrics.evaluate(maps, truth.masks, scores, truth.labels, spec["category"])
+    clock.lap("metrics_s")
+
+    speed = None
+    if protocol["latency_samples"]:
+        singles = [test.batch([i], device) for i in range(min(len(test), 16))]
+        speed = latency(
+            method.predict, singles, device, protocol["latency_warmup"],
+            protocol["latency_samples"], protocol["latency_seconds"],
+        )  # fmt: skip
+        speed["valid"] = _alone(job["resources"])
+
+    _write_scores(work / "scores.parquet", test.ids, truth, scores)
+    np.savez_compressed(work / "pro_curve.npz", **curve)
+    kept = range(len(test)) if protocol["keep_maps"] else _examples(truth.defects)
+    np.save(work / "maps.npy", maps[list(kept)])
+    write_json(work / "maps.json", {"ids": [test.ids[i] for i in kept]})
+    if protocol["keep_models"]:
+        (work / "model").mkdir(exist_ok=True)
+        method.save(work / "model")
+    if run.checkpoint_path.exists():
+        run.checkpoint_path.unlink()
+    return {
+        "labels": place["labels"],
+        "metrics": values,
+        "signatures": metrics.signatures(maps.shape[1:]),
+        "counts": {"train": len(train), "test": len(test), "anomalous": int(truth.labels.sum())},
+        "timings": clock.laps,
+        "speed": speed,
+        "sizes": dict(method.sizes()),
+        "notes": dict(method.notes()),
+        "marks": place["marks"],
+    }
+
+
+class _Clock:
+    def __init__(self):
+        self.laps: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name], self.last = now - self.last, now
+
+
+def predict_all(method: Any, samples: Any, size: int, device: Any, report: Any) -> Prediction:
+    """Maps (N, H, W) and scores (N,) of a split, float32 on the CPU."""
+    maps, scores, done = [], [], 0
+    for batch in samples.batches(size, device):
+        found = method.predict(batch)
+        _check(found, batch)
+        maps.append(found.maps.float().cpu())
+        scores.append(found.scores.float().cpu())
+        done += len(batch)
+        report(Progress("predict", done, len(samples)))
+    return Prediction(torch.cat(maps), torch.cat(scores))
+
+
+def _check(found: Prediction, batch: Batch) -> None:
+    if found.maps.ndim != 3 or len(found.maps) != len(batch) or found.scores.shape != (len(batch),):
+        raise ValueError(
+            f"predict returned maps {tuple(found.maps.shape)} and scores {tuple(found.scores.shape)} "
+            f"for {len(batch)} samples; the contract says (B, H, W) and (B,)"
+        )
+
+
+def _examples(defects: list[str]) -> list[int]:
+    """The middle sample of every defect folder."""
+    where: dict[str, list[int]] = {}
+    for i, defect in enumerate(defects):
+        where.setdefault(defect, []).append(i)
+    return sorted(indices[len(indices) // 2] for indices in where.values())
+
+
+def _alone(resources: dict) -> bool:
+    """Whether the job had the machine's CPUs, and its GPU if any, for itself."""
+    whole_gpu = resources["gpus"] == 0 or resources["gpus"] >= 1
+    return whole_gpu and resources["cpus"] >= (os.cpu_count() or 1)
+
+
+def _write_scores(path: Path, ids: tuple[str, ...], truth: Any, scores: np.ndarray) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"id": list(ids), "defect": list(truth.defects), "label": truth.labels, "score": scores}
+    pq.write_table(pa.table(columns), path)
+
+
+RUNNERS = {"dataset": _make_dataset, "view": _prepare_view, "cell": _run_cell}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """python -m harness.job JOB.json STORE: run one described job here, without the engine."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if len(arguments) != 2:
+        print("usage: python -m harness.job JOB.json STORE", file=sys.stderr)
+        return 2
+    outcome = run_job(json.loads(Path(arguments[0]).read_text()), arguments[1])
+    print(json.dumps(outcome))
+    return 0 if outcome["status"] == DONE else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

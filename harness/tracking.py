@@ -1,0 +1,226 @@
+"""MLflow as a view of the store: one experiment a benchmark, one parent run a launch, a child a cell.
+
+Files are the truth. `sync` brings MLflow up to date with them and changes nothing where nothing
+changed, so it can run during a launch, after it, and again against another server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from harness.plan import IDENTITY
+from harness.store import DONE, Store, canonical
+
+log = logging.getLogger(__name__)
+
+KEY, DIGEST, LAUNCH, PARENT = "relief.key", "relief.digest", "relief.launch", "mlflow.parentRunId"
+PORT = 5000
+ENVIRONMENT = {                                    # specs/engine.md sections 1.3 and 5.5
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",        # the default retries for minutes a call
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # else seven more server processes
+}
+
+
+@dataclass(frozen=True)
+class Synced:
+    experiment_id: str
+    written: int
+    unchanged: int
+
+
+def default_uri(store: Store) -> str:
+    return f"sqlite:///{store.path / 'mlflow.db'}"
+
+
+def sync(store: Store, launch: dict, uri: str | None = None, report: Path | None = None) -> Synced:
+    """Write what is new of a launch; `report` is the folder with its leaderboard, if made.
+
+    Raises MlflowException (or OSError) when the tracking store cannot be reached.
+    """
+    client, uri = _client(store, uri)
+    with FileLock(store.path / "locks" / "mlflow.lock"):   # parallel first use ruins a new database
+        experiment = _experiment(client, store, launch["name"], uri)
+        runs = {_identity(run): run for run in _all_runs(client, experiment, launch["id"])}
+        parent = runs.get((launch["id"], None)) or _create(
+            client, experiment, launch["started"], launch["id"], {LAUNCH: launch["id"]}
+        )
+        written = unchanged = 0
+        for cell in launch["cells"]:
+            result = store.result(cell["key"])
+            if result is None:
+                continue
+            digest = _digest(result)
+            run = runs.get((launch["id"], cell["key"]))
+            if run and run.data.tags.get(DIGEST) == digest:
+                unchanged += 1
+                continue
+            _write_cell(client, experiment, parent.info.run_id, launch, cell, result, run, digest)
+            written += 1
+        _write_parent(client, parent, launch, store, report)
+    return Synced(experiment, written, unchanged)
+
+
+def experiments(store: Store) -> dict[str, str]:
+    """Name -> id of the experiments in the store's own tracking database."""
+    client, _ = _client(store, None)
+    return {found.name: found.experiment_id for found in client.search_experiments()}
+
+
+def _client(store: Store, uri: str | None) -> tuple[Any, str]:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    uri = uri or default_uri(store)
+    return MlflowClient(tracking_uri=uri), uri
+
+
+def _experiment(client: Any, store: Store, name: str, uri: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found:
+        return found.experiment_id
+    local = uri.startswith("sqlite:")
+    return client.create_experiment(
+        name,
+        artifact_location=(store.path / "mlflow-artifacts").as_uri() if local else None,
+        tags={"mlflow.experimentKind": "custom_model_development"},   # else the UI opens for GenAI
+    )
+
+
+def _all_runs(client: Any, experiment: str, launch_id: str) -> list[Any]:
+    runs, token = [], None
+    while True:
+        page = client.search_runs(
+            [experiment], f"tags.`{LAUNCH}` = '{launch_id}'", max_results=1000, page_token=token
+        )
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def _identity(run: Any) -> tuple[str, str | None]:
+    return run.data.tags[LAUNCH], run.data.tags.get(KEY)
+
+
+def _create(client: Any, experiment: str, started: float, name: str, tags: dict) -> Any:
+    return client.create_run(experiment, start_time=_ms(started), run_name=name, tags=tags)
+
+
+def _write_cell(client: Any, experiment: str, parent: str, launch: dict, cell: dict,
+                result: dict, run: Any, digest: str) -> None:  # fmt: skip
+    from mlflow.entities import Metric, Param, RunTag
+
+    title = " ".join(str(cell[name]) for name in IDENTITY if cell[name] != "")
+    started, ended = result.get("started", result["ended"]), result["ended"]
+    if run is None:
+        tags = {LAUNCH: launch["id"], KEY: cell["key"], PARENT: parent}
+        run = _create(client, experiment, started, title, tags)
+    run_id, at = run.info.run_id, _ms(ended)    # the record's own time: logging twice adds nothing
+    values = {**result.get("metrics", {}), **_numbers(result)}
+    finite = {k: v for k, v in values.items() if v is not None and math.isfinite(v)}
+    params = {name: str(cell[name]) for name in IDENTITY}
+    tags = {
+        "status": result["status"],
+        "reason": result.get("reason", "")[:5000],
+        "marks": ",".join(result.get("marks", [])),
+        "device": result.get("environment", {}).get("device", ""),
+        "demo": str(launch["demo"]).lower(),
+        **{name: str(cell[name]) for name in IDENTITY},
+        **{f"note.{k}": v for k, v in result.get("notes", {}).items()},
+    }
+    client.log_batch(
+        run_id,
+        metrics=[Metric(k, v, at, 0) for k, v in sorted(finite.items())],
+        params=[Param(k, v) for k, v in params.items() if k not in run.data.params],
+        tags=[RunTag(k, v) for k, v in tags.items()],
+    )
+    client.log_dict(run_id, result, "result.json")
+    client.set_terminated(run_id, "FINISHED" if result["status"] == DONE else "FAILED", at)
+    client.set_tag(run_id, DIGEST, digest)      # last: an interrupted write is repeated
+
+
+def _numbers(result: dict) -> dict[str, float]:
+    groups = {"time": "timings", "speed": "speed", "memory": "memory", "size": "sizes"}
+    return {
+        f"{prefix}/{name}": float(value)
+        for prefix, group in groups.items()
+        for name, value in (result.get(group) or {}).items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+
+
+def _write_parent(client: Any, parent: Any, launch: dict, store: Store, report: Path | None) -> None:
+    run_id = parent.info.run_id
+    results = [r for cell in launch["cells"] if (r := store.result(cell["key"]))]
+    digest = _digest([[r["key"], r["status"], r["ended"]] for r in results] + [report is not None])
+    if parent.data.tags.get(DIGEST) == digest:
+        return
+    client.log_dict(run_id, launch["config"], "config.json")
+    done = sum(r["status"] == DONE for r in results)
+    at = _ms(max((r["ended"] for r in results), default=launch["started"]))
+    client.set_tag(run_id, "cells", f"{done} done, {len(results) - done} failed, "
+                                    f"{len(launch['cells']) - len(results)} pending")  # fmt: skip
+    if report is not None:
+        for file in sorted(report.iterdir()):
+            client.log_artifact(run_id, str(file), "leaderboard")
+    client.set_terminated(run_id, "FINISHED" if done == len(launch["cells"]) else "FAILED", at)
+    client.set_tag(run_id, DIGEST, digest)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def _ms(epoch: float) -> int:
+    return int(epoch * 1000)
+
+
+class Mirror(threading.Thread):
+    """Syncs a launch every `every_s` seconds beside the driver; trouble is only remembered."""
+
+    def __init__(self, store: Store, launch: dict, uri: str | None, every_s: float = 30.0):
+        super().__init__(daemon=True, name="mlflow-mirror")
+        self.store, self.launch, self.uri, self.every_s = store, launch, uri, every_s
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        while not self.stopping.wait(self.every_s):
+            try:
+                sync(self.store, self.launch, self.uri)
+            except Exception as error:  # whatever tracking does, the benchmark goes on
+                log.info("tracking error=%s", str(error).splitlines()[0])
+
+    def stop(self) -> None:
+        self.stopping.set()
+        if self.is_alive():
+            self.join()
+
+
+def server_command(store: Store, port: int) -> list[str]:
+    """The command that serves the store's own tracking database on loopback."""
+    import sys
+
+    return [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+        "--workers", "1", "--backend-store-uri", default_uri(store),
+        "--default-artifact-root", (store.path / "mlflow-artifacts").as_uri(),
+    ]  # fmt: skip
+
+
+def address(experiment_id: str, port: int = PORT) -> str:
+    """Where the runs of an experiment are in the UI."""
+    return f"http://127.0.0.1:{port}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
