@@ -190,7 +190,9 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
     found = predict_all(method, test, protocol["batch"], device, report)
     clock.lap("predict_s")
     maps, scores = found.maps.numpy(), found.scores.numpy()
-    values, curve = metrics.evaluate(maps, truth.masks, scores, truth.labels, spec["category"])
+    values, curves = metrics.evaluate_with_curves(
+        maps, truth.masks, scores, truth.labels, spec["category"], test.ids
+    )
     clock.lap("metrics_s")
 
     speed = None
@@ -203,7 +205,7 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         speed["valid"] = _alone(job["resources"])
 
     _write_scores(work / "scores.parquet", test.ids, truth, scores)
-    np.savez_compressed(work / "pro_curve.npz", **curve)
+    np.savez_compressed(work / "pro_curve.npz", **curves)
     kept = range(len(test)) if protocol["keep_maps"] else _examples(truth.defects)
     np.save(work / "maps.npy", maps[list(kept)])
     write_json(work / "maps.json", {"ids": [test.ids[i] for i in kept]})

@@ -19,7 +19,7 @@ from harness import metrics
 from harness.config import Config, ConfigError, Dataset, Resources, split_entry, with_overrides
 from harness.data import synthetic, views
 from harness.data.mvtec3d import fingerprint, open_dataset
-from harness.store import Store, key_of, write_json
+from harness.store import Store, canonical, key_of, write_json
 
 IDENTITY = ("method", "variant", "setting", "dataset", "category", "seed")
 
@@ -245,5 +245,5 @@ def estimate(plan: Plan, store: Store) -> dict[str, float | None]:
 
 
 def _alike(spec: dict) -> tuple:
-    train = spec.get("settings", {}).get("train")
-    return (spec["kind"], spec.get("method"), spec.get("setting"), str(train))
+    train = canonical(spec.get("settings", {}).get("train"))
+    return (spec["kind"], spec.get("method"), spec.get("setting"), train)

@@ -214,13 +214,16 @@ def settings_from(cls: type, values: Mapping[str, Any]) -> Any:
 
 
 def _typed(hint: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return settings_from(hint, value)
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType) and value is not None:
-        return _typed(next(a for a in typing.get_args(hint) if a is not type(None)), value)
-    if hint is tuple or origin is tuple:
-        return tuple(value)
+    hints = typing.get_args(hint) if _is_union(hint) else (hint,)
+    for wanted in hints:
+        if dataclasses.is_dataclass(wanted) and isinstance(value, Mapping):
+            return settings_from(wanted, value)
+        if (typing.get_origin(wanted) or wanted) is tuple and isinstance(value, list):
+            return tuple(value)
     if hint is float and isinstance(value, int):
         return float(value)
     return value
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)

@@ -12,8 +12,10 @@ from methods.contract import View
 class Das3dView(View):
     """Background-free RGB and normalised depth (specs/das3d.md section 2).
 
-    Arrays: rgb uint8 (N, S, S, 3); depth float32 (N, S, S) in [0, 1], background exactly 1;
-    foreground bool (N, S, S). The ground truth is cut and resized alike.
+    Arrays: rgb uint8 (N, S, S, 3); depth float32 (N, S, S) in [0, 1], background exactly 1
+    (with depth_range "category" test samples may leave that range, and the background is as deep
+    as the deepest point of its own image); foreground bool (N, S, S). The ground truth is cut and
+    resized alike. With background "none" neither plane nor clusters are removed.
     """
 
     name: ClassVar[str] = "das3d"
@@ -27,6 +29,6 @@ class Das3dView(View):
     dbscan: bool = True                  # keep the largest DBSCAN cluster only (BTF)
     dbscan_eps_m: float = 0.006          # neighbourhood radius (BTF)
     dbscan_min_points: int = 30          # points that make a core point, itself counted (BTF)
-    hole_fill: str = "none"              # "none": holes become background depth; "ast3": AST's 3 passes
-    depth_range: str = "image"           # min-max per "image" or per "category" (over the train split)
+    hole_fill: str = "none"              # "none": holes lie as deep as the background; "ast3": AST
+    depth_range: str = "image"           # min-max over the "image" or the "category" (train split)
     depth_resize: str = "nearest"        # "nearest" (floor(i * n / S)) or "bilinear"

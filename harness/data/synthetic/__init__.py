@@ -1,0 +1,15 @@
+"""Synthetic RGB-D inspection data in the layout of MVTec 3D-AD, made on the spot.
+
+    write_category(Path("data/synthetic"), "cookie", PRESETS["tiny"])
+"""
+
+from .defects import KINDS
+from .generate import VERSION, write_category
+from .sample import make_sample, make_twin
+from .shapes import CATEGORIES
+from .spec import PRESETS, Spec
+
+__all__ = [
+    "CATEGORIES", "KINDS", "PRESETS", "VERSION", "Spec", "make_sample", "make_twin",
+    "write_category",
+]

@@ -1,0 +1,80 @@
+"""One sample as arrays: colour image, organised points, mask, and what was drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .render import Camera
+from .scene import Scene, generator, name_key
+from .sensor import REFERENCE_PX, measure_depth, missing_points, photograph
+from .spec import Spec, parts_of_combined, require_category
+from .twin import Twin, draw_defects, shrink
+
+SPLITS = ("train", "validation", "test")
+
+
+def make_sample(category: str, split: str, defect: str, index: int, spec: Spec):
+    """-> rgb (H, W, 3) uint8, xyz (H, W, 3) float32 metres, mask (H, W) uint8, drawn values.
+
+    `defect` is "good" or a kind. The sample depends on its own names, index and the seed only,
+    never on how many others there are.
+    """
+    scene = _scene(category, split, defect, index, spec)
+    defects, masks = [], []
+    if defect != "good":
+        parts = parts_of_combined(category)
+        defects, masks = draw_defects(scene, defect, parts, spec.camera)
+    twin = Twin(scene, defects, spec.camera)
+    rgb, xyz = _sense(scene, twin.colour, twin.depth, spec.camera)
+    if spec.camera.width > REFERENCE_PX:
+        masks = twin.masks()
+    drawn = scene.drawn()
+    drawn["defects"] = [
+        {"kind": d.kind, "centre_m": list(d.centre), **d.drawn} for d in defects
+    ]
+    return rgb, xyz, _class_mask(category, defects, masks, spec), drawn
+
+
+def make_twin(category: str, split: str, defect: str, index: int, spec: Spec):
+    """-> rgb, xyz of the same sample with the same sensor noise, had it no defect."""
+    scene = _scene(category, split, defect, index, spec)
+    clean = scene.look(scene.raster(spec.camera), spec.camera)
+    return _sense(scene, clean, clean, spec.camera)
+
+
+def _scene(category, split, defect, index, spec) -> Scene:
+    require_category(category)
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+    known = ("good", *spec.kinds_of(category))
+    if defect not in known:
+        raise ValueError(f"unknown defect {defect!r} of {category}; this spec has "
+                         f"{', '.join(known)}; other kinds: Spec(kinds=...)")
+    return Scene(category, split, defect, index, spec.seed)
+
+
+def _sense(scene, colour, depth, camera: Camera):
+    """What the two sensors deliver; their noise depends on the resolution, nothing else does."""
+    rng = generator(*scene.key, name_key("sensor"), camera.height, camera.width)
+    exposed = scene.exposed(colour, camera)
+    rgb = photograph(exposed, rng)
+    cos_view = depth.cos_view
+    z = measure_depth(depth.sight, cos_view, rng)
+    lost = missing_points(
+        depth.sight, depth.raster, scene.pose, camera, cos_view, exposed,
+        scene.category.salt, scene.salt_noise, rng,
+    )
+    xyz = (z[..., None] * depth.sight.rays).astype(np.float32)
+    xyz[lost] = 0
+    return rgb, xyz
+
+
+def _class_mask(category, defects, masks, spec) -> np.ndarray:
+    camera = spec.camera
+    values = {kind: value for value, kind in spec.class_ids(category).items()}
+    out = np.zeros((camera.height, camera.width), np.uint8)
+    for defect, mask in zip(defects, masks):
+        if mask.shape != out.shape:
+            mask = shrink(mask, camera)
+        out[mask] = 255 if spec.plain_masks else values[defect.kind]
+    return out

@@ -1,0 +1,44 @@
+"""What the methods cost: time, throughput, memory and size.
+
+One row for every dataset, setting, method and device, since times from different devices may not
+be compared. Fit time is the mean over cells, latency and throughput the median, memory the
+largest. A speed is valid only if every cell had its device for itself.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from harness.store import DONE
+from reports.names import setting_order
+
+GROUP = ["dataset", "setting", "method", "variant", "device"]
+_HOW = {
+    "fit_s": "mean",
+    "predict_s": "mean",
+    "latency_p50_s": "median",
+    "latency_p95_s": "median",
+    "fps": "median",
+    "host_peak_bytes": "max",
+    "device_peak_bytes": "max",
+    "parameters": "max",
+    "weight_bytes": "max",
+    "bank_bytes": "max",
+}
+COLUMNS = [*GROUP, "cells", *_HOW, "speed_valid"]
+
+
+def cost_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a (dataset, setting, method, variant, device), over its finished cells."""
+    done = frame[frame["status"] == DONE].copy()
+    if done.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    done["device"] = done["device"].fillna("unknown").astype(str)
+    done[list(_HOW)] = done[list(_HOW)].apply(pd.to_numeric)
+    groups = done.groupby(GROUP, sort=False)
+    table = groups.agg(_HOW)
+    table.insert(0, "cells", groups.size())
+    table["speed_valid"] = groups["speed_valid"].agg(lambda valid: all(v is True for v in valid))
+    table = table.reset_index()
+    table["order"] = [setting_order(setting) for setting in table["setting"]]
+    return table.sort_values(["dataset", "order"], kind="stable")[COLUMNS].reset_index(drop=True)

@@ -1,0 +1,205 @@
+"""Leaderboards: one for every dataset, setting and metric.
+
+A category's score is the mean over seeds, a method's mean the unweighted mean of its categories,
+all in full precision. One failed, pending or undefined cell takes the score of its category and
+the mean of its row away: a mean over fewer categories is another quantity, and is never ranked.
+The spread is the standard deviation (n - 1) over seeds of each seed's mean over categories.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, TIMEOUT
+from reports import statistics
+from reports.frame import PENDING, UNDEFINED, metric_names
+from reports.names import metric_order, setting_order, status_label
+
+ABSENT = "absent"            # other methods have the category, this one was not asked for it
+INCOMPLETE = "incomplete"    # a mean that lacks a category
+_TELLING = (FAILED, OUT_OF_MEMORY, TIMEOUT, SKIPPED, PENDING, UNDEFINED, ABSENT)
+CSV_COLUMNS = (
+    "dataset", "setting", "method", "variant", "metric", "category",
+    "value", "std", "seeds", "status",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number of the board, or why there is none."""
+
+    value: float | None          # None unless status is "done"
+    std: float | None = None     # over seeds; None with fewer than two
+    seeds: int = 0               # seeds with a value
+    status: str = DONE
+    note: str = ""               # what is missing, in words
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method (and variant) on a board."""
+
+    method: str
+    variant: str
+    marks: tuple[str, ...]
+    scores: dict[str, Score]     # by category
+    mean: Score
+    rank: int | None = None                        # 1 is best; None if the mean is incomplete
+    draws: np.ndarray | None = None                # bootstrap means; I-AUROC only
+    interval: tuple[float, float] | None = None    # of the draws
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How far the first is ahead of the second; the interval is paired, image by image."""
+
+    first: Row
+    second: Row
+    by: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Board:
+    dataset: str
+    setting: str
+    metric: str
+    categories: tuple[str, ...]
+    rows: tuple[Row, ...]        # best mean first, then the incomplete ones
+
+    def best(self, category: str | None = None) -> float | None:
+        """The best value in a category, or the best mean."""
+        scores = [row.scores[category] if category is not None else row.mean for row in self.rows]
+        return max((s.value for s in scores if s.value is not None), default=None)
+
+    @property
+    def lead(self) -> Lead | None:
+        ranked = [row for row in self.rows if row.rank]
+        if len(ranked) < 2:
+            return None
+        first, second = ranked[:2]
+        paired = first.draws is not None and second.draws is not None
+        bounds = statistics.interval(first.draws - second.draws) if paired else None
+        return Lead(first, second, first.mean.value - second.mean.value, bounds)
+
+
+def leaderboards(
+    frame: pd.DataFrame, scores: dict[str, pd.DataFrame] | None = None
+) -> list[Board]:
+    """All boards of a results frame: datasets in its order, then settings, then metrics.
+
+    Intervals come from `scores`, the image scores by key; without them there are none.
+    """
+    boards = []
+    for dataset in frame["dataset"].unique():
+        of_dataset = frame[frame["dataset"] == dataset]
+        for setting in sorted(of_dataset["setting"].unique(), key=setting_order):
+            part = of_dataset[of_dataset["setting"] == setting]
+            draws = {name: _draws(cells, scores or {}) for name, cells in _methods(part)}
+            boards += [_board(part, metric, draws) for metric in metric_names(frame)]
+    return boards
+
+
+def _methods(part: pd.DataFrame):
+    return part.groupby(["method", "variant"], sort=False)
+
+
+def _board(part: pd.DataFrame, metric: str, draws: dict) -> Board:
+    categories = tuple(part["category"].unique())
+    rows = []
+    for name, cells in _methods(part):
+        row = _row(cells, metric, categories)
+        if metric == "i_auroc" and row.mean.status == DONE and draws[name] is not None:
+            row = replace(row, draws=draws[name], interval=statistics.interval(draws[name]))
+        rows.append(row)
+    means = sorted((row.mean.value for row in rows if row.mean.status == DONE), reverse=True)
+    ranked = [
+        replace(row, rank=means.index(row.mean.value) + 1) if row.mean.status == DONE else row
+        for row in rows
+    ]
+    ranked.sort(key=lambda row: row.rank or len(rows) + 1)    # stable: ties keep their order
+    dataset, setting = part[["dataset", "setting"]].iloc[0]
+    return Board(dataset, setting, metric, categories, tuple(ranked))
+
+
+def _row(cells: pd.DataFrame, metric: str, categories: tuple[str, ...]) -> Row:
+    values = cells[metric].to_numpy(float)
+    undefined = (cells["status"] == DONE).to_numpy() & np.isnan(values)
+    statuses = np.where(undefined, UNDEFINED, cells["status"])
+    of_category, seeds = cells["category"].to_numpy(), cells["seed"].to_numpy()
+    scores = {c: _score(values[of_category == c], statuses[of_category == c]) for c in categories}
+    by_seed = [values[seeds == seed] for seed in np.unique(seeds)]
+    marks = tuple(dict.fromkeys(m for marks in cells["marks"] for m in marks.split(";") if m))
+    method, variant = cells["method"].iloc[0], cells["variant"].iloc[0]
+    return Row(method, variant, marks, scores, _mean(scores, by_seed))
+
+
+def _score(values: np.ndarray, statuses: np.ndarray) -> Score:
+    """A category's score from its seeds."""
+    if not len(values):
+        return Score(None, status=ABSENT, note=status_label(ABSENT))
+    counts = Counter(statuses.tolist())
+    if counts[DONE] == len(values):
+        return Score(float(values.mean()), _std(values), len(values))
+    missing = [status for status in counts if status != DONE]
+    missing.sort(key=lambda s: _TELLING.index(s) if s in _TELLING else -1)
+    seeds = "seed" if len(values) == 1 else "seeds"
+    note = ", ".join(f"{counts[s]} of {len(values)} {seeds} {status_label(s)}" for s in missing)
+    return Score(None, seeds=counts[DONE], status=missing[0], note=note)
+
+
+def _mean(scores: dict[str, Score], by_seed: list[np.ndarray]) -> Score:
+    """The mean of all categories; its spread needs every seed to have every category."""
+    seeds = [s.mean() for s in by_seed if len(s) == len(scores) and not np.isnan(s).any()]
+    done = [score.value for score in scores.values() if score.status == DONE]
+    if len(done) < len(scores):
+        note = f"{len(done)} of {len(scores)} categories"
+        return Score(None, seeds=len(seeds), status=INCOMPLETE, note=note)
+    std = _std(np.array(seeds)) if len(seeds) == len(by_seed) else None
+    return Score(float(np.mean(done)), std, len(seeds))
+
+
+def _std(values: np.ndarray) -> float | None:
+    return float(values.std(ddof=1)) if len(values) > 1 else None
+
+
+def _draws(cells: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> np.ndarray | None:
+    """Bootstrap draws of a method's mean I-AUROC; None if any cell lacks its image scores."""
+    if not set(cells["key"]) <= set(scores):
+        return None
+    per_category = []
+    for category, group in cells.groupby("category", sort=False):
+        seeds = [scores[key].sort_values("id") for key in group["key"]]    # one order for all
+        if any(s["id"].tolist() != seeds[0]["id"].tolist() for s in seeds):
+            return None
+        table = np.stack([s["score"].to_numpy(float) for s in seeds])      # (S, N)
+        anomalous = seeds[0]["label"].to_numpy() > 0
+        if anomalous.all() or not anomalous.any() or not np.isfinite(table).all():
+            return None
+        rng = statistics.generator_for("bootstrap", group["dataset"].iloc[0], category)
+        per_category.append(
+            statistics.resampled_auroc(table[:, ~anomalous], table[:, anomalous], rng)
+        )
+    return np.mean(per_category, axis=0)
+
+
+def leaderboard_csv(boards: list[Board]) -> str:
+    """Every score in long form, 6 digits, no times: equal results give equal bytes."""
+    rows = []
+    for board in boards:
+        for row in board.rows:
+            for category, score in [*row.scores.items(), ("mean", row.mean)]:
+                rows.append((
+                    board.dataset, board.setting, row.method, row.variant, board.metric, category,
+                    _digits(score.value), _digits(score.std), score.seeds, score.status,
+                ))  # fmt: skip
+    rows.sort(key=lambda r: (*r[:4], metric_order(r[4]), r[5] == "mean", r[5]))
+    return pd.DataFrame(rows, columns=CSV_COLUMNS).to_csv(index=False, lineterminator="\n")
+
+
+def _digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"

@@ -1,0 +1,97 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from filelock import Timeout
+
+from harness.store import DONE, Store, canonical, key_of, write_json
+
+
+def test_keys_do_not_depend_on_the_order_of_settings():
+    assert key_of({"a": 1, "b": {"c": 2.0, "d": [1]}}) == key_of({"b": {"d": [1], "c": 2.0}, "a": 1})
+    assert key_of({"a": 1}) != key_of({"a": 2})
+
+
+def test_keys_never_change_by_accident():
+    spec = {"kind": "cell", "method": "das3d", "seed": 0, "settings": {"lr": 0.0001}, "needs": {}}
+    assert key_of(spec) == "82eef9b792270bdf"
+
+
+def test_keys_refuse_what_has_no_single_meaning():
+    with pytest.raises(ValueError):
+        canonical({"a": float("nan")})
+
+
+def test_a_job_appears_whole_by_one_rename(tmp_path):
+    store = Store(tmp_path)
+    work = store.work("k")
+    (work / "maps.npy").write_bytes(b"x")
+    assert not store.done("k") and store.result("k") is None
+    store.publish("k", {"status": DONE, "value": float("nan")})
+    assert store.done("k") and not work.exists()
+    assert store.result("k") == {"status": DONE, "value": None}
+    assert (store.folder("k") / "maps.npy").read_bytes() == b"x"
+
+
+def test_a_failure_is_a_result_until_the_job_finishes_and_its_work_stays(tmp_path):
+    store = Store(tmp_path)
+    (store.work("k") / "checkpoint.pt").write_bytes(b"half")
+    store.fail("k", {"status": "failed", "reason": "why"})
+    assert store.result("k")["reason"] == "why" and not store.done("k")
+    assert [r["status"] for r in store.results()] == ["failed"]
+    assert (store.work("k") / "checkpoint.pt").read_bytes() == b"half"
+    store.publish("k", {"status": DONE})
+    assert [r["status"] for r in store.results()] == [DONE]
+
+
+def test_a_damaged_result_names_its_file(tmp_path):
+    store = Store(tmp_path)
+    store.publish("k", {"status": DONE})
+    (store.folder("k") / "result.json").write_text('{"status": ')
+    with pytest.raises(ValueError, match="result.json is damaged"):
+        store.result("k")
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(OSError, match="--store"):
+        Store(file / "store").check_writable()
+
+
+def test_a_lock_is_held_once_and_freed_when_its_holder_is_killed(tmp_path):
+    code = (
+        "import sys, time; from harness.store import Store\n"
+        "with Store(sys.argv[1]).lock('k'): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"held\n"
+    store = Store(tmp_path)
+    assert store.locked("k")
+    with pytest.raises(Timeout), store.lock("k", timeout=0):
+        pass
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    assert not store.locked("k")
+
+
+def test_readers_never_see_half_a_file_while_writers_are_killed(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from harness.store import write_json\n"
+        "i = 0\n"
+        "while True: i += 1; write_json(Path(sys.argv[1]), {'i': [i] * 5000})"
+    )
+    path = tmp_path / "result.json"
+    write_json(path, {"i": [0] * 5000})
+    for _ in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", code, str(path)])
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            assert len(json.loads(path.read_text())["i"]) == 5000
+        writer.kill()
+        writer.wait()
+    assert len(json.loads(path.read_text())["i"]) == 5000

@@ -1,0 +1,69 @@
+import time
+
+import pytest
+
+from harness import tracking
+from harness.store import Store
+from tests.harness.conftest import planned
+
+pytest.importorskip("mlflow")
+
+
+@pytest.fixture(scope="module")
+def synced(tiny_store, tmp_path_factory):
+    """(uri, counts of the first sync) of the tiny launch in a database of its own."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+    return uri, tracking.sync(tiny_store, planned().record(tiny_store), uri)
+
+
+def runs(store, uri):
+    client, _ = tracking._client(store, uri)
+    experiment = client.get_experiment_by_name(planned().config.name)
+    return client, client.search_runs([experiment.experiment_id])
+
+
+def test_every_cell_becomes_a_child_run_with_its_metrics_and_key(tiny_store, synced):
+    uri, counts = synced
+    assert counts.written == 2
+    client, found = runs(tiny_store, uri)
+    parents = [r for r in found if tracking.PARENT not in r.data.tags]
+    children = {r.data.tags[tracking.KEY]: r for r in found if tracking.PARENT in r.data.tags}
+    assert len(parents) == 1 and len(children) == 2
+    for cell in planned().cells:
+        run, result = children[cell["key"]], tiny_store.result(cell["key"])
+        assert run.data.tags[tracking.PARENT] == parents[0].info.run_id
+        assert run.info.status == "FINISHED"
+        expected = {k: v for k, v in result["metrics"].items() if v is not None}
+        assert {k: run.data.metrics[k] for k in expected} == pytest.approx(expected)
+        assert run.data.params["category"] == "cookie"
+
+
+def test_syncing_again_changes_nothing(tiny_store, synced):
+    uri, _ = synced
+    client, before = runs(tiny_store, uri)
+    counts = tracking.sync(tiny_store, planned().record(tiny_store), uri)
+    assert (counts.written, counts.unchanged) == (0, 2)
+    _, after = runs(tiny_store, uri)
+    assert len(after) == len(before)
+    for run in after:
+        for name in run.data.metrics:
+            assert len(client.get_metric_history(run.info.run_id, name)) == 1
+
+
+def test_a_server_that_is_down_is_reported_soon_and_later_caught_up_with(tiny_store):
+    start = time.monotonic()
+    with pytest.raises(Exception, match="127.0.0.1"):
+        tracking.sync(tiny_store, planned().record(tiny_store), "http://127.0.0.1:9")
+    assert time.monotonic() - start < 30
+
+
+def test_failed_cells_are_failed_runs_with_their_reason(tmp_path):
+    store, plan = Store(tmp_path), planned()
+    launch, key = plan.record(store), plan.cells[0]["key"]
+    store.fail(key, {"key": key, "status": "failed", "reason": "DataError: 001.tiff", "ended": 5.0,
+                     "spec": plan.jobs[key].spec, "labels": {}})  # fmt: skip
+    tracking.sync(store, launch)
+    client, found = runs(store, None)
+    child = next(r for r in found if r.data.tags.get(tracking.KEY) == key)
+    assert child.info.status == "FAILED" and child.data.tags["reason"] == "DataError: 001.tiff"
+    assert (tmp_path / "mlflow.db").exists()

@@ -1,0 +1,54 @@
+"""Jobs that do next to nothing, for tests of the driver: spec["do"] says what."""
+
+import os
+import time
+
+from harness.config import Config, Resources
+from harness.plan import Job, Plan
+from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store
+
+
+def task(job: dict, store_path: str, attempt: int) -> dict:
+    store, key, do = Store(store_path), job["key"], job["spec"]["do"]
+    with store.lock(key):
+        if store.done(key):
+            return {"key": key, "status": DONE}
+        with open(store.path / "ran.txt", "a") as f:
+            f.write(f"{job['title']} {attempt} {job['resources']['memory_gb']:g}\n")
+        if do == "raise":
+            return {"key": key, "status": FAILED, "reason": "ValueError: as asked", "log": []}
+        if do == "crash once" and attempt == 1 or do == "crash":
+            os._exit(1)
+        if do == "exit":
+            raise SystemExit(0)
+        if do == "hungry" and attempt == 1:
+            return {"key": key, "status": OUT_OF_MEMORY, "reason": "MemoryError", "log": []}
+        if do == "hang":
+            from harness.store import write_json
+
+            write_json(store.work(key) / "progress.json",
+                       {"started": time.time(), "phase": "hang", "step": 0, "total": 1})  # fmt: skip
+            time.sleep(600)
+        publish(store, job, attempt)
+        return {"key": key, "status": DONE}
+
+
+def publish(store: Store, job: dict, attempt: int = 1) -> None:
+    store.publish(job["key"], {
+        "schema": 1, "key": job["key"], "kind": "cell", "status": DONE, "spec": job["spec"],
+        "title": job["title"], "metrics": {}, "timings": {"total_s": 0.0}, "attempt": attempt,
+    })  # fmt: skip
+
+
+def job(name: str, do: str = "", needs: tuple[Job, ...] = (), **resources) -> Job:
+    spec = {"kind": "cell", "name": name, "do": do, "needs": {n.title: n.key for n in needs}}
+    return Job(spec, name, resources=Resources(**{"memory_gb": 0.1, **resources}))
+
+
+def plan(*jobs: Job) -> Plan:
+    return Plan(Config(name="toy"), {j.key: j for j in jobs}, [{"key": j.key} for j in jobs])
+
+
+def ran(store: Store) -> list[str]:
+    path = store.path / "ran.txt"
+    return path.read_text().splitlines() if path.exists() else []

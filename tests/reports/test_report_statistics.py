@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from reports.statistics import auroc, generator_for, interval, resampled_auroc
+
+
+def scores(normal, anomalous, seeds=1, shift=1.0, levels=None):
+    rng = np.random.default_rng(3)
+    n, a = rng.normal(size=(seeds, normal)), rng.normal(shift, size=(seeds, anomalous))
+    return (n, a) if levels is None else (np.round(n * levels), np.round(a * levels))
+
+
+@pytest.mark.parametrize("levels", [None, 2])
+def test_auroc_equals_scikit_learn_with_and_without_ties(levels):
+    (n,), (a,) = scores(30, 20, levels=levels)
+    expected = roc_auc_score(np.repeat([0, 1], [30, 20]), np.concatenate([n, a]))
+    assert auroc(n, a) == pytest.approx(expected, abs=1e-12)
+
+
+def test_auroc_of_one_class_is_undefined():
+    none, some = np.array([]), np.array([1.0])
+    assert np.isnan(auroc(none, some)) and np.isnan(auroc(some, none))
+
+
+@pytest.mark.parametrize("levels", [None, 2])
+def test_the_bootstrap_matches_resampling_one_image_at_a_time(levels):
+    normal, anomalous = scores(12, 9, seeds=3, levels=levels)
+    draws = resampled_auroc(normal, anomalous, generator_for("x"), resamples=50)
+    rng = generator_for("x")
+    times_normal = rng.multinomial(12, np.full(12, 1 / 12), 50)
+    times_anomalous = rng.multinomial(9, np.full(9, 1 / 9), 50)
+    for draw, some_normal, some_anomalous in zip(draws, times_normal, times_anomalous):
+        per_seed = []
+        for n, a in zip(normal, anomalous):
+            n, a = np.repeat(n, some_normal), np.repeat(a, some_anomalous)
+            labels = np.repeat([0, 1], [len(n), len(a)])
+            per_seed.append(roc_auc_score(labels, np.concatenate([n, a])))
+        assert draw == pytest.approx(np.mean(per_seed), abs=1e-12)
+
+
+def test_the_interval_covers_the_estimate_and_shrinks_with_more_images():
+    widths = []
+    for images in (20, 80, 320):
+        n, a = scores(images, images)
+        low, high = interval(resampled_auroc(n, a, generator_for("width", images)))
+        assert low < auroc(n[0], a[0]) < high
+        widths.append(high - low)
+    assert widths[0] > 1.5 * widths[1] > 2.25 * widths[2]
+
+
+def test_the_interval_covers_the_true_area_in_about_95_of_100_test_sets():
+    rng, covered = np.random.default_rng(0), 0
+    for i in range(200):
+        n, a = rng.normal(size=(1, 40)), rng.normal(1.0, size=(1, 40))
+        low, high = interval(resampled_auroc(n, a, generator_for("cover", i), 400))
+        covered += low <= 0.7602 <= high    # P(a > n) = Phi(1 / sqrt 2)
+    assert 0.89 <= covered / 200 <= 0.99
+
+
+def test_equal_names_give_equal_draws():
+    n, a = scores(10, 10)
+    one, two, other = (resampled_auroc(n, a, generator_for(*k)) for k in ("ab", "ab", "ba"))
+    assert np.array_equal(one, two) and not np.array_equal(one, other)
