@@ -46,6 +46,7 @@ class Dataset:
     root: Optional[str] = None                  # folder that holds the categories (mvtec3d)
     categories: Optional[list[str]] = None      # None: all there are
     background: Literal["plane", "none"] = "plane"   # "none": the scene has no supporting plane
+    nonfinite: Literal["error", "missing"] = "error"  # what NaN and infinite points are
     synthetic: Synthetic = field(default_factory=Synthetic)
 
 

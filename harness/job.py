@@ -150,9 +150,9 @@ def _make_dataset(job: dict, store: Store, device: torch.device, report: Any) ->
 def _prepare_view(job: dict, store: Store, device: torch.device, report: Any) -> dict:
     spec, start = job["spec"], time.perf_counter()
     needed = spec["needs"].get("dataset")
-    root = store.folder(needed) if needed else Path(job["place"]["root"])
+    place = {"root": str(store.folder(needed))} if needed else job["place"]
     summary = views.build_view(
-        open_dataset(root).category(spec["category"]),
+        open_dataset(**place).category(spec["category"]),
         _view(spec["view"]),
         store.work(job["key"]),
         report=lambda done, total: report(Progress("prepare", done, total)),

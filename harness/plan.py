@@ -8,6 +8,7 @@ things are and how they are run (`place`, `resources`) do not enter it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field, replace
@@ -18,8 +19,10 @@ import methods
 from harness import metrics
 from harness.config import Config, ConfigError, Dataset, Resources, split_entry, with_overrides
 from harness.data import synthetic, views
-from harness.data.mvtec3d import fingerprint, open_dataset
+from harness.data.mvtec3d import count_warnings, fingerprint, open_dataset
 from harness.store import Store, canonical, key_of, write_json
+
+log = logging.getLogger(__name__)
 
 IDENTITY = ("method", "variant", "setting", "dataset", "category", "seed")
 
@@ -118,16 +121,20 @@ class _Source:
     """Where a category comes from: what identifies its content, and how to reach it."""
 
     identity: str                               # fingerprint, or the key of the job that makes it
-    root: str | None = None
+    place: dict = field(default_factory=dict)
     job: Job | None = None
 
 
 def _categories(config: Config, name: str, dataset: Dataset) -> list[tuple[str, _Source]]:
     if dataset.kind == "synthetic":
-        return [(c, _synthetic(config, name, dataset, c)) for c in _wanted(name, dataset, synthetic.CATEGORIES)]
-    opened = open_dataset(Path(dataset.root).expanduser())
+        wanted = _wanted(name, dataset, tuple(synthetic.CATEGORIES))
+        return [(c, _synthetic(config, name, dataset, c)) for c in wanted]
+    opened = open_dataset(dataset.root, dataset.nonfinite)
+    for line in count_warnings(opened):
+        log.warning(line)
+    place = {"root": str(opened.root), "nonfinite": dataset.nonfinite}
     wanted = _wanted(name, dataset, opened.categories)
-    return [(c, _Source(fingerprint(opened.category(c)), str(opened.root))) for c in wanted]
+    return [(c, _Source(fingerprint(opened.category(c)), place)) for c in wanted]
 
 
 def _wanted(name: str, dataset: Dataset, known: tuple[str, ...]) -> list[str]:
@@ -183,7 +190,7 @@ def _view_job(
         "needs": {"dataset": source.job.key} if source.job else {},
     }
     title = f"prepare {category} for {recipe.name}"
-    return Job(spec, title, {"root": source.root}, config.resources_of("view"))
+    return Job(spec, title, source.place, config.resources_of("view"))
 
 
 def _cell_job(config: Config, identity: dict, settings: Any, view: Job) -> Job:

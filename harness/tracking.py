@@ -84,6 +84,8 @@ def _client(store: Store, uri: str | None) -> tuple[Any, str]:
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
+    for name in ("mlflow", "alembic"):          # creating the schema is no news to the user
+        logging.getLogger(name).setLevel(logging.WARNING)
     uri = uri or default_uri(store)
     return MlflowClient(tracking_uri=uri), uri
 

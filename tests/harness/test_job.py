@@ -15,7 +15,6 @@ import torch
 
 from harness import metrics
 from harness.data.cache import open_split
-from harness.data.mvtec3d import DataError
 from harness.job import main
 from harness.schedule import describe
 from harness.store import DONE, FAILED, SKIPPED, Store
@@ -106,6 +105,11 @@ def put_nan(folder):
     tifffile.imwrite(path, xyz)
 
 
+def empty_train(folder):
+    for path in folder.glob("train/good/*/*"):
+        path.unlink()
+
+
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
@@ -113,6 +117,8 @@ def put_nan(folder):
         (lambda f: truncate(f / "test/good/rgb/000.png"), "test/good/rgb/000.png"),
         (shrink_rgb, "test/good/rgb/000.png"),
         (put_nan, "train/good/xyz/000.tiff"),
+        (lambda f: (f / "train/good/rgb/001.png").unlink(), "train/good/rgb/001.png is missing"),
+        (empty_train, "no training sample"),
     ],
 )
 def test_bad_data_fails_its_jobs_with_the_file_named_and_loses_nothing(damage, named, data, tmp_path):
@@ -124,15 +130,11 @@ def test_bad_data_fails_its_jobs_with_the_file_named_and_loses_nothing(damage, n
     assert all(named in result["reason"] for result in cells(store, plan))
 
 
-def test_what_listings_already_show_is_refused_before_anything_starts(data):
-    (data / "train/good/rgb/001.png").unlink()
-    with pytest.raises(DataError, match="train/good/rgb/001.png is missing"):
-        planned(data=data.parent)
-    for kind in ("rgb", "xyz"):
-        shutil.rmtree(data / "train/good" / kind)
-        (data / "train/good" / kind).mkdir()
-    with pytest.raises(DataError, match="train"):
-        planned(data=data.parent)
+def test_points_that_are_not_finite_can_be_taken_as_missing(data, tmp_path):
+    put_nan(data)
+    name = data.parent.name
+    plan = planned("methods=[das3d/untrained]", f"datasets.{name}.nonfinite=missing", data=data.parent)
+    assert not run(plan, Store(tmp_path / "store")).failures
 
 
 def test_a_ground_truth_without_a_region_leaves_pixel_metrics_undefined(data, tmp_path):
