@@ -145,7 +145,9 @@ class OnRay:
         self.refs[task.remote(job, store_path, attempt)] = job["key"]
 
     def poll(self, timeout: float) -> list[dict]:
-        ready, _ = self.ray.wait(list(self.refs), num_returns=1, timeout=timeout)
+        ready, others = self.ray.wait(list(self.refs), num_returns=1, timeout=timeout)
+        if ready and others:
+            ready += self.ray.wait(others, num_returns=len(others), timeout=0)[0]
         return [self._outcome(ref, self.refs.pop(ref)) for ref in ready]
 
     def _outcome(self, ref: Any, key: str) -> dict:
@@ -233,7 +235,7 @@ class Driver:
             for need in job.needs:
                 self.dependants[need].add(job.key)
         self.summary = Summary()
-        self.checked_at = time.monotonic()
+        self.checked_at = self.watched_at = time.monotonic()
 
     def run(self, tick: Callable[[dict[str, _Running]], None] = lambda running: None) -> Summary:
         """Until nothing waits or runs. `tick` is called about twice a second.
@@ -248,8 +250,10 @@ class Driver:
                 self._submit()
                 for outcome in self.executor.poll(POLL_S):
                     self._handle(outcome)
-                self._watch()
-                tick(self.running)
+                if time.monotonic() - self.watched_at >= POLL_S:
+                    self.watched_at = time.monotonic()
+                    self._watch()
+                    tick(self.running)
         finally:
             self.executor.close()
         return self.summary

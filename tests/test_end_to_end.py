@@ -1,4 +1,8 @@
-"""The main job as a user runs it: disturbed and undisturbed launches end in the same bytes."""
+"""The main job as a user runs it.
+
+The undisturbed launch runs without Ray; one worker, two workers, killed, interrupted and
+simultaneous launches must end in its very bytes.
+"""
 
 import os
 import signal
@@ -33,7 +37,7 @@ def leaderboard(store):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     store = tmp_path_factory.mktemp("undisturbed")
-    output = finish(relief("run", *OPTIONS, "--store", store, "--workers", 1))
+    output = finish(relief("run", *OPTIONS, "--store", store, "--serial"))
     assert "leaderboard.html" in output and "relief ui" in output
     return store
 

@@ -221,9 +221,9 @@ def fingerprint(category: Category) -> str:
     """16 hex digits that change when a file of the category is added, removed or rewritten.
 
     Hashes names, sizes and modification times, not contents: a category weighs up to 4 GB and
-    the fingerprint is taken at every launch. A copy with new times counts as new data, which
-    costs a recomputation and never a wrong result. Faulty data has a fingerprint too: its
-    faults come up when it is read, in a job that may fail alone.
+    the fingerprint is taken at every launch. A copy with new times counts as new data and costs
+    a recomputation; new contents under the old size and time would go unnoticed. Faulty data has
+    a fingerprint too: its faults come up when it is read, in a job that may fail alone.
     """
     paths = [
         path

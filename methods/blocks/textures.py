@@ -24,7 +24,8 @@ Texture = Callable[[np.random.Generator], np.ndarray]
 
 SOURCES = ("dtd", "folder", "other_categories", "bundled", "procedural", "auto")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
-_TRAINING_IMAGES = ("*/train/good/rgb/*.png", "*/train/data/*_image_4.png")  # MVTec 3D-AD, Eyecandies
+# MVTec 3D-AD, Eyecandies
+_TRAINING_IMAGES = ("*/train/good/rgb/*.png", "*/train/data/*_image_4.png")
 
 
 def source_name(source: str, folder: str | None) -> str:

@@ -38,7 +38,7 @@ class Skew:
     sigma: tuple[float, float] = (1.0, 4.0)         # px (inferred; Sigma = I, as plotted: 1, 1)
     rho: float = 0.0                                # correlation of rows and columns (inferred)
     standardise: bool = False                       # alpha^T x with x / sigma (paper: plain x)
-    norm: str = "sum"                               # kernel's "sum", its "max" or "result" (inferred)
+    norm: str = "sum"                               # kernel "sum" or "max", or "result" (inferred)
     h: int | None = None                            # px, odd; none: 2 ceil(3 sigma) + 1 (inferred)
     literal_ablation: bool = False                  # without the kernel, p_z = 1 (section 8)
 
@@ -64,7 +64,7 @@ class Mask:
 class Texture:
     """Colours of the anomalies (appendix C)."""
 
-    source: str = "dtd"                             # see methods/blocks/textures.py (paper, ref. 10)
+    source: str = "dtd"                             # one of SOURCES (paper, its ref. 10)
     folder: str | None = None                       # images of dtd and folder
     augment: bool = True                            # three of DRAEM's ten augmenters (inferred)
 
@@ -124,7 +124,7 @@ class Settings:
     skew: Skew = Skew()
     mask: Mask = Mask()
     texture: Texture = Texture()
-    p_z: tuple[float, float] = (0.05, 0.3)          # depth of anomalies, share of the range (inferred)
+    p_z: tuple[float, float] = (0.05, 0.3)          # share of the depth range (inferred)
     t_h: float = 0.02                               # least change that is an anomaly (inferred)
     beta: tuple[float, float] = (0.0, 0.8)          # share of the old colour that stays (paper)
     p_d: float = 0.5                                # augmentation dropout (section 5, inferred)

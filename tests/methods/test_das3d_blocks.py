@@ -61,7 +61,8 @@ def test_draem_networks_match_the_official_ones(p, name, size, every, seen):
     results = {"out": out, "prob": out.softmax(dim=1)}
     for key in results.keys() & expected.keys():
         close(results[key][:, :, ::every, ::every], expected[key], 5 * seen + 1e-6)
-        np.testing.assert_allclose(stats(results[key]), expected[f"{key}__stats"], rtol=1e-5, atol=1e-6)
+        whole = expected[f"{key}__stats"]
+        np.testing.assert_allclose(stats(results[key]), whole, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parity
@@ -83,7 +84,8 @@ def test_focal_matches_the_formula(p):
     logits = torch.from_numpy(p.input("focal_logits", (2, 2, 24, 24), "normal")).double()
     target = torch.from_numpy(p.input("focal_t", (2, 1, 24, 24), "unit") > 0.85).double()
     for key in [k for k in expected if k.startswith("focal_")]:
-        close(focal(logits.softmax(dim=1), target, float(key[len("focal_gamma"):])), expected[key], 1e-9)
+        gamma = float(key.removeprefix("focal_gamma"))
+        close(focal(logits.softmax(dim=1), target, gamma), expected[key], 1e-9)
 
 
 @pytest.mark.parity
