@@ -106,6 +106,7 @@ class Run:
 
     folder: scratch space that survives a kill of the job; checkpoints live here.
     report: called with Progress; may raise to stop the job.
+    stages: name -> what `Stage.save` wrote, for each stage the method asked for.
     """
 
     category: str = "category"
@@ -114,6 +115,7 @@ class Run:
     folder: Path | None = None
     report: Callable[[Progress], None] = lambda progress: None
     checkpoint_every_s: float = 60.0
+    stages: Mapping[str, Path] = field(default_factory=dict)
     _saved_at: float = field(default_factory=time.monotonic, repr=False)
 
     @property
@@ -150,18 +152,62 @@ def save_tensors(path: Path, state: dict) -> None:
         raise
 
 
+class Stage(ABC):
+    """Work that several cells share, such as a pre-trained network.
+
+    One job per (settings, seed) and, where `reads` is "train", per dataset: everything else that
+    determines the result is in its Settings. Cells find what it saved in `run.stages[name]`.
+
+    reads: "nothing", or "train": the training samples of all categories of the cell's dataset.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    Settings: ClassVar[type]
+    reads: ClassVar[str] = "nothing"
+
+    def __init__(self, settings: Any, run: Run | None = None):
+        self.settings, self.run = settings, run or Run()
+
+    @classmethod
+    def view(cls, settings: Any) -> View | None:
+        """The view of the training samples; None where the stage reads nothing."""
+        return None
+
+    @classmethod
+    def inputs(cls, settings: Any) -> Mapping[str, Path]:
+        """Files and folders outside the dataset that determine the result."""
+        return {}
+
+    @abstractmethod
+    def fit(self, train: Mapping[str, Samples]) -> None:
+        """Learn from category -> training samples; continue from a checkpoint if there is one."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None: ...
+
+    def sizes(self) -> Mapping[str, int]:
+        return {}
+
+    def notes(self) -> Mapping[str, str]:
+        """Facts that every result built on this stage must carry, e.g. its texture source."""
+        return {}
+
+
 class Method(ABC):
     """One published approach, for one setting and one job.
 
     Class attributes: `name`; `version`, raised whenever the same settings give other numbers;
     `Settings`, a frozen dataclass with every constant, its unit and source; `variants`, named
-    overrides of settings ("train.steps": 0), such as the rows of the paper's ablation tables.
+    overrides of settings ("train.steps": 0), such as the rows of the paper's ablation tables;
+    `stages`, the classes of the work it shares between cells.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     Settings: ClassVar[type]
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    stages: ClassVar[Mapping[str, type[Stage]]] = {}
 
     def __init__(self, settings: Any, setting: str, run: Run | None = None):
         if setting not in SETTINGS:
@@ -176,6 +222,11 @@ class Method(ABC):
     @classmethod
     def inputs(cls, settings: Any) -> Mapping[str, Path]:
         """Files and folders outside the dataset that determine the result (textures, weights)."""
+        return {}
+
+    @classmethod
+    def stage_settings(cls, settings: Any, setting: str) -> Mapping[str, Any]:
+        """The stages a cell builds on: names of `stages` -> the settings of each."""
         return {}
 
     @abstractmethod
