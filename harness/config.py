@@ -192,16 +192,20 @@ def _check(config: Config) -> None:
 
 
 def split_entry(entry: str) -> tuple[str, str]:
-    """"das3d/untrained" -> ("das3d", "untrained"); ConfigError for unknown names."""
+    """"das3d/untrained" -> ("das3d", "untrained"); ConfigError for unknown names.
+
+    Variants can be joined, "3dsr/paper+no_perlin": the later ones override the earlier.
+    """
     name, _, variant = entry.partition("/")
     try:
         variants = methods.get(name).variants
     except ValueError as error:
         raise ConfigError(f"methods: {error}") from error
-    if variant and variant not in variants:
-        near = difflib.get_close_matches(variant, variants, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{name} has no variant {variant!r}; known: {', '.join(variants)}{hint}")
+    for part in variant.split("+") if variant else ():
+        if part not in variants:
+            near = difflib.get_close_matches(part, variants, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{name} has no variant {part!r}; known: {', '.join(variants)}{hint}")
     return name, variant
 
 

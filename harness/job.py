@@ -1,4 +1,4 @@
-"""Run one job: make a dataset, prepare a view, or fit and evaluate a cell.
+"""Run one job: make a dataset, prepare a view, fit a shared stage, or fit and evaluate a cell.
 
 No Ray here: `run_job` is what a worker process calls, what tests call in-process, and what
 `python -m harness.job SPEC.json STORE` runs by hand on a machine without the engine.
@@ -161,6 +161,35 @@ def _prepare_view(job: dict, store: Store, device: torch.device, report: Any) ->
     return {"summary": summary, "timings": {"prepare_s": time.perf_counter() - start}}
 
 
+def _run_stage(job: dict, store: Store, device: torch.device, report: Any) -> dict:
+    spec, work, clock = job["spec"], store.work(job["key"]), _Clock()
+    train = {
+        name.removeprefix("view:"): open_split(store.folder(key), "train")[0]
+        for name, key in spec["needs"].items()
+    }
+    run = _run(job, store, device, report, category="all")
+    cls = methods.get(spec["method"]).stages[spec["stage"]]
+    stage = cls(settings_from(cls.Settings, spec["settings"]), run)
+    stage.fit(train)
+    clock.lap("fit_s")
+    stage.save(work)
+    run.checkpoint_path.unlink(missing_ok=True)
+    return {"timings": clock.laps, "sizes": dict(stage.sizes()), "notes": dict(stage.notes())}
+
+
+def _run(job: dict, store: Store, device: torch.device, report: Any, category: str,
+         stages: dict[str, Path] | None = None) -> Run:  # fmt: skip
+    return Run(
+        category=category,
+        seed=job["spec"]["seed"],
+        device=device,
+        folder=store.work(job["key"]),
+        report=report,
+        checkpoint_every_s=job["place"]["checkpoint_every_s"],
+        stages=stages or {},
+    )
+
+
 def _view(recipe: dict) -> View:
     fields = dict(recipe)
     known = {cls.name: cls for cls in views.BUILDERS}
@@ -174,14 +203,12 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
     validation, _ = open_split(data, "validation")
     test, truth = open_split(data, "test")
 
-    run = Run(
-        category=spec["category"],
-        seed=spec["seed"],
-        device=device,
-        folder=work,
-        report=report,
-        checkpoint_every_s=place["checkpoint_every_s"],
-    )
+    needed = {
+        name.removeprefix("stage:"): key
+        for name, key in spec["needs"].items() if name.startswith("stage:")
+    }  # fmt: skip
+    stages = {name: store.folder(key) for name, key in needed.items()}
+    run = _run(job, store, device, report, spec["category"], stages)
     cls = methods.get(spec["method"])
     method = cls(settings_from(cls.Settings, spec["settings"]), spec["setting"], run)
     clock = _Clock()
@@ -212,8 +239,8 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
     if protocol["keep_models"]:
         (work / "model").mkdir(exist_ok=True)
         method.save(work / "model")
-    if run.checkpoint_path.exists():
-        run.checkpoint_path.unlink()
+    run.checkpoint_path.unlink(missing_ok=True)
+    notes = [store.result(key)["notes"] for key in needed.values()] + [method.notes()]
     return {
         "labels": place["labels"],
         "metrics": values,
@@ -222,7 +249,7 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         "timings": clock.laps,
         "speed": speed,
         "sizes": dict(method.sizes()),
-        "notes": dict(method.notes()),
+        "notes": {name: fact for part in notes for name, fact in part.items()},
         "marks": place["marks"],
     }
 
@@ -280,7 +307,9 @@ def _write_scores(path: Path, ids: tuple[str, ...], truth: Any, scores: np.ndarr
     pq.write_table(pa.table(columns), path)
 
 
-RUNNERS = {"dataset": _make_dataset, "view": _prepare_view, "cell": _run_cell}
+RUNNERS = {
+    "dataset": _make_dataset, "view": _prepare_view, "stage": _run_stage, "cell": _run_cell,
+}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:

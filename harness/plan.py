@@ -1,16 +1,18 @@
 """From a configuration to the jobs that compute it.
 
-A cell is one row of results; the views and synthetic datasets it needs are jobs of their own,
-shared by every cell that needs the same. A job's key is the hash of its `spec` alone; where
+A cell is one row of results; the views, stages and synthetic datasets it needs are jobs of their
+own, shared by every cell that needs the same. A job's key is the hash of its `spec` alone; where
 things are and how they are run (`place`, `resources`) do not enter it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from harness.config import Config, ConfigError, Dataset, Resources, split_entry,
 from harness.data import synthetic, views
 from harness.data.mvtec3d import count_warnings, fingerprint, open_dataset
 from harness.store import Store, canonical, key_of, write_json
+from methods.contract import Method, View
 
 log = logging.getLogger(__name__)
 
@@ -100,17 +103,23 @@ def build(config: Config) -> Plan:
     cells: list[dict] = []
     entries = [split_entry(entry) for entry in config.methods]
     for dataset_name, dataset in config.datasets.items():
-        for category, source in _categories(config, dataset_name, dataset):
+        sources = dict(_categories(config, dataset_name, dataset))
+        for category, source in sources.items():
             for method, variant in entries:
                 settings = _settings(config, method, variant)
-                view = _view_job(config, dataset, category, source, methods.get(method), settings)
+                cls = methods.get(method)
+                view = _view_job(config, dataset, category, source, cls.view(settings))
                 for job in filter(None, (source.job, view)):
                     jobs.setdefault(job.key, job)
                 for setting in config.settings:
                     for seed in config.seeds:
+                        stages = _stage_jobs(config, dataset, sources, cls, settings, setting, seed)
+                        for job in itertools.chain.from_iterable(stages.values()):
+                            jobs.setdefault(job.key, job)
                         names = (method, variant, setting, dataset_name, category, seed)
                         identity = dict(zip(IDENTITY, names))
-                        job = _cell_job(config, identity, settings, view)
+                        needs = {f"stage:{name}": chain[-1].key for name, chain in stages.items()}
+                        job = _cell_job(config, identity, settings, {"view": view.key, **needs})
                         jobs.setdefault(job.key, job)
                         cells.append({**identity, "key": job.key})
     return Plan(config, jobs, cells)
@@ -172,15 +181,16 @@ def _synthetic(config: Config, name: str, dataset: Dataset, category: str) -> _S
 
 def _settings(config: Config, method: str, variant: str) -> Any:
     settings = config.options[method]
-    if not variant:
-        return settings
-    return with_overrides(settings, methods.get(method).variants[variant], f"{method}/{variant}")
+    for part in filter(None, variant.split("+")):
+        overrides = methods.get(method).variants[part]
+        settings = with_overrides(settings, overrides, f"{method}/{part}")
+    return settings
 
 
 def _view_job(
-    config: Config, dataset: Dataset, category: str, source: _Source, method: Any, settings: Any
+    config: Config, dataset: Dataset, category: str, source: _Source, recipe: View
 ) -> Job:
-    recipe = replace(method.view(settings), background=dataset.background)
+    recipe = replace(recipe, background=dataset.background)
     spec = {
         "kind": "view",
         "version": views.VERSION,
@@ -193,7 +203,41 @@ def _view_job(
     return Job(spec, title, source.place, config.resources_of("view"))
 
 
-def _cell_job(config: Config, identity: dict, settings: Any, view: Job) -> Job:
+def _stage_jobs(
+    config: Config, dataset: Dataset, sources: dict[str, _Source], cls: type[Method],
+    settings: Any, setting: str, seed: int,
+) -> dict[str, list[Job]]:  # fmt: skip
+    """The stages a cell builds on: name -> the jobs each needs in order, the stage itself last."""
+    chains = {}
+    for name, options in cls.stage_settings(settings, setting).items():
+        stage = cls.stages[name]
+        chain, needs = [], {}
+        if stage.reads == "train":
+            for category, source in sources.items():
+                view = _view_job(config, dataset, category, source, stage.view(options))
+                chain += filter(None, (source.job, view))
+                needs[f"view:{category}"] = view.key
+        spec = {
+            "kind": "stage",
+            "method": cls.name,
+            "stage": name,
+            "version": stage.version,
+            "seed": seed,
+            "settings": _plain(options),
+            "inputs": _fingerprints(stage.inputs(options)),
+            "needs": needs,
+        }
+        place = {"checkpoint_every_s": config.schedule.checkpoint_every_s}
+        resources = config.resources_of(cls.name)
+        chains[name] = [*chain, Job(spec, f"{cls.name} stage {name} {seed}", place, resources)]
+    return chains
+
+
+def _fingerprints(inputs: Mapping[str, Path]) -> dict[str, str]:
+    return {name: tree_fingerprint(path) for name, path in inputs.items()}
+
+
+def _cell_job(config: Config, identity: dict, settings: Any, needs: dict[str, str]) -> Job:
     method = methods.get(identity["method"])
     spec = {
         "kind": "cell",
@@ -203,9 +247,9 @@ def _cell_job(config: Config, identity: dict, settings: Any, view: Job) -> Job:
         "category": identity["category"],
         "seed": identity["seed"],
         "settings": _plain(settings),
-        "inputs": {name: tree_fingerprint(path) for name, path in method.inputs(settings).items()},
+        "inputs": _fingerprints(method.inputs(settings)),
         "metrics": metrics.VERSION,
-        "needs": {"view": view.key},
+        "needs": needs,
     }
     place = {
         "labels": {"dataset": identity["dataset"], "variant": identity["variant"]},
@@ -253,4 +297,5 @@ def estimate(plan: Plan, store: Store) -> dict[str, float | None]:
 
 def _alike(spec: dict) -> tuple:
     train = canonical(spec.get("settings", {}).get("train"))
-    return (spec["kind"], spec.get("method"), spec.get("setting"), train)
+    names = (spec.get(name) for name in ("method", "stage", "setting"))
+    return (spec["kind"], *names, train)

@@ -1,0 +1,70 @@
+"""A method that is all contract and no computation, with a stage over a whole dataset."""
+
+import json
+from dataclasses import dataclass, field
+
+from methods.contract import Method, Prediction, Stage, save_tensors
+from methods.views import Das3dView
+
+
+@dataclass(frozen=True)
+class MeanSettings:
+    view: Das3dView = field(default_factory=lambda: Das3dView(size=64))
+    offset: float = 0.0
+
+
+class Mean(Stage):
+    """The mean depth of all categories' training samples."""
+
+    name, Settings, reads = "mean", MeanSettings, "train"
+
+    @classmethod
+    def view(cls, settings):
+        return settings.view
+
+    def fit(self, train):
+        self.means = {name: float(samples.arrays["depth"].mean()) for name, samples in train.items()}
+
+    def save(self, folder):
+        (folder / "mean.json").write_text(json.dumps(self.means))
+
+    def notes(self):
+        return {"mean_of": ",".join(self.means)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    mean: MeanSettings = field(default_factory=MeanSettings)
+    factor: float = 1.0
+
+
+class Toy(Method):
+    """Depth minus the stage's mean."""
+
+    name, Settings, stages = "toy", Settings, {"mean": Mean}
+    variants = {"double": {"factor": 2.0}, "offset": {"mean.offset": 1.0}}
+
+    @classmethod
+    def view(cls, settings):
+        return settings.mean.view
+
+    @classmethod
+    def stage_settings(cls, settings, setting):
+        return {"mean": settings.mean}
+
+    def fit(self, train, validation):
+        means = json.loads((self.run.stages["mean"] / "mean.json").read_text())
+        self.mean = sum(means.values()) / len(means)
+
+    def predict(self, batch):
+        maps = self.settings.factor * (batch["depth"] - self.mean).abs()
+        return Prediction(maps, maps.amax(dim=(1, 2)))
+
+    def save(self, folder):
+        save_tensors(folder / "mean.pt", {"mean": self.mean})
+
+    def load(self, folder):
+        raise NotImplementedError("nothing loads it")
+
+    def notes(self):
+        return {"factor": str(self.settings.factor)}
