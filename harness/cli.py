@@ -125,8 +125,12 @@ def plan(
             name = "/".join(filter(None, (spec["method"], job.place["labels"]["variant"])))
             groups["cell", f"{name} {spec['setting']}"].append(job)
         else:
-            what_it_is = "synthetic data" if spec["kind"] == "dataset" else f"{spec['view']['name']} view"
-            groups["stage", what_it_is].append(job)
+            name = {
+                "dataset": "synthetic data",
+                "view": f"{spec.get('view', {}).get('name')} view",
+                "stage": f"{spec.get('method')} {spec.get('stage')}",
+            }[spec["kind"]]
+            groups["shared", name].append(job)
     table = Table("", "work", "jobs", "done", "to do", "CPUs", "GPUs", "expected CPU time", title=planned.launch_id)
     for (kind, name), jobs in groups.items():
         todo = [job for job in jobs if job.key in pending]

@@ -7,6 +7,8 @@ No Ray here: `run_job` is what a worker process calls, what tests call in-proces
 from __future__ import annotations
 
 import collections
+import copy
+import functools
 import json
 import logging
 import os
@@ -169,7 +171,7 @@ def _run_stage(job: dict, store: Store, device: torch.device, report: Any) -> di
     }
     run = _run(job, store, device, report, category="all")
     cls = methods.get(spec["method"]).stages[spec["stage"]]
-    stage = cls(settings_from(cls.Settings, spec["settings"]), run)
+    stage = cls(_settings(cls, job), run)
     stage.fit(train)
     clock.lap("fit_s")
     stage.save(work)
@@ -188,6 +190,15 @@ def _run(job: dict, store: Store, device: torch.device, report: Any, category: s
         checkpoint_every_s=job["place"]["checkpoint_every_s"],
         stages=stages or {},
     )
+
+
+def _settings(cls: Any, job: dict) -> Any:
+    """The settings of a method or stage, with the paths of its inputs where they are here."""
+    values = copy.deepcopy(job["spec"]["settings"])
+    for dotted, path in job["place"]["inputs"].items():
+        *groups, name = dotted.split(".")
+        functools.reduce(dict.__getitem__, groups, values)[name] = path
+    return settings_from(cls.Settings, values)
 
 
 def _view(recipe: dict) -> View:
@@ -210,7 +221,7 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
     stages = {name: store.folder(key) for name, key in needed.items()}
     run = _run(job, store, device, report, spec["category"], stages)
     cls = methods.get(spec["method"])
-    method = cls(settings_from(cls.Settings, spec["settings"]), spec["setting"], run)
+    method = cls(_settings(cls, job), spec["setting"], run)
     clock = _Clock()
     method.fit(train, validation)
     clock.lap("fit_s")

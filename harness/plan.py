@@ -7,6 +7,7 @@ things are and how they are run (`place`, `resources`) do not enter it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import logging
@@ -217,28 +218,37 @@ def _stage_jobs(
                 view = _view_job(config, dataset, category, source, stage.view(options))
                 chain += filter(None, (source.job, view))
                 needs[f"view:{category}"] = view.key
+        options, inputs, paths = _without_paths(options, stage.inputs(options))
         spec = {
             "kind": "stage",
             "method": cls.name,
             "stage": name,
             "version": stage.version,
             "seed": seed,
-            "settings": _plain(options),
-            "inputs": _fingerprints(stage.inputs(options)),
+            "settings": options,
+            "inputs": inputs,
             "needs": needs,
         }
-        place = {"checkpoint_every_s": config.schedule.checkpoint_every_s}
+        place = {"inputs": paths, "checkpoint_every_s": config.schedule.checkpoint_every_s}
         resources = config.resources_of(cls.name)
         chains[name] = [*chain, Job(spec, f"{cls.name} stage {name} {seed}", place, resources)]
     return chains
 
 
-def _fingerprints(inputs: Mapping[str, Path]) -> dict[str, str]:
-    return {name: tree_fingerprint(path) for name, path in inputs.items()}
+def _without_paths(settings: Any, inputs: Mapping[str, Path | None]) -> tuple[dict, dict, dict]:
+    """-> plain settings without the paths in them, the paths' fingerprints, the paths."""
+    plain = _plain(settings)
+    for dotted in inputs:
+        *groups, name = dotted.split(".")
+        functools.reduce(dict.__getitem__, groups, plain)[name] = None
+    paths = {name: path for name, path in inputs.items() if path}
+    fingerprints = {name: tree_fingerprint(path) for name, path in paths.items()}
+    return plain, fingerprints, {name: str(path) for name, path in paths.items()}
 
 
 def _cell_job(config: Config, identity: dict, settings: Any, needs: dict[str, str]) -> Job:
     method = methods.get(identity["method"])
+    settings, inputs, paths = _without_paths(settings, method.inputs(settings, identity["setting"]))
     spec = {
         "kind": "cell",
         "method": method.name,
@@ -246,13 +256,14 @@ def _cell_job(config: Config, identity: dict, settings: Any, needs: dict[str, st
         "setting": identity["setting"],
         "category": identity["category"],
         "seed": identity["seed"],
-        "settings": _plain(settings),
-        "inputs": _fingerprints(method.inputs(settings)),
+        "settings": settings,
+        "inputs": inputs,
         "metrics": metrics.VERSION,
         "needs": needs,
     }
     place = {
         "labels": {"dataset": identity["dataset"], "variant": identity["variant"]},
+        "inputs": paths,
         "protocol": asdict(config.protocol),
         "checkpoint_every_s": config.schedule.checkpoint_every_s,
         "marks": ["demo"] if config.demo else [],
@@ -262,15 +273,22 @@ def _cell_job(config: Config, identity: dict, settings: Any, needs: dict[str, st
 
 
 def tree_fingerprint(path: Path) -> str:
-    """Hash of a file's or folder's listing: relative names, sizes and times of change."""
+    """Hash of a file's content, or of a folder's listing: relative names, sizes, times of change."""
     if not path.exists():
         raise ConfigError(f"{path} does not exist")
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    if path.is_file():
+        return _checksum(path, path.stat().st_mtime_ns)
     digest = hashlib.sha256()
-    for file in files:
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
         stat = file.stat()
         digest.update(f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _checksum(path: Path, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _plain(value: Any) -> dict:

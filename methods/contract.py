@@ -175,8 +175,8 @@ class Stage(ABC):
         return None
 
     @classmethod
-    def inputs(cls, settings: Any) -> Mapping[str, Path]:
-        """Files and folders outside the dataset that determine the result."""
+    def inputs(cls, settings: Any) -> Mapping[str, Path | None]:
+        """As `Method.inputs`."""
         return {}
 
     @abstractmethod
@@ -220,8 +220,13 @@ class Method(ABC):
         """The view of the data that these settings want."""
 
     @classmethod
-    def inputs(cls, settings: Any) -> Mapping[str, Path]:
-        """Files and folders outside the dataset that determine the result (textures, weights)."""
+    def inputs(cls, settings: Any, setting: str) -> Mapping[str, Path | None]:
+        """Files and folders outside the dataset that determine the result (textures, weights).
+
+        Dotted names of all settings that hold a path ("texture.folder") -> the path, or None where
+        it has no part in the result. A job's key holds their content and not the paths. Raises
+        ValueError or OSError with what to do if one is needed and not given.
+        """
         return {}
 
     @classmethod

@@ -35,6 +35,15 @@ def source_name(source: str, folder: str | None) -> str:
     return "dtd" if folder else "bundled+procedural"
 
 
+def texture_folder(source: str, folder: str | None, setting: str = "texture") -> Path | None:
+    """The folder that `source` reads; None if it reads none. FileNotFoundError if it is not there."""
+    if source not in SOURCES:
+        raise ValueError(f"unknown texture source {source!r}; known: {', '.join(SOURCES)}")
+    if source in ("bundled", "procedural") or source == "auto" and not folder:
+        return None
+    return _existing(source, folder, setting)
+
+
 def texture_source(
     source: str, size: int, folder: str | None = None, category: str = "", setting: str = "texture"
 ) -> Texture:
@@ -43,17 +52,14 @@ def texture_source(
     folder: the images of dtd and folder; for other_categories, the root of the data set, of
     which `category` is left out. setting: what the settings of textures are called, for errors.
     """
+    root = texture_folder(source, folder, setting)
     if source == "bundled":
         return bundled(size)
     if source == "procedural":
         return lambda rng: procedural(rng, size)
-    if source == "auto" and not folder:
+    if root is None:
         photographs = bundled(size)
         return lambda rng: photographs(rng) if rng.random() < 0.5 else procedural(rng, size)
-    if source not in SOURCES:
-        raise ValueError(f"unknown texture source {source!r}; known: {', '.join(SOURCES)}")
-
-    root = _existing(source, folder, setting)
     if source == "other_categories":
         files = [f for pattern in _TRAINING_IMAGES for f in root.glob(pattern)]
         files = [f for f in files if f.relative_to(root).parts[0] != category]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from methods.blocks.draem import init_weights
-from methods.blocks.textures import augmented, source_name, texture_source
+from methods.blocks.textures import augmented, source_name, texture_folder, texture_source
 from methods.contract import (
     Batch,
     Method,
@@ -54,9 +54,11 @@ class Das3d(Method):
         return settings.prep
 
     @classmethod
-    def inputs(cls, settings: Settings) -> dict[str, Path]:
-        folder = settings.texture.folder
-        return {"texture": Path(folder)} if folder else {}
+    def inputs(cls, settings: Settings, setting: str) -> dict[str, Path | None]:
+        used = "rgb" in setting and settings.train.steps > 0
+        texture = settings.texture
+        folder = texture_folder(texture.source, texture.folder, "das3d.texture") if used else None
+        return {"texture.folder": folder}
 
     def fit(self, train: Samples, validation: Samples) -> None:
         s, run = self.settings.train, self.run

@@ -1,3 +1,7 @@
+import shutil
+
+import cv2
+import numpy as np
 import pytest
 
 from harness.config import ConfigError
@@ -65,6 +69,29 @@ def test_a_texture_folder_enters_the_key_by_its_content(tmp_path):
     before = keys(planned(*change), "cell")
     (tmp_path / "b.png").write_bytes(b"2")
     assert keys(planned(*change), "cell") != before
+
+
+def test_a_texture_folder_keeps_its_key_elsewhere_and_its_jobs_find_it(tmp_path):
+    (tmp_path / "a").mkdir()
+    cv2.imwrite(str(tmp_path / "a/1.png"), np.full((80, 80, 3), 200, np.uint8))
+    there = shutil.copytree(tmp_path / "a", tmp_path / "b")       # keeps the times of change
+    plans = [
+        planned("das3d.texture.source=folder", f"das3d.texture.folder={tmp_path / name}")
+        for name in ("a", "b")
+    ]
+    assert list(plans[0].jobs) == list(plans[1].jobs)
+    shutil.rmtree(tmp_path / "a")
+    store = Store(tmp_path / "store")
+    assert not run(plans[1], store).failures
+    assert there.exists() and store.done(keys(plans[1], "cell")[0])
+
+
+def test_a_missing_texture_folder_is_refused_before_anything_starts():
+    with pytest.raises(FileNotFoundError, match="das3d.texture.folder is not set"):
+        planned("das3d.texture.source=dtd")
+    planned("das3d.texture.source=dtd", "settings=[3d]")          # depth has no colours
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+        planned("das3d.texture.source=dtd", "das3d.texture.folder=nowhere")
 
 
 def test_a_real_dataset_is_identified_by_its_files(tiny_store):

@@ -5,9 +5,10 @@ import json
 import pytest
 
 import methods
+from harness import cli
 from harness.config import ConfigError
 from harness.store import DONE, Store
-from tests.harness.conftest import planned, run
+from tests.harness.conftest import TINY, planned, run
 
 CHANGES = ("methods=[toy,toy/double,toy/offset,toy/offset+double]", "settings=[3d,rgb+3d]",
            "datasets.synthetic.categories=[cookie,dome]")  # fmt: skip
@@ -45,6 +46,11 @@ def test_a_cell_gets_what_its_stage_saved_and_carries_its_notes(tmp_path):
     result = store.result(plan.cells[0]["key"])
     assert result["notes"] == {"mean_of": "cookie,dome", "factor": "1.0"}
     assert not planned(*CHANGES).pending(store)
+
+
+def test_plan_lists_stages_among_shared_work(tmp_path, capsys):
+    cli.plan([str(TINY), "methods=[toy]", "settings=[3d]"], store=tmp_path)
+    assert "toy mean" in capsys.readouterr().out
 
 
 def test_joined_variants_apply_one_after_the_other():

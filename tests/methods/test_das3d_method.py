@@ -301,8 +301,8 @@ def test_a_missing_texture_folder_says_which_setting_names_it(samples):
 
 def test_inputs_sizes_and_notes_tell_what_a_result_rests_on(tmp_path):
     settings = tiny(texture__source="folder", texture__folder=str(tmp_path))
-    assert Das3d.inputs(settings) == {"texture": tmp_path}
-    assert Das3d.inputs(tiny()) == {}
+    assert Das3d.inputs(settings, "rgb+3d") == {"texture.folder": tmp_path}
+    assert Das3d.inputs(settings, "3d") == Das3d.inputs(tiny(), "rgb") == {"texture.folder": None}
     method = Das3d(settings, "rgb+3d")
     assert method.notes() == {"texture_source": "folder"}
     sizes = method.sizes()
