@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -310,6 +311,9 @@ def main() -> None:
         if os.environ.get("RELIEF_DEBUG"):
             raise
         errors.print(f"[red]error[/red]: {escape(str(error))}", soft_wrap=True)
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            errors.print("The disk is full. Finished jobs are kept: free some space and the same "
+                         "command goes on, or choose another disk with --store.")  # fmt: skip
         sys.exit(EXIT_USAGE)
 
 
