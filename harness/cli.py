@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import subprocess
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -217,8 +216,9 @@ def ui(
     for name, experiment_id in mlflow_view.experiments(where).items():
         if name in experiments:
             console.print(f"{escape(name)}: {mlflow_view.address(experiment_id, port)}", soft_wrap=True)
-    environment = {**os.environ, **mlflow_view.ENVIRONMENT}
-    raise typer.Exit(subprocess.call(mlflow_view.server_command(where, port), env=environment))
+    command = mlflow_view.server_command(where, port)
+    sys.stdout.flush()
+    os.execve(command[0], command, {**os.environ, **mlflow_view.ENVIRONMENT})  # signals reach it
 
 
 def _planned(what: list[str] | None, store: Path, data: str | None, background: str | None):
