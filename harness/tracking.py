@@ -173,7 +173,8 @@ def _write_parent(client: Any, parent: Any, launch: dict, store: Store, report: 
         return
     client.log_dict(run_id, launch["config"], "config.json")
     done = sum(r["status"] == DONE for r in results)
-    at = _ms(max((r["ended"] for r in results), default=launch["started"]))
+    # a launch can be younger than all its results, if others computed them
+    at = _ms(max([launch["started"], *(r["ended"] for r in results)]))
     client.set_tag(run_id, "cells", f"{done} done, {len(results) - done} failed, "
                                     f"{len(launch['cells']) - len(results)} pending")  # fmt: skip
     if report is not None:

@@ -50,6 +50,15 @@ def test_syncing_again_changes_nothing(tiny_store, synced):
             assert len(client.get_metric_history(run.info.run_id, name)) == 1
 
 
+def test_a_launch_of_known_results_does_not_end_before_it_starts(tiny_store, tmp_path):
+    launch = planned().launch() | {"id": "later", "name": "later"}
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    tracking.sync(tiny_store, launch, uri)
+    client, _ = tracking._client(tiny_store, uri)
+    found = client.search_runs([client.get_experiment_by_name("later").experiment_id])
+    assert all(run.info.end_time >= run.info.start_time for run in found)
+
+
 def test_a_server_that_is_down_is_reported_soon_and_later_caught_up_with(tiny_store):
     start = time.monotonic()
     with pytest.raises(Exception, match="127.0.0.1"):
