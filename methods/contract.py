@@ -153,25 +153,29 @@ def save_tensors(path: Path, state: dict) -> None:
 
 
 class Stage(ABC):
-    """Work that several cells share, such as a pre-trained network.
+    """Work that several cells share, such as a pre-trained network or frozen features.
 
-    One job per (settings, seed) and, where `reads` is "train", per dataset: everything else that
-    determines the result is in its Settings. Cells find what it saved in `run.stages[name]`.
+    One job per settings, seed (unless `seeded` is False) and, where it reads data, per dataset or
+    category: everything else that determines the result is in its Settings. Cells, and stages
+    that build on it, find what it saved in `run.stages[name]`.
 
-    reads: "nothing", or "train": the training samples of all categories of the cell's dataset.
+    reads: "nothing";
+           "train": the training samples of all categories of the cell's dataset;
+           "category": every split of the cell's category, unlabelled (for frozen features).
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     Settings: ClassVar[type]
     reads: ClassVar[str] = "nothing"
+    seeded: ClassVar[bool] = True
 
     def __init__(self, settings: Any, run: Run | None = None):
         self.settings, self.run = settings, run or Run()
 
     @classmethod
     def view(cls, settings: Any) -> View | None:
-        """The view of the training samples; None where the stage reads nothing."""
+        """The view of the samples; None where the stage reads nothing."""
         return None
 
     @classmethod
@@ -179,9 +183,21 @@ class Stage(ABC):
         """As `Method.inputs`."""
         return {}
 
+    @classmethod
+    def stage_settings(cls, settings: Any) -> Mapping[str, Any]:
+        """The stages it builds on: names of the method's `stages` -> the settings of each.
+
+        Where one that reads a category serves one that reads all of them, `run.stages` has an
+        entry "name/category" for each.
+        """
+        return {}
+
     @abstractmethod
-    def fit(self, train: Mapping[str, Samples]) -> None:
-        """Learn from category -> training samples; continue from a checkpoint if there is one."""
+    def fit(self, data: Mapping[str, Samples]) -> None:
+        """Learn from category -> training samples, or split -> samples where it reads a category.
+
+        Continues from `run.load_checkpoint()` if there is one.
+        """
 
     @abstractmethod
     def save(self, folder: Path) -> None: ...
