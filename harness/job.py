@@ -19,6 +19,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ import methods
 from harness import metrics
 from harness.data import synthetic, views
 from harness.data.cache import open_split
-from harness.data.mvtec3d import open_dataset
+from harness.data.mvtec3d import SPLITS, open_dataset
 from harness.environment import environment
 from harness.measure import Memory, latency, load_average
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store, write_json
@@ -165,31 +166,45 @@ def _prepare_view(job: dict, store: Store, device: torch.device, report: Any) ->
 
 def _run_stage(job: dict, store: Store, device: torch.device, report: Any) -> dict:
     spec, work, clock = job["spec"], store.work(job["key"]), _Clock()
-    train = {
-        name.removeprefix("view:"): open_split(store.folder(key), "train")[0]
-        for name, key in spec["needs"].items()
-    }
-    run = _run(job, store, device, report, category="all")
     cls = methods.get(spec["method"]).stages[spec["stage"]]
+    views = {name: store.folder(key) for name, key in _needs(spec, "view").items()}
+    if cls.reads == "category":
+        (folder,) = views.values()
+        data = {split: open_split(folder, split)[0] for split in SPLITS}
+    else:
+        data = {category: open_split(folder, "train")[0] for category, folder in views.items()}
+    run = _run(job, store, device, report)
     stage = cls(_settings(cls, job), run)
-    stage.fit(train)
+    stage.fit(data)
     clock.lap("fit_s")
     stage.save(work)
     run.checkpoint_path.unlink(missing_ok=True)
-    return {"timings": clock.laps, "sizes": dict(stage.sizes()), "notes": dict(stage.notes())}
+    stages = _needs(spec, "stage").values()
+    notes = [store.result(key)["notes"] for key in stages] + [stage.notes()]
+    return {"timings": clock.laps, "sizes": dict(stage.sizes()), "notes": _joined(notes)}
 
 
-def _run(job: dict, store: Store, device: torch.device, report: Any, category: str,
-         stages: dict[str, Path] | None = None) -> Run:  # fmt: skip
+def _joined(notes: list[dict]) -> dict:
+    return {name: fact for part in notes for name, fact in part.items()}
+
+
+def _run(job: dict, store: Store, device: torch.device, report: Any) -> Run:
+    spec = job["spec"]
     return Run(
-        category=category,
-        seed=job["spec"]["seed"],
+        category=spec.get("category", "all"),
+        seed=spec["seed"],
         device=device,
         folder=store.work(job["key"]),
         report=report,
         checkpoint_every_s=job["place"]["checkpoint_every_s"],
-        stages=stages or {},
+        stages={name: store.folder(key) for name, key in _needs(spec, "stage").items()},
     )
+
+
+def _needs(spec: dict, kind: str) -> dict[str, str]:
+    """Name -> key of the needed jobs called "<kind>:<name>"."""
+    parts = [(*name.split(":", 1), key) for name, key in spec["needs"].items() if ":" in name]
+    return {name: key for found, name, key in parts if found == kind}
 
 
 def _settings(cls: Any, job: dict) -> Any:
@@ -214,12 +229,7 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
     validation, _ = open_split(data, "validation")
     test, truth = open_split(data, "test")
 
-    needed = {
-        name.removeprefix("stage:"): key
-        for name, key in spec["needs"].items() if name.startswith("stage:")
-    }  # fmt: skip
-    stages = {name: store.folder(key) for name, key in needed.items()}
-    run = _run(job, store, device, report, spec["category"], stages)
+    run = _run(job, store, device, report)
     cls = methods.get(spec["method"])
     method = cls(_settings(cls, job), spec["setting"], run)
     clock = _Clock()
@@ -235,7 +245,8 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
 
     speed = None
     if protocol["latency_samples"]:
-        singles = [test.batch([i], device) for i in range(min(len(test), 16))]
+        # without ids nothing can be looked up: the whole way from arrays to map is timed
+        singles = [replace(test.batch([i], device), ids=("",)) for i in range(min(len(test), 16))]
         speed = latency(
             method.predict, singles, device, protocol["latency_warmup"],
             protocol["latency_samples"], protocol["latency_seconds"],
@@ -251,7 +262,8 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         (work / "model").mkdir(exist_ok=True)
         method.save(work / "model")
     run.checkpoint_path.unlink(missing_ok=True)
-    notes = [store.result(key)["notes"] for key in needed.values()] + [method.notes()]
+    stages = _needs(spec, "stage").values()
+    notes = [store.result(key)["notes"] for key in stages] + [method.notes()]
     return {
         "labels": place["labels"],
         "metrics": values,
@@ -260,7 +272,7 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         "timings": clock.laps,
         "speed": speed,
         "sizes": dict(method.sizes()),
-        "notes": {name: fact for part in notes for name, fact in part.items()},
+        "notes": _joined(notes),
         "marks": place["marks"],
     }
 
