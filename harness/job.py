@@ -28,11 +28,13 @@ import methods
 from harness import metrics
 from harness.data import synthetic, views
 from harness.data.cache import open_split
-from harness.data.mvtec3d import open_dataset
+from harness.data.datasets import open_dataset
 from harness.environment import environment
 from harness.measure import Memory, latency, load_average
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store, write_json
-from methods.contract import Batch, Prediction, Progress, Run, View, seed_for, settings_from
+from methods.contract import (
+    Batch, Prediction, Progress, Run, Samples, View, seed_for, settings_from,
+)  # fmt: skip
 
 PROGRESS_EVERY_S = 0.5
 LOG_LINES = 30
@@ -150,9 +152,9 @@ def _make_dataset(job: dict, store: Store, device: torch.device, report: Any) ->
 def _prepare_view(job: dict, store: Store, device: torch.device, report: Any) -> dict:
     spec, start = job["spec"], time.perf_counter()
     needed = spec["needs"].get("dataset")
-    place = {"root": str(store.folder(needed))} if needed else job["place"]
+    root = store.folder(needed) if needed else job["place"]["root"]
     summary = views.build_view(
-        open_dataset(**place).category(spec["category"]),
+        open_dataset(job["place"]["kind"], root, **spec["reading"]).category(spec["category"]),
         _view(spec["view"]),
         store.work(job["key"]),
         report=lambda done, total: report(Progress("prepare", done, total)),
@@ -171,6 +173,9 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
     spec, place, work = job["spec"], job["place"], store.work(job["key"])
     data, protocol = store.folder(spec["needs"]["view"]), place["protocol"]
     train, _ = open_split(data, "train")
+    available = len(train)
+    if (few := spec.get("train_samples")) is not None:
+        train = few_shot(train, few, spec["category"], spec["seed"])
     validation, _ = open_split(data, "validation")
     test, truth = open_split(data, "test")
 
@@ -218,13 +223,30 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         "labels": place["labels"],
         "metrics": values,
         "signatures": metrics.signatures(maps.shape[1:]),
-        "counts": {"train": len(train), "test": len(test), "anomalous": int(truth.labels.sum())},
+        "counts": {
+            "train": len(train), "train_available": available,
+            "test": len(test), "anomalous": int(truth.labels.sum()),
+        },  # fmt: skip
         "timings": clock.laps,
         "speed": speed,
         "sizes": dict(method.sizes()),
         "notes": dict(method.notes()),
         "marks": place["marks"],
     }
+
+
+def few_shot(train: Samples, count: int, category: str, seed: int) -> Samples:
+    """The first `count` of a permutation of the sorted ids, so 5 samples are among the 10.
+
+    They keep the order they had, so that all of them are the whole split.
+    """
+    if not 1 <= count <= len(train):
+        raise ValueError(f"train_samples is {count}, and {category} has {len(train)} to train on")
+    order = np.argsort(np.array(train.ids), kind="stable")
+    drawn = np.random.default_rng(seed_for("few_shot", category, seed)).permutation(len(train))
+    chosen = np.sort(order[drawn[:count]])
+    arrays = {name: array[chosen] for name, array in train.arrays.items()}
+    return Samples(arrays, tuple(train.ids[i] for i in chosen))
 
 
 class _Clock:

@@ -18,8 +18,9 @@ from typing import Any
 import methods
 from harness import metrics
 from harness.config import Config, ConfigError, Dataset, Resources, split_entry, with_overrides
-from harness.data import synthetic, views
-from harness.data.mvtec3d import count_warnings, fingerprint, open_dataset
+from harness.data import mvtec3d, synthetic, views
+from harness.data.datasets import count_warnings, open_dataset
+from harness.data.samples import fingerprint
 from harness.store import Store, canonical, key_of, write_json
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def build(config: Config) -> Plan:
                     for seed in config.seeds:
                         names = (method, variant, setting, dataset_name, category, seed)
                         identity = dict(zip(IDENTITY, names))
-                        job = _cell_job(config, identity, settings, view)
+                        job = _cell_job(config, dataset, identity, settings, view)
                         jobs.setdefault(job.key, job)
                         cells.append({**identity, "key": job.key})
     return Plan(config, jobs, cells)
@@ -121,7 +122,8 @@ class _Source:
     """Where a category comes from: what identifies its content, and how to reach it."""
 
     identity: str                               # fingerprint, or the key of the job that makes it
-    place: dict = field(default_factory=dict)
+    reading: dict                               # how its files are read: the layout's Options
+    place: dict                                 # kind of dataset; root, unless a job makes it
     job: Job | None = None
 
 
@@ -129,12 +131,38 @@ def _categories(config: Config, name: str, dataset: Dataset) -> list[tuple[str, 
     if dataset.kind == "synthetic":
         wanted = _wanted(name, dataset, tuple(synthetic.CATEGORIES))
         return [(c, _synthetic(config, name, dataset, c)) for c in wanted]
-    opened = open_dataset(dataset.root, dataset.nonfinite)
+    opened = open_dataset(dataset.kind, dataset.root)
+    reading = _reading(name, dataset, opened.kind)
+    opened = open_dataset(opened.kind, dataset.root, **reading)
     for line in count_warnings(opened):
         log.warning(line)
-    place = {"root": str(opened.root), "nonfinite": dataset.nonfinite}
-    wanted = _wanted(name, dataset, opened.categories)
-    return [(c, _Source(fingerprint(opened.category(c)), place)) for c in wanted]
+    place = {"kind": opened.kind, "root": str(opened.root)}
+    found = [(c, opened.category(c)) for c in _wanted(name, dataset, opened.categories)]
+    if dataset.train_samples:
+        for c, category in found:
+            _check_few(name, dataset, c, len(category.examine("train")[0]))
+    return [(c, _Source(fingerprint(category), reading, place)) for c, category in found]
+
+
+def _reading(name: str, dataset: Dataset, kind: str) -> dict:
+    """What besides its files determines the samples of a category."""
+    if kind != "eyecandies":
+        return asdict(mvtec3d.Options(dataset.nonfinite, dataset.scale))
+    if dataset.eyecandies.geometry == "m3dm" and dataset.background == "plane":
+        raise ConfigError(
+            f"datasets.{name}: eyecandies.geometry=m3dm has removed the conveyor already; "
+            "set background=none"
+        )
+    return asdict(dataset.eyecandies)
+
+
+def _check_few(name: str, dataset: Dataset, category: str, available: int) -> None:
+    # Nothing to list is another fault, which the job that reads the category explains.
+    if dataset.train_samples and 0 < available < dataset.train_samples:
+        raise ConfigError(
+            f"datasets.{name}.train_samples is {dataset.train_samples}, and {category} has "
+            f"{available} samples to train on: give at most that, or leave it out to take all"
+        )
 
 
 def _wanted(name: str, dataset: Dataset, known: tuple[str, ...]) -> list[str]:
@@ -167,7 +195,9 @@ def _synthetic(config: Config, name: str, dataset: Dataset, category: str) -> _S
         "recipe": _plain(recipe),
     }
     job = Job(spec, f"make {name}/{category}", resources=config.resources_of("dataset"))
-    return _Source(job.key, job=job)
+    _check_few(name, dataset, category, recipe.counts(category)["train/good"])
+    reading = _reading(name, dataset, recipe.layout)
+    return _Source(job.key, reading, {"kind": recipe.layout}, job)
 
 
 def _settings(config: Config, method: str, variant: str) -> Any:
@@ -185,6 +215,7 @@ def _view_job(
         "kind": "view",
         "version": views.VERSION,
         "data": source.identity,
+        "reading": source.reading,
         "category": category,
         "view": {"name": recipe.name, **_plain(recipe)},
         "needs": {"dataset": source.job.key} if source.job else {},
@@ -193,7 +224,9 @@ def _view_job(
     return Job(spec, title, source.place, config.resources_of("view"))
 
 
-def _cell_job(config: Config, identity: dict, settings: Any, view: Job) -> Job:
+def _cell_job(
+    config: Config, dataset: Dataset, identity: dict, settings: Any, view: Job
+) -> Job:
     method = methods.get(identity["method"])
     spec = {
         "kind": "cell",
@@ -207,6 +240,8 @@ def _cell_job(config: Config, identity: dict, settings: Any, view: Job) -> Job:
         "metrics": metrics.VERSION,
         "needs": {"view": view.key},
     }
+    if dataset.train_samples is not None:
+        spec["train_samples"] = dataset.train_samples
     place = {
         "labels": {"dataset": identity["dataset"], "variant": identity["variant"]},
         "protocol": asdict(config.protocol),
