@@ -13,7 +13,7 @@ ROOT/<category>/calibration/camera_parameters.json.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -81,26 +81,28 @@ class Options:
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """Our keys of camera_parameters.json: f, or fx and fy; cx, cy; depth_scale."""
+    """Our keys of camera_parameters.json: f, or fx and fy; cx, cy; depth_scale; size if given."""
 
     fx: float                  # px
     fy: float
     cx: float                  # px, pixel centres at integers
     cy: float
     depth_scale: float         # metres per unit of the depth PNGs
+    height: float = 0          # px, of the images it is for; 0: not told
+    width: float = 0
 
     @classmethod
     def read(cls, path: Path) -> Intrinsics:
         given = read_json(path)
         given |= {axis: given["f"] for axis in ("fx", "fy") if "f" in given and axis not in given}
-        names = cls.__dataclass_fields__
-        if lacking := [name for name in names if name not in given]:
+        needed = ("fx", "fy", "cx", "cy", "depth_scale")
+        if lacking := [name for name in needed if name not in given]:
             raise DataError(
                 f"{path} lacks {', '.join(lacking)}", "depth/ needs f (or fx and fy), cx and cy in "
                 "pixels and depth_scale in metres per unit, e.g. 0.001", path,
             )  # fmt: skip
         try:
-            values = {name: float(given[name]) for name in names}
+            values = {f.name: float(given[f.name]) for f in fields(cls) if f.name in given}
         except (TypeError, ValueError) as error:
             raise DataError(f"{path}: {error}", "give plain numbers", path) from error
         if not min(values["fx"], values["fy"], values["depth_scale"]) > 0:
@@ -116,18 +118,27 @@ class FolderRef(Ref):
     options: Options = Options()
 
     def load(self) -> Sample:
-        rgb = read_rgb(self.rgb)
-        if self.camera:
-            camera = Intrinsics.read(self.camera)
-            depth = read_depth(self.xyz).astype(np.float32) * np.float32(camera.depth_scale)
-            check_unit(depth, self.xyz, f"depth_scale in {self.camera} to ", camera.depth_scale)
-            xyz = backproject(depth, camera.fx, camera.fy, camera.cx, camera.cy)
-        else:
-            xyz = read_cloud(self.xyz, self.options.nonfinite)
-            if self.options.scale != 1:
-                xyz = xyz * np.float32(self.options.scale)
-            check_unit(xyz[..., 2], self.xyz, "datasets.NAME.scale=", self.options.scale)
+        rgb, xyz = read_rgb(self.rgb), self._from_depth() if self.camera else self._from_cloud()
         return self.assemble(rgb, xyz, read_mask(self.gt) if self.gt else None)
+
+    def _from_cloud(self) -> np.ndarray:
+        xyz = read_cloud(self.xyz, self.options.nonfinite)
+        if self.options.scale != 1:
+            xyz = xyz * np.float32(self.options.scale)
+        check_unit(xyz[..., 2], self.xyz, "datasets.NAME.scale=", self.options.scale)
+        return xyz
+
+    def _from_depth(self) -> np.ndarray:
+        camera = Intrinsics.read(self.camera)
+        depth = read_depth(self.xyz).astype(np.float32) * np.float32(camera.depth_scale)
+        if camera.height and camera.width and (camera.height, camera.width) != depth.shape:
+            raise DataError(
+                f"{self.camera} is for {camera.height:g} x {camera.width:g} px, and {self.xyz} "
+                f"is {depth.shape[0]} x {depth.shape[1]}", "scale f, cx and cy with the images",
+                self.camera,
+            )  # fmt: skip
+        check_unit(depth, self.xyz, f"depth_scale in {self.camera} to ", camera.depth_scale)
+        return backproject(depth, camera.fx, camera.fy, camera.cx, camera.cy)
 
 
 @dataclass(frozen=True)
