@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,7 @@ def check(
     """Open every file of a dataset and list what is wrong, odd or unlike the published release."""
     from harness.data.check import check as check_data
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)    # the table has its complaints
     dataset = _open(kind, root, option)
     console.print(f"{escape(str(dataset.root))}: {dataset.kind}, {len(dataset.categories)} categories")
     with _progress("open") as report:

@@ -16,9 +16,11 @@ from harness.data.samples import DataError
 
 NONFINITE = ("error", "missing")
 
+# What the readers raise for damaged files: a wrong length may ask for terabytes (MemoryError).
 _READ_ERRORS = (
-    OSError, ValueError, KeyError, IndexError, SyntaxError, EOFError,
-    struct.error, zlib.error, tifffile.TiffFileError, yaml.YAMLError,
+    OSError, ValueError, TypeError, AttributeError, LookupError, SyntaxError, EOFError,
+    ArithmeticError, RuntimeError, MemoryError, Image.DecompressionBombError,
+    struct.error, zlib.error, yaml.YAMLError,
 )  # fmt: skip
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)    # the same, several times faster
 
