@@ -57,7 +57,7 @@ def check(
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)    # the table has its complaints
     dataset = _open(kind, root, option)
-    console.print(f"{escape(str(dataset.root))}: {dataset.kind}, {len(dataset.categories)} categories")
+    console.print(f"{escape(str(dataset.root))}: {dataset.kind}", soft_wrap=True)
     with _progress("open") as report:
         found = check_data(dataset, quick, workers or os.cpu_count() or 1, report)
     if json_file:
@@ -73,7 +73,7 @@ def check(
     if len(found.problems) > SHOWN:
         console.print(f"and {len(found.problems) - SHOWN} more; --json FILE writes them all")
     opened = f"{found.opened} samples opened" + (" (--quick: a part)" if quick else "")
-    console.print(f"{opened}, {found.errors} errors, {found.warnings} warnings")
+    console.print(f"{opened}, errors: {found.errors}, warnings: {found.warnings}")
     if found.errors:
         raise typer.Exit(EXIT_FAULTY_DATA)
 
