@@ -1,4 +1,4 @@
-"""The command line: relief run, plan, status, report, sync, ui."""
+"""The command line: relief run, plan, status, report, sync, ui, data."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harness import cli_data
 from harness.store import DONE, Store
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cli_data.app)
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
@@ -42,7 +44,7 @@ StorePath = Annotated[
 ]
 Data = Annotated[
     Optional[str],
-    typer.Option(help="Folder in MVTec 3D-AD layout to use instead of the configuration's datasets."),
+    typer.Option(help="Folder of a dataset (MVTec 3D-AD, Eyecandies, your own) instead of the configuration's."),
 ]
 Background = Annotated[
     Optional[str],
@@ -223,7 +225,7 @@ def ui(
 
 def _planned(what: list[str] | None, store: Path, data: str | None, background: str | None):
     from harness import config
-    from harness.plan import build
+    from harness.expand import build
 
     names = [item for item in what or [] if "=" not in item]
     if len(names) > 1:

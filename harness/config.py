@@ -17,6 +17,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 import methods
+from harness.data.eyecandies import Options as Eyecandies
 from methods.contract import SETTINGS
 
 REPOSITORY = Path(__file__).parents[1] / "configs"     # in a checkout
@@ -32,6 +33,7 @@ class Synthetic:
     """The dataset that the program makes itself; what is left out comes from the preset."""
 
     preset: str = "small"                       # tiny, small, standard, paper
+    layout: Literal["mvtec3d", "eyecandies"] = "mvtec3d"
     size: Optional[int] = None                  # px, width and height
     train: Optional[int] = None                 # samples a category
     validation: Optional[int] = None
@@ -42,11 +44,14 @@ class Synthetic:
 
 @dataclass
 class Dataset:
-    kind: Literal["mvtec3d", "synthetic"] = "mvtec3d"
-    root: Optional[str] = None                  # folder that holds the categories (mvtec3d)
+    kind: Literal["auto", "mvtec3d", "folder", "eyecandies", "synthetic"] = "auto"
+    root: Optional[str] = None                  # folder that holds the categories
     categories: Optional[list[str]] = None      # None: all there are
+    train_samples: Optional[int] = None         # few-shot: so many drawn by seed; None: all
     background: Literal["plane", "none"] = "plane"   # "none": the scene has no supporting plane
     nonfinite: Literal["error", "missing"] = "error"  # what NaN and infinite points are
+    scale: float = 1.0                          # metres per unit of the clouds (mvtec3d, folder)
+    eyecandies: Eyecandies = field(default_factory=Eyecandies)
     synthetic: Synthetic = field(default_factory=Synthetic)
 
 
@@ -161,7 +166,9 @@ def _dotlist(overrides: list[str]) -> Any:
 
 def _dataset_name(root: str) -> str:
     name = Path(root).resolve().name.lower()
-    return "mvtec3d" if "mvtec" in name and "3d" in name else name.replace(".", "_") or "data"
+    if "mvtec" in name and "3d" in name:
+        return "mvtec3d"
+    return "eyecandies" if "eyecandies" in name else name.replace(".", "_") or "data"
 
 
 def _check(config: Config) -> None:
@@ -184,11 +191,13 @@ def _check(config: Config) -> None:
         if r.gpus > 1 and r.gpus != int(r.gpus):
             raise ConfigError(f"resources.{name}.gpus is {r.gpus}: a fraction below 1 or whole GPUs")
     for name, dataset in config.datasets.items():
-        if dataset.kind == "mvtec3d" and not dataset.root:
+        if dataset.kind != "synthetic" and not dataset.root:
             raise ConfigError(
-                f"datasets.{name}.root is not set: unpack MVTec 3D-AD (or data in its layout) and "
-                f"give the folder with --data FOLDER or datasets.{name}.root=FOLDER"
+                f"datasets.{name}.root is not set: unpack MVTec 3D-AD or Eyecandies (or use data of "
+                f"your own) and give the folder with --data FOLDER or datasets.{name}.root=FOLDER"
             )
+        if dataset.train_samples is not None and dataset.train_samples < 1:
+            raise ConfigError(f"datasets.{name}.train_samples is {dataset.train_samples}: 1 or more")
 
 
 def split_entry(entry: str) -> tuple[str, str]:

@@ -31,11 +31,14 @@ import methods
 from harness import metrics
 from harness.data import synthetic, views
 from harness.data.cache import open_split
-from harness.data.mvtec3d import SPLITS, open_dataset
+from harness.data.datasets import open_dataset
+from harness.data.samples import SPLITS
 from harness.environment import environment
 from harness.measure import Memory, latency, load_average
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store, write_json
-from methods.contract import Batch, Prediction, Progress, Run, View, seed_for, settings_from
+from methods.contract import (
+    Batch, Prediction, Progress, Run, Samples, View, seed_for, settings_from,
+)  # fmt: skip
 
 PROGRESS_EVERY_S = 0.5
 LOG_LINES = 30
@@ -153,9 +156,9 @@ def _make_dataset(job: dict, store: Store, device: torch.device, report: Any) ->
 def _prepare_view(job: dict, store: Store, device: torch.device, report: Any) -> dict:
     spec, start = job["spec"], time.perf_counter()
     needed = spec["needs"].get("dataset")
-    place = {"root": str(store.folder(needed))} if needed else job["place"]
+    root = store.folder(needed) if needed else job["place"]["root"]
     summary = views.build_view(
-        open_dataset(**place).category(spec["category"]),
+        open_dataset(job["place"]["kind"], root, **spec["reading"]).category(spec["category"]),
         _view(spec["view"]),
         store.work(job["key"]),
         report=lambda done, total: report(Progress("prepare", done, total)),
@@ -167,12 +170,12 @@ def _prepare_view(job: dict, store: Store, device: torch.device, report: Any) ->
 def _run_stage(job: dict, store: Store, device: torch.device, report: Any) -> dict:
     spec, work, clock = job["spec"], store.work(job["key"]), _Clock()
     cls = methods.get(spec["method"]).stages[spec["stage"]]
-    views = {name: store.folder(key) for name, key in _needs(spec, "view").items()}
+    folders = {category: store.folder(key) for category, key in _needs(spec, "view").items()}
     if cls.reads == "category":
-        (folder,) = views.values()
+        (folder,) = folders.values()
         data = {split: open_split(folder, split)[0] for split in SPLITS}
     else:
-        data = {category: open_split(folder, "train")[0] for category, folder in views.items()}
+        data = {c: _training_samples(folder, spec, c)[0] for c, folder in folders.items()}
     run = _run(job, store, device, report)
     stage = cls(_settings(cls, job), run)
     stage.fit(data)
@@ -225,7 +228,7 @@ def _view(recipe: dict) -> View:
 def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dict:
     spec, place, work = job["spec"], job["place"], store.work(job["key"])
     data, protocol = store.folder(spec["needs"]["view"]), place["protocol"]
-    train, _ = open_split(data, "train")
+    train, available = _training_samples(data, spec, spec["category"])
     validation, _ = open_split(data, "validation")
     test, truth = open_split(data, "test")
 
@@ -268,13 +271,39 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         "labels": place["labels"],
         "metrics": values,
         "signatures": metrics.signatures(maps.shape[1:]),
-        "counts": {"train": len(train), "test": len(test), "anomalous": int(truth.labels.sum())},
+        "counts": {
+            "train": len(train), "train_available": available,
+            "test": len(test), "anomalous": int(truth.labels.sum()),
+        },  # fmt: skip
         "timings": clock.laps,
         "speed": speed,
         "sizes": dict(method.sizes()),
         "notes": _joined(notes),
         "marks": place["marks"],
     }
+
+
+def _training_samples(folder: Path, spec: dict, category: str) -> tuple[Samples, int]:
+    """The samples to train on, and how many there were to choose from."""
+    train, _ = open_split(folder, "train")
+    count = spec.get("train_samples")
+    if count is None:
+        return train, len(train)
+    return few_shot(train, count, category, spec["seed"]), len(train)
+
+
+def few_shot(train: Samples, count: int, category: str, seed: int) -> Samples:
+    """The first `count` of a permutation of the sorted ids, so 5 samples are among the 10.
+
+    They keep the order they had, so that all of them are the whole split.
+    """
+    if not 1 <= count <= len(train):
+        raise ValueError(f"train_samples is {count}, and {category} has {len(train)} to train on")
+    order = np.argsort(np.array(train.ids), kind="stable")
+    drawn = np.random.default_rng(seed_for("few_shot", category, seed)).permutation(len(train))
+    chosen = np.sort(order[drawn[:count]])
+    arrays = {name: array[chosen] for name, array in train.arrays.items()}
+    return Samples(arrays, tuple(train.ids[i] for i in chosen))
 
 
 class _Clock:

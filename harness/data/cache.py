@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.mvtec3d import SPLITS, DataError
+from harness.data.samples import SPLITS, DataError
 from harness.data.views import INDEX, MASK
 from methods.contract import Samples
 

@@ -23,7 +23,8 @@ from PIL import Image
 from sklearn.cluster import DBSCAN
 
 from harness.data.cache import open_split
-from harness.data.mvtec3d import Category, open_dataset
+from harness.data.datasets import open_dataset
+from harness.data.samples import Category
 from harness.data.views import build_view, das3d
 from harness.data.views.clusters import dbscan, largest_cluster
 from harness.data.views.plane import border_points, fit_planes, ransac_plane
@@ -50,7 +51,7 @@ def write_scene(root: Path, size: int, count: int) -> Category:
             folder = root / "dome" / split / "good"
             Image.fromarray(rgb.astype(np.uint8)).save(folder / "rgb" / f"{i:03}.png")
             tifffile.imwrite(folder / "xyz" / f"{i:03}.tiff", xyz, photometric="rgb")
-    return open_dataset(root).category("dome")
+    return open_dataset("auto", root).category("dome")
 
 
 def loop_ransac(points: np.ndarray, inlier: float, size: int, iterations: int) -> np.ndarray:

@@ -6,7 +6,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from harness.data.mvtec3d import Category, open_dataset
+from harness.data.datasets import open_dataset
+from harness.data.samples import Category
 
 
 def scan(height=48, width=64, seed=0):
@@ -54,4 +55,4 @@ def write_category(root: Path, name="dome", height=48, width=64, validation=1) -
             rgb, xyz, mask = scan(height, width, seed)
             gt = mask if "hole" in folder else None
             write_scan(root / name / folder, f"{i:03}", rgb, xyz, gt)
-    return open_dataset(root).category(name)
+    return open_dataset("auto", root).category(name)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from harness.data.cache import open_split
-from harness.data.mvtec3d import DataError
+from harness.data.samples import DataError
 from harness.data.views import build_view, das3d
 from methods.contract import View, seed_for
 from methods.views import Das3dView

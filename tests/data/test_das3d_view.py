@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.data.mvtec3d import DataError, Sample
+from harness.data.samples import DataError, Sample
 from harness.data.views import das3d
 from methods.views import Das3dView
 from tests.data.scans import scan

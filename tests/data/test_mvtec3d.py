@@ -3,9 +3,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from harness.data.mvtec3d import (
-    PUBLISHED_COUNTS, DataError, count_warnings, fingerprint, open_dataset,
-)  # fmt: skip
+from harness.data.datasets import count_warnings, open_dataset
+from harness.data.mvtec3d import PUBLISHED_COUNTS
+from harness.data.samples import DataError, fingerprint
 from tests.data.scans import scan, write_category, write_cloud, write_scan
 
 
@@ -19,7 +19,7 @@ def first(category, split="train"):
 
 
 def test_samples_are_listed_sorted_with_labels_by_folder(dome):
-    assert open_dataset(dome.folder.parent).categories == ("dome",)
+    assert open_dataset("auto", dome.folder.parent).categories == ("dome",)
     assert [ref.id for ref in dome.samples("train")] == [f"train/good/00{i}" for i in range(3)]
     test = dome.samples("test")
     assert [(ref.id, ref.defect, ref.label) for ref in test] == [
@@ -32,7 +32,7 @@ def test_a_sample_is_read_as_written(tmp_path):
     rgb, xyz, mask = scan()
     write_category(tmp_path)
     write_scan(tmp_path / "dome/test/crack", "017", rgb, xyz, mask)
-    sample = first(open_dataset(tmp_path).category("dome"), "test").read()
+    sample = first(open_dataset("auto", tmp_path).category("dome"), "test").read()
     assert (sample.id, sample.defect, sample.label) == ("test/crack/017", "crack", 1)
     assert sample.rgb.dtype == np.uint8 and np.array_equal(sample.rgb, rgb)
     assert sample.xyz.dtype == np.float32 and np.array_equal(sample.xyz, xyz)
@@ -67,31 +67,31 @@ def test_gaps_in_the_numbering_and_files_of_archivers_do_no_harm(dome):
 
 def test_a_root_that_does_not_exist_is_reported_with_what_was_looked_for(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere.*train/good"):
-        open_dataset(tmp_path / "nowhere")
+        open_dataset("auto", tmp_path / "nowhere")
 
 
 def test_a_folder_in_another_layout_is_reported_with_what_it_holds(tmp_path):
-    (tmp_path / "Lollipop/train/data").mkdir(parents=True)
+    (tmp_path / "Lollipop/images").mkdir(parents=True)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(ValueError, match="train/good.*holds Lollipop/, notes.txt"):
-        open_dataset(tmp_path)
+        open_dataset("auto", tmp_path)
 
 
 def test_a_root_one_level_too_high_or_too_low_names_the_right_one(tmp_path):
     root = tmp_path / "outer" / "data"
     write_category(root)
     with pytest.raises(ValueError, match=f"one level further down; give {root}"):
-        open_dataset(tmp_path / "outer")
+        open_dataset("auto", tmp_path / "outer")
     for low in ("dome", "dome/train", "dome/train/good"):
         with pytest.raises(ValueError, match=f"the folder above it, {root}"):
-            open_dataset(root / low)
+            open_dataset("auto", root / low)
 
 
 def test_an_unknown_category_is_answered_with_the_nearest_names_first(tmp_path):
     for name in ("bagel", "carrot", "cable_gland"):
         write_category(tmp_path, name)
     with pytest.raises(ValueError, match="unknown category 'carot'.*known: carrot, "):
-        open_dataset(tmp_path).category("carot")
+        open_dataset("auto", tmp_path).category("carot")
 
 
 def test_an_unknown_split_is_answered_with_the_known_ones(dome):
@@ -147,14 +147,14 @@ def test_nan_points_are_counted_and_can_be_taken_as_missing(dome):
     write_cloud(ref.xyz, xyz)
     with pytest.raises(DataError, match='000.tiff has 2 points.*nonfinite="missing"'):
         ref.read()
-    sample = first(open_dataset(dome.folder.parent, nonfinite="missing").category("dome")).read()
+    sample = first(open_dataset("auto", dome.folder.parent, nonfinite="missing").category("dome")).read()
     assert not sample.valid[3, 4] and not sample.valid[10, 20]
     assert np.isfinite(sample.xyz).all()
 
 
 def test_an_unknown_policy_for_nan_points_is_refused(dome):
     with pytest.raises(ValueError, match="'skip'.*error, missing"):
-        open_dataset(dome.folder.parent, nonfinite="skip")
+        open_dataset("auto", dome.folder.parent, nonfinite="skip")
 
 
 def test_an_almost_empty_cloud_is_an_error(dome):
@@ -195,10 +195,10 @@ def test_an_empty_mask_of_a_defective_sample_is_warned_about_and_the_label_kept(
 
 def test_the_fingerprint_changes_with_a_file_and_not_with_the_place(dome, tmp_path):
     before = fingerprint(dome)
-    assert before == fingerprint(open_dataset(dome.folder.parent).category("dome"))
+    assert before == fingerprint(open_dataset("auto", dome.folder.parent).category("dome"))
     (tmp_path / "elsewhere").mkdir()
     moved = dome.folder.rename(tmp_path / "elsewhere" / "dome")
-    dome = open_dataset(moved.parent).category("dome")
+    dome = open_dataset("auto", moved.parent).category("dome")
     assert fingerprint(dome) == before
     path = first(dome).rgb
     path.write_bytes(path.read_bytes() + b"\0")
@@ -220,7 +220,7 @@ def test_counts_are_compared_with_the_published_ones_by_name(tmp_path):
     write_category(tmp_path, "rope")
     write_category(tmp_path, "bagel")
     (tmp_path / "bagel/manifest.json").touch()    # a synthetic one
-    (line,) = count_warnings(open_dataset(tmp_path))
+    (line,) = count_warnings(open_dataset("auto", tmp_path))
     assert "rope" in line and "train/good 3 (published 298)" in line
     assert "test/hole 2 (published 0)" in line and "test/open 0 (published 17)" in line
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from harness.data.mvtec3d import DataError
+from harness.data.samples import DataError
 from harness.data.views.plane import _draw, border_plane, border_points, fit_planes, ransac_plane
 from tests.data.scans import scan
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from harness import config
-from harness.plan import Plan, build
+from harness.expand import build
+from harness.plan import Plan
 from harness.schedule import Driver, InProcess
 from harness.store import Store
 

@@ -102,7 +102,7 @@ def put_nan(folder):
     path = folder / "train/good/xyz/000.tiff"
     xyz = tifffile.imread(path)
     xyz[0, 0] = np.nan
-    tifffile.imwrite(path, xyz)
+    tifffile.imwrite(path, xyz, photometric="rgb")
 
 
 def empty_train(folder):
@@ -152,7 +152,7 @@ def test_a_scene_that_is_all_plane_says_what_to_set(data, tmp_path):
     for path in data.glob("*/*/xyz/*.tiff"):
         xyz = tifffile.imread(path)
         y, x = np.mgrid[: xyz.shape[0], : xyz.shape[1]].astype(np.float32)
-        tifffile.imwrite(path, np.stack([x * 1e-3, y * 1e-3, np.full_like(x, 0.5)], -1))
+        tifffile.imwrite(path, np.stack([x * 1e-3, y * 1e-3, np.full_like(x, 0.5)], -1), photometric="rgb")
     store = Store(tmp_path / "store")
     summary = run(planned("methods=[das3d/untrained]", data=data.parent), store)
     assert "background" in summary.failures[0]["reason"]

@@ -19,8 +19,9 @@ def toy(monkeypatch):
     monkeypatch.setitem(methods.METHODS, "toy", "tests.harness.toy_method:Toy")
 
 
-def stages(plan):
-    return [job for job in plan.jobs.values() if job.spec["kind"] == "stage"]
+def stages(plan, name="mean"):
+    jobs = [job for job in plan.jobs.values() if job.spec["kind"] == "stage"]
+    return [job for job in jobs if job.spec["stage"] == name]
 
 
 def test_cells_share_a_stage_unless_its_own_settings_or_seed_differ():
@@ -29,12 +30,27 @@ def test_cells_share_a_stage_unless_its_own_settings_or_seed_differ():
     assert len(stages(planned(*CHANGES, "toy.factor=3"))) == 2
 
 
-def test_a_stage_comes_after_the_views_of_all_categories_and_before_its_cells():
+def test_a_stage_over_a_category_is_shared_by_seeds_if_it_draws_nothing():
+    assert len(stages(planned(*CHANGES, "seeds=[0,1]"), "counts")) == 2      # categories
+
+
+def test_stages_come_after_what_they_build_on_and_before_their_cells():
     plan = planned(*CHANGES)
     order = list(plan.jobs)
     for key, job in plan.jobs.items():
         assert all(order.index(need) < order.index(key) for need in job.needs)
-    assert all(len(job.needs) == 2 for job in stages(plan))
+    views = {"view:cookie", "view:dome"}
+    assert all(set(job.spec["needs"]) == views | {"stage:counts/cookie", "stage:counts/dome"}
+               for job in stages(plan))  # fmt: skip
+    assert all(len(job.needs) == 1 for job in stages(plan, "counts"))
+
+
+def test_few_shot_training_reaches_the_stages_that_train(tmp_path):
+    few = planned(*CHANGES, "datasets.synthetic.train_samples=2")
+    assert not {job.key for job in stages(few)} & {job.key for job in stages(planned(*CHANGES))}
+    assert [job.key for job in stages(few, "counts")] == [
+        job.key for job in stages(planned(*CHANGES), "counts")
+    ]
 
 
 def test_a_cell_gets_what_its_stage_saved_and_carries_its_notes(tmp_path):

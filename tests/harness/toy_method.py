@@ -1,4 +1,4 @@
-"""A method that is all contract and no computation, with a stage over a whole dataset."""
+"""A method that is all contract and no computation, with stages over a category and a dataset."""
 
 import json
 from dataclasses import dataclass, field
@@ -8,8 +8,29 @@ from methods.views import Das3dView
 
 
 @dataclass(frozen=True)
-class MeanSettings:
+class CountsSettings:
     view: Das3dView = field(default_factory=lambda: Das3dView(size=64))
+
+
+class Counts(Stage):
+    """How many samples each split of a category has."""
+
+    name, Settings, reads, seeded = "counts", CountsSettings, "category", False
+
+    @classmethod
+    def view(cls, settings):
+        return settings.view
+
+    def fit(self, splits):
+        self.counts = {split: len(samples) for split, samples in splits.items()}
+
+    def save(self, folder):
+        (folder / "counts.json").write_text(json.dumps(self.counts))
+
+
+@dataclass(frozen=True)
+class MeanSettings:
+    counts: CountsSettings = field(default_factory=CountsSettings)
     offset: float = 0.0
 
 
@@ -20,10 +41,17 @@ class Mean(Stage):
 
     @classmethod
     def view(cls, settings):
-        return settings.view
+        return settings.counts.view
+
+    @classmethod
+    def stage_settings(cls, settings):
+        return {"counts": settings.counts}
 
     def fit(self, train):
         self.means = {name: float(samples.arrays["depth"].mean()) for name, samples in train.items()}
+        for name, samples in train.items():
+            counts = json.loads((self.run.stages[f"counts/{name}"] / "counts.json").read_text())
+            assert counts["train"] >= len(samples) and counts["test"] > 0
 
     def save(self, folder):
         (folder / "mean.json").write_text(json.dumps(self.means))
@@ -41,18 +69,19 @@ class Settings:
 class Toy(Method):
     """Depth minus the stage's mean."""
 
-    name, Settings, stages = "toy", Settings, {"mean": Mean}
+    name, Settings, stages = "toy", Settings, {"mean": Mean, "counts": Counts}
     variants = {"double": {"factor": 2.0}, "offset": {"mean.offset": 1.0}}
 
     @classmethod
     def view(cls, settings):
-        return settings.mean.view
+        return settings.mean.counts.view
 
     @classmethod
     def stage_settings(cls, settings, setting):
-        return {"mean": settings.mean}
+        return {"mean": settings.mean, "counts": settings.mean.counts}
 
     def fit(self, train, validation):
+        assert (self.run.stages["counts"] / "counts.json").exists()
         means = json.loads((self.run.stages["mean"] / "mean.json").read_text())
         self.mean = sum(means.values()) / len(means)
 

@@ -1,4 +1,4 @@
-"""Synthetic RGB-D inspection data in the layout of MVTec 3D-AD, made on the spot.
+"""Synthetic RGB-D inspection data in the layout of MVTec 3D-AD or Eyecandies, made on the spot.
 
     write_category(Path("data/synthetic"), "cookie", PRESETS["tiny"])
 """

@@ -1,4 +1,4 @@
-"""Samples as files, in the folder layout of MVTec 3D-AD."""
+"""Whole categories as files, in the layout of MVTec 3D-AD or of Eyecandies."""
 
 from __future__ import annotations
 
@@ -6,28 +6,18 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
-import tifffile
-from PIL import Image
-
-from .sample import make_sample
+from . import as_eyecandies, as_mvtec3d
+from .part import Part, json_bytes, sample_name
 from .spec import Spec, require_category
 
-VERSION = 1                   # raise when the same spec gives other files
+VERSION = 2                   # raise when the same spec gives other files
 MANIFEST = "manifest.json"
-README = """\
-{category}: computed images of an object that does not exist, in the layout of MVTec 3D-AD.
-
-{{train,validation,test}}/<defect>/rgb/NNN.png   colour, 8 bit
-{{train,validation,test}}/<defect>/xyz/NNN.tiff  points in metres, camera frame, 0 0 0 = missing
-test/<defect>/gt/NNN.png                       anomalous pixels, values as in class_ids.json
-manifest.json                                  the settings, and what was drawn for each sample
-"""
+LAYOUTS = {"mvtec3d": as_mvtec3d, "eyecandies": as_eyecandies}
 
 
 def write_category(
@@ -52,39 +42,13 @@ def write_category(
     part = Part(root / f".{category}-{digest}.part")
     try:
         _fill(part, category, spec, report, workers)
-        samples = {_name(*sample): part.drawn(*sample) for sample in _samples(category, spec)}
-        part.write(part.tree / MANIFEST, _json({"settings": settings, "samples": samples}))
+        samples = {sample_name(*sample): part.drawn(*sample) for sample in _samples(category, spec)}
+        part.write(part.tree / MANIFEST, json_bytes({"settings": settings, "samples": samples}))
         os.rename(part.tree, final)
     except OSError:
         if not _is_complete(final, settings):      # else another process has just finished it
             raise
     shutil.rmtree(part.folder, ignore_errors=True)
-
-
-class Part:
-    """An unfinished category: `tree` is what will be published, `work` what will not."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.tree, self.work = folder, folder / "tree", folder / "work"
-
-    def write(self, path: Path, content) -> None:
-        """Write bytes, or whatever a function of an open file writes; never half a file."""
-        half = self.work / f"{uuid.uuid4().hex}.half"
-        with open(half, "wb") as file:
-            content(file) if callable(content) else file.write(content)
-        os.replace(half, path)
-
-    def finish_sample(self, split: str, defect: str, index: int, drawn: dict) -> None:
-        self.write(self._drawn_path(split, defect, index), _json(drawn))
-
-    def has_sample(self, split: str, defect: str, index: int) -> bool:
-        return self._drawn_path(split, defect, index).exists()
-
-    def drawn(self, split: str, defect: str, index: int) -> dict:
-        return json.loads(self._drawn_path(split, defect, index).read_text())
-
-    def _drawn_path(self, *sample) -> Path:
-        return self.work / f"{_name(*sample).replace('/', '-')}.json"
 
 
 def _settings(category: str, spec: Spec) -> dict:
@@ -95,6 +59,7 @@ def _settings(category: str, spec: Spec) -> dict:
         "height": spec.camera.height,
         "width": spec.camera.width,
         "seed": spec.seed,
+        "layout": spec.layout,
         "counts": spec.counts(category),
         "class_ids": {str(value): kind for value, kind in spec.class_ids(category).items()},
     }
@@ -130,14 +95,11 @@ def _samples(category: str, spec: Spec):
 
 def _fill(part: Part, category: str, spec: Spec, report, workers: int) -> None:
     part.work.mkdir(parents=True, exist_ok=True)
-    for folder in spec.counts(category):
-        for kind in ("rgb", "xyz", "gt") if folder.startswith("test") else ("rgb", "xyz"):
-            (part.tree / folder / kind).mkdir(parents=True, exist_ok=True)
-    (part.tree / "calibration").mkdir(exist_ok=True)
-    camera = {name: getattr(spec.camera, name) for name in ("f", "cx", "cy", "width", "height")}
-    part.write(part.tree / "calibration/camera_parameters.json", _json(camera))
-    part.write(part.tree / "class_ids.json", _json(_settings(category, spec)["class_ids"]))
-    part.write(part.tree / "readme.txt", README.format(category=category).encode())
+    layout = LAYOUTS[spec.layout]
+    for folder in layout.folders(category, spec):
+        (part.tree / folder).mkdir(parents=True, exist_ok=True)
+    for name, content in layout.notes(category, spec).items():
+        part.write(part.tree / name, content)
 
     samples = list(_samples(category, spec))
     missing = [s for s in samples if not part.has_sample(*s)]
@@ -165,20 +127,8 @@ def _each(workers: int, calls):
 
 
 def _write_sample(part: Part, category: str, split: str, defect: str, index: int, spec: Spec):
-    rgb, xyz, mask, drawn = make_sample(category, split, defect, index, spec)
-    folder, name = part.tree / split / defect, f"{index:03d}"
-    part.write(folder / f"rgb/{name}.png", lambda f: Image.fromarray(rgb).save(f, "PNG"))
-    # No description, software or date tags: equal arrays must give equal bytes.
-    part.write(folder / f"xyz/{name}.tiff", lambda f: tifffile.imwrite(
-        f, xyz, photometric="rgb", metadata=None, software=False, byteorder="<"))
-    if split == "test":
-        part.write(folder / f"gt/{name}.png", lambda f: Image.fromarray(mask).save(f, "PNG"))
+    def put(path: str, content) -> None:
+        part.write(part.tree / path, content)
+
+    drawn = LAYOUTS[spec.layout].write_sample(put, category, split, defect, index, spec)
     part.finish_sample(split, defect, index, drawn)
-
-
-def _name(split: str, defect: str, index: int) -> str:
-    return f"{split}/{defect}/{index:03d}"
-
-
-def _json(value) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()

@@ -7,12 +7,12 @@ Camera coordinates in metres, x right, y down, z away from the camera. Object co
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
 
-FIELD_OF_VIEW_M = 0.13        # across the image width, at DISTANCE_M
-DISTANCE_M = 0.60
+FIELD_OF_VIEW_M = 0.13        # across the image width, at the camera's distance
 ON_OBJECT_M = 1e-4            # a pixel higher than this above the plane shows the object
 WALL_M = 2e-4                 # heights that still change by more have not converged
 WHOLE = (slice(None), slice(None))
@@ -22,22 +22,24 @@ WHOLE = (slice(None), slice(None))
 class Camera:
     width: int
     height: int
+    distance_m: ClassVar[float] = 0.60
+    edge_px: ClassVar[float] = 0.5     # from the image's edge to the middle of its first pixel
 
     @property
     def f(self) -> float:
-        return self.width * DISTANCE_M / FIELD_OF_VIEW_M
+        return self.width * self.distance_m / FIELD_OF_VIEW_M
 
     @property
     def cx(self) -> float:
-        return (self.width - 1) / 2
+        return self.width / 2 - self.edge_px
 
     @property
     def cy(self) -> float:
-        return (self.height - 1) / 2
+        return self.height / 2 - self.edge_px
 
     @property
     def pitch_m(self) -> float:
-        """Side of a pixel at DISTANCE_M."""
+        """Side of a pixel at distance_m."""
         return FIELD_OF_VIEW_M / self.width
 
     def rays(self, window=WHOLE) -> np.ndarray:
@@ -45,6 +47,17 @@ class Camera:
         v = (np.arange(self.height)[window[0]] - self.cy) / self.f
         u = (np.arange(self.width)[window[1]] - self.cx) / self.f
         return np.stack([*np.meshgrid(u, v), np.ones((len(v), len(u)))], axis=-1)
+
+
+@dataclass(frozen=True)
+class NearCamera(Camera):
+    """The camera of Eyecandies: f = 711.11 px at 512 px width, principal point (W / 2, H / 2).
+
+    Its wider angle shows the same field of view from nearer.
+    """
+
+    distance_m: ClassVar[float] = FIELD_OF_VIEW_M * 711.11 / 512
+    edge_px: ClassVar[float] = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +145,8 @@ def see(raster: Raster, pose: Pose, rays) -> Sight:
 
     h = np.zeros(towards.shape)
     z, s, t = locate(h)
-    part = _rectangle_around(raster, s, t)
+    length = np.linalg.norm(rays, axis=-1)
+    part = _rectangle_around(raster, s, t, float(np.sqrt((length / towards).max() ** 2 - 1)))
     if part is not None:
         near = h[part]
         for _ in range(8):
@@ -155,9 +169,12 @@ def _onto_walls(h, raster, place):
     return np.where(astray, (low + high) / 2, h)
 
 
-def _rectangle_around(raster, s, t):
-    """Rows and columns that may see the object, from where the rays meet the plane."""
-    slant = 0.35 * raster.peak      # steepest line of sight of the scene, about 19 degrees
+def _rectangle_around(raster, s, t, steepest: float):
+    """Rows and columns that may see the object, from where the rays meet the plane.
+
+    steepest: tangent of the largest angle between a ray and the plane's normal.
+    """
+    slant = steepest * raster.peak
     close = (s > raster.s[0] - slant) & (s < raster.s[-1] + slant)
     close &= (t > raster.t[0] - slant) & (t < raster.t[-1] + slant)
     rows, columns = np.flatnonzero(close.any(1)), np.flatnonzero(close.any(0))
@@ -185,6 +202,8 @@ def _cross(a, b):
 class Light:
     direction: np.ndarray     # (3,) unit, from the surface towards the light
     specular: float
+    ambient: float = 0.5
+    diffuse: float = 0.55
 
 
 def shade(sight: Sight, normal, albedo, light: Light, pitch_m: float) -> np.ndarray:
@@ -192,7 +211,7 @@ def shade(sight: Sight, normal, albedo, light: Light, pitch_m: float) -> np.ndar
     to_camera = -sight.rays / np.linalg.norm(sight.rays, axis=-1, keepdims=True)
     half = light.direction + to_camera
     half /= np.linalg.norm(half, axis=-1, keepdims=True)
-    diffuse = 0.5 + 0.55 * np.maximum(normal @ light.direction, 0)
+    diffuse = light.ambient + light.diffuse * np.maximum(normal @ light.direction, 0)
     highlight = light.specular * np.maximum(np.einsum("hwc,hwc->hw", normal, half), 0) ** 40
     off = (~sight.on_object).astype(np.uint8)
     distance = cv2.distanceTransform(off, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) * pitch_m

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from .defects import Defect
 from .render import Camera
 from .scene import Scene, generator, name_key
 from .sensor import REFERENCE_PX, measure_depth, missing_points, photograph
@@ -13,11 +16,21 @@ from .twin import Twin, draw_defects, shrink
 SPLITS = ("train", "validation", "test")
 
 
-def make_sample(category: str, split: str, defect: str, index: int, spec: Spec):
-    """-> rgb (H, W, 3) uint8, xyz (H, W, 3) float32 metres, mask (H, W) uint8, drawn values.
+@dataclass(frozen=True)
+class Staged:
+    """A sample before any sensor has seen it."""
 
-    `defect` is "good" or a kind. The sample depends on its own names, index and the seed only,
-    never on how many others there are.
+    scene: Scene
+    twin: Twin
+    defects: list[Defect]
+    masks: list[np.ndarray]    # (H, W) bool, one a defect
+    drawn: dict                # plain values
+
+
+def stage(category: str, split: str, defect: str, index: int, spec: Spec) -> Staged:
+    """Draw a sample. `defect` is "good" or a kind.
+
+    It depends on its own names, index and the seed only, never on how many others there are.
     """
     scene = _scene(category, split, defect, index, spec)
     defects, masks = [], []
@@ -25,14 +38,22 @@ def make_sample(category: str, split: str, defect: str, index: int, spec: Spec):
         parts = parts_of_combined(category)
         defects, masks = draw_defects(scene, defect, parts, spec.camera)
     twin = Twin(scene, defects, spec.camera)
-    rgb, xyz = _sense(scene, twin.colour, twin.depth, spec.camera)
     if spec.camera.width > REFERENCE_PX:
         masks = twin.masks()
+    shape = spec.camera.height, spec.camera.width
+    masks = [m if m.shape == shape else shrink(m, spec.camera) for m in masks]
     drawn = scene.drawn()
     drawn["defects"] = [
         {"kind": d.kind, "centre_m": list(d.centre), **d.drawn} for d in defects
     ]
-    return rgb, xyz, _class_mask(category, defects, masks, spec), drawn
+    return Staged(scene, twin, defects, masks, drawn)
+
+
+def make_sample(category: str, split: str, defect: str, index: int, spec: Spec):
+    """-> rgb (H, W, 3) uint8, xyz (H, W, 3) float32 metres, mask (H, W) uint8, drawn values."""
+    staged = stage(category, split, defect, index, spec)
+    rgb, xyz = _sense(staged.scene, staged.twin.colour, staged.twin.depth, spec.camera)
+    return rgb, xyz, _class_mask(category, staged, spec), staged.drawn
 
 
 def make_twin(category: str, split: str, defect: str, index: int, spec: Spec):
@@ -50,7 +71,7 @@ def _scene(category, split, defect, index, spec) -> Scene:
     if defect not in known:
         raise ValueError(f"unknown defect {defect!r} of {category}; this spec has "
                          f"{', '.join(known)}; other kinds: Spec(kinds=...)")
-    return Scene(category, split, defect, index, spec.seed)
+    return Scene(category, split, defect, index, spec.seed, type(spec.camera))
 
 
 def _sense(scene, colour, depth, camera: Camera):
@@ -69,12 +90,9 @@ def _sense(scene, colour, depth, camera: Camera):
     return rgb, xyz
 
 
-def _class_mask(category, defects, masks, spec) -> np.ndarray:
-    camera = spec.camera
+def _class_mask(category, staged: Staged, spec) -> np.ndarray:
     values = {kind: value for value, kind in spec.class_ids(category).items()}
-    out = np.zeros((camera.height, camera.width), np.uint8)
-    for defect, mask in zip(defects, masks):
-        if mask.shape != out.shape:
-            mask = shrink(mask, camera)
+    out = np.zeros((spec.camera.height, spec.camera.width), np.uint8)
+    for defect, mask in zip(staged.defects, staged.masks):
         out[mask] = 255 if spec.plain_masks else values[defect.kind]
     return out

@@ -10,7 +10,7 @@ import numpy as np
 
 from .noise import Noise
 from .render import (
-    DISTANCE_M, FIELD_OF_VIEW_M, WHOLE, Camera, Light, Pose, Raster, Sight, normals, see, shade,
+    FIELD_OF_VIEW_M, WHOLE, Camera, Light, NearCamera, Pose, Raster, Sight, normals, see, shade,
 )
 from .sensor import REFERENCE_PX, expose
 from .shapes import CATEGORIES, MM
@@ -41,10 +41,15 @@ class Look:
 
 
 class Scene:
-    """Geometry, pose and light of a sample; the same whatever the resolution."""
+    """Geometry, pose and light of a sample; the same whatever the resolution.
 
-    def __init__(self, category: str, split: str, defect: str, index: int, seed: int):
-        self.category = CATEGORIES[category]
+    camera: the kind of camera that looks at it. For a NearCamera the plane is a conveyor, which
+    is tilted away from it about the x axis alone.
+    """
+
+    def __init__(self, category: str, split: str, defect: str, index: int, seed: int,
+                 camera: type[Camera] = Camera):  # fmt: skip
+        self.category, self.camera = CATEGORIES[category], camera
         self.key = (seed, name_key(category), name_key(split), name_key(defect), index)
         self._draw_category(generator(seed, name_key(category), name_key("category")))
         rng = generator(*self.key)
@@ -66,9 +71,11 @@ class Scene:
         self.turn = rng.uniform(-limit, limit)
         self.shift = rng.uniform(-0.05, 0.05, 2) * FIELD_OF_VIEW_M
         self.scale = 1 + rng.uniform(-1, 1) * (0.004 if self.category.rigid else 0.04)
-        self.depth = DISTANCE_M + rng.normal(0, 0.002)
+        self.depth = self.camera.distance_m + rng.normal(0, 0.002)
         lean = np.radians(rng.normal(0, 0.15, 2))
         towards = np.array([np.cos(self.tilt_towards), np.sin(self.tilt_towards)])
+        if self.camera is NearCamera:
+            lean[0], towards = 0, np.array([0, 1])
         normal = np.array([*(np.tan(self.tilt) * towards + lean), 1.0])
         normal /= np.linalg.norm(normal)
         self.pose = Pose.on_plane(normal, self.depth, self.turn, self.shift)
@@ -107,15 +114,15 @@ class Scene:
         sight = see(raster, self.pose, camera.rays(window))
         return Look(raster, sight, normals(sight))
 
-    def exposed(self, look: Look, camera: Camera, window=WHOLE) -> np.ndarray:
-        """Linear colour on the sensor (h, w, 3)."""
+    def exposed(self, look: Look, camera: Camera, window=WHOLE, light: Light | None = None):
+        """Linear colour on the sensor (h, w, 3) under a light, the scene's own by default."""
         sight = look.sight
-        unit = DISTANCE_M / camera.f
+        unit = camera.distance_m / camera.f
         x = (np.arange(camera.width)[window[1]] - camera.cx) * unit
         y = (np.arange(camera.height)[window[0]] - camera.cy) * unit
         coarse, fine = (noise.on_grid(x, y) for noise in self.ground_noise)
         albedo = self.ground * np.maximum(1 + 0.1 * coarse + 0.1 * fine, 0.1)[..., None]
         on_object = sight.on_object
         albedo[on_object] = look.raster.look_up(look.raster.albedo, sight.s, sight.t)[on_object]
-        linear = shade(sight, look.normal, albedo, self.light, camera.pitch_m)
+        linear = shade(sight, look.normal, albedo, light or self.light, camera.pitch_m)
         return expose(linear, self.gains, camera.width)

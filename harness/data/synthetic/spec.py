@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .defects import KINDS
-from .render import Camera
+from .render import Camera, NearCamera
 from .shapes import CATEGORIES
 
 MIN_SIZE_PX, MAX_SIZE_PX = 32, 4096
 MAX_COUNT = 1000              # file names have three digits
+CAMERAS = {"mvtec3d": Camera, "eyecandies": NearCamera}    # by layout
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Spec:
     """Counts are per category (per category and kind: per_defect), or mappings by category name.
 
     size: px, width = height, or (height, width). kinds: defect folders for every category, or by
-    category name; None for the default ones. plain_masks: masks hold 0 and 255 only.
+    category name; None for the default ones. plain_masks: masks hold 0 and 255 only. layout: mvtec3d, or
+    eyecandies, which has the same scenes in depth images without noise or missing points.
     """
 
     size: int | tuple[int, int] = 256
@@ -30,6 +32,7 @@ class Spec:
     kinds: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None = None
     plain_masks: bool = False
     seed: int = 0
+    layout: str = "mvtec3d"
 
     def __post_init__(self):
         sides = (self.size,) if isinstance(self.size, int) else tuple(self.size)
@@ -40,6 +43,8 @@ class Spec:
             )
         if not self.categories:
             raise ValueError(f"no category; known: {', '.join(CATEGORIES)}")
+        if self.layout not in CAMERAS:
+            raise ValueError(f"unknown layout {self.layout!r}; known: {', '.join(CAMERAS)}")
         if self.seed < 0:
             raise ValueError(f"seed {self.seed} is negative; give 0 or more")
         for category in self.categories:
@@ -55,7 +60,7 @@ class Spec:
     @property
     def camera(self) -> Camera:
         height, width = (self.size,) * 2 if isinstance(self.size, int) else self.size
-        return Camera(width, height)
+        return CAMERAS[self.layout](width, height)
 
     def kinds_of(self, category: str) -> tuple[str, ...]:
         """The defect folders of a category, sorted."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -77,8 +79,9 @@ def shrink(mask, camera: Camera) -> np.ndarray:
     return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.25
 
 
-def reference_camera(camera: Camera) -> Camera:
-    return Camera(REFERENCE_PX, max(1, round(camera.height * REFERENCE_PX / camera.width)))
+def scaled(camera: Camera, width: int) -> Camera:
+    """The same camera at another resolution."""
+    return replace(camera, width=width, height=max(1, round(camera.height * width / camera.width)))
 
 
 def draw_defects(scene: Scene, kind: str, parts, camera: Camera):
@@ -87,7 +90,7 @@ def draw_defects(scene: Scene, kind: str, parts, camera: Camera):
     The judge always looks at the reference resolution, whatever the output's, so that a sample
     shows the same defect at every resolution.
     """
-    reference = reference_camera(camera)
+    reference = scaled(camera, REFERENCE_PX)
     raster = scene.raster(reference)
     in_view = _in_view(scene, raster, reference)
     for _ in range(MAX_DRAWS):
@@ -99,7 +102,7 @@ def draw_defects(scene: Scene, kind: str, parts, camera: Camera):
         masks = twin.masks()
         if _visible(twin, defects, masks):
             masks = [_in_full(mask, window, reference) for mask in masks]
-            coarse = Camera(COARSE_PX, max(1, round(camera.height * COARSE_PX / camera.width)))
+            coarse = scaled(camera, COARSE_PX)
             if all(shrink(mask, coarse).any() for mask in masks):
                 return defects, masks
     raise RuntimeError(f"no visible {kind!r} in {MAX_DRAWS} draws for sample key {scene.key}")

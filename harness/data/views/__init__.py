@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from harness.data.mvtec3d import SPLITS, Category, Ref, Sample
+from harness.data.samples import SPLITS, Category, Ref, Sample
 from harness.data.views import das3d
 from methods.contract import View, seed_for
 from methods.views import Das3dView

@@ -11,7 +11,7 @@ import logging
 import cv2
 import numpy as np
 
-from harness.data.mvtec3d import DataError, Sample
+from harness.data.samples import DataError, Sample
 from harness.data.views.clusters import dbscan, largest_cluster
 from harness.data.views.plane import border_plane
 from methods.views import Das3dView

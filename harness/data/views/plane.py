@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.data.mvtec3d import DataError
+from harness.data.samples import DataError
 
 BLOCK = 1 << 17    # distances computed at once: 1 MB stays in the cache, and BLAS on one thread
 

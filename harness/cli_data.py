@@ -1,0 +1,178 @@
+"""The commands about data: relief data check, make synthetic, show."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+app = typer.Typer(
+    name="data", help="Look at datasets, check them, make one.", no_args_is_help=True
+)
+make = typer.Typer(name="make", help="Make a dataset.", no_args_is_help=True)
+app.add_typer(make)
+console = Console(highlight=False)
+
+EXIT_FAULTY_DATA = 1
+SHOWN = 200      # problems in the table; the JSON file has all
+
+Root = Annotated[str, typer.Argument(help="Folder that holds the categories.")]
+Kind = Annotated[
+    str, typer.Option(help="mvtec3d, folder, eyecandies, or auto for what it looks like.")
+]
+Options = Annotated[
+    Optional[list[str]],
+    typer.Option("--option", metavar="KEY=VALUE",
+                 help="How files are read, e.g. nonfinite=missing, scale=0.001, light=4."),
+]  # fmt: skip
+Workers = Annotated[Optional[int], typer.Option(min=1, help="CPUs to use (default: all).")]
+Background = Annotated[
+    str,
+    typer.Option(help="plane: objects lie on a plane, remove it; none: the scene is all object."),
+]
+
+
+@app.command()
+def check(
+    root: Root,
+    kind: Kind = "auto",
+    option: Options = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Open a few files of each folder.")] = False,
+    json_file: Annotated[
+        Optional[Path], typer.Option("--json", help="Write everything found to this file.")
+    ] = None,
+    workers: Workers = None,
+) -> None:
+    """Open every file of a dataset and list what is wrong, odd or unlike the published release."""
+    from harness.data.check import check as check_data
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)    # the table has its complaints
+    dataset = _open(kind, root, option)
+    console.print(f"{escape(str(dataset.root))}: {dataset.kind}", soft_wrap=True)
+    with _progress("open") as report:
+        found = check_data(dataset, quick, workers or os.cpu_count() or 1, report)
+    if json_file:
+        json_file.write_text(json.dumps(found.plain(), indent=1) + "\n", encoding="utf-8")
+    console.print(_counts(found))
+    if found.problems:
+        table = Table("", "file", "problem", "what to do", title="Problems")
+        for problem in found.problems[:SHOWN]:
+            colour = "red" if problem.severity == "error" else "yellow"
+            texts = (escape(text) for text in (problem.file, problem.problem, problem.todo))
+            table.add_row(f"[{colour}]{problem.severity}[/{colour}]", *texts)
+        console.print(table)
+    if len(found.problems) > SHOWN:
+        console.print(f"and {len(found.problems) - SHOWN} more; --json FILE writes them all")
+    opened = f"{found.opened} samples opened" + (" (--quick: a part)" if quick else "")
+    console.print(f"{opened}, errors: {found.errors}, warnings: {found.warnings}")
+    if found.errors:
+        raise typer.Exit(EXIT_FAULTY_DATA)
+
+
+@make.command()
+def synthetic(
+    folder: Annotated[Path, typer.Argument(help="Folder to put the categories in.")],
+    preset: Annotated[str, typer.Option(help="tiny, small, standard or paper.")] = "small",
+    layout: Annotated[str, typer.Option(help="mvtec3d or eyecandies.")] = "mvtec3d",
+    category: Annotated[Optional[list[str]], typer.Option(help="Only these; may be repeated.")] = None,
+    size: Annotated[Optional[int], typer.Option(help="Width and height in px.")] = None,
+    train: Annotated[Optional[int], typer.Option(help="Training samples a category.")] = None,
+    validation: Annotated[Optional[int], typer.Option(help="Validation samples.")] = None,
+    good: Annotated[Optional[int], typer.Option(help="Normal test samples.")] = None,
+    per_defect: Annotated[Optional[int], typer.Option(help="Test samples a kind of defect.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, other samples.")] = 0,
+    workers: Workers = None,
+) -> None:
+    """Make computed RGB-D samples with defects; the same options give the same bytes."""
+    from harness.data.synthetic import PRESETS, write_category
+
+    if preset not in PRESETS:
+        raise ValueError(f"no preset {preset!r}; known: {', '.join(PRESETS)}")
+    given = dict(categories=tuple(category) if category else None, size=size, train=train,
+                 validation=validation, good=good, per_defect=per_defect)  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
+    spec = replace(PRESETS[preset], layout=layout, seed=seed, **given)
+    for name in spec.categories:
+        with _progress(name) as report:
+            write_category(folder, name, spec, report, workers or os.cpu_count() or 1)
+        console.print(f"{escape(name)}: {sum(spec.counts(name).values())} samples")
+    console.print(f"relief run --data {escape(str(folder))}", soft_wrap=True)
+
+
+@app.command()
+def show(
+    root: Root,
+    kind: Kind = "auto",
+    option: Options = None,
+    category: Annotated[Optional[list[str]], typer.Option(help="Only these; may be repeated.")] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    sample: Annotated[
+        Optional[list[str]], typer.Option(help="An id such as hole/003; may be repeated.")
+    ] = None,
+    view: Annotated[
+        Optional[str], typer.Option(help="What a method sees: the name of a view, e.g. das3d.")
+    ] = None,
+    background: Background = "plane",
+    limit: Annotated[int, typer.Option(min=1, help="At most so many samples.")] = 24,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="PNG, or HTML if the name ends in .html.")
+    ] = Path("relief-data.png"),
+) -> None:
+    """Write a contact sheet of samples: colour, depth, foreground, ground truth."""
+    from harness.data.show import choose, raw_row, view_named, view_row, write_sheet
+
+    recipe = view_named(view, background) if view else None
+    dataset = _open(kind, root, option)
+    chosen = choose(dataset, category or (), split, sample or (), limit)
+    rows = []
+    with _progress("read") as report:
+        for one in chosen:
+            rows.append(view_row(*one, recipe) if recipe else raw_row(*one, background))
+            report(len(rows), len(chosen))
+    write_sheet(rows, out, f"{dataset.root.name}: {dataset.kind}, {split}")
+    console.print(f"{len(rows)} samples in {escape(str(out))}", soft_wrap=True)
+
+
+def _open(kind: str, root: str, options: list[str] | None):
+    from harness.data.datasets import open_dataset
+
+    given = dict(item.partition("=")[::2] for item in options or [])
+    return open_dataset(kind, root, **given)
+
+
+def _counts(found) -> Table:
+    table = Table("category", "rows x columns", "train", "validation", "test", title="Samples")
+    for category, splits in found.counts.items():
+        size = " x ".join(map(str, found.sizes.get(category, ())))
+        cells = [
+            escape(", ".join(f"{defect} {n}" for defect, n in counts.items()))
+            for counts in splits.values()
+        ]
+        table.add_row(escape(category), size, *cells)
+    return table
+
+
+class _progress:
+    """A bar that is called with (done, total)."""
+
+    def __init__(self, label: str):
+        self.bar = Progress(TextColumn(escape(label)), BarColumn(), MofNCompleteColumn(),
+                            TimeRemainingColumn(), console=console, transient=True,
+                            disable=not console.is_terminal)  # fmt: skip
+        self.task = self.bar.add_task(label, total=None)
+
+    def __enter__(self):
+        self.bar.start()
+        return lambda done, total: self.bar.update(self.task, completed=done, total=total)
+
+    def __exit__(self, *_) -> None:
+        self.bar.stop()

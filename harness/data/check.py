@@ -1,0 +1,157 @@
+"""Open a dataset's files and list what is wrong or odd, with what to do about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.datasets import KINDS, count_warnings, is_published
+from harness.data.files import folders
+from harness.data.samples import SPLITS, DataError, Dataset, Ref
+
+ERROR, WARNING = "error", "warning"
+QUICK = 3    # samples opened per category, split and defect in a quick check
+
+
+@dataclass(frozen=True)
+class Problem:
+    severity: str
+    file: str              # relative to the root where it lies below it
+    problem: str
+    todo: str
+
+
+@dataclass
+class Report:
+    root: Path
+    kind: str
+    quick: bool
+    counts: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    sizes: dict[str, list[int]] = field(default_factory=dict)    # category -> rows, columns
+    opened: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def errors(self) -> int:
+        return sum(problem.severity == ERROR for problem in self.problems)
+
+    @property
+    def warnings(self) -> int:
+        return len(self.problems) - self.errors
+
+    def add(self, severity: str, file: Path | None, problem: str, todo: str) -> None:
+        file = file or self.root
+        below = file.is_relative_to(self.root)
+        name = str(file.relative_to(self.root) if below else file)
+        problem, todo = (text.replace(f"{self.root}/", "") for text in (problem, todo))
+        self.problems.append(Problem(severity, name, problem, todo))
+
+    def plain(self) -> dict:
+        """For JSON."""
+        return {
+            "root": str(self.root),
+            "kind": self.kind,
+            "quick": self.quick,
+            "ok": not self.errors,
+            "opened": self.opened,
+            "counts": self.counts,
+            "sizes": self.sizes,
+            "problems": [vars(problem) for problem in self.problems],
+        }
+
+
+def check(
+    dataset: Dataset,
+    quick: bool = False,
+    workers: int = 1,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Check the layout, the counts and every file (`quick`: of some samples)."""
+    found = Report(dataset.root, dataset.kind, quick)
+    _check_folders(dataset, found)
+    listed: list[Ref] = []
+    for name in dataset.categories:
+        category = dataset.category(name)
+        found.counts[name] = {}
+        for split in SPLITS:
+            refs, faults = category.examine(split)
+            listed += refs
+            found.counts[name][split] = dict(sorted(Counter(ref.defect for ref in refs).items()))
+            for fault in faults:
+                found.add(ERROR, fault.file, fault.problem, fault.todo)
+    for line in count_warnings(dataset):
+        found.add(WARNING, dataset.root / line.split()[0], line, "complete it if it is meant to be "
+                  "the published one: results on other samples compare with nothing")  # fmt: skip
+    _open_all(dataset, _some(listed) if quick else listed, found, workers, report)
+    found.problems.sort(key=lambda problem: (problem.severity, problem.file))
+    return found
+
+
+def _check_folders(dataset: Dataset, found: Report) -> None:
+    """Folders that are no category, and published categories that are not there."""
+    for folder in folders(dataset.root):
+        if folder.name not in dataset.categories:
+            todo = f"expected {KINDS[dataset.kind].LAYOUT}: complete it, or move it elsewhere"
+            found.add(WARNING, folder, "not recognised as a category, so left out", todo)
+    if any(is_published(dataset.kind, dataset.root / name) for name in dataset.categories):
+        names = KINDS[dataset.kind].CATEGORIES
+        if missing := [name for name in names if name not in dataset.categories]:
+            found.add(WARNING, None, f"{len(missing)} of the {len(names)} published categories are "
+                      f"not here: {', '.join(missing)}", "unpack them too for a full benchmark")  # fmt: skip
+
+
+def _check_published_size(dataset: Dataset, category: str, size: tuple, found: Report) -> None:
+    if not is_published(dataset.kind, dataset.root / category):
+        return
+    rows, columns = KINDS[dataset.kind].published_size(category)
+    if size != (rows, columns):
+        found.add(WARNING, dataset.root / category, f"images of {size[0]} x {size[1]} px, "
+                  f"published with {rows} x {columns}", "preprocessed in place by other code? "
+                  "Then unpack it again: the views here start from the original files")  # fmt: skip
+
+
+def _open_all(
+    dataset: Dataset, refs: list[Ref], found: Report, workers: int, report: Callable
+) -> None:
+    """Threads: reading and decoding run outside Python's lock."""
+    sizes: dict[str, dict[Ref, tuple[int, int]]] = {}
+    report(0, len(refs))
+    with ThreadPoolExecutor(workers) as pool:
+        for ref, (size, problems) in zip(refs, pool.map(_open, refs)):
+            found.opened += 1
+            for problem in problems:
+                found.add(*problem)
+            if size:
+                sizes.setdefault(ref.category, {})[ref] = size
+            report(found.opened, len(refs))
+    for category, of in sizes.items():
+        (usual, count), *others = Counter(of.values()).most_common()
+        found.sizes[category] = list(usual)
+        _check_published_size(dataset, category, usual, found)
+        for ref in (ref for ref, size in of.items() if others and size != usual):
+            found.add(WARNING, ref.xyz, f"{of[ref][0]} x {of[ref][1]} px, and {count} samples of "
+                      f"its category are {usual[0]} x {usual[1]}", "crop or scale it alike")  # fmt: skip
+
+
+def _open(ref: Ref) -> tuple[tuple[int, int] | None, list[tuple]]:
+    try:
+        size, oddities = ref.verify()
+    except DataError as fault:
+        return None, [(ERROR, fault.file, fault.problem, fault.todo)]
+    return size, [(WARNING, odd.file, odd.problem, odd.todo) for odd in oddities]
+
+
+def _some(refs: Iterable[Ref]) -> list[Ref]:
+    """The first, the last and one between of every folder."""
+    groups: dict[tuple, list[Ref]] = {}
+    for ref in refs:
+        groups.setdefault((ref.category, ref.split, ref.defect), []).append(ref)
+    return [
+        group[i] for group in groups.values()
+        for i in sorted(set(np.linspace(0, len(group) - 1, QUICK).astype(int).tolist()))
+    ]  # fmt: skip

@@ -1,0 +1,112 @@
+"""One opener for every dataset on disk, and what its folders give away about it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+from harness.data import eyecandies, mvtec3d
+from harness.data.files import folders
+from harness.data.samples import DataError, Dataset
+
+KINDS: dict[str, ModuleType] = {"mvtec3d": mvtec3d, "folder": mvtec3d, "eyecandies": eyecandies}
+MANIFEST = "manifest.json"    # in categories that the program made itself
+
+
+def open_dataset(kind: str, root: str | Path, **options) -> Dataset:
+    """Find the categories under `root`.
+
+    kind: mvtec3d, folder (user data in the layout of MVTec 3D-AD), eyecandies, or auto for what
+    the folder looks like. options: fields of that kind's Options, also as text.
+    """
+    if kind not in (*KINDS, "auto"):
+        raise ValueError(f"unknown kind of dataset {kind!r}; known: auto, {', '.join(KINDS)}")
+    root = Path(root).expanduser().resolve()
+    found = recognise(root) if kind == "auto" else kind
+    layout = KINDS[found]
+    options = _typed(found, layout.Options, options)
+    categories = _categories(root, layout)
+    if not categories:
+        raise DataError(f"{root} is not in the layout of {found}: {_what_is_there(root)}")
+    return Dataset(root, found, categories, partial(layout.make_category, options=options))
+
+
+def _typed(kind: str, cls: type, options: dict) -> object:
+    types = {f.name: type(f.default) for f in fields(cls)}
+    if unknown := sorted(set(options) - set(types)):
+        raise ValueError(f"{kind} has no option {', '.join(unknown)}; it has {', '.join(types)}")
+    try:
+        return cls(**{name: types[name](value) for name, value in options.items()})
+    except ValueError as error:
+        raise ValueError(f"options of {kind}: {error}") from error
+
+
+def recognise(root: Path) -> str:
+    """The kind of dataset under `root`, by its folders."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is not a folder; looked for {_LAYOUTS} in it")
+    found = {kind: _categories(root, KINDS[kind]) for kind in ("mvtec3d", "eyecandies")}
+    found = {kind: names for kind, names in found.items() if names}
+    if len(found) > 1:
+        listed = ", ".join(f"{names[0]} ({kind})" for kind, names in found.items())
+        raise DataError(
+            f"{root} holds categories of two layouts: {listed}",
+            "give one folder a dataset, or say which with kind=", root,
+        )  # fmt: skip
+    if not found:
+        raise DataError(f"{root} is no dataset: {_what_is_there(root)}")
+    ((kind, names),) = found.items()
+    if kind == "mvtec3d" and not any(is_published(kind, root / name) for name in names):
+        return "folder"
+    return kind
+
+
+def is_published(kind: str, category: Path) -> bool:
+    """Whether a folder has a published category's name. Made ones share some names."""
+    return KINDS[kind].published(category.name) is not None and not (category / MANIFEST).exists()
+
+
+def count_warnings(dataset: Dataset) -> list[str]:
+    """One line per category that has a published name but not the published counts."""
+    lines = []
+    for name in dataset.categories:
+        if not is_published(dataset.kind, dataset.root / name):
+            continue
+        published = KINDS[dataset.kind].published(name)
+        differing = [
+            f"{split}/{defect} {found[defect]} (published {published[split].get(defect, 0)})"
+            for split, found in dataset.category(name).counts().items()
+            for defect in sorted(found.keys() | published[split].keys())
+            if found[defect] != published[split].get(defect, 0)
+        ]
+        if differing:
+            lines.append(f"{name} differs from the published category: {', '.join(differing)}")
+    return lines
+
+
+def _categories(root: Path, layout: ModuleType) -> tuple[str, ...]:
+    return tuple(folder.name for folder in folders(root) if layout.is_category(folder))
+
+
+_LAYOUTS = f"{mvtec3d.LAYOUT} (MVTec 3D-AD) or {eyecandies.LAYOUT} (Eyecandies)"
+
+
+def _is_category(folder: Path) -> bool:
+    return mvtec3d.is_category(folder) or eyecandies.is_category(folder)
+
+
+def _what_is_there(root: Path) -> str:
+    """Why `root` is no dataset, and which folder to give instead where that can be seen."""
+    if not root.is_dir():
+        return f"it is not a folder; looked for {_LAYOUTS}"
+    for folder in (root, *list(root.parents)[:3]):
+        if _is_category(folder):
+            return f"{folder} is one category; give the folder above it, {folder.parent}"
+    for folder in folders(root):
+        if any(_is_category(inner) for inner in folders(folder)):
+            return f"the categories are one level further down; give {folder}"
+    there = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
+    listed = ", ".join(there[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
+    return f"looked for {_LAYOUTS}; it holds {listed or 'nothing'}"

@@ -1,0 +1,315 @@
+"""Eyecandies on disk, as published (Bonfiglioli et al., ACCV 2022); nothing is converted.
+
+    ROOT/<Category>/{train,val,test_public}/data/<number>_<item>.{png,yaml,txt}
+
+Items of a sample: image_0 ... image_5, one per light; depth, 16 bit, and the metres it stands
+for in info_depth; pose; metadata with the label; mask. test_private has no labels and is left
+alone. The number of digits differs between the splits. Facts and formulas: specs/datasets.md 2.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.files import read_depth, read_mask, read_matrix, read_rgb, read_yaml
+from harness.data.samples import (
+    SPLITS, Category, DataError, Oddity, Ref, Sample, backproject, check_unit,
+)  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+LAYOUT = "<Category>/{train,test_public}/data/<number>_{image_5.png,depth.png,info_depth.yaml,...}"
+FOLDERS = {"train": "train", "validation": "val", "test": "test_public"}
+LIGHTS = ("all four spots", "bottom", "right", "top", "left", "environment")    # image_0 ... image_5
+GEOMETRIES = ("camera", "m3dm")
+PUBLISHED_COUNTS = {
+    "train": {"good": 1000}, "validation": {"good": 100}, "test": {"good": 25, "bad": 25},
+}  # fmt: skip
+CATEGORIES = (
+    "CandyCane", "ChocolateCookie", "ChocolatePraline", "Confetto", "GummyBear",
+    "HazelnutTruffle", "LicoriceSandwich", "Lollipop", "Marshmallow", "PeppermintCandy",
+)  # fmt: skip
+
+SIZE_PX = 512            # width and height; the focal length is published for it
+FLOOR_M = 0.02           # M3DM keeps what is higher above the conveyor than this,
+REACH_M = 1.8            # nearer along it than this,
+SIDE_M = 1.0             # and not farther to either side (M3DM's preprocessing code)
+
+_NAME = re.compile(r"(\d+)_(.+)\.(png|yaml|txt)", re.IGNORECASE)
+_EXTENSIONS = {"info_depth": "yaml", "metadata": "yaml", "pose": "txt"}    # the others: png
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the files are read.
+
+    light: the image taken as RGB, 5 the environment light, which M3DM's paper names; M3DM's
+    code takes 4, the dataset's example 0. geometry: "camera", points in the camera's frame, or
+    "m3dm", what M3DM's converter makes: conveyor removed, axes (x, z, -y) of a frame turned by
+    the inverse pose.
+    """
+
+    light: int = 5
+    geometry: str = "camera"
+    scale: float = 0.1         # M3DM's factor: brings the scenes to the size of MVTec's, for which
+                               # every threshold in millimetres was made
+    focal_px: float = 711.11   # at 512 px width, in proportion at others (the dataset's page)
+
+    def __post_init__(self):
+        if self.light not in range(len(LIGHTS)):
+            known = ", ".join(f"{i} {name}" for i, name in enumerate(LIGHTS))
+            raise ValueError(f"no light {self.light!r}; known: {known}")
+        if self.geometry not in GEOMETRIES:
+            raise ValueError(f"unknown geometry {self.geometry!r}; known: {', '.join(GEOMETRIES)}")
+        if not 0 < self.scale < math.inf or not 0 < self.focal_px < math.inf:
+            raise ValueError(f"scale {self.scale} and focal_px {self.focal_px} must be above 0")
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """What every sample needs."""
+        return (f"image_{self.light}", "depth", "info_depth") + ("pose",) * (self.geometry == "m3dm")
+
+
+@dataclass(frozen=True)
+class EyecandiesRef(Ref):
+    info: Path = Path()
+    pose: Path | None = None
+    metadata: Path | None = None
+    options: Options = Options()
+
+    def load(self) -> Sample:
+        self._check_label()
+        rgb, depth = read_rgb(self.rgb), self._depth_m()
+        scale, f = self.options.scale, self.options.focal_px * depth.shape[1] / SIZE_PX
+        check_unit(depth * scale, self.xyz, "datasets.NAME.eyecandies.scale=", scale)
+        if self.options.geometry == "camera":
+            xyz = camera_cloud(depth, f) * np.float32(scale)
+        else:
+            xyz = m3dm_cloud(depth, read_matrix(self.pose), f, scale)
+            # What M3DM removed keeps y and z; its loader drops a point with any zero coordinate.
+            xyz = np.where((xyz != 0).all(axis=2, keepdims=True), xyz, 0).astype(np.float32)
+        return self.assemble(rgb, xyz, read_mask(self.gt) if self.gt else None)
+
+    def oddities(self, sample: Sample) -> list[Oddity]:
+        found = super().oddities(sample)
+        if self.options.geometry == "m3dm":    # its third axis is no depth
+            found = [odd for odd in found if odd.code != "z_not_positive"]
+        return found
+
+    def verify(self) -> tuple[tuple[int, int], list[Oddity]]:
+        """Opens the images of the other lights too."""
+        size, found = super().verify()
+        for i, light in enumerate(LIGHTS):
+            path = self.rgb.with_name(f"{self.name}_image_{i}{self.rgb.suffix}")
+            if i == self.options.light:
+                continue
+            try:
+                if (other := read_rgb(path).shape[:2]) != size:
+                    problem = f"{other[0]} x {other[1]} px, its sample {size[0]} x {size[1]}"
+                    found.append(Oddity("light_of_other_size", path, problem, "restore it"))
+            except DataError:
+                problem = f"the image under light {i} ({light}) is {_state(path)}"
+                todo = f"restore it, or never set light={i}"
+                found.append(Oddity("light_missing", path, problem, todo))
+        return size, found
+
+    def _depth_m(self) -> np.ndarray:
+        """(H, W) float32, the dataset's own metres"""
+        given = read_yaml(self.info).get("normalization")
+        try:
+            low, high = float(given["min"]), float(given["max"])
+        except (TypeError, KeyError, ValueError):
+            raise DataError(
+                f"{self.info} has no normalization with min and max; the depth needs both",
+                "restore it", self.info,
+            ) from None  # fmt: skip
+        if not (math.isfinite(low) and low <= high < math.inf):
+            raise DataError(f"{self.info}: min {low}, max {high} is no range", "restore it", self.info)
+        return metric_depth(read_depth(self.xyz), low, high)
+
+    def _check_label(self) -> None:
+        """Train and val are taken as normal without a look at every file; here is the look."""
+        if self.split != "test" and self.metadata and _anomalous(self.metadata):
+            raise DataError(
+                f"{self.metadata} says anomalous, in {FOLDERS[self.split]}",
+                "only normal samples belong there: move its files to test_public", self.metadata,
+            )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EyecandiesCategory(Category):
+    options: Options = Options()
+
+    def list_split(self, split: str) -> tuple[list[Ref], list[DataError]]:
+        found, faults = _samples(self._data(split))
+        refs, by_mask = [], []
+        for name, items in found.items():
+            try:
+                self._require(split, name, items, self.options.items)
+                defect, doubtful = self._label(split, name, items)
+            except DataError as fault:
+                faults.append(fault)
+                continue
+            by_mask += [defect] * doubtful
+            gt = items.get("mask") if split == "test" else None
+            refs.append(EyecandiesRef(
+                self.name, split, defect, name, items[f"image_{self.options.light}"],
+                items["depth"], gt, items["info_depth"], items.get("pose"), items.get("metadata"),
+                self.options,
+            ))  # fmt: skip
+        if by_mask:
+            self._tell(split, refs, by_mask)
+        return refs, faults
+
+    def files(self) -> list[Path]:
+        wanted = {*self.options.items, "metadata", "mask"}
+        return [
+            path for split in SPLITS for _, item, path in _listed(self._data(split)) if item in wanted
+        ]  # fmt: skip
+
+    def where(self, split: str) -> str:
+        hint = ""
+        if split == "test" and (self.folder / "test_private").is_dir():
+            hint = " (test_private has no labels)"
+        return f"{self._data(split)}{hint}"
+
+    def _data(self, split: str) -> Path:
+        return self.folder / FOLDERS[split] / "data"
+
+    def _require(self, split: str, name: str, items: dict, needed: tuple[str, ...]) -> None:
+        if lacking := [item for item in needed if item not in items]:
+            paths = [
+                self._data(split) / f"{name}_{item}.{_EXTENSIONS.get(item, 'png')}" for item in lacking
+            ]  # fmt: skip
+            raise DataError(
+                f"{' and '.join(map(str, paths))} is missing beside {next(iter(items.values()))}",
+                f"restore it or remove all files of sample {name}", paths[0],
+            )  # fmt: skip
+
+    def _label(self, split: str, name: str, items: dict) -> tuple[str, bool]:
+        """"good" or "bad", and whether only the mask says so."""
+        if split != "test":
+            return "good", False
+        says = _anomalous(items["metadata"]) if "metadata" in items else None
+        if says is None or says:
+            self._require(split, name, items, ("mask",))
+        bad = bool(read_mask(items["mask"]).any()) if says is None else says
+        return "bad" if bad else "good", says is None
+
+    def _tell(self, split: str, refs: list[Ref], by_mask: list[str]) -> None:
+        labels = Counter(ref.defect for ref in refs)
+        masks = sum(bool(read_mask(ref.gt).any()) for ref in refs if ref.gt)
+        log.warning(
+            "label_from_mask category=%s split=%s samples=%d: no `anomalous` in their metadata; "
+            "anomalous by label %d, by mask %d, of %d",
+            self.name, FOLDERS[split], len(by_mask), labels["bad"], masks, len(refs),
+        )  # fmt: skip
+
+
+def make_category(name: str, folder: Path, options: Options) -> Category:
+    return EyecandiesCategory(name, folder, options)
+
+
+def is_category(folder: Path) -> bool:
+    return any((folder / split / "data").is_dir() for split in FOLDERS.values())
+
+
+def published(name: str) -> dict[str, dict[str, int]] | None:
+    """split -> samples by label, the same for all categories of the dataset."""
+    return PUBLISHED_COUNTS if name in CATEGORIES else None
+
+
+def published_size(name: str) -> tuple[int, int]:
+    """Rows and columns of a category's images."""
+    return SIZE_PX, SIZE_PX
+
+
+def metric_depth(raw: np.ndarray, low: float, high: float) -> np.ndarray:
+    """uint16 (H, W) to float32 metres between the sample's own `low` and `high`."""
+    return raw.astype(np.float32) / 65535 * (high - low) + low
+
+
+def camera_cloud(depth: np.ndarray, f: float) -> np.ndarray:
+    """Camera-frame points (H, W, 3); the principal point is (W / 2, H / 2)."""
+    height, width = depth.shape
+    return backproject(depth, f, f, width / 2, height / 2)
+
+
+def inverse_pose_cloud(depth: np.ndarray, pose: np.ndarray, f: float) -> np.ndarray:
+    """Camera-frame points moved by the inverse of pose (4, 4) -> (H, W, 3) float64.
+
+    pose maps camera to world; the dataset's page, M3DM and 3DSR invert it, a rigid motion
+    all the same.
+    """
+    back = np.linalg.inv(pose)
+    return camera_cloud(depth.astype(np.float64), f) @ back[:3, :3].T + back[:3, 3]
+
+
+def without_conveyor(points: np.ndarray) -> np.ndarray:
+    """M3DM's removal of the background from points (H, W, 3) with y down.
+
+    The middle pixels of the first and last row lie on the conveyor. The scene is turned about x
+    until the line between them is the z axis; what is then not above the floor, in reach and
+    between the sides becomes the line's near end turned forth and back: x is 0, y and z are not.
+    """
+    middle = points.shape[1] // 2
+    far, near = points[0, middle], points[-1, middle]
+    along = (far - near)[1:]
+    sin, cos = along / np.linalg.norm(along)
+    turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    start = np.array([0, near[1], near[2]])
+    turned = (points - start) @ turn.T
+    x, y, z = np.moveaxis(turned, -1, 0)
+    turned[(y > -FLOOR_M) | (z > REACH_M) | (np.abs(x) > SIDE_M)] = -start
+    return turned @ turn + start
+
+
+def m3dm_cloud(depth: np.ndarray, pose: np.ndarray, f: float, scale: float) -> np.ndarray:
+    """M3DM's cloud (H, W, 3) float64, as its converter saves it."""
+    points = without_conveyor(inverse_pose_cloud(depth, pose, f))
+    return points[..., [0, 2, 1]] * (scale, -scale, scale)
+
+
+def _samples(folder: Path) -> tuple[dict[str, dict[str, Path]], list[DataError]]:
+    """The files of a data folder: the sample's number as written -> item -> file."""
+    names: dict[int, str] = {}
+    found: dict[str, dict[str, Path]] = {}
+    faults = []
+    for digits, item, path in _listed(folder):
+        items = found.setdefault(names.setdefault(int(digits), digits), {})
+        if item in items:
+            faults.append(DataError(
+                f"{path} and {items[item].name} are both {item} of sample {int(digits)}",
+                "keep the right one of them", path,
+            ))  # fmt: skip
+        items.setdefault(item, path)
+    return found, faults
+
+
+def _listed(folder: Path) -> list[tuple[str, str, Path]]:
+    """(digits, item, path), sorted by path"""
+    if not folder.is_dir():
+        return []
+    matches = ((_NAME.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
+    return [(m[1], m[2].lower(), path) for m, path in matches if m]
+
+
+def _anomalous(path: Path) -> bool | None:
+    """The label in a metadata file; None if it has none."""
+    value = read_yaml(path).get("anomalous")
+    if value is None:
+        return None
+    if value not in (0, 1):
+        raise DataError(f"{path}: anomalous is {value!r}; expected 0 or 1", "restore it", path)
+    return bool(value)
+
+
+def _state(path: Path) -> str:
+    return "not readable" if path.exists() else "missing"

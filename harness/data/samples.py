@@ -1,0 +1,267 @@
+"""What every dataset is to the harness: categories of samples by split, read one at a time.
+
+The layouts are siblings: mvtec3d.py and eyecandies.py know which files make a sample, and
+datasets.py opens whatever a folder holds. Nothing is opened before `Ref.read`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation", "test")
+MIN_VALID_SHARE = 0.01        # a cloud with fewer valid points is no scan of anything
+PLAUSIBLE_M = (0.02, 20.0)    # median depth of an inspection scene, in metres
+ON_AXIS = 1e-9                # slope given to rays along the optical axis
+
+
+class DataError(ValueError):
+    """A file or folder of a dataset is not what it should be.
+
+    problem: what is wrong, with the file's path; todo: what to do about it; file: that path.
+    """
+
+    def __init__(self, problem: str, todo: str = "", file: Path | None = None):
+        super().__init__(f"{problem}; {todo}" if todo else problem)
+        self.problem, self.todo, self.file = problem, todo, file
+
+
+class Oddity(NamedTuple):
+    """Something about a readable sample that its owner should know."""
+
+    code: str
+    file: Path
+    problem: str
+    todo: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One scan, read and checked."""
+
+    id: str              # "test/hole/003"
+    category: str
+    split: str
+    defect: str          # folder name, "good" for normal samples
+    label: int           # 0 normal, 1 anomalous: as filed, not by mask
+    rgb: np.ndarray      # (H, W, 3) uint8
+    xyz: np.ndarray      # (H, W, 3) float32, metres, zeros where missing
+    valid: np.ndarray    # (H, W) bool, any coordinate non-zero
+    mask: np.ndarray     # (H, W) bool, True where defective
+
+
+@dataclass(frozen=True)
+class Ref(ABC):
+    """Where a sample's files are."""
+
+    category: str
+    split: str
+    defect: str
+    name: str            # "003"
+    rgb: Path
+    xyz: Path            # the file that the points come from
+    gt: Path | None
+
+    @property
+    def id(self) -> str:
+        return f"{self.split}/{self.defect}/{self.name}"
+
+    @property
+    def label(self) -> int:
+        return int(self.defect != "good")
+
+    @abstractmethod
+    def load(self) -> Sample:
+        """Open the files; DataError if one is not what it should be."""
+
+    def read(self) -> Sample:
+        """`load`, with a line in the log for everything odd."""
+        sample = self.load()
+        for odd in self.oddities(sample):
+            log.warning("%s file=%s %s", odd.code, odd.file, odd.problem)
+        return sample
+
+    def verify(self) -> tuple[tuple[int, int], list[Oddity]]:
+        """Rows and columns of a sample and all that is odd about it; DataError as in `load`."""
+        sample = self.load()
+        return sample.mask.shape, self.oddities(sample)
+
+    def oddities(self, sample: Sample) -> list[Oddity]:
+        found = []
+        if behind := int((sample.valid & (sample.xyz[..., 2] <= 0)).sum()):
+            found.append(Oddity(
+                "z_not_positive", self.xyz, f"{behind} of {sample.valid.sum()} points have z <= 0",
+                "z should point away from the camera, in metres: check the axes and the scale",
+            ))  # fmt: skip
+        if self.label and not sample.mask.any():
+            found.append(Oddity(
+                "empty_mask", self.gt or self.rgb, "anomalous, but no pixel of its mask is",
+                "kept with label 1; it counts for image metrics only",
+            ))  # fmt: skip
+        if not self.label and sample.mask.any():
+            found.append(Oddity(
+                "good_sample_with_mask", self.gt, f"normal, but {sample.mask.sum()} pixels of its "
+                "mask are anomalous", "move the sample to a defect, or clear the mask",
+            ))  # fmt: skip
+        return found
+
+    def assemble(self, rgb: np.ndarray, xyz: np.ndarray, mask: np.ndarray | None) -> Sample:
+        """Check that the parts fit each other. xyz must be float32, its missing points zero."""
+        mask = np.zeros(xyz.shape[:2], bool) if mask is None else mask
+        sizes = {
+            path: array.shape[:2]
+            for path, array in ((self.rgb, rgb), (self.xyz, xyz), (self.gt, mask)) if path
+        }  # fmt: skip
+        if len(set(sizes.values())) > 1:
+            found = ", ".join(f"{path} is {h} x {w}" for path, (h, w) in sizes.items())
+            odd = self.rgb if mask.shape == xyz.shape[:2] else self.gt
+            raise DataError(
+                f"the parts of {self.category}/{self.id} differ in rows x columns: {found}",
+                "they must be pixel-aligned, so restore them from one source", odd,
+            )  # fmt: skip
+        valid = xyz.any(axis=2)
+        if valid.mean() < MIN_VALID_SHARE:
+            raise DataError(
+                f"{self.xyz} has {valid.sum()} valid points of {valid.size} "
+                f"(< {MIN_VALID_SHARE:.0%}): not a usable scan", "restore or remove the sample",
+                self.xyz,
+            )  # fmt: skip
+        return Sample(
+            self.id, self.category, self.split, self.defect, self.label, rgb, xyz, valid, mask
+        )
+
+
+@dataclass(frozen=True)
+class Category(ABC):
+    """One category's folder. Listings are made on demand, so nothing goes stale."""
+
+    name: str
+    folder: Path
+
+    @abstractmethod
+    def list_split(self, split: str) -> tuple[list[Ref], list[DataError]]:
+        """The complete samples of a split, and what is wrong with the others."""
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """Every file that a sample of the category may be read from."""
+
+    @abstractmethod
+    def where(self, split: str) -> str:
+        """Where the samples of a split are expected, for messages."""
+
+    def examine(self, split: str) -> tuple[list[Ref], list[DataError]]:
+        """`list_split` sorted by id, with faults of the split as a whole last."""
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+        refs, faults = self.list_split(split)
+        odd = sorted({ref.defect for ref in refs} - {"good"})
+        if odd and split == "train":
+            faults.append(DataError(
+                f"{self.folder / split} holds {', '.join(odd)} beside 'good'",
+                "only normal samples may be trained on: move them to 'test'", self.folder / split,
+            ))  # fmt: skip
+        if not refs and not faults and split != "validation":
+            what = "training" if split == "train" else "test"
+            faults.append(DataError(
+                f"no {what} sample in {self.where(split)}", "put some there or leave the category "
+                "out", self.folder,
+            ))  # fmt: skip
+        return sorted(refs, key=lambda ref: ref.id), faults
+
+    def samples(self, split: str) -> list[Ref]:
+        """The samples of a split, sorted by id; only `validation` may be absent or empty."""
+        refs, faults = self.examine(split)
+        if faults:
+            raise faults[0]
+        return refs
+
+    def counts(self) -> dict[str, Counter]:
+        """split -> number of complete samples by defect."""
+        return {split: Counter(ref.defect for ref in self.examine(split)[0]) for split in SPLITS}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    root: Path
+    kind: str
+    categories: tuple[str, ...]
+    make: Callable[[str, Path], Category]
+
+    def category(self, name: str) -> Category:
+        if name not in self.categories:
+            nearest = sorted(self.categories, key=lambda known: -_similarity(name, known))
+            raise ValueError(
+                f"unknown category {name!r} of {self.root}; known: {', '.join(nearest)}"
+            )
+        return self.make(name, self.root / name)
+
+
+def fingerprint(category: Category) -> str:
+    """16 hex digits that change when a file of the category is added, removed or rewritten.
+
+    Hashes names, sizes and modification times, not contents: a category weighs up to 4 GB and
+    the fingerprint is taken at every launch. A copy with new times counts as new data and costs
+    a recomputation; new contents under the old size and time would go unnoticed. Faulty data has
+    a fingerprint too: its faults come up when it is read, in a job that may fail alone.
+    """
+    lines = []
+    for path in sorted(category.files()):
+        name, stat = path.relative_to(category.folder).as_posix(), path.stat()
+        lines.append(f"{name} {stat.st_size} {stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def backproject(depth: np.ndarray, fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
+    """Depth (H, W) in metres -> camera-frame points (H, W, 3), same dtype; zero depth stays zero.
+
+    Pixel centres lie at integers; x points right, y down, z away from the camera. The row and
+    the column through the principal point get 1e-9 of their depth instead of 0: published code
+    takes points with any zero coordinate as missing.
+    """
+    height, width = depth.shape
+    x, y = (np.arange(width) - cx) / fx, (np.arange(height) - cy) / fy
+    x[x == 0] = y[y == 0] = ON_AXIS
+    x, y = x.astype(depth.dtype), y.astype(depth.dtype)
+    return np.stack([x * depth, y[:, None] * depth, depth], axis=2)
+
+
+def check_unit(depth: np.ndarray, file: Path, setting: str, scale: float) -> None:
+    """DataError if the median of `depth` (H, W), zero where missing, cannot be in metres.
+
+    setting: where the user sets the factor to metres, e.g. "scale="; scale: its present value.
+    """
+    part = depth[::4, ::4]
+    known = part[part != 0]
+    if not known.size:
+        return
+    median = float(np.median(np.abs(known)))
+    low, high = PLAUSIBLE_M
+    if low <= median <= high or not np.isfinite(median):
+        return
+    unit, factor = next(
+        (unit, factor) for above, unit, factor in (
+            (1e5, "micrometres", 1e6), (100, "millimetres", 1000), (high, "centimetres", 100),
+            (0, "metres divided by 1000", 0.001),
+        ) if median > above
+    )  # fmt: skip
+    raise DataError(
+        f"{file} has a median depth of {median:.3g}, not between {low:g} and {high:g} m: looks "
+        f"like {unit}, factor {factor:g}", f"set {setting}{scale / factor:g}, or write metres",
+        file,
+    )  # fmt: skip
+
+
+def _similarity(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, a.lower(), b.lower()).ratio()
