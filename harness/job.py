@@ -37,7 +37,7 @@ from harness.environment import environment
 from harness.measure import Memory, latency, load_average
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store, write_json
 from methods.contract import (
-    Batch, Prediction, Progress, Run, Samples, View, seed_for, settings_from,
+    RANDOM_INIT, Batch, Prediction, Progress, Run, Samples, View, seed_for, settings_from,
 )  # fmt: skip
 
 PROGRESS_EVERY_S = 0.5
@@ -266,7 +266,7 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         method.save(work / "model")
     run.checkpoint_path.unlink(missing_ok=True)
     stages = _needs(spec, "stage").values()
-    notes = [store.result(key)["notes"] for key in stages] + [method.notes()]
+    notes = _joined([store.result(key)["notes"] for key in stages] + [method.notes()])
     return {
         "labels": place["labels"],
         "metrics": values,
@@ -278,8 +278,8 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         "timings": clock.laps,
         "speed": speed,
         "sizes": dict(method.sizes()),
-        "notes": _joined(notes),
-        "marks": place["marks"],
+        "notes": notes,
+        "marks": place["marks"] + [RANDOM_INIT] * any(RANDOM_INIT in n for n in notes.values()),
     }
 
 

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 SETTINGS = ("rgb", "3d", "rgb+3d")
+RANDOM_INIT = "random-init"    # in place of a weight file; in a note it marks the row in every table
 
 
 def seed_for(*names: object) -> int:

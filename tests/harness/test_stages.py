@@ -60,7 +60,9 @@ def test_a_cell_gets_what_its_stage_saved_and_carries_its_notes(tmp_path):
         assert store.result(stage.key)["status"] == DONE
         assert set(json.loads((store.folder(stage.key) / "mean.json").read_text())) == {"cookie", "dome"}
     result = store.result(plan.cells[0]["key"])
-    assert result["notes"] == {"mean_of": "cookie,dome", "factor": "1.0"}
+    notes = {"mean_of": "cookie,dome", "factor": "1.0", "weights": "backbone random-init"}
+    assert result["notes"] == notes and result["marks"] == ["random-init"]
+    assert store.result(plan.cells[2]["key"])["marks"] == []          # toy/double
     assert not planned(*CHANGES).pending(store)
 
 

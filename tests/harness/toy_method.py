@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 
-from methods.contract import Method, Prediction, Stage, save_tensors
+from methods.contract import RANDOM_INIT, Method, Prediction, Stage, save_tensors
 from methods.views import Das3dView
 
 
@@ -96,4 +96,5 @@ class Toy(Method):
         raise NotImplementedError("nothing loads it")
 
     def notes(self):
-        return {"factor": str(self.settings.factor)}
+        backbone = RANDOM_INIT if self.settings.factor == 1 else "trained"
+        return {"factor": str(self.settings.factor), "weights": f"backbone {backbone}"}
