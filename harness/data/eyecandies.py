@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 LAYOUT = "<Category>/{train,test_public}/data/<number>_{image_5.png,depth.png,info_depth.yaml,...}"
 FOLDERS = {"train": "train", "validation": "val", "test": "test_public"}
-LIGHTS = ("all four spots", "bottom", "right", "top", "left", "environment")    # image_0 ... image_5
+LIGHTS = ("all four spots", "bottom", "right", "top", "left", "environment")    # image_0 ...
 GEOMETRIES = ("camera", "m3dm")
 PUBLISHED_COUNTS = {
     "train": {"good": 1000}, "validation": {"good": 100}, "test": {"good": 25, "bad": 25},
@@ -74,7 +74,8 @@ class Options:
     @property
     def items(self) -> tuple[str, ...]:
         """What every sample needs."""
-        return (f"image_{self.light}", "depth", "info_depth") + ("pose",) * (self.geometry == "m3dm")
+        pose = ("pose",) if self.geometry == "m3dm" else ()
+        return (f"image_{self.light}", "depth", "info_depth", *pose)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ class EyecandiesRef(Ref):
                 "restore it", self.info,
             ) from None  # fmt: skip
         if not (math.isfinite(low) and low <= high < math.inf):
-            raise DataError(f"{self.info}: min {low}, max {high} is no range", "restore it", self.info)
+            problem = f"{self.info}: min {low}, max {high} is no range"
+            raise DataError(problem, "restore it", self.info)
         return metric_depth(read_depth(self.xyz), low, high)
 
     def _check_label(self) -> None:
@@ -170,9 +172,8 @@ class EyecandiesCategory(Category):
 
     def files(self) -> list[Path]:
         wanted = {*self.options.items, "metadata", "mask"}
-        return [
-            path for split in SPLITS for _, item, path in _listed(self._data(split)) if item in wanted
-        ]  # fmt: skip
+        listed = (found for split in SPLITS for found in _listed(self._data(split)))
+        return [path for _, item, path in listed if item in wanted]
 
     def where(self, split: str) -> str:
         hint = ""
@@ -185,9 +186,8 @@ class EyecandiesCategory(Category):
 
     def _require(self, split: str, name: str, items: dict, needed: tuple[str, ...]) -> None:
         if lacking := [item for item in needed if item not in items]:
-            paths = [
-                self._data(split) / f"{name}_{item}.{_EXTENSIONS.get(item, 'png')}" for item in lacking
-            ]  # fmt: skip
+            names = (f"{name}_{item}.{_EXTENSIONS.get(item, 'png')}" for item in lacking)
+            paths = [self._data(split) / name for name in names]
             raise DataError(
                 f"{' and '.join(map(str, paths))} is missing beside {next(iter(items.values()))}",
                 f"restore it or remove all files of sample {name}", paths[0],

@@ -163,10 +163,8 @@ def _sheet(rows: Sequence[Row], title: str) -> Image.Image:
     ]) + GAP_PX  # fmt: skip
     font = ImageFont.load_default(12)
     wrapped = [_wrapped(row.note, width - 2 * GAP_PX, font) for row in rows]
-    heights = [
-        LINE_PX * (2 + len(lines)) + max((t.shape[0] for t in row.tiles.values()), default=0) + GAP_PX
-        for row, lines in zip(rows, wrapped)
-    ]
+    tallest = [max((tile.shape[0] for tile in row.tiles.values()), default=0) for row in rows]
+    heights = [LINE_PX * (2 + len(lines)) + px + GAP_PX for lines, px in zip(wrapped, tallest)]
     sheet = Image.new("RGB", (width, 2 * LINE_PX + sum(heights)), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP_PX, 2), title, "black", font)

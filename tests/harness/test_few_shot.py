@@ -84,7 +84,7 @@ def test_only_the_cell_depends_on_the_number_of_samples():
 def test_more_samples_than_there_are_is_refused_before_anything_runs(tiny_store):
     with pytest.raises(ConfigError, match="train_samples is 7, and cookie has 6 samples to train on"):
         planned(ONE, f"{FEW}=7")
-    with pytest.raises(ConfigError, match="train_samples is 0: 1 or more"):
+    with pytest.raises(ConfigError, match="train_samples is 0: give 1 or more"):
         planned(ONE, f"{FEW}=0")
     made = next(job for job in planned().jobs.values() if job.spec["kind"] == "dataset")
     root = tiny_store.folder(made.key)
