@@ -240,13 +240,15 @@ def _cell_job(
         "metrics": metrics.VERSION,
         "needs": {"view": view.key},
     }
+    marks = ["demo"] if config.demo else []
     if dataset.train_samples is not None:
         spec["train_samples"] = dataset.train_samples
+        marks.append(f"{dataset.train_samples}-shot")
     place = {
         "labels": {"dataset": identity["dataset"], "variant": identity["variant"]},
         "protocol": asdict(config.protocol),
         "checkpoint_every_s": config.schedule.checkpoint_every_s,
-        "marks": ["demo"] if config.demo else [],
+        "marks": marks,
     }
     title = " ".join(str(identity[k]) for k in IDENTITY if identity[k] != "")
     return Job(spec, title, place, config.resources_of(method.name))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -76,6 +77,11 @@ class Options:
         """What every sample needs."""
         pose = ("pose",) if self.geometry == "m3dm" else ()
         return (f"image_{self.light}", "depth", "info_depth", *pose)
+
+    @property
+    def wanted(self) -> set[str]:
+        """What is read where it is there."""
+        return {*self.items, "metadata", "mask"}
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ class EyecandiesCategory(Category):
     options: Options = Options()
 
     def list_split(self, split: str) -> tuple[list[Ref], list[DataError]]:
-        found, faults = _samples(self._data(split))
+        found, faults = _samples(self._data(split), self.options.wanted)
         refs, by_mask = [], []
         for name, items in found.items():
             try:
@@ -171,9 +177,8 @@ class EyecandiesCategory(Category):
         return refs, faults
 
     def files(self) -> list[Path]:
-        wanted = {*self.options.items, "metadata", "mask"}
-        listed = (found for split in SPLITS for found in _listed(self._data(split)))
-        return [path for _, item, path in listed if item in wanted]
+        wanted = self.options.wanted
+        return [path for split in SPLITS for _, _, path in _listed(self._data(split), wanted)]
 
     def where(self, split: str) -> str:
         hint = ""
@@ -277,12 +282,14 @@ def m3dm_cloud(depth: np.ndarray, pose: np.ndarray, f: float, scale: float) -> n
     return points[..., [0, 2, 1]] * (scale, -scale, scale)
 
 
-def _samples(folder: Path) -> tuple[dict[str, dict[str, Path]], list[DataError]]:
+def _samples(
+    folder: Path, wanted: set[str]
+) -> tuple[dict[str, dict[str, Path]], list[DataError]]:
     """The files of a data folder: the sample's number as written -> item -> file."""
     names: dict[int, str] = {}
     found: dict[str, dict[str, Path]] = {}
     faults = []
-    for digits, item, path in _listed(folder):
+    for digits, item, path in _listed(folder, wanted):
         items = found.setdefault(names.setdefault(int(digits), digits), {})
         if item in items:
             faults.append(DataError(
@@ -293,12 +300,12 @@ def _samples(folder: Path) -> tuple[dict[str, dict[str, Path]], list[DataError]]
     return found, faults
 
 
-def _listed(folder: Path) -> list[tuple[str, str, Path]]:
-    """(digits, item, path), sorted by path"""
+def _listed(folder: Path, wanted: set[str]) -> list[tuple[str, str, Path]]:
+    """(digits, item, path) of the wanted items, sorted by name"""
     if not folder.is_dir():
         return []
-    matches = ((_NAME.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
-    return [(m[1], m[2].lower(), path) for m, path in matches if m]
+    matches = filter(None, map(_NAME.fullmatch, sorted(os.listdir(folder))))
+    return [(m[1], m[2].lower(), folder / m[0]) for m in matches if m[2].lower() in wanted]
 
 
 def _anomalous(path: Path) -> bool | None:

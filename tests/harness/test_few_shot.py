@@ -66,8 +66,9 @@ def test_a_cell_is_fitted_on_the_samples_drawn_and_says_so(tiny_store, tmp_path,
     plan = planned(ONE, f"{FEW}=2")
     assert not run(plan, store).failures
     assert seen == [few_shot(split(6), 2, "cookie", 0).ids]
-    counts = store.result(plan.cells[0]["key"])["counts"]
-    assert counts["train"] == 2 and counts["train_available"] == 6
+    result = store.result(plan.cells[0]["key"])
+    assert result["counts"]["train"] == 2 and result["counts"]["train_available"] == 6
+    assert result["marks"] == ["2-shot"]    # beside its numbers in every table
 
 
 def test_only_the_cell_depends_on_the_number_of_samples():
