@@ -34,6 +34,9 @@ Options = Annotated[
     typer.Option("--option", metavar="KEY=VALUE",
                  help="How files are read, e.g. nonfinite=missing, scale=0.001, light=4."),
 ]  # fmt: skip
+Categories = Annotated[
+    Optional[list[str]], typer.Option("--category", help="Only this; may be repeated.")
+]
 Workers = Annotated[Optional[int], typer.Option(min=1, help="CPUs to use (default: all).")]
 Background = Annotated[
     str,
@@ -46,7 +49,7 @@ def check(
     root: Root,
     kind: Kind = "auto",
     option: Options = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Open a few files of each folder.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Open some files of each folder.")] = False,
     json_file: Annotated[
         Optional[Path], typer.Option("--json", help="Write everything found to this file.")
     ] = None,
@@ -83,12 +86,12 @@ def synthetic(
     folder: Annotated[Path, typer.Argument(help="Folder to put the categories in.")],
     preset: Annotated[str, typer.Option(help="tiny, small, standard or paper.")] = "small",
     layout: Annotated[str, typer.Option(help="mvtec3d or eyecandies.")] = "mvtec3d",
-    category: Annotated[Optional[list[str]], typer.Option(help="Only these; may be repeated.")] = None,
+    category: Categories = None,
     size: Annotated[Optional[int], typer.Option(help="Width and height in px.")] = None,
     train: Annotated[Optional[int], typer.Option(help="Training samples a category.")] = None,
     validation: Annotated[Optional[int], typer.Option(help="Validation samples.")] = None,
     good: Annotated[Optional[int], typer.Option(help="Normal test samples.")] = None,
-    per_defect: Annotated[Optional[int], typer.Option(help="Test samples a kind of defect.")] = None,
+    per_defect: Annotated[Optional[int], typer.Option(help="Test samples a defect.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed, other samples.")] = 0,
     workers: Workers = None,
 ) -> None:
@@ -113,7 +116,7 @@ def show(
     root: Root,
     kind: Kind = "auto",
     option: Options = None,
-    category: Annotated[Optional[list[str]], typer.Option(help="Only these; may be repeated.")] = None,
+    category: Categories = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     sample: Annotated[
         Optional[list[str]], typer.Option(help="An id such as hole/003; may be repeated.")

@@ -193,11 +193,12 @@ def _check(config: Config) -> None:
     for name, dataset in config.datasets.items():
         if dataset.kind != "synthetic" and not dataset.root:
             raise ConfigError(
-                f"datasets.{name}.root is not set: unpack MVTec 3D-AD or Eyecandies (or use data of "
-                f"your own) and give the folder with --data FOLDER or datasets.{name}.root=FOLDER"
+                f"datasets.{name}.root is not set: unpack MVTec 3D-AD or Eyecandies (or use your "
+                f"own data) and give the folder with --data FOLDER or datasets.{name}.root=FOLDER"
             )
         if dataset.train_samples is not None and dataset.train_samples < 1:
-            raise ConfigError(f"datasets.{name}.train_samples is {dataset.train_samples}: 1 or more")
+            few = dataset.train_samples
+            raise ConfigError(f"datasets.{name}.train_samples is {few}: give 1 or more")
 
 
 def split_entry(entry: str) -> tuple[str, str]:

@@ -71,7 +71,7 @@ class _Expansion:
             "inputs": paths,
             "protocol": asdict(self.config.protocol),
             "checkpoint_every_s": self.config.schedule.checkpoint_every_s,
-            "marks": ["demo"] if self.config.demo else [],
+            "marks": self._marks(),
         }
         title = " ".join(str(identity[k]) for k in IDENTITY if identity[k] != "")
         return {**identity, "key": self._add(spec, title, place, cls.name)}
@@ -124,6 +124,10 @@ class _Expansion:
     def _few_shot(self) -> dict:
         count = self.dataset.train_samples
         return {} if count is None else {"train_samples": count}
+
+    def _marks(self) -> list[str]:
+        count = self.dataset.train_samples
+        return ["demo"] * self.config.demo + ([] if count is None else [f"{count}-shot"])
 
     def _add(self, spec: dict, title: str, place: dict, resources: str) -> str:
         job = Job(spec, title, place, self.config.resources_of(resources))

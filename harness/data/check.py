@@ -101,8 +101,11 @@ def _check_folders(dataset: Dataset, found: Report) -> None:
     if any(is_published(dataset.kind, dataset.root / name) for name in dataset.categories):
         names = KINDS[dataset.kind].CATEGORIES
         if missing := [name for name in names if name not in dataset.categories]:
-            found.add(WARNING, None, f"{len(missing)} of the {len(names)} published categories are "
-                      f"not here: {', '.join(missing)}", "unpack them too for a full benchmark")  # fmt: skip
+            problem = (
+                f"{len(missing)} of the {len(names)} published categories are not here: "
+                f"{', '.join(missing)}"
+            )
+            found.add(WARNING, None, problem, "unpack them too for a full benchmark")
 
 
 def _check_published_size(dataset: Dataset, category: str, size: tuple, found: Report) -> None:
@@ -133,9 +136,13 @@ def _open_all(
         (usual, count), *others = Counter(of.values()).most_common()
         found.sizes[category] = list(usual)
         _check_published_size(dataset, category, usual, found)
-        for ref in (ref for ref, size in of.items() if others and size != usual):
-            found.add(WARNING, ref.xyz, f"{of[ref][0]} x {of[ref][1]} px, and {count} samples of "
-                      f"its category are {usual[0]} x {usual[1]}", "crop or scale it alike")  # fmt: skip
+        for ref, (rows, columns) in of.items() if others else ():
+            if (rows, columns) != usual:
+                problem = (
+                    f"{rows} x {columns} px, and {count} samples of its category are "
+                    f"{usual[0]} x {usual[1]}"
+                )
+                found.add(WARNING, ref.xyz, problem, "crop or scale it alike")
 
 
 def _open(ref: Ref) -> tuple[tuple[int, int] | None, list[tuple]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 LAYOUT = "<Category>/{train,test_public}/data/<number>_{image_5.png,depth.png,info_depth.yaml,...}"
 FOLDERS = {"train": "train", "validation": "val", "test": "test_public"}
-LIGHTS = ("all four spots", "bottom", "right", "top", "left", "environment")    # image_0 ... image_5
+LIGHTS = ("all four spots", "bottom", "right", "top", "left", "environment")    # image_0 ...
 GEOMETRIES = ("camera", "m3dm")
 PUBLISHED_COUNTS = {
     "train": {"good": 1000}, "validation": {"good": 100}, "test": {"good": 25, "bad": 25},
@@ -74,7 +75,13 @@ class Options:
     @property
     def items(self) -> tuple[str, ...]:
         """What every sample needs."""
-        return (f"image_{self.light}", "depth", "info_depth") + ("pose",) * (self.geometry == "m3dm")
+        pose = ("pose",) if self.geometry == "m3dm" else ()
+        return (f"image_{self.light}", "depth", "info_depth", *pose)
+
+    @property
+    def wanted(self) -> set[str]:
+        """What is read where it is there."""
+        return {*self.items, "metadata", "mask"}
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,8 @@ class EyecandiesRef(Ref):
                 "restore it", self.info,
             ) from None  # fmt: skip
         if not (math.isfinite(low) and low <= high < math.inf):
-            raise DataError(f"{self.info}: min {low}, max {high} is no range", "restore it", self.info)
+            problem = f"{self.info}: min {low}, max {high} is no range"
+            raise DataError(problem, "restore it", self.info)
         return metric_depth(read_depth(self.xyz), low, high)
 
     def _check_label(self) -> None:
@@ -148,7 +156,7 @@ class EyecandiesCategory(Category):
     options: Options = Options()
 
     def list_split(self, split: str) -> tuple[list[Ref], list[DataError]]:
-        found, faults = _samples(self._data(split))
+        found, faults = _samples(self._data(split), self.options.wanted)
         refs, by_mask = [], []
         for name, items in found.items():
             try:
@@ -169,10 +177,8 @@ class EyecandiesCategory(Category):
         return refs, faults
 
     def files(self) -> list[Path]:
-        wanted = {*self.options.items, "metadata", "mask"}
-        return [
-            path for split in SPLITS for _, item, path in _listed(self._data(split)) if item in wanted
-        ]  # fmt: skip
+        wanted = self.options.wanted
+        return [path for split in SPLITS for _, _, path in _listed(self._data(split), wanted)]
 
     def where(self, split: str) -> str:
         hint = ""
@@ -185,9 +191,8 @@ class EyecandiesCategory(Category):
 
     def _require(self, split: str, name: str, items: dict, needed: tuple[str, ...]) -> None:
         if lacking := [item for item in needed if item not in items]:
-            paths = [
-                self._data(split) / f"{name}_{item}.{_EXTENSIONS.get(item, 'png')}" for item in lacking
-            ]  # fmt: skip
+            names = (f"{name}_{item}.{_EXTENSIONS.get(item, 'png')}" for item in lacking)
+            paths = [self._data(split) / name for name in names]
             raise DataError(
                 f"{' and '.join(map(str, paths))} is missing beside {next(iter(items.values()))}",
                 f"restore it or remove all files of sample {name}", paths[0],
@@ -277,12 +282,14 @@ def m3dm_cloud(depth: np.ndarray, pose: np.ndarray, f: float, scale: float) -> n
     return points[..., [0, 2, 1]] * (scale, -scale, scale)
 
 
-def _samples(folder: Path) -> tuple[dict[str, dict[str, Path]], list[DataError]]:
+def _samples(
+    folder: Path, wanted: set[str]
+) -> tuple[dict[str, dict[str, Path]], list[DataError]]:
     """The files of a data folder: the sample's number as written -> item -> file."""
     names: dict[int, str] = {}
     found: dict[str, dict[str, Path]] = {}
     faults = []
-    for digits, item, path in _listed(folder):
+    for digits, item, path in _listed(folder, wanted):
         items = found.setdefault(names.setdefault(int(digits), digits), {})
         if item in items:
             faults.append(DataError(
@@ -293,12 +300,12 @@ def _samples(folder: Path) -> tuple[dict[str, dict[str, Path]], list[DataError]]
     return found, faults
 
 
-def _listed(folder: Path) -> list[tuple[str, str, Path]]:
-    """(digits, item, path), sorted by path"""
+def _listed(folder: Path, wanted: set[str]) -> list[tuple[str, str, Path]]:
+    """(digits, item, path) of the wanted items, sorted by name"""
     if not folder.is_dir():
         return []
-    matches = ((_NAME.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
-    return [(m[1], m[2].lower(), path) for m, path in matches if m]
+    matches = filter(None, map(_NAME.fullmatch, sorted(os.listdir(folder))))
+    return [(m[1], m[2].lower(), folder / m[0]) for m in matches if m[2].lower() in wanted]
 
 
 def _anomalous(path: Path) -> bool | None:

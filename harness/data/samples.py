@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
@@ -216,11 +217,12 @@ def fingerprint(category: Category) -> str:
     a recomputation; new contents under the old size and time would go unnoticed. Faulty data has
     a fingerprint too: its faults come up when it is read, in a job that may fail alone.
     """
-    lines = []
-    for path in sorted(category.files()):
-        name, stat = path.relative_to(category.folder).as_posix(), path.stat()
-        lines.append(f"{name} {stat.st_size} {stat.st_mtime_ns}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    start = len(os.fspath(category.folder)) + 1
+    for path in sorted(map(os.fspath, category.files())):
+        stat = os.stat(path)
+        digest.update(f"{path[start:]} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def backproject(depth: np.ndarray, fx: float, fy: float, cx: float, cy: float) -> np.ndarray:

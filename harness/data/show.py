@@ -144,14 +144,14 @@ def _tile(array: np.ndarray) -> np.ndarray:
 
 
 def _coloured(values: np.ndarray) -> np.ndarray:
-    """Viridis between the extremes of the finite values; grey elsewhere."""
+    """Viridis over the finite values, but for the last 0.5 % at both ends; grey elsewhere."""
     known = np.isfinite(values)
     out = np.full((*values.shape, 3), GREY, np.uint8)
     if not known.any():
         return out
     values = values.astype(np.float64)
-    low, high = values[known].min(), values[known].max()
-    level = np.where(known, (values - low) / max(high - low, 1e-12), 0)
+    low, high = np.quantile(values[known], (0.005, 0.995))
+    level = np.where(known, (values - low) / max(high - low, 1e-12), 0).clip(0, 1)
     colours = cv2.applyColorMap(np.round(255 * level).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
     out[known] = colours[..., ::-1][known]
     return out
@@ -163,10 +163,8 @@ def _sheet(rows: Sequence[Row], title: str) -> Image.Image:
     ]) + GAP_PX  # fmt: skip
     font = ImageFont.load_default(12)
     wrapped = [_wrapped(row.note, width - 2 * GAP_PX, font) for row in rows]
-    heights = [
-        LINE_PX * (2 + len(lines)) + max((t.shape[0] for t in row.tiles.values()), default=0) + GAP_PX
-        for row, lines in zip(rows, wrapped)
-    ]
+    tallest = [max((tile.shape[0] for tile in row.tiles.values()), default=0) for row in rows]
+    heights = [LINE_PX * (2 + len(lines)) + px + GAP_PX for lines, px in zip(wrapped, tallest)]
     sheet = Image.new("RGB", (width, 2 * LINE_PX + sum(heights)), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP_PX, 2), title, "black", font)

@@ -9,7 +9,7 @@ from harness.data.datasets import count_warnings, open_dataset
 from harness.data.eyecandies import (
     camera_cloud, inverse_pose_cloud, m3dm_cloud, metric_depth, without_conveyor,
 )  # fmt: skip
-from harness.data.samples import DataError, backproject, fingerprint
+from harness.data.samples import SPLITS, DataError, backproject, fingerprint
 from harness.data.synthetic import Spec, write_category
 from harness.data.synthetic.as_eyecandies import UNITS_PER_M
 from harness.data.synthetic.sample import stage
@@ -96,7 +96,8 @@ def test_the_vectorised_clouds_are_those_of_a_loop_over_pixels():
         for u in range(8):
             z = depth[v, u]
             np.testing.assert_allclose(found[v, u], (back @ (u, v, 1, 1 / z) * z)[:3], atol=1e-8)
-            np.testing.assert_allclose(camera[v, u], ((u - 4) * z / 90, (v - 3) * z / 90, z), atol=1e-8)
+            expected = (u - 4) * z / 90, (v - 3) * z / 90, z
+            np.testing.assert_allclose(camera[v, u], expected, atol=1e-8)
 
 
 def test_no_valid_point_has_a_zero_coordinate_and_missing_ones_have_only_zeros():
@@ -130,11 +131,10 @@ def number(kind, index):
 
 
 def test_what_was_written_is_read_back_to_the_step_of_the_depth_images(made):
-    for split, ref in [(s, r) for s in ("train", "validation", "test") for r in opened(made).samples(s)]:
-        if split == "test" and ref.label:
-            continue
+    refs = [ref for split in SPLITS for ref in opened(made).samples(split)]
+    for ref in (ref for ref in refs if not ref.label):
         sample = ref.read()
-        staged = stage("cookie", split, "good", int(ref.name), FEW)
+        staged = stage("cookie", ref.split, "good", int(ref.name), FEW)
         z = staged.twin.depth.sight.z
         step = np.ptp(z) / 65535
         np.testing.assert_allclose(sample.xyz[..., 2], z, atol=0.51 * step + 1e-7)
@@ -341,10 +341,13 @@ def test_counts_are_compared_with_the_published_ones(root):
 
 def test_the_conveyor_line_is_the_z_axis_of_the_turned_frame():
     points = np.zeros((3, 2, 3))
-    points[:, :, 1], points[:, :, 2] = np.linspace(0.3, -0.1, 3)[:, None], np.linspace(2, 3, 3)[::-1, None]
-    points[..., 0] = (-0.5, 0.5)
-    removed = without_conveyor(points[::-1])
+    points[..., 0] = -0.5, 0.5
+    points[..., 1] = np.array([[-0.1], [0.1], [0.3]])    # rises away from the camera
+    points[..., 2] = np.array([[3.0], [2.5], [2.0]])
+    removed = without_conveyor(points)
     assert np.allclose(removed[..., 0], 0) and np.ptp(removed.reshape(-1, 3), axis=0).max() < 1e-12
+    points[1, 1] += (0, -0.05, 0)                        # something stands on the conveyor
+    np.testing.assert_allclose(without_conveyor(points)[1, 1], points[1, 1], atol=1e-12)
 
 
 def test_the_published_names_are_the_ten():

@@ -1,9 +1,11 @@
 """User data: the layout of MVTec 3D-AD with other files, and recognising what a folder holds."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from harness.data.datasets import open_dataset, recognise
@@ -120,8 +122,6 @@ def test_two_files_with_one_name_are_named(tmp_path):
 
 def test_millimetres_are_recognised_and_the_scale_repairs_them(tmp_path):
     for path in write_scans(tmp_path).folder.glob("*/*/xyz/*"):
-        import tifffile
-
         write_cloud(path, tifffile.imread(path) * 1000)
     ref = open_dataset("auto", tmp_path).category("dome").samples("train")[0]
     with pytest.raises(DataError, match="000.tiff has a median depth of .*looks like millimetres, "
@@ -153,12 +153,13 @@ def test_each_layout_is_recognised(tmp_path):
     write_scans(tmp_path / "tiff")
     write_depth_category(tmp_path / "depth")
     write_scans(tmp_path / "published", "bagel")
-    write_category(tmp_path / "made", "cookie", Spec(32, train=1, validation=0, good=1, per_defect=0))
-    candy = Spec(32, train=1, validation=0, good=1, per_defect=0, layout="eyecandies")
-    write_category(tmp_path / "candy", "cookie", candy)
-    kinds = {name: recognise(tmp_path / name) for name in ("tiff", "depth", "published", "made", "candy")}
-    assert kinds == {"tiff": "folder", "depth": "folder", "published": "mvtec3d", "made": "folder",
-                     "candy": "eyecandies"}  # fmt: skip
+    one = Spec(32, train=1, validation=0, good=1, per_defect=0)
+    write_category(tmp_path / "made", "cookie", one)
+    write_category(tmp_path / "candy", "cookie", replace(one, layout="eyecandies"))
+    assert {folder.name: recognise(folder) for folder in tmp_path.iterdir()} == {
+        "tiff": "folder", "depth": "folder", "published": "mvtec3d", "made": "folder",
+        "candy": "eyecandies",
+    }  # fmt: skip
     assert open_dataset("auto", tmp_path / "candy").categories == ("cookie",)
 
 

@@ -52,7 +52,8 @@ def test_a_view_row_shows_the_arrays_of_the_view(dome):
 def test_an_unreadable_sample_becomes_a_row_with_the_reason(dome):
     category, ref = choose(dome, samples=["hole/000"])[0]
     ref.xyz.write_bytes(b"")
-    for row in (raw_row(category, ref, "plane"), view_row(category, ref, view_named("das3d", "plane"))):
+    das3d = view_named("das3d", "plane")
+    for row in (raw_row(category, ref, "plane"), view_row(category, ref, das3d)):
         assert "cannot read" in row.note and not row.tiles
 
 

@@ -18,7 +18,7 @@ from harness.data.synthetic import (
     CATEGORIES, KINDS, PRESETS, Spec, make_sample, make_twin, write_category,
 )
 from harness.data.synthetic.noise import Noise
-from harness.data.synthetic.render import Camera, see
+from harness.data.synthetic.render import Camera, NearCamera, see
 from harness.data.synthetic.scene import Scene
 
 FEW = Spec(64, ("cookie",), train=2, validation=1, good=1, per_defect=1)
@@ -50,6 +50,13 @@ def test_the_same_seed_gives_the_same_bytes_with_one_worker_or_two(cookie, tmp_p
 def test_another_seed_gives_other_samples():
     ours, theirs = (make_sample("cookie", "train", "good", 0, replace(FEW, seed=s)) for s in (0, 1))
     assert not np.array_equal(ours[0], theirs[0])
+
+
+def test_the_layout_of_eyecandies_has_the_same_bytes_with_one_worker_or_two(tmp_path):
+    spec = replace(FEW, layout="eyecandies", kinds=("crack", "geometry_only"))
+    for workers in (1, 2):
+        write_category(tmp_path / str(workers), "cookie", spec, workers=workers)
+    assert files(tmp_path / "1") == files(tmp_path / "2")
 
 
 def test_a_sample_does_not_depend_on_how_many_others_there_are(cookie, tmp_path):
@@ -253,9 +260,10 @@ def test_noise_is_the_same_field_on_any_grid_and_has_unit_variance():
         noise.on_grid(coarse + 0.48, coarse), noise.on_grid(coarse, coarse), atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", [Camera, NearCamera])
 @pytest.mark.parametrize("category", ["dome", "plate"])
-def test_seen_points_are_where_a_slow_march_along_the_ray_first_meets_the_surface(category):
-    scene, camera = Scene(category, "train", "good", 0, seed=0), Camera(64, 64)
+def test_seen_points_are_where_a_slow_march_along_the_ray_first_meets_the_surface(category, kind):
+    scene, camera = Scene(category, "train", "good", 0, seed=0, camera=kind), kind(64, 64)
     raster = scene.raster(camera)
     sight = see(raster, scene.pose, camera.rays())
     towards = sight.rays @ scene.pose.normal
@@ -276,6 +284,8 @@ def test_unknown_names_are_told_with_the_known_ones():
         Spec(kinds=("scratch",))
     with pytest.raises(ValueError, match="size 8"):
         Spec(size=8)
+    with pytest.raises(ValueError, match="unknown layout 'pcd'; known: mvtec3d, eyecandies"):
+        Spec(layout="pcd")
     with pytest.raises(ValueError, match="1001 samples for cookie/train/good"):
         Spec(train=1001)
 

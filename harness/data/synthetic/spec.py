@@ -19,8 +19,8 @@ class Spec:
     """Counts are per category (per category and kind: per_defect), or mappings by category name.
 
     size: px, width = height, or (height, width). kinds: defect folders for every category, or by
-    category name; None for the default ones. plain_masks: masks hold 0 and 255 only. layout: mvtec3d, or
-    eyecandies, which has the same scenes in depth images without noise or missing points.
+    category name; None for the default ones. plain_masks: masks hold 0 and 255 only. layout:
+    mvtec3d, or eyecandies: the same scenes in depth images without noise or missing points.
     """
 
     size: int | tuple[int, int] = 256
