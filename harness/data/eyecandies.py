@@ -13,7 +13,6 @@ import logging
 import math
 import os
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +88,7 @@ class EyecandiesRef(Ref):
     info: Path = Path()
     pose: Path | None = None
     metadata: Path | None = None
+    by_mask: bool = False      # labelled by its mask, for want of metadata
     options: Options = Options()
 
     def load(self) -> Sample:
@@ -108,6 +108,11 @@ class EyecandiesRef(Ref):
         found = super().oddities(sample)
         if self.options.geometry == "m3dm":    # its third axis is no depth
             found = [odd for odd in found if odd.code != "z_not_positive"]
+        if self.by_mask:
+            found.append(Oddity(
+                "label_from_mask", self.metadata or self.gt, "no `anomalous` in the metadata; by "
+                f"its mask the sample is {self.defect}", "restore the metadata",
+            ))  # fmt: skip
         return found
 
     def verify(self) -> tuple[tuple[int, int], list[Oddity]]:
@@ -157,23 +162,21 @@ class EyecandiesCategory(Category):
 
     def list_split(self, split: str) -> tuple[list[Ref], list[DataError]]:
         found, faults = _samples(self._data(split), self.options.wanted)
-        refs, by_mask = [], []
+        refs = []
         for name, items in found.items():
             try:
                 self._require(split, name, items, self.options.items)
-                defect, doubtful = self._label(split, name, items)
+                defect, by_mask = self._label(split, name, items)
             except DataError as fault:
                 faults.append(fault)
                 continue
-            by_mask += [defect] * doubtful
             gt = items.get("mask") if split == "test" else None
             refs.append(EyecandiesRef(
                 self.name, split, defect, name, items[f"image_{self.options.light}"],
                 items["depth"], gt, items["info_depth"], items.get("pose"), items.get("metadata"),
-                self.options,
+                by_mask, self.options,
             ))  # fmt: skip
-        if by_mask:
-            self._tell(split, refs, by_mask)
+        self._tell_doubts(split, refs)
         return refs, faults
 
     def files(self) -> list[Path]:
@@ -208,13 +211,15 @@ class EyecandiesCategory(Category):
         bad = bool(read_mask(items["mask"]).any()) if says is None else says
         return "bad" if bad else "good", says is None
 
-    def _tell(self, split: str, refs: list[Ref], by_mask: list[str]) -> None:
-        labels = Counter(ref.defect for ref in refs)
+    def _tell_doubts(self, split: str, refs: list[EyecandiesRef]) -> None:
+        doubtful = sum(ref.by_mask for ref in refs)
+        if not doubtful:
+            return
         masks = sum(bool(read_mask(ref.gt).any()) for ref in refs if ref.gt)
         log.warning(
             "label_from_mask category=%s split=%s samples=%d: no `anomalous` in their metadata; "
             "anomalous by label %d, by mask %d, of %d",
-            self.name, FOLDERS[split], len(by_mask), labels["bad"], masks, len(refs),
+            self.name, FOLDERS[split], doubtful, sum(ref.label for ref in refs), masks, len(refs),
         )  # fmt: skip
 
 

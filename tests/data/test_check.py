@@ -176,6 +176,9 @@ CANDY_FAULTS = {
     "anomalous training sample": (
         lambda d: (d / "train/data/002_metadata.yaml").write_text("anomalous: 1\n"),
         ERROR, "train/data/002_metadata.yaml", "says anomalous, in train", "test_public"),
+    "label by the mask alone": (
+        lambda d: (d / "test_public/data/02_metadata.yaml").unlink(),
+        WARNING, "test_public/data/02_mask.png", "by its mask the sample is bad", "restore"),
     "label without sense": (
         lambda d: (d / "test_public/data/00_metadata.yaml").write_text("anomalous: 7\n"),
         ERROR, "test_public/data/00_metadata.yaml", "anomalous is 7", "restore"),
