@@ -39,6 +39,7 @@ from reports.text import (
     percent,
     row_marks,
 )
+from reports.words import VERDICT_KEY, quote_text, test_text, verdict_sign
 
 __all__ = ["leaderboard_text", "write_report"]
 
@@ -80,6 +81,7 @@ def write_report(store: Store, launch: dict, folder: str | Path) -> Path:
                for m, found in _signatures(part, results).items() if len(found) > 1},
         settings=_settings(frame, results),
         resamples=RESAMPLES,
+        quoted={board.dataset for board in boards for row in board.rows if row.published},
     )
     write_text(folder / "leaderboard.html", page)
     return folder / "leaderboard.html"
@@ -103,6 +105,10 @@ def _environment() -> jinja2.Environment:
         "mark_text": lambda mark: names.MARKS.get(mark, "see the settings of the run"),
         "headline": headline,
         "lead_text": lead_text,
+        "quote_text": quote_text,
+        "test_text": test_text,
+        "verdict_key": VERDICT_KEY,
+        "verdict_sign": verdict_sign,
         "same": lambda board, row: next(
             r for r in board.rows if (r.method, r.variant) == (row.method, row.variant)
         ),
