@@ -21,7 +21,14 @@ from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, TIMEOUT
 from reports import statistics
 from reports.frame import PENDING, UNDEFINED, metric_names
 from reports.names import metric_order, setting_order, status_label
-from reports.paired import Difference, Placements, auroc_difference, groups, sign_flip
+from reports.paired import (
+    Difference,
+    Placements,
+    auroc_difference,
+    class_scores,
+    groups,
+    sign_flip,
+)
 from reports.published import Spread, Verdict, quote, quoted_mean, verdict
 
 ABSENT = "absent"            # other methods have the category, this one was not asked for it
@@ -252,18 +259,13 @@ def _images(cells: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> Images | No
         return None
     draws, placements = {}, {}
     for category, group in cells.groupby("category", sort=False):
-        seeds = [scores[key].sort_values("id") for key in group["key"]]    # one order for all
-        ids = tuple(seeds[0]["id"])
-        if any(tuple(s["id"]) != ids for s in seeds):
+        found = class_scores([scores[key] for key in group["key"]])
+        if found is None:
             return None
-        table = np.stack([s["score"].to_numpy(float) for s in seeds])      # (S, N)
-        anomalous = seeds[0]["label"].to_numpy() > 0
-        if anomalous.all() or not anomalous.any() or not np.isfinite(table).all():
-            return None
+        normal, anomalous, ids = found
         rng = statistics.generator_for("bootstrap", group["dataset"].iloc[0], category)
-        classes = table[:, ~anomalous], table[:, anomalous]
-        draws[category] = statistics.resampled_auroc(*classes, rng)
-        placements[category] = Placements.of(*classes, ids)
+        draws[category] = statistics.resampled_auroc(normal, anomalous, rng)
+        placements[category] = Placements.of(normal, anomalous, ids)
     return Images(draws, placements)
 
 

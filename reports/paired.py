@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import pandas as pd
 from scipy.stats import norm
 
 from reports.statistics import ranks, generator_for
@@ -71,11 +72,34 @@ class Difference:
         return self.value - reach, self.value + reach
 
 
+def class_scores(
+    tables: list[pd.DataFrame],
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None:
+    """normal (S, N), anomalous (S, M) and the images' ids from the image scores of S seeds.
+
+    None if the seeds scored different images, a score is not finite or a class is missing.
+    """
+    tables = [table.sort_values("id") for table in tables]    # one order for all
+    ids = tuple(tables[0]["id"])
+    if any(tuple(table["id"]) != ids for table in tables):
+        return None
+    scores = np.stack([table["score"].to_numpy(float) for table in tables])    # (S, N + M)
+    anomalous = tables[0]["label"].to_numpy() > 0
+    if anomalous.all() or not anomalous.any() or not np.isfinite(scores).all():
+        return None
+    return scores[:, ~anomalous], scores[:, anomalous], ids
+
+
 def auroc_difference(
     one: dict[str, Placements], other: dict[str, Placements]
 ) -> Difference | None:
-    """Of two methods' mean I-AUROC over categories; None unless both saw the same images."""
+    """Of two methods' mean I-AUROC over categories.
+
+    None unless both saw the same images, at least two of either class in every category.
+    """
     if one.keys() != other.keys() or any(one[c].ids != other[c].ids for c in one):
+        return None
+    if any(min(len(p.anomalous), len(p.normal)) < 2 for p in one.values()):
         return None
     values, variances = zip(*(_difference(one[c], other[c]) for c in one))
     value, error = float(np.mean(values)), math.sqrt(sum(variances)) / len(values)
@@ -87,7 +111,7 @@ def auroc_difference(
 def _difference(one: Placements, other: Placements) -> tuple[float, float]:
     """Value and variance of the difference of two AUROCs on the same images."""
     anomalous, normal = one.anomalous - other.anomalous, one.normal - other.normal
-    variance = sum(v.var(ddof=1) / len(v) if len(v) > 1 else 0.0 for v in (anomalous, normal))
+    variance = sum(v.var(ddof=1) / len(v) for v in (anomalous, normal))
     return anomalous.mean(), variance
 
 
