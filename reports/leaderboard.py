@@ -269,25 +269,30 @@ def _images(cells: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> Images | No
     return Images(draws, placements)
 
 
-def leaderboard_csv(boards: list[Board]) -> str:
-    """Every score in long form, 6 digits, no times: equal results give equal bytes."""
+def leaderboard_table(boards: list[Board]) -> pd.DataFrame:
+    """Every score in long form, without times or dates: equal results give equal tables."""
     rows = []
     for board in boards:
         for row in board.rows:
             for category, score in [*row.scores.items(), ("mean", row.mean)]:
-                mean = category == "mean" and score is row.mean
+                mean = score is row.mean
                 found = row.published if mean else row.quotes.get(category)
                 low, high = (row.interval if mean else None) or (None, None)
                 rows.append((
                     board.dataset, board.setting, row.method, row.variant, board.metric, category,
-                    _digits(score.value), _digits(score.std), score.seeds, score.status,
-                    _digits(low), _digits(high), str(row.group or "") if mean else "",
-                    _digits(found and found.quote.value), _digits(found and found.difference),
+                    score.value, score.std, score.seeds, score.status,
+                    low, high, row.group if mean else None,
+                    found and found.quote.value, found and found.difference,
                     found.text if found else "", found.quote.source if found else "",
                 ))  # fmt: skip
     rows.sort(key=lambda r: (*r[:4], metric_order(r[4]), r[5] == "mean", r[5]))
-    return pd.DataFrame(rows, columns=CSV_COLUMNS).to_csv(index=False, lineterminator="\n")
+    table = pd.DataFrame(rows, columns=CSV_COLUMNS)
+    numbers = ["value", "std", "low", "high", "published", "difference"]
+    return table.astype({name: float for name in numbers} | {"group": "Int64"})
 
 
-def _digits(value: float | None) -> str:
-    return "" if value is None else f"{value:.6f}"
+def leaderboard_csv(boards: list[Board]) -> str:
+    """The table with 6 digits: equal results give equal bytes."""
+    return leaderboard_table(boards).to_csv(
+        index=False, lineterminator="\n", float_format="%.6f"
+    )

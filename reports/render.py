@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +26,8 @@ from reports.frame import (
     read_scores,
     results_frame,
 )
-from reports.leaderboard import Board, leaderboard_csv, leaderboards
+from reports.latex import leaderboard_latex
+from reports.leaderboard import Board, leaderboard_csv, leaderboard_table, leaderboards
 from reports.sheets import sheets
 from reports.statistics import RESAMPLES
 from reports.text import (
@@ -47,7 +49,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(store: Store, launch: dict, folder: str | Path) -> Path:
-    """Write leaderboard.html, .md and .csv, cost.csv and cells.csv; -> path of the HTML.
+    """Write leaderboard.html, .md, .tex, .csv and .parquet, cells.* and cost.csv; -> the HTML.
 
     Every file is replaced in one step, the HTML last. leaderboard.csv holds no times or dates:
     the same results give the same bytes.
@@ -60,8 +62,11 @@ def write_report(store: Store, launch: dict, folder: str | Path) -> Path:
     write_text(folder / "leaderboard.csv", leaderboard_csv(boards))
     write_text(folder / "leaderboard.md", leaderboard_markdown(launch, frame, boards))
     write_text(folder / "cost.csv", cost.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "leaderboard.tex", leaderboard_latex(boards))
     cells = frame.convert_dtypes()    # whole numbers without ".0" beside missing ones
     write_text(folder / "cells.csv", cells.to_csv(index=False, lineterminator="\n"))
+    _write_parquet(folder / "cells.parquet", cells)
+    _write_parquet(folder / "leaderboard.parquet", leaderboard_table(boards))
     page = _environment().get_template("leaderboard.html.j2").render(
         launch=launch,
         title=printable(launch["name"]),
@@ -85,6 +90,12 @@ def write_report(store: Store, launch: dict, folder: str | Path) -> Path:
     )
     write_text(folder / "leaderboard.html", page)
     return folder / "leaderboard.html"
+
+
+def _write_parquet(path: Path, table: pd.DataFrame) -> None:
+    part = path.with_suffix(".part")
+    table.to_parquet(part)
+    os.replace(part, path)
 
 
 @cache
