@@ -98,8 +98,8 @@ def _export_truth(store: Store, result: dict, folder: Path, ids: list[str], size
 
 
 def _path(folder: Path, id: str, suffix: str, *below: str) -> Path:
-    """folder/test/<defect>/.../<id>; ids are "<defect>/<id>"."""
-    *defect, name = (_safe(part) for part in id.split("/"))
+    """folder/test/<defect>/.../<id>; ids are "test/<defect>/<id>" or without the split."""
+    *defect, name = (_safe(part) for part in id.removeprefix("test/").split("/"))
     path = folder.joinpath("test", *defect, *below, name + suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

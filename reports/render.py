@@ -26,6 +26,8 @@ from reports.frame import (
     read_scores,
     results_frame,
 )
+from reports.figures import legend
+from reports.insights import insights, speeds
 from reports.latex import leaderboard_latex
 from reports.leaderboard import Board, leaderboard_csv, leaderboard_table, leaderboards
 from reports.sheets import sheets
@@ -45,6 +47,13 @@ from reports.words import VERDICT_KEY, quote_text, test_text, verdict_sign
 
 __all__ = ["leaderboard_text", "write_report"]
 
+UNMEASURED = {    # columns of the cost table that many results lack
+    "end_to_end_p50_s": "latency with reading and preprocessing",
+    "preprocess_p50_s": "latency of preprocessing alone",
+    "device_peak_bytes": "peak GPU memory",
+    "bank_bytes": "size of memory banks",
+    "macs": "multiply-accumulate operations",
+}
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -77,6 +86,10 @@ def write_report(store: Store, launch: dict, folder: str | Path) -> Path:
         metrics=metric_names(frame),
         axes={dataset: _axis(boards, dataset) for dataset in frame["dataset"].unique()},
         sheets=sheets(frame, store, results, scores),
+        insights=insights(frame, store, scores, boards),
+        speeds=speeds(boards, cost),
+        unmeasured=[title for name, title in UNMEASURED.items() if cost[name].isna().all()],
+        known_cost={name for name in cost.columns if not cost[name].isna().all()},
         missing=_missing(frame, results),
         cost=cost.to_dict("records"),
         several_devices=cost["device"].nunique() > 1,
@@ -116,6 +129,7 @@ def _environment() -> jinja2.Environment:
         "mark_text": lambda mark: names.MARKS.get(mark, "see the settings of the run"),
         "headline": headline,
         "lead_text": lead_text,
+        "score_legend": legend(["good", "anomalous"]),
         "quote_text": quote_text,
         "test_text": test_text,
         "verdict_key": VERDICT_KEY,
