@@ -1,4 +1,4 @@
-"""The command line: relief run, plan, status, report, sync, ui, data."""
+"""The command line: relief run, plan, status, report, compare, export, sync, ui, data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness import cli_data
+from harness import cli_data, cli_reports
 from harness.store import DONE, Store
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_data.app)
+for command in (cli_reports.report, cli_reports.compare, cli_reports.export):
+    app.command()(command)
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
@@ -178,16 +180,6 @@ def status(
 
 
 @app.command()
-def report(
-    launch: Annotated[Optional[str], typer.Argument(help="Launch id (default: the latest).")] = None,
-    store: StorePath = DEFAULT_STORE,
-) -> None:
-    """Write the leaderboard of a launch again, from the store's files alone."""
-    where = Store(store)
-    _report(where, _launch(where, launch))
-
-
-@app.command()
 def sync(
     launch: Annotated[Optional[str], typer.Argument(help="Launch id (default: all).")] = None,
     store: StorePath = DEFAULT_STORE,
@@ -195,9 +187,10 @@ def sync(
 ) -> None:
     """Bring MLflow up to date with the store, e.g. after its server was down."""
     from harness import tracking as mlflow_view
+    from reports.stores import launch_of
 
     where = Store(store)
-    for found in _launches(where) if launch is None else [_launch(where, launch)]:
+    for found in _launches(where) if launch is None else [launch_of(where, launch)]:
         folder = where.path / "reports" / found["id"]
         done = mlflow_view.sync(where, found, tracking, folder if folder.is_dir() else None)
         console.print(f"{found['id']}: {done.written} runs written, {done.unchanged} unchanged")
@@ -246,7 +239,7 @@ def _mirror(store: Store, launch: dict, tracking: str | None):
 
 def _conclude(store: Store, launch: dict, tracking: str | None) -> None:
     """The leaderboard on the terminal, in files and in MLflow."""
-    folder = _report(store, launch)
+    folder = cli_reports.write(store, launch, store.path / "reports" / launch["id"])
     if tracking == "none":
         return
     from harness import tracking as mlflow_view
@@ -266,29 +259,11 @@ def _conclude(store: Store, launch: dict, tracking: str | None) -> None:
         console.print(f"MLflow      {escape(tracking)}, experiment {synced.experiment_id}", soft_wrap=True)
 
 
-def _report(store: Store, launch: dict) -> Path:
-    from reports.render import leaderboard_text, write_report
-
-    page = write_report(store, launch, store.path / "reports" / launch["id"])
-    console.print(leaderboard_text(store, launch))
-    console.print(f"Leaderboard {escape(page.as_uri())}", soft_wrap=True)
-    return page.parent
-
-
 def _launches(store: Store) -> list[dict]:
     launches = store.launches()
     if not launches:
         raise FileNotFoundError(f"no launch in {store.path}: start one with `relief run`")
     return launches
-
-
-def _launch(store: Store, launch_id: str | None) -> dict:
-    launches = {launch["id"]: launch for launch in _launches(store)}
-    if launch_id is None:
-        return list(launches.values())[-1]
-    if launch_id not in launches:
-        raise ValueError(f"no launch {launch_id!r} in {store.path}; there are {', '.join(launches)}")
-    return launches[launch_id]
 
 
 def _state(store: Store, key: str) -> str:

@@ -2,7 +2,9 @@
 
 One row for every dataset, setting, method and device, since times from different devices may not
 be compared. Fit time is the mean over cells, latency and throughput the median, memory the
-largest. A speed is valid only if every cell had its device for itself.
+largest. A speed is valid only if every cell had its device for itself. Hours are the sum over cells
+of their whole time on the device, shared or not; views and shared stages are jobs of their own and
+not in it.
 """
 
 from __future__ import annotations
@@ -18,14 +20,17 @@ _HOW = {
     "predict_s": "mean",
     "latency_p50_s": "median",
     "latency_p95_s": "median",
+    "end_to_end_p50_s": "median",
+    "preprocess_p50_s": "median",
     "fps": "median",
     "host_peak_bytes": "max",
     "device_peak_bytes": "max",
     "parameters": "max",
     "weight_bytes": "max",
     "bank_bytes": "max",
+    "macs": "max",
 }
-COLUMNS = [*GROUP, "cells", *_HOW, "speed_valid"]
+COLUMNS = [*GROUP, "cells", *_HOW, "hours", "speed_valid"]
 
 
 def cost_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -34,10 +39,12 @@ def cost_frame(frame: pd.DataFrame) -> pd.DataFrame:
     if done.empty:
         return pd.DataFrame(columns=COLUMNS)
     done["device"] = done["device"].fillna("unknown").astype(str)
-    done[list(_HOW)] = done[list(_HOW)].apply(pd.to_numeric)
+    numbers = [*_HOW, "total_s"]
+    done[numbers] = done[numbers].apply(pd.to_numeric)
     groups = done.groupby(GROUP, sort=False)
     table = groups.agg(_HOW)
     table.insert(0, "cells", groups.size())
+    table["hours"] = groups["total_s"].sum(min_count=1) / 3600
     table["speed_valid"] = groups["speed_valid"].agg(lambda valid: all(v is True for v in valid))
     table = table.reset_index()
     table["order"] = [setting_order(setting) for setting in table["setting"]]

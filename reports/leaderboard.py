@@ -4,12 +4,15 @@ A category's score is the mean over seeds, a method's mean the unweighted mean o
 all in full precision. One failed, pending or undefined cell takes the score of its category and
 the mean of its row away: a mean over fewer categories is another quantity, and is never ranked.
 The spread is the standard deviation (n - 1) over seeds of each seed's mean over categories.
+Beside the order of the means stand groups: a row's group is one plus the number of rows that a
+paired test finds better, so rows that nothing tells apart share one (`paired`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -18,13 +21,23 @@ from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, TIMEOUT
 from reports import statistics
 from reports.frame import PENDING, UNDEFINED, metric_names
 from reports.names import metric_order, setting_order, status_label
+from reports.paired import (
+    Difference,
+    Placements,
+    auroc_difference,
+    class_scores,
+    groups,
+    sign_flip,
+)
+from reports.published import Spread, Verdict, quote, quoted_mean, verdict
 
 ABSENT = "absent"            # other methods have the category, this one was not asked for it
 INCOMPLETE = "incomplete"    # a mean that lacks a category
 _TELLING = (FAILED, OUT_OF_MEMORY, TIMEOUT, SKIPPED, PENDING, UNDEFINED, ABSENT)
 CSV_COLUMNS = (
     "dataset", "setting", "method", "variant", "metric", "category",
-    "value", "std", "seeds", "status",
+    "value", "std", "seeds", "status", "low", "high", "group",
+    "published", "difference", "verdict", "source",
 )  # fmt: skip
 
 
@@ -40,6 +53,19 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Images:
+    """What the image scores of a method say about its I-AUROC."""
+
+    draws: dict[str, np.ndarray]            # category -> bootstrap draws
+    placements: dict[str, Placements]       # by category
+
+    def interval(self, mean: float, category: str | None = None) -> tuple[float, float]:
+        names = list(self.draws) if category is None else [category]
+        draws = np.mean([self.draws[name] for name in names], axis=0)
+        return statistics.interval(mean, draws, sum(self.placements[n].freedom for n in names))
+
+
+@dataclass(frozen=True)
 class Row:
     """A method (and variant) on a board."""
 
@@ -49,8 +75,11 @@ class Row:
     scores: dict[str, Score]     # by category
     mean: Score
     rank: int | None = None                        # 1 is best; None if the mean is incomplete
-    draws: np.ndarray | None = None                # bootstrap means; I-AUROC only
-    interval: tuple[float, float] | None = None    # of the draws
+    group: int | None = None                       # 1 + rows that are better; None if untested
+    images: Images | None = None                   # I-AUROC only
+    interval: tuple[float, float] | None = None    # of the mean, over images; I-AUROC only
+    published: Verdict | None = None               # of the mean
+    quotes: dict[str, Verdict] = field(default_factory=dict)    # of each category
 
 
 @dataclass(frozen=True)
@@ -71,10 +100,20 @@ class Board:
     categories: tuple[str, ...]
     rows: tuple[Row, ...]        # best mean first, then the incomplete ones
 
+    tested_on: str = ""          # "images", "categories" or "" where no test is possible
+
     def best(self, category: str | None = None) -> float | None:
         """The best value in a category, or the best mean."""
+        return max(self._values(category), default=None)
+
+    def second(self, category: str | None = None) -> float | None:
+        """The best value but one; None where there is none below the best."""
+        best = self.best(category)
+        return max((v for v in self._values(category) if v < best), default=None)
+
+    def _values(self, category: str | None) -> list[float]:
         scores = [row.scores[category] if category is not None else row.mean for row in self.rows]
-        return max((s.value for s in scores if s.value is not None), default=None)
+        return [s.value for s in scores if s.value is not None]
 
     @property
     def lead(self) -> Lead | None:
@@ -82,9 +121,16 @@ class Board:
         if len(ranked) < 2:
             return None
         first, second = ranked[:2]
-        paired = first.draws is not None and second.draws is not None
-        bounds = statistics.interval(first.draws - second.draws) if paired else None
+        tested = _tested(first, second)
+        bounds = tested.interval() if tested else None
         return Lead(first, second, first.mean.value - second.mean.value, bounds)
+
+
+def _tested(one: Row, other: Row) -> Difference | None:
+    """Of two rows' means, from the images that both scored."""
+    if one.images is None or other.images is None:
+        return None
+    return auroc_difference(one.images.placements, other.images.placements)
 
 
 def leaderboards(
@@ -99,8 +145,8 @@ def leaderboards(
         of_dataset = frame[frame["dataset"] == dataset]
         for setting in sorted(of_dataset["setting"].unique(), key=setting_order):
             part = of_dataset[of_dataset["setting"] == setting]
-            draws = {name: _draws(cells, scores or {}) for name, cells in _methods(part)}
-            boards += [_board(part, metric, draws) for metric in metric_names(frame)]
+            images = {name: _images(cells, scores or {}) for name, cells in _methods(part)}
+            boards += [_board(part, metric, images) for metric in metric_names(frame)]
     return boards
 
 
@@ -108,13 +154,14 @@ def _methods(part: pd.DataFrame):
     return part.groupby(["method", "variant"], sort=False)
 
 
-def _board(part: pd.DataFrame, metric: str, draws: dict) -> Board:
+def _board(part: pd.DataFrame, metric: str, images: dict) -> Board:
     categories = tuple(part["category"].unique())
     rows = []
     for name, cells in _methods(part):
         row = _row(cells, metric, categories)
-        if metric == "i_auroc" and row.mean.status == DONE and draws[name] is not None:
-            row = replace(row, draws=draws[name], interval=statistics.interval(draws[name]))
+        if metric == "i_auroc" and row.mean.status == DONE and images[name] is not None:
+            interval = images[name].interval(row.mean.value)
+            row = replace(row, images=images[name], interval=interval)
         rows.append(row)
     means = sorted((row.mean.value for row in rows if row.mean.status == DONE), reverse=True)
     ranked = [
@@ -123,7 +170,46 @@ def _board(part: pd.DataFrame, metric: str, draws: dict) -> Board:
     ]
     ranked.sort(key=lambda row: row.rank or len(rows) + 1)    # stable: ties keep their order
     dataset, setting = part[["dataset", "setting"]].iloc[0]
-    return Board(dataset, setting, metric, categories, tuple(ranked))
+    ranked = [_quoted(row, dataset, setting, metric, categories) for row in ranked]
+    tested_on, ranked = _grouped(ranked, categories)
+    return Board(dataset, setting, metric, categories, tuple(ranked), tested_on)
+
+
+def _grouped(rows: list[Row], categories: tuple[str, ...]) -> tuple[str, list[Row]]:
+    """The rows with their groups, and what the tests looked at."""
+    complete = [row for row in rows if row.rank]
+    if not complete:
+        return "", rows
+    pairs = list(combinations(range(len(complete)), 2))
+    tests = [_tested(complete[i], complete[j]) for i, j in pairs]
+    if all(tests) and complete[0].images:
+        tested_on, p_values = "images", [test.p for test in tests]
+    elif len(categories) > 1:
+        values = np.array([[row.scores[c].value for c in categories] for row in complete])
+        tested_on, p_values = "categories", [sign_flip(values[i] - values[j]) for i, j in pairs]
+    else:
+        return "", rows
+    means = [row.mean.value for row in complete]
+    found = groups(means, dict(zip(pairs, p_values)))
+    grouped = [replace(row, group=group) for row, group in zip(complete, found)]
+    return tested_on, grouped + rows[len(complete):]
+
+
+def _quoted(row: Row, dataset: str, setting: str, metric: str, categories: tuple) -> Row:
+    """The row with what papers print for it; nothing where they print nothing."""
+    names = (row.method, row.variant, dataset, setting, metric)
+    stds = [score.std for score in row.scores.values()]
+    spread, found = Spread.pooled(stds, min(s.seeds for s in row.scores.values())), {}
+    for category in categories:
+        score, printed = row.scores[category], quote(*names, category)
+        if printed and score.value is not None:
+            bounds = row.images.interval(score.value, category) if row.images else None
+            found[category] = verdict(score.value, printed, spread, bounds)
+    whole, mean = quoted_mean(*names, categories), None
+    if whole and row.mean.value is not None:
+        of_mean = spread and spread.of_mean(len(categories))
+        mean = verdict(row.mean.value, whole, of_mean, row.interval)
+    return replace(row, published=mean, quotes=found)
 
 
 def _row(cells: pd.DataFrame, metric: str, categories: tuple[str, ...]) -> Row:
@@ -167,39 +253,46 @@ def _std(values: np.ndarray) -> float | None:
     return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
-def _draws(cells: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> np.ndarray | None:
-    """Bootstrap draws of a method's mean I-AUROC; None if any cell lacks its image scores."""
+def _images(cells: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> Images | None:
+    """What is known from a method's image scores; None if any cell lacks them."""
     if not set(cells["key"]) <= set(scores):
         return None
-    per_category = []
+    draws, placements = {}, {}
     for category, group in cells.groupby("category", sort=False):
-        seeds = [scores[key].sort_values("id") for key in group["key"]]    # one order for all
-        if any(s["id"].tolist() != seeds[0]["id"].tolist() for s in seeds):
+        found = class_scores([scores[key] for key in group["key"]])
+        if found is None:
             return None
-        table = np.stack([s["score"].to_numpy(float) for s in seeds])      # (S, N)
-        anomalous = seeds[0]["label"].to_numpy() > 0
-        if anomalous.all() or not anomalous.any() or not np.isfinite(table).all():
-            return None
+        normal, anomalous, ids = found
         rng = statistics.generator_for("bootstrap", group["dataset"].iloc[0], category)
-        per_category.append(
-            statistics.resampled_auroc(table[:, ~anomalous], table[:, anomalous], rng)
-        )
-    return np.mean(per_category, axis=0)
+        draws[category] = statistics.resampled_auroc(normal, anomalous, rng)
+        placements[category] = Placements.of(normal, anomalous, ids)
+    return Images(draws, placements)
 
 
-def leaderboard_csv(boards: list[Board]) -> str:
-    """Every score in long form, 6 digits, no times: equal results give equal bytes."""
+def leaderboard_table(boards: list[Board]) -> pd.DataFrame:
+    """Every score in long form, without times or dates: equal results give equal tables."""
     rows = []
     for board in boards:
         for row in board.rows:
             for category, score in [*row.scores.items(), ("mean", row.mean)]:
+                mean = score is row.mean
+                found = row.published if mean else row.quotes.get(category)
+                low, high = (row.interval if mean else None) or (None, None)
                 rows.append((
                     board.dataset, board.setting, row.method, row.variant, board.metric, category,
-                    _digits(score.value), _digits(score.std), score.seeds, score.status,
+                    score.value, score.std, score.seeds, score.status,
+                    low, high, row.group if mean else None,
+                    found and found.quote.value, found and found.difference,
+                    found.text if found else "", found.quote.source if found else "",
                 ))  # fmt: skip
     rows.sort(key=lambda r: (*r[:4], metric_order(r[4]), r[5] == "mean", r[5]))
-    return pd.DataFrame(rows, columns=CSV_COLUMNS).to_csv(index=False, lineterminator="\n")
+    table = pd.DataFrame(rows, columns=CSV_COLUMNS)
+    numbers = ["value", "std", "low", "high", "published", "difference"]
+    return table.astype({name: float for name in numbers} | {"group": "Int64"})
 
 
-def _digits(value: float | None) -> str:
-    return "" if value is None else f"{value:.6f}"
+def leaderboard_csv(boards: list[Board]) -> str:
+    """The table with 6 digits: equal results give equal bytes."""
+    return leaderboard_table(boards).to_csv(
+        index=False, lineterminator="\n", float_format="%.6f"
+    )

@@ -25,6 +25,8 @@ HEADLINE = ("i_auroc", "aupro_0.3", "p_auroc")
 MARKS = {
     "demo": "short demonstration run; the number does not measure the method",
     "random-init": "backbone with random weights instead of the pretrained ones",
+    "test-selected": "chosen by its score on the test set, as some papers did",
+    "imported": "trained by others: the authors' checkpoint, not ours",
 }
 STATUSES = {"out_of_memory": "out of memory", "undefined": "n/a", "absent": "not asked for"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +26,10 @@ from reports.frame import (
     read_scores,
     results_frame,
 )
-from reports.leaderboard import Board, leaderboard_csv, leaderboards
+from reports.figures import legend
+from reports.insights import insights, speeds
+from reports.latex import leaderboard_latex
+from reports.leaderboard import Board, leaderboard_csv, leaderboard_table, leaderboards
 from reports.sheets import sheets
 from reports.statistics import RESAMPLES
 from reports.text import (
@@ -39,14 +43,22 @@ from reports.text import (
     percent,
     row_marks,
 )
+from reports.words import VERDICT_KEY, quote_text, test_text, verdict_sign
 
 __all__ = ["leaderboard_text", "write_report"]
 
+UNMEASURED = {    # columns of the cost table that many results lack
+    "end_to_end_p50_s": "latency with reading and preprocessing",
+    "preprocess_p50_s": "latency of preprocessing alone",
+    "device_peak_bytes": "peak GPU memory",
+    "bank_bytes": "size of memory banks",
+    "macs": "multiply-accumulate operations",
+}
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(store: Store, launch: dict, folder: str | Path) -> Path:
-    """Write leaderboard.html, .md and .csv, cost.csv and cells.csv; -> path of the HTML.
+    """Write leaderboard.html, .md, .tex, .csv and .parquet, cells.* and cost.csv; -> the HTML.
 
     Every file is replaced in one step, the HTML last. leaderboard.csv holds no times or dates:
     the same results give the same bytes.
@@ -59,8 +71,11 @@ def write_report(store: Store, launch: dict, folder: str | Path) -> Path:
     write_text(folder / "leaderboard.csv", leaderboard_csv(boards))
     write_text(folder / "leaderboard.md", leaderboard_markdown(launch, frame, boards))
     write_text(folder / "cost.csv", cost.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "leaderboard.tex", leaderboard_latex(boards))
     cells = frame.convert_dtypes()    # whole numbers without ".0" beside missing ones
     write_text(folder / "cells.csv", cells.to_csv(index=False, lineterminator="\n"))
+    _write_parquet(folder / "cells.parquet", cells)
+    _write_parquet(folder / "leaderboard.parquet", leaderboard_table(boards))
     page = _environment().get_template("leaderboard.html.j2").render(
         launch=launch,
         title=printable(launch["name"]),
@@ -71,6 +86,10 @@ def write_report(store: Store, launch: dict, folder: str | Path) -> Path:
         metrics=metric_names(frame),
         axes={dataset: _axis(boards, dataset) for dataset in frame["dataset"].unique()},
         sheets=sheets(frame, store, results, scores),
+        insights=insights(frame, store, scores, boards),
+        speeds=speeds(boards, cost),
+        unmeasured=[title for name, title in UNMEASURED.items() if cost[name].isna().all()],
+        known_cost={name for name in cost.columns if not cost[name].isna().all()},
         missing=_missing(frame, results),
         cost=cost.to_dict("records"),
         several_devices=cost["device"].nunique() > 1,
@@ -80,9 +99,16 @@ def write_report(store: Store, launch: dict, folder: str | Path) -> Path:
                for m, found in _signatures(part, results).items() if len(found) > 1},
         settings=_settings(frame, results),
         resamples=RESAMPLES,
+        quoted={board.dataset for board in boards for row in board.rows if row.published},
     )
     write_text(folder / "leaderboard.html", page)
     return folder / "leaderboard.html"
+
+
+def _write_parquet(path: Path, table: pd.DataFrame) -> None:
+    part = path.with_suffix(".part")
+    table.to_parquet(part)
+    os.replace(part, path)
 
 
 @cache
@@ -103,6 +129,11 @@ def _environment() -> jinja2.Environment:
         "mark_text": lambda mark: names.MARKS.get(mark, "see the settings of the run"),
         "headline": headline,
         "lead_text": lead_text,
+        "score_legend": legend(["good", "anomalous"]),
+        "quote_text": quote_text,
+        "test_text": test_text,
+        "verdict_key": VERDICT_KEY,
+        "verdict_sign": verdict_sign,
         "same": lambda board, row: next(
             r for r in board.rows if (r.method, r.variant) == (row.method, row.variant)
         ),

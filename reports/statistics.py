@@ -1,7 +1,8 @@
 """AUROC from image scores and its bootstrap over images.
 
 What is resampled: the test images of a category, with replacement, the normal and the anomalous
-ones apart (so their numbers stay), each category on its own. All seeds of a method are scored on
+ones apart, each category on its own; one image fewer than there are of either kind, since draws of
+all N of them vary by (N - 1) / N too little, and N can be 20. All seeds of a method are scored on
 the same resampled images, and so are all methods, because the draws are seeded by dataset and
 category alone: differences between methods are paired. The interval therefore says how much a
 mean depends on which images the test set happens to hold; what training adds is the spread over
@@ -13,6 +14,8 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+from scipy.special import expit, logit
+from scipy.stats import t as student
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -28,7 +31,7 @@ def auroc(normal: np.ndarray, anomalous: np.ndarray) -> float:
     """Share of (anomalous, normal) pairs in the right order, ties one half; NaN without pairs."""
     if not len(normal) or not len(anomalous):
         return float("nan")
-    below, upto = _ranks(normal, anomalous)
+    below, upto = ranks(normal, anomalous)
     return float((below + upto).mean() / (2 * len(normal)))
 
 
@@ -41,24 +44,36 @@ def resampled_auroc(
     -> (resamples,)
     """
     N, M = normal.shape[1], anomalous.shape[1]
-    times_normal = rng.multinomial(N, np.full(N, 1 / N), resamples)       # (R, N), rows sum to N
-    times_anomalous = rng.multinomial(M, np.full(M, 1 / M), resamples)    # (R, M)
+    n_drawn, m_drawn = max(N - 1, 1), max(M - 1, 1)
+    times_normal = rng.multinomial(n_drawn, np.full(N, 1 / N), resamples)       # (R, N)
+    times_anomalous = rng.multinomial(m_drawn, np.full(M, 1 / M), resamples)    # (R, M)
     total = np.zeros(resamples)
     for n, a in zip(normal, anomalous):
-        below, upto = _ranks(n, a)
+        below, upto = ranks(n, a)
         drawn = np.cumsum(times_normal[:, np.argsort(n)], axis=1)
         drawn = np.pad(drawn, ((0, 0), (1, 0)))    # (R, N + 1): drawn among the k lowest normals
         total += (times_anomalous * (drawn[:, below] + drawn[:, upto])).sum(axis=1)
-    return total / (2 * N * M * len(normal))
+    return total / (2 * n_drawn * m_drawn * len(normal))
 
 
-def interval(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """The central `level` of the draws, by percentiles."""
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+def interval(
+    value: float, draws: np.ndarray, freedom: int, level: float = LEVEL
+) -> tuple[float, float]:
+    """Of an area in [0, 1], from the spread of its bootstrap draws: symmetric on the logit scale.
+
+    Near 1 the percentiles of few images miss the true area twice as often as they should; the
+    logit stretches that end and Student's t of `freedom` pays for the few images. No width where
+    the draws have none, as on a test set without a single error: that much the images cannot say.
+    """
+    spread = float(draws.std(ddof=1))
+    if spread == 0 or not 0 < value < 1:
+        return value, value
+    reach = float(student.ppf((1 + level) / 2, freedom)) * spread / (value * (1 - value))
+    low, high = expit(logit(value) - reach), expit(logit(value) + reach)
     return float(low), float(high)
 
 
-def _ranks(normal: np.ndarray, anomalous: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ranks(normal: np.ndarray, anomalous: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For every anomalous score, how many normal scores lie below it, and below or equal."""
     ordered = np.sort(normal)
     return np.searchsorted(ordered, anomalous, "left"), np.searchsorted(ordered, anomalous, "right")

@@ -14,6 +14,7 @@ from harness.store import DONE, Store
 from reports.frame import PENDING, printable, results_frame
 from reports.leaderboard import Board, Lead, Row, Score, leaderboards
 from reports.names import HEADLINE, MARKS, method_label, metric_label, setting_label, status_label
+from reports.words import VERDICT_KEY, verdict_sign
 
 DEMO = (
     "Demo: a short run that shows the program at work. "
@@ -85,13 +86,16 @@ def leaderboard_markdown(launch: dict, frame: pd.DataFrame, boards: list[Board])
         lines += [f"> **{DEMO}**", ""]
     lines += [
         f"{counts_text(frame)}. Percent; mean over seeds, then over categories; ± is the standard "
-        "deviation over seeds. A row that lacks a cell has no mean and no rank.",
+        "deviation over seeds. Best bold, second italic. A row that lacks a cell has no mean and no "
+        "rank. Group: one plus the number of rows that a paired test finds better.",
         "",
     ]
     for dataset, settings in grouped(boards).items():
         lines += [f"## {_escaped(dataset)}", ""]
         for setting, of_setting in settings.items():
             lines += _markdown_setting(setting, of_setting, marks)
+    if any(row.published for board in boards for row in board.rows):
+        lines += [f"In brackets: what the paper prints; {VERDICT_KEY}.", ""]
     if marks:
         lines += [f"- *{_escaped(mark)}*: {MARKS.get(mark, 'see the settings')}" for mark in marks]
         lines += [""]
@@ -117,17 +121,18 @@ def _markdown_setting(setting: str, boards: dict[str, Board], marks: list[str]) 
         others = {m: _same(boards[m], row) for m in metrics}
         bounds = " to ".join(percent(b) for b in row.interval) if row.interval else "–"
         rows.append([
-            str(row.rank or "–"), _marked(row, marks), _bold(row.mean, main.best()), bounds,
-            *(_bold(others[m].mean, boards[m].best()) for m in metrics[1:]),
+            str(row.rank or "–"), str(row.group or "–"), _marked(row, marks),
+            _marked_score(main, row), bounds,
+            *(_marked_score(boards[m], others[m]) for m in metrics[1:]),
         ])  # fmt: skip
-    head = ["#", "method", metric_label(main.metric), "95 % interval"]
+    head = ["#", "group", "method", metric_label(main.metric), "95 % interval"]
     lead = _escaped(lead_text(main.lead, main.rows))
     lines = [f"### {_escaped(setting_label(setting))}", "", lead, ""]
     lines += _markdown_table(head + [metric_label(m) for m in metrics[1:]], rows)
     lines += ["", f"{metric_label(main.metric)} by category:", ""]
     rows = [
-        [_marked(row, marks), *(_bold(row.scores[c], main.best(c)) for c in main.categories),
-         _bold(row.mean, main.best())]
+        [_marked(row, marks), *(_marked_score(main, row, c) for c in main.categories),
+         _marked_score(main, row)]
         for row in main.rows
     ]  # fmt: skip
     return [*lines, *_markdown_table(["method", *main.categories, "mean"], rows), ""]
@@ -143,9 +148,16 @@ def _marked(row: Row, marks: list[str]) -> str:
     return method_label(row.method, row.variant) + shown
 
 
-def _bold(score: Score, best: float | None) -> str:
+def _marked_score(board: Board, row: Row, category: str | None = None) -> str:
+    """"**93.1 ± 0.4** (94.5 ≈)": best and second marked, and what the paper prints."""
+    score = row.mean if category is None else row.scores[category]
     text = score_text(score)
-    return _Raw(f"**{text}**") if score.value is not None and score.value == best else text
+    if score.value is None:
+        return text
+    sign = {board.second(category): "*", board.best(category): "**"}.get(score.value, "")
+    found = row.published if category is None else row.quotes.get(category)
+    printed = f" ({percent(found.quote.value)} {verdict_sign(found)})" if found else ""
+    return _Raw(f"{sign}{text}{sign}{printed}")
 
 
 class _Raw(str):

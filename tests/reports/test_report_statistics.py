@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from reports.statistics import auroc, generator_for, interval, resampled_auroc
@@ -28,8 +29,8 @@ def test_the_bootstrap_matches_resampling_one_image_at_a_time(levels):
     normal, anomalous = scores(12, 9, seeds=3, levels=levels)
     draws = resampled_auroc(normal, anomalous, generator_for("x"), resamples=50)
     rng = generator_for("x")
-    times_normal = rng.multinomial(12, np.full(12, 1 / 12), 50)
-    times_anomalous = rng.multinomial(9, np.full(9, 1 / 9), 50)
+    times_normal = rng.multinomial(11, np.full(12, 1 / 12), 50)
+    times_anomalous = rng.multinomial(8, np.full(9, 1 / 9), 50)
     for draw, some_normal, some_anomalous in zip(draws, times_normal, times_anomalous):
         per_seed = []
         for n, a in zip(normal, anomalous):
@@ -43,19 +44,27 @@ def test_the_interval_covers_the_estimate_and_shrinks_with_more_images():
     widths = []
     for images in (20, 80, 320):
         n, a = scores(images, images)
-        low, high = interval(resampled_auroc(n, a, generator_for("width", images)))
-        assert low < auroc(n[0], a[0]) < high
+        area = auroc(n[0], a[0])
+        low, high = interval(area, resampled_auroc(n, a, generator_for("width", images)), images)
+        assert low < area < high
         widths.append(high - low)
     assert widths[0] > 1.5 * widths[1] > 2.25 * widths[2]
 
 
-def test_the_interval_covers_the_true_area_in_about_95_of_100_test_sets():
+@pytest.mark.parametrize("area", [0.75, 0.9, 0.95])
+def test_the_interval_covers_the_true_area_within_2_points_of_95_percent(area):
     rng, covered = np.random.default_rng(0), 0
-    for i in range(200):
-        n, a = rng.normal(size=(1, 40)), rng.normal(1.0, size=(1, 40))
-        low, high = interval(resampled_auroc(n, a, generator_for("cover", i), 400))
-        covered += low <= 0.7602 <= high    # P(a > n) = Phi(1 / sqrt 2)
-    assert 0.89 <= covered / 200 <= 0.99
+    shift = norm.ppf(area) * 2**0.5    # P(a > n) = Phi(shift / sqrt 2)
+    for i in range(500):
+        n, a = rng.normal(size=(1, 22)), rng.normal(shift, size=(1, 88))
+        draws = resampled_auroc(n, a, generator_for("cover", i), 200)
+        low, high = interval(auroc(n[0], a[0]), draws, 21)
+        covered += low <= area <= high
+    assert abs(covered / 500 - 0.95) <= 0.02
+
+
+def test_a_perfect_score_has_an_interval_without_width():
+    assert interval(1.0, np.ones(10), 5) == (1.0, 1.0)
 
 
 def test_equal_names_give_equal_draws():

@@ -1,0 +1,143 @@
+"""Small charts as inline SVG: no script, no font, the page's own colours in light and dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 340, 240                                # of a chart, in its own units
+LEFT, RIGHT, TOP, BOTTOM = 40, 10, 10, 36               # margins around the plot
+COLOURS = 8                                             # classes c0 to c7 of the style sheet
+DASHES = ("", "6 3", "2 3")
+
+
+@dataclass(frozen=True)
+class Series:
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    style: int = -1    # colour; -1: by position
+
+
+@dataclass(frozen=True)
+class Axis:
+    label: str
+    low: float
+    high: float
+    log: bool = False
+
+    def place(self, value):
+        """0 at low, 1 at high."""
+        if self.log:
+            return (np.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
+        return (np.asarray(value, float) - self.low) / (self.high - self.low)
+
+    def ticks(self) -> list[float]:
+        if self.log:
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            steps = (1, 3) if self.high / self.low < 300 else (1,)
+            marks = [step * 10.0**power for power in powers for step in steps]
+            return [m for m in marks if self.low * 0.999 <= m <= self.high * 1.001]
+        step = _round_step((self.high - self.low) / 4)
+        first = math.ceil(self.low / step - 1e-9) * step
+        return list(np.arange(first, self.high + step * 1e-6, step))
+
+
+def lines(title: str, series: Sequence[Series], x: Axis, y: Axis) -> Markup:
+    """Polylines; one colour a series, dashed when colours run out."""
+    marks = [
+        Markup('<polyline class="{}" points="{}" stroke-dasharray="{}"><title>{}</title></polyline>').format(
+            f"c{_style(s, i) % COLOURS}", _points(s, x, y),
+            DASHES[_style(s, i) // COLOURS % len(DASHES)], s.name,
+        )
+        for i, s in enumerate(series)
+    ]  # fmt: skip
+    return _chart(title, marks, x, y)
+
+
+def scatter(
+    title: str, points: Sequence[Series], x: Axis, y: Axis, front: Sequence[tuple] = ()
+) -> Markup:
+    """Named points (a series of one each) and the line of those that nothing beats."""
+    marks = []
+    if len(front) > 1:
+        line = _points(Series("", *zip(*front)), x, y)
+        marks.append(Markup('<polyline class="front" points="{}"/>').format(line))
+    for i, s in enumerate(points):
+        px, py = (round(float(v), 1) for v in _pixels(s.x[0], s.y[0], x, y))
+        anchor, dx = ("end", -7) if px > WIDTH * 0.62 else ("start", 7)
+        marks.append(
+            Markup('<circle class="c{}" cx="{}" cy="{}" r="4"><title>{}</title></circle>'
+                   '<text class="name" x="{}" y="{}" text-anchor="{}">{}</text>').format(
+                _style(s, i) % COLOURS, px, py, s.name, px + dx, py + 3, anchor, s.name)
+        )  # fmt: skip
+    return _chart(title, marks, x, y)
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of (cost, quality) those for which no other is as cheap and better, or as good and cheaper."""
+    front: list[tuple[float, float]] = []
+    for cost, quality in sorted(points, key=lambda p: (p[0], -p[1])):
+        if not front or quality > front[-1][1]:
+            front.append((cost, quality))
+    return front
+
+
+def _style(series: Series, position: int) -> int:
+    return position if series.style < 0 else series.style
+
+
+def _points(series: Series, x: Axis, y: Axis) -> str:
+    px, py = _pixels(np.asarray(series.x, float), np.asarray(series.y, float), x, y)
+    return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(px, py) if math.isfinite(a + b))
+
+
+def _pixels(x_value, y_value, x: Axis, y: Axis):
+    across, up = x.place(x_value), y.place(y_value)
+    return (LEFT + (WIDTH - LEFT - RIGHT) * across, HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * up)
+
+
+def _chart(title: str, marks: list, x: Axis, y: Axis) -> Markup:
+    parts = [
+        Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
+            WIDTH, HEIGHT, title
+        )
+    ]
+    for value in x.ticks():
+        px, _ = _pixels(value, y.low, x, y)
+        parts.append(Markup('<path class="grid" d="M{0:.1f} {1}V{2}"/><text x="{0:.1f}" y="{3}" '
+                            'text-anchor="middle">{4}</text>').format(
+            float(px), TOP, HEIGHT - BOTTOM, HEIGHT - BOTTOM + 13, f"{value:g}"))  # fmt: skip
+    for value in y.ticks():
+        _, py = _pixels(x.low, value, x, y)
+        parts.append(Markup('<path class="grid" d="M{0} {1:.1f}H{2}"/><text x="{3}" y="{4:.1f}" '
+                            'text-anchor="end">{5}</text>').format(
+            LEFT, float(py), WIDTH - RIGHT, LEFT - 5, float(py) + 3.5, f"{round(value, 6):g}"))  # fmt: skip
+    parts += marks
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
+        middle, HEIGHT - 5, x.label))  # fmt: skip
+    centre = (TOP + HEIGHT - BOTTOM) / 2
+    parts.append(Markup('<text transform="translate(10 {}) rotate(-90)" text-anchor="middle">{}</text>')
+                 .format(centre, y.label))  # fmt: skip
+    return Markup("").join([*parts, Markup("</svg>")])
+
+
+def legend(names: Sequence[str]) -> Markup:
+    """The colours of series 0, 1, ..., by name; dashes repeat as in `lines`."""
+    items = [
+        Markup('<span><svg viewBox="0 0 18 8" aria-hidden="true"><path class="c{}" d="M0 4H18" '
+               'stroke-dasharray="{}"/></svg>{}</span>').format(
+            i % COLOURS, DASHES[i // COLOURS % len(DASHES)], escape(name))
+        for i, name in enumerate(names)
+    ]  # fmt: skip
+    return Markup('<p class="legend">{}</p>').format(Markup(" ").join(items))
+
+
+def _round_step(raw: float) -> float:
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= raw - 1e-12)

@@ -1,0 +1,92 @@
+import math
+
+import pytest
+from scipy.stats import t as student
+
+from reports import published
+from reports.published import (
+    ABOVE, BELOW, ROUNDING, UNKNOWN, WITHIN, Quote, Spread, quote, quoted_mean, verdict,
+)  # fmt: skip
+from reports.text import leaderboard_markdown
+from tests.reports.test_report_leaderboard import boards_of
+
+BENCH = ("mvtec3d", "rgb+3d", "i_auroc")
+MVTEC = published.known_categories("mvtec3d")
+
+
+@pytest.mark.parametrize(
+    ("method", "value"),
+    [("dbrn", 0.921), ("3dsr", 0.978), ("das3d", 0.982), ("m3dm", 0.945), ("shape_guided", 0.947)],
+)
+def test_headline_values_of_the_papers_are_found(method, value):
+    found = quote(method, "", *BENCH, "mean")
+    assert found.value == value and found.source == method
+
+
+def test_a_mean_is_the_mean_of_its_categories_up_to_rounding():
+    assert len(MVTEC) == 10 and len(published.known_categories("eyecandies")) == 10
+    for method in ("dbrn", "3dsr", "das3d", "m3dm", "shape_guided"):
+        cells = [quote(method, "", *BENCH, c).value for c in MVTEC]
+        assert sum(cells) / 10 == pytest.approx(quote(method, "", *BENCH, "mean").value, abs=2e-3)
+
+
+def test_names_that_papers_use_for_our_methods():
+    assert quote("3dsr", "", "mvtec3d", "rgb", "i_auroc", "mean").method.startswith("DSR")
+    assert quote("dbrn", "ms", *BENCH, "mean").value == 0.928
+    assert quote("m3dm", "shot_5", *BENCH, "mean").value < 0.9
+
+
+def test_what_no_paper_prints_has_no_quote():
+    assert quote("das3d", "untrained", *BENCH, "mean") is None
+    assert quote("das3d", "", "synthetic", "rgb+3d", "i_auroc", "mean") is None
+    assert quoted_mean("das3d", "", *BENCH, ("bagel", "my_part")) is None
+
+
+def test_the_mean_of_some_categories_is_compared_with_the_same_categories():
+    two = ("bagel", "tire")
+    cells = [quote("das3d", "", *BENCH, c).value for c in two]
+    assert quoted_mean("das3d", "", *BENCH, two).value == pytest.approx(sum(cells) / 2)
+    assert quoted_mean("das3d", "", *BENCH, MVTEC[::-1]) == quote("das3d", "", *BENCH, "mean")
+
+
+def test_the_verdict_follows_the_spread_over_seeds():
+    printed = Quote(0.9, "m3dm", "Table 1", "Ours")
+    spread = Spread.pooled([0.01, 0.03], seeds=3)
+    assert spread.std == pytest.approx(math.sqrt((0.01**2 + 0.03**2) / 2)) and spread.freedom == 4
+    reach = student.ppf(0.975, 4) * spread.std * math.sqrt(4 / 3)
+    assert spread.reach() == pytest.approx(reach)
+    for difference, text in [(0.99 * reach, WITHIN), (1.1 * reach, ABOVE), (-1.1 * reach, BELOW)]:
+        found = verdict(0.9 + difference, printed, spread)
+        assert found.text == text and found.basis == "seeds"
+    assert spread.of_mean(4).reach() == pytest.approx(reach / 2)
+
+
+def test_one_seed_is_judged_by_its_images_and_without_them_not_at_all():
+    printed = Quote(0.9, "m3dm", "Table 1", "Ours")
+    assert Spread.pooled([None, None], seeds=1) is None
+    assert verdict(0.93, printed, None, (0.89, 0.96)).text == WITHIN
+    assert verdict(0.93, printed, None, (0.91, 0.96)).text == ABOVE
+    assert verdict(0.93, printed, None).text == UNKNOWN
+
+
+def test_rounding_in_the_paper_is_no_difference():
+    printed = Quote(0.9, "m3dm", "Table 1", "Ours")
+    steady = Spread.pooled([0.0, 0.0], seeds=2)
+    assert verdict(0.9 + 0.9 * ROUNDING, printed, steady).text == WITHIN
+    assert verdict(0.9 + 1.1 * ROUNDING, printed, steady).text == ABOVE
+
+
+def test_a_board_stands_beside_the_papers_and_marks_what_differs(build):
+    store, launch = build(methods=[("m3dm", "")], settings=["rgb"], categories=["bagel", "tire"],
+                          arrays=False, demo=False, seeds=[0, 1])  # fmt: skip
+    launch["cells"] = [cell | {"dataset": "mvtec3d"} for cell in launch["cells"]]
+    boards = boards_of(store, launch)
+    board = next(b for b in boards if b.metric == "i_auroc")
+    (row,) = board.rows
+    assert row.published.quote.value == pytest.approx((0.944 + 0.767) / 2, abs=0.02)
+    assert row.published.difference == pytest.approx(row.mean.value - row.published.quote.value)
+    assert set(row.quotes) == {"bagel", "tire"}
+    import pandas as pd
+
+    text = leaderboard_markdown(launch, pd.DataFrame({"status": ["done"]}), boards)
+    assert "what the paper prints" in text
