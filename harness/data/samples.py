@@ -131,7 +131,7 @@ class Ref(ABC):
                 f"the parts of {self.category}/{self.id} differ in rows x columns: {found}",
                 "they must be pixel-aligned, so restore them from one source", odd,
             )  # fmt: skip
-        valid = xyz.any(axis=2)
+        valid = (xyz[..., 0] != 0) | (xyz[..., 1] != 0) | (xyz[..., 2] != 0)    # any() is slow
         if valid.mean() < MIN_VALID_SHARE:
             raise DataError(
                 f"{self.xyz} has {valid.sum()} valid points of {valid.size} "

@@ -7,7 +7,7 @@ import tifffile
 from PIL import Image
 
 from harness.data.datasets import open_dataset
-from harness.data.samples import Category
+from harness.data.samples import Category, Sample
 
 
 def scan(height=48, width=64, seed=0):
@@ -25,6 +25,13 @@ def scan(height=48, width=64, seed=0):
     mask = np.zeros(x.shape, np.uint8)
     mask[height // 2 - 3 : height // 2 + 3, width // 2 - 2 : width // 2 + 4] = 254
     return rgb, xyz.astype(np.float32), mask
+
+
+def sample(rgb, xyz, mask) -> Sample:
+    """A sample as it is after reading."""
+    return Sample(
+        "test/hole/000", "dome", "test", "hole", 1, rgb, xyz, (xyz != 0).any(axis=2), mask > 0
+    )
 
 
 def write_scan(folder: Path, name: str, rgb, xyz, mask=None) -> None:

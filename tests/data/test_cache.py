@@ -1,5 +1,7 @@
 import json
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from harness.data.cache import open_split
 from harness.data.samples import DataError
 from harness.data.views import build_view, das3d
 from methods.contract import View, seed_for
-from methods.views import Das3dView
+from methods.views import Das3dView, M3dmView
 from tests.data.scans import write_category
 
 VIEW = Das3dView(size=48, plane_iterations=50)
@@ -93,6 +95,18 @@ def test_a_build_killed_half_way_starts_over_to_the_same_files(category, built, 
     (tmp_path / "train" / "of_another_version.npy").write_bytes(b"")
     build_view(category, VIEW, tmp_path)
     assert contents(tmp_path) == contents(built)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the memory")
+def test_what_is_written_does_not_stay_in_memory(category, tmp_path):
+    def mapped_mb():
+        line = re.search(r"RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        return int(line.group(1)) / 1e3
+
+    seen = []
+    build_view(category, M3dmView(size=800), tmp_path, lambda *step: seen.append(mapped_mb()))
+    written_mb = sum(p.stat().st_size for p in tmp_path.rglob("*.npy")) / 1e6
+    assert max(seen) - seen[0] < 0.2 * written_mb
 
 
 def test_progress_counts_every_sample_once(category, tmp_path):

@@ -52,6 +52,24 @@ def test_small_chunks_change_nothing(monkeypatch):
     assert np.array_equal(dbscan(points, 0.003, 5), whole)
 
 
+@pytest.mark.parametrize("cells_a_point", [0, 10**9])
+def test_counting_the_cells_and_sorting_them_are_the_same(monkeypatch, cells_a_point):
+    points = np.random.default_rng(4).random((2000, 3)) * [0.05, 0.05, 0.004]
+    expected = DBSCAN(eps=0.0025, min_samples=12).fit_predict(points)
+    assert len(np.unique(expected)) > 2
+    monkeypatch.setattr(clusters, "CELLS_A_POINT", cells_a_point)
+    assert np.array_equal(dbscan(points, 0.0025, 12), expected)
+
+
+def test_points_far_away_change_no_label():
+    rng = np.random.default_rng(5)
+    sheet = rng.random((3000, 3)) * [0.04, 0.04, 0.001]
+    far = np.array([[30, 0, 0], [0, -30, 0], [0, 0, 30], [1e3, 1e3, 1e3]])
+    labels = dbscan(np.concatenate([far, sheet]), 0.003, 10)
+    assert labels[:4].tolist() == [-1] * 4
+    assert np.array_equal(labels[4:], DBSCAN(eps=0.003, min_samples=10).fit_predict(sheet))
+
+
 def test_a_border_point_between_two_clusters_goes_to_the_one_numbered_first():
     left = np.array([[0.0, 0, 0], [0.1, 0, 0], [0.2, 0, 0], [0.3, 0, 0]])
     right = left + [1.5, 0, 0]

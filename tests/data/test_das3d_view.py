@@ -1,20 +1,16 @@
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
-from harness.data.samples import DataError, Sample
+from harness.data.samples import DataError
 from harness.data.views import das3d
+from harness.data.views.background import keep, near_plane
 from methods.views import Das3dView
-from tests.data.scans import scan
+from tests.data.scans import sample, scan
 
 VIEW = Das3dView(size=64)
-
-
-def sample(rgb, xyz, mask):
-    return Sample(
-        "test/hole/000", "dome", "test", "hole", 1, rgb, xyz, (xyz != 0).any(axis=2), mask > 0
-    )
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +22,13 @@ def dome():
 @pytest.mark.parity
 def test_depth_is_prepared_as_recorded(parity):
     want = parity("das3d").npz("depth_prepare")
-    xyz = want["xyz"].copy()
-    removed = das3d.on_plane(xyz, want["plane"], Das3dView.plane_distance_m)
+    xyz = want["xyz"]
+    removed = near_plane(cv2.split(xyz), want["plane"], Das3dView.plane_distance_m)
     assert np.array_equal(removed, want["removed"] > 0)
-    das3d.remove(removed, xyz, np.zeros(xyz.shape, np.uint8))
-    kept = xyz[..., 2] != 0
+    z = keep(xyz, ~removed)[..., 2]
+    kept = z != 0
     assert np.array_equal(kept, want["kept"] > 0)
-    filled = das3d.fill_background(xyz[..., 2])
+    filled = das3d.fill_background(z)
     assert np.abs(filled - want["filled"]).max() <= 1e-6
 
     view = replace(VIEW, size=len(want["resized"]))
@@ -87,19 +83,6 @@ def test_only_the_largest_cluster_stays(dome):
     assert (z_without[corner][valid] != 0).all() and not z[corner][valid].any()
     assert without[corner][valid].any() and not rgb[corner][valid].any()
     assert z[48, 64] or not hovering.valid[48, 64]
-
-
-@pytest.mark.parametrize(
-    "shape, around",
-    [((400, 900), (250, 250, 0, 0)), ((800, 600), (0, 0, 100, 100)), ((45, 80), (27, 28, 10, 10)),
-     ((100, 100), (0, 0, 0, 0)), ((3, 101), (98, 99, 49, 50))],
-)  # fmt: skip
-def test_padding_is_centred_with_the_smaller_half_first(shape, around):
-    padded = das3d.pad_square(np.ones(shape, np.uint8))
-    side = len(padded)
-    assert side % 100 == 0 and padded.shape == (side, side) and padded.sum() == np.prod(shape)
-    top, bottom, left, right = around
-    assert padded[top : side - bottom, left : side - right].all()
 
 
 def test_without_a_background_nothing_is_removed(dome):

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from harness.data.samples import DataError
-from harness.data.views.plane import _draw, border_plane, border_points, fit_planes, ransac_plane
+from harness.data.views.plane import (
+    TILE, _draw, border_plane, border_points, count_near, fit_planes, ransac_plane,
+)  # fmt: skip
 from tests.data.scans import scan
 
 ARGUMENTS = dict(border=5, inlier=0.004, size=50, iterations=200, name="dome/train/good/000")
@@ -49,6 +51,18 @@ def test_the_best_hypothesis_is_that_of_a_loop():
     normal = np.linalg.svd(points[best] - centre)[2][2]
     normal *= np.sign(normal[2])
     assert np.abs(found - np.append(normal, -normal @ centre)).max() < 1e-9
+
+
+@pytest.mark.parametrize("n", [1, TILE - 1, TILE, 5 * TILE + 3])
+def test_points_near_planes_are_counted_as_one_by_one(n):
+    rng = np.random.default_rng(n)
+    points, plane = tilted(n, rng)
+    points = points[np.argsort(points[:, 0])]     # tiles of neighbours, some of them cut by planes
+    points[::17, 2] += rng.normal(0, 0.02, len(points[::17]))
+    planes = plane + rng.normal(0, [[0.1, 0.1, 0.1, 0.003]], (40, 4))
+    planes[0] = plane
+    distance = np.abs(points @ planes[:, :3].T + planes[:, 3])
+    assert np.array_equal(count_near(points, planes, 0.004), (distance < 0.004).sum(axis=0))
 
 
 def test_the_same_seed_gives_the_same_plane():

@@ -10,6 +10,7 @@ A split in a view's folder:
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections import deque
@@ -22,9 +23,9 @@ import cv2
 import numpy as np
 
 from harness.data.samples import SPLITS, Category, Ref, Sample
-from harness.data.views import das3d
+from harness.data.views import das3d, m3dm
 from methods.contract import View, seed_for
-from methods.views import Das3dView
+from methods.views import Das3dView, M3dmView, ShapeGuidedView
 
 VERSION = 1                   # raise when the same recipe gives other arrays
 INDEX, MASK = "index.json", "mask"
@@ -35,10 +36,14 @@ class Builder:
     """prepare: one sample -> named arrays, "mask" among them; finish: what needs all of them."""
 
     prepare: Callable[[Sample, View, int], dict[str, np.ndarray]]
-    finish: Callable[[dict[str, dict[str, np.ndarray]], View], None]
+    finish: Callable[[dict[str, dict[str, np.ndarray]], View], None] | None = None
 
 
-BUILDERS: dict[type[View], Builder] = {Das3dView: Builder(das3d.prepare, das3d.finish)}
+BUILDERS: dict[type[View], Builder] = {
+    Das3dView: Builder(das3d.prepare, das3d.finish),
+    M3dmView: Builder(m3dm.prepare),
+    ShapeGuidedView: Builder(m3dm.prepare),
+}
 
 
 def build_view(
@@ -69,29 +74,27 @@ def build_view(
         sample = ref.read()
         return sample.mask.shape, builder.prepare(sample, view, seed)
 
-    done, written, sizes, like = 0, {}, {}, {}
+    done, sizes, rows = 0, {}, {}
     with _one_opencv_thread(), ThreadPoolExecutor(workers) as pool:
         for split in SPLITS:    # train first: it is never empty and gives the others' shapes
             sizes[split] = []
-            for i, (size, arrays) in enumerate(_in_order(pool, prepare, refs[split], workers)):
-                mask = arrays.pop(MASK)
-                if split == "test":
-                    arrays[MASK] = mask
-                if i == 0:
-                    written[split] = _allocate(folder / split, len(refs[split]), arrays)
-                    like = like or arrays
-                for name, array in arrays.items():
-                    written[split][name][i] = array
-                sizes[split].append(list(size))
-                done += 1
-                report(done, total)
-            if not refs[split]:
-                written[split] = _allocate(folder / split, 0, like)
-    builder.finish(written, view)
-    for split in SPLITS:
-        for array in written[split].values():
+            with _Rows(folder / split, len(refs[split])) as rows[split]:
+                for size, arrays in _in_order(pool, prepare, refs[split], workers):
+                    if split != "test":
+                        del arrays[MASK]
+                    rows[split].write(arrays)
+                    sizes[split].append(list(size))
+                    done += 1
+                    report(done, total)
+                if not refs[split]:
+                    rows[split].create(rows["train"].like)
+    if builder.finish:
+        splits = {split: rows[split].mapped() for split in SPLITS}
+        builder.finish(splits, view)
+        for array in (array for arrays in splits.values() for array in arrays.values()):
             array.flush()
-        _write_index(folder / split, refs[split], sizes[split], written[split])
+    for split in SPLITS:
+        _write_index(folder / split, refs[split], sizes[split], rows[split])
     seconds = time.perf_counter() - started
     return {
         "samples": {split: len(refs[split]) for split in SPLITS},
@@ -128,22 +131,55 @@ class _one_opencv_thread:
         cv2.setNumThreads(self.before)
 
 
-def _allocate(folder: Path, n: int, like: dict[str, np.ndarray]) -> dict[str, np.memmap]:
-    """One .npy file of n rows per array."""
-    return {
-        name: np.lib.format.open_memmap(
-            folder / f"{name}.npy", mode="w+", dtype=array.dtype, shape=(n, *array.shape)
-        )
-        for name, array in like.items()
-    }
+class _Rows:
+    """The .npy files of one split, written one sample at a time.
+
+    Not by memory maps: the pages of a mapped file count as memory of the process until the
+    kernel takes them back, so that a large category would seem, and in a container be, too much.
+    """
+
+    def __init__(self, folder: Path, n: int):
+        self.folder, self.n, self.files, self.like = folder, n, {}, {}
+
+    def __enter__(self) -> _Rows:
+        return self
+
+    def __exit__(self, *_) -> None:
+        for file in self.files.values():
+            with file:
+                file.flush()
+                os.fsync(file.fileno())
+
+    def create(self, like: dict[str, np.ndarray]) -> None:
+        """Files for n rows such as `like`."""
+        self.like = {name: np.empty_like(array) for name, array in like.items()}
+        for name, array in like.items():
+            self.files[name] = open(self.folder / f"{name}.npy", "wb")
+            header = np.lib.format.header_data_from_array_1_0(array)
+            header["shape"] = (self.n, *array.shape)
+            np.lib.format.write_array_header_1_0(self.files[name], header)
+
+    def write(self, arrays: dict[str, np.ndarray]) -> None:
+        if not self.files:
+            self.create(arrays)
+        for name, like in self.like.items():
+            assert (arrays[name].dtype, arrays[name].shape) == (like.dtype, like.shape)
+            self.files[name].write(np.ascontiguousarray(arrays[name]))
+
+    def mapped(self) -> dict[str, np.memmap]:
+        """The written arrays, to be changed in place."""
+        return {name: np.load(self.folder / f"{name}.npy", mmap_mode="r+") for name in self.like}
 
 
-def _write_index(folder: Path, refs: list[Ref], sizes: list, arrays: dict) -> None:
+def _write_index(folder: Path, refs: list[Ref], sizes: list, rows: _Rows) -> None:
     index = {
         "ids": [ref.id for ref in refs],
         "defects": [ref.defect for ref in refs],
         "labels": [ref.label for ref in refs],
         "native_sizes": sizes,
-        "arrays": {name: [str(a.dtype), list(a.shape)] for name, a in arrays.items()},
+        "arrays": {
+            name: [str(array.dtype), [len(refs), *array.shape]]
+            for name, array in rows.like.items()
+        },
     }
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")

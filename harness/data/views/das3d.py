@@ -6,22 +6,20 @@ to which the paper refers.
 
 from __future__ import annotations
 
-import logging
-
 import cv2
 import numpy as np
 
-from harness.data.samples import DataError, Sample
-from harness.data.views.clusters import dbscan, largest_cluster
-from harness.data.views.plane import border_plane
+from harness.data.samples import Sample
+from harness.data.views import background
 from methods.views import Das3dView
 
-PAD_MULTIPLE = 100    # px, the square's side is rounded up to it
 FILL_PASSES = 3       # AST's n_fills
 FOREGROUND_EPS = 1e-6
-LITTLE = 0.01         # share of the image below which the object is worth a warning
-
-log = logging.getLogger(__name__)
+OPTIONS = {
+    "hole_fill": ("none", "ast3"),
+    "depth_range": ("image", "category"),
+    "depth_resize": ("nearest", "bilinear"),
+}
 
 
 def prepare(sample: Sample, view: Das3dView, seed: int) -> dict[str, np.ndarray]:
@@ -31,7 +29,7 @@ def prepare(sample: Sample, view: Das3dView, seed: int) -> dict[str, np.ndarray]
     With `depth_range` "category" the depth is still in metres and the foreground is the pixels
     that have depth: `finish` needs the whole training split for the rest.
     """
-    _check(view)
+    background.check(view, **OPTIONS)
     rgb, z, missing, mask = cut(sample, view, seed)
     if view.hole_fill == "ast3":
         z = fill_holes(z, missing, FILL_PASSES)
@@ -60,50 +58,9 @@ def cut(sample: Sample, view: Das3dView, seed: int):
 
     -> rgb (H, W, 3), z (H, W) metres with 0 off the object, missing (H, W), mask (H, W)
     """
-    xyz, rgb = sample.xyz.copy(), sample.rgb.copy()
-    missing, mask = ~sample.valid, sample.mask
-    name = f"{sample.category}/{sample.id}"
-    if view.background == "plane":
-        plane = border_plane(
-            xyz, view.plane_border_px, view.plane_inlier_m, view.plane_points,
-            view.plane_iterations, seed, name,
-        )  # fmt: skip
-        remove(on_plane(xyz, plane, view.plane_distance_m), xyz, rgb)
-        if not xyz[..., 2].any():
-            raise DataError(
-                f"background removal leaves no point in {name}: the whole image lies on one plane "
-                f"(within {view.plane_distance_m * 1000:g} mm); if the scene has no supporting "
-                "plane set background=none"
-            )
-    if view.pad:
-        xyz, rgb, missing, mask = (pad_square(a) for a in (xyz, rgb, missing, mask))
-    if view.background == "plane" and view.dbscan:
-        present = (xyz != 0).all(axis=2)
-        other = present.copy()
-        labels = dbscan(xyz[present], view.dbscan_eps_m, view.dbscan_min_points)
-        other[present] = ~largest_cluster(labels)
-        remove(other, xyz, rgb)
-    share = np.count_nonzero(xyz[..., 2]) / sample.valid.size
-    if share < LITTLE:
-        log.warning("little_object sample=%s share=%.4f", name, share)
+    rgb, xyz, mask = background.cut(sample, view, seed)
+    missing = background.pad_square(~sample.valid) if view.pad else ~sample.valid
     return rgb, xyz[..., 2], missing, mask
-
-
-def on_plane(xyz: np.ndarray, plane: np.ndarray, distance_m: float) -> np.ndarray:
-    """Pixels (H, W) nearer than `distance_m` to the plane; a missing point is |d| away from it."""
-    return np.abs(xyz @ plane[:3] + plane[3]) < distance_m
-
-
-def remove(pixels: np.ndarray, xyz: np.ndarray, rgb: np.ndarray) -> None:
-    xyz[pixels] = 0
-    rgb[pixels] = 0
-
-
-def pad_square(image: np.ndarray) -> np.ndarray:
-    """Zeros around, centred, the smaller half first, to a square of a multiple of 100 px."""
-    side = -(-max(image.shape[:2]) // PAD_MULTIPLE) * PAD_MULTIPLE
-    around = [((side - n) // 2, side - n - (side - n) // 2) for n in image.shape[:2]]
-    return np.pad(image, around + [(0, 0)] * (image.ndim - 2))
 
 
 def fill_holes(z: np.ndarray, missing: np.ndarray, passes: int) -> np.ndarray:
@@ -159,13 +116,3 @@ def normalise(depth: np.ndarray, kept: np.ndarray, low: float, high: float):
     z = 1 - (high - depth.astype(np.float64)) / span
     foreground = z < z[~kept].mean() - FOREGROUND_EPS if not kept.all() else kept.copy()
     return z.astype(np.float32), foreground
-
-
-def _check(view: Das3dView) -> None:
-    options = {
-        "background": ("plane", "none"), "hole_fill": ("none", "ast3"),
-        "depth_range": ("image", "category"), "depth_resize": ("nearest", "bilinear"),
-    }  # fmt: skip
-    for name, known in options.items():
-        if (value := getattr(view, name)) not in known:
-            raise ValueError(f"unknown {name} {value!r} in Das3dView; known: {', '.join(known)}")

@@ -1,0 +1,97 @@
+"""The object alone: BTF's background removal, as M3DM, Shape-Guided and DAS3D use it.
+
+specs/datasets.md sec. 1.4. The published script works in place on files; here nothing is
+written, and a sample is never changed.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import cv2
+import numpy as np
+
+from harness.data.samples import DataError, Sample
+from harness.data.views.clusters import dbscan, largest_cluster
+from harness.data.views.plane import border_plane
+from methods.views import BtfView
+
+PAD_MULTIPLE = 100    # px, the square's side is rounded up to it
+ROWS = 32             # of the image at once: their distances stay in the cache
+LITTLE = 0.01         # share of the image below which the object is worth a warning
+
+log = logging.getLogger(__name__)
+
+
+def cut(sample: Sample, view: BtfView, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """-> rgb (H, W, 3) uint8, xyz (H, W, 3) with 0 off the object, mask (H, W), all padded."""
+    rgb, xyz, mask = sample.rgb, sample.xyz, sample.mask
+    if view.background == "plane":
+        rest = object_pixels(sample, view, seed)
+        xyz = keep(xyz, rest)
+        rgb = keep(rgb, rest) if view.mask_rgb else rgb
+    if view.pad:
+        rgb, xyz, mask = (pad_square(a) for a in (rgb, xyz, mask))
+    return rgb, xyz, mask
+
+
+def object_pixels(sample: Sample, view: BtfView, seed: int) -> np.ndarray:
+    """Pixels (H, W) that neither lie near the plane nor outside the largest cluster."""
+    name = f"{sample.category}/{sample.id}"
+    plane = border_plane(
+        sample.xyz, view.plane_border_px, view.plane_inlier_m, view.plane_points,
+        view.plane_iterations, seed, name,
+    )  # fmt: skip
+    axes = cv2.split(sample.xyz)    # three of (H, W): quicker to go through than (H, W, 3)
+    rest = ~near_plane(axes, plane, view.plane_distance_m)
+    points = np.flatnonzero(rest & (axes[0] != 0) & (axes[1] != 0) & (axes[2] != 0))
+    if not points.size:
+        raise DataError(
+            f"background removal leaves no point in {name}: the whole image lies on one plane "
+            f"(within {view.plane_distance_m * 1000:g} mm); if the scene has no supporting "
+            "plane set background=none"
+        )
+    if view.dbscan:
+        xyz = np.stack([axis.ravel()[points] for axis in axes], axis=1)
+        largest = largest_cluster(dbscan(xyz, view.dbscan_eps_m, view.dbscan_min_points))
+        rest.ravel()[points[~largest]] = False
+        points = points[largest]
+    share = len(points) / rest.size
+    if share < LITTLE:
+        log.warning("little_object sample=%s share=%.4f", name, share)
+    return rest
+
+
+def near_plane(axes, plane: np.ndarray, distance_m: float) -> np.ndarray:
+    """Pixels (H, W) nearer than `distance_m` to the plane; a missing point is |d| away from it.
+
+    axes: x, y and z, each (H, W) float32
+    """
+    near = np.empty(axes[0].shape, bool)
+    for start in range(0, len(near), ROWS):
+        x, y, z = (axis[start : start + ROWS] for axis in axes)
+        far = plane[0] * x + plane[1] * y + plane[2] * z + plane[3]    # in float64
+        np.less(np.abs(far), distance_m, out=near[start : start + ROWS])
+    return near
+
+
+def keep(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """image (H, W) or (H, W, C), zero but for `pixels` (H, W)."""
+    return cv2.copyTo(image, pixels.view(np.uint8))
+
+
+def pad_square(image: np.ndarray) -> np.ndarray:
+    """Zeros around, centred, the smaller half first, to a square of a multiple of 100 px."""
+    side = -(-max(image.shape[:2]) // PAD_MULTIPLE) * PAD_MULTIPLE
+    if image.shape[:2] == (side, side):
+        return image
+    around = [((side - n) // 2, side - n - (side - n) // 2) for n in image.shape[:2]]
+    return np.pad(image, around + [(0, 0)] * (image.ndim - 2))
+
+
+def check(view: BtfView, **options: tuple[str, ...]) -> None:
+    """Refuse a field of the view that is none of the known `options`, by name."""
+    for name, known in {"background": ("plane", "none"), **options}.items():
+        if (value := getattr(view, name)) not in known:
+            known = ", ".join(known)
+            raise ValueError(f"unknown {name} {value!r} in {type(view).__name__}; known: {known}")

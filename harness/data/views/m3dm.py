@@ -1,0 +1,34 @@
+"""One sample in the view of M3DM and of Shape-Guided: the object alone, in colour and points.
+
+specs/m3dm.md sec. 1.1 and 1.3, specs/shape_guided.md sec. 1.1 and 1.2: the same up to where
+the methods begin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from harness.data.samples import Sample
+from harness.data.resize import resize
+from harness.data.views.background import check, cut
+from methods.views import M3dmView, ShapeGuidedView
+
+
+def prepare(
+    sample: Sample, view: M3dmView | ShapeGuidedView, seed: int
+) -> dict[str, np.ndarray]:
+    """The view's arrays of one sample, S = view.size, and its ground truth.
+
+    rgb (S, S, 3) uint8; xyz (S, S, 3) float32, metres; mask (S, S) bool.
+    """
+    check(view)
+    if view.background == "none":
+        view = replace(view, pad=False)    # padding is a step of the published removal
+    rgb, xyz, mask = cut(sample, view, seed)
+    return {
+        "rgb": resize(rgb, view.size, "pil_bicubic"),
+        "xyz": resize(xyz, view.size, "torch_nearest"),
+        "mask": resize(mask.view(np.uint8), view.size, "pil_nearest").view(bool),
+    }
