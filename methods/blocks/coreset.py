@@ -32,7 +32,7 @@ def projection_matrix(rows: int, channels: int, eps: float, seed: int) -> np.nda
     if wanted > channels:
         return None
     projection = SparseRandomProjection(wanted, random_state=np.random.RandomState(seed % 2**32))
-    projection.fit(np.empty((1, channels), np.float32))
+    projection.fit(np.zeros((1, channels), np.float32))
     return projection.components_.toarray().astype(np.float32)
 
 

@@ -121,7 +121,7 @@ class M3dm(Method):
                 sums[name] = sums.get(name, 0) + part
         found = {}
         for name, (count, total, squares) in sums.items():
-            mean = total / count
+            mean = float(total / count)
             found[name] = mean, float(np.sqrt((squares - count * mean**2) / (count - 1)))
         if shared:      # the code's mix, kept by its author: one scale for all, and a shift
             return {name: (found["xyz"][0], found["rgb"][1]) for name in self.names}
