@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib import import_module
 
-METHODS = {"das3d": "methods.das3d.method:Das3d"}
+METHODS = {"das3d": "methods.das3d.method:Das3d", "m3dm": "methods.m3dm.method:M3dm"}
 
 
 def get(name: str):

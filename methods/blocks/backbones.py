@@ -1,0 +1,107 @@
+"""Image backbones through timm, by the names the papers' codes use. Nothing is downloaded.
+
+Bare timm names change their meaning between versions (vit_base_patch8_224 is another fine-tune
+today), so every name stands for a tag (specs/m3dm.md section 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import timm
+import torch
+from timm.layers import resample_abs_pos_embed
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Backbone:
+    tag: str         # of timm
+    file: str        # the usual name of its weights
+    source: str      # where they are published
+
+
+DINO = "https://dl.fbaipublicfiles.com/dino"
+HUB = "https://huggingface.co/timm"
+BACKBONES = {
+    "vit_base_patch8_224_dino": Backbone(
+        "vit_base_patch8_224.dino", "dino_vitbase8_pretrain.pth",
+        f"{DINO}/dino_vitbase8_pretrain/dino_vitbase8_pretrain.pth",
+    ),
+    "vit_small_patch8_224_dino": Backbone(
+        "vit_small_patch8_224.dino", "dino_deitsmall8_pretrain.pth",
+        f"{DINO}/dino_deitsmall8_pretrain/dino_deitsmall8_pretrain.pth",
+    ),
+    "vit_base_patch8_224": Backbone(
+        "vit_base_patch8_224.augreg_in21k_ft_in1k",
+        "vit_base_patch8_224.augreg_in21k_ft_in1k.safetensors",
+        f"{HUB}/vit_base_patch8_224.augreg_in21k_ft_in1k",
+    ),
+    "vit_base_patch8_224_in21k": Backbone(
+        "vit_base_patch8_224.augreg_in21k", "vit_base_patch8_224.augreg_in21k.safetensors",
+        f"{HUB}/vit_base_patch8_224.augreg_in21k",
+    ),
+    "vit_tiny_patch16_224": Backbone(
+        "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+        "vit_tiny_patch16_224.augreg_in21k_ft_in1k.safetensors",
+        f"{HUB}/vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    ),
+}  # fmt: skip
+
+
+class ImageTokens(nn.Module):
+    """A ViT's patch tokens after its last norm: (B, 3, S, S) -> (B, C, S/p, S/p)
+
+    size: px; patch, depth: of other sizes than the published ones, for random weights.
+    """
+
+    def __init__(self, name: str, size: int, patch: int | None = None, depth: int | None = None):
+        super().__init__()
+        if name not in BACKBONES:
+            raise ValueError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}")
+        other = {k: v for k, v in {"patch_size": patch, "depth": depth}.items() if v is not None}
+        self.net = timm.create_model(
+            BACKBONES[name].tag, pretrained=False, num_classes=0, img_size=size, **other
+        ).eval()
+        self.channels, self.grid = self.net.embed_dim, self.net.patch_embed.grid_size[0]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.net.forward_features(images)[:, self.net.num_prefix_tokens :]
+        return tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+
+    def load_weights(self, state: dict[str, torch.Tensor]) -> list[str]:
+        """Load a published state dict; -> its entries without a place here (a classifier's).
+
+        Position embeddings of another image size are resampled.
+        """
+        own = self.net.state_dict()
+        position = state.get("pos_embed")
+        if position is not None and position.shape[1] != own["pos_embed"].shape[1]:
+            position = resample_abs_pos_embed(
+                position, (self.grid, self.grid), num_prefix_tokens=self.net.num_prefix_tokens
+            )
+            state = {**state, "pos_embed": position}
+        return load_strictly(self.net, state)
+
+
+def load_strictly(net: nn.Module, state: dict[str, torch.Tensor]) -> list[str]:
+    """Load all entries of `net` from `state`; -> the keys that were left over, sorted.
+
+    Raises ValueError that names missing entries and those of another shape.
+    """
+    own = net.state_dict()
+    missing = sorted(set(own) - set(state))
+    other = sorted(k for k in set(own) & set(state) if own[k].shape != state[k].shape)
+    if missing or other:
+        shapes = [f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in other]
+        left = sorted(set(state) - set(own))
+        raise ValueError(
+            f"weights do not fit {type(net).__name__}: missing {_some(missing)}; "
+            f"of another shape {_some(shapes)}; unexpected {_some(left)}"
+        )
+    net.load_state_dict({k: state[k] for k in own})
+    return sorted(set(state) - set(own))
+
+
+def _some(names: list[str]) -> str:
+    return (", ".join(names[:5]) or "none") + (f" and {len(names) - 5} more" * (len(names) > 5))

@@ -1,0 +1,132 @@
+"""The shared stage that trains the fusion network, once over all categories of a dataset."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from methods.contract import Progress, Run, Samples, Stage, save_tensors
+from methods.m3dm.features import Features, PointFeatures, PointStage, RgbFeatures, RgbStage
+from methods.m3dm.patches import Patches
+from methods.m3dm.pfa import image_patches, misaligned
+from methods.m3dm.settings import RANDOM, Pfa, Uff
+from methods.m3dm.uff import batches_of, iterations_per_epoch, updates
+from methods.m3dm.weights import make_uff
+from methods.views import M3dmView
+
+FILE = "uff.pt"
+
+
+@dataclass(frozen=True)
+class UffTraining:
+    rgb: RgbStage = RgbStage()
+    point: PointStage = PointStage()
+    pfa: Pfa = Pfa()
+    uff: Uff = Uff()
+
+
+class UffStage(Stage):
+    name = "uff"
+    Settings = UffTraining
+    reads = "train"
+
+    @classmethod
+    def view(cls, settings: UffTraining) -> M3dmView:
+        return settings.rgb.prep
+
+    @classmethod
+    def inputs(cls, settings: UffTraining) -> dict[str, Path | None]:
+        return {
+            f"{part}.{name}": path
+            for part, stage in (("rgb", RgbFeatures), ("point", PointFeatures))
+            for name, path in stage.inputs(getattr(settings, part)).items()
+        }
+
+    @classmethod
+    def stage_settings(cls, settings: UffTraining) -> dict[str, Any]:
+        return {RgbFeatures.name: settings.rgb, PointFeatures.name: settings.point}
+
+    def __init__(self, settings: UffTraining, run: Run | None = None):
+        super().__init__(settings, run)
+        self.net = None
+
+    def fit(self, data: Mapping[str, Samples]) -> None:
+        s, run = self.settings.uff, self.run
+        everything = [(name, i) for name in sorted(data) for i in range(len(data[name]))]
+        steps = updates(len(everything), s)
+        if not steps:
+            raise ValueError(
+                f"m3dm.uff: {len(everything)} samples in batches of {s.batch} are "
+                f"{iterations_per_epoch(len(everything), s)} iterations an epoch, fewer than the "
+                f"{s.accumulation} of one update; lower uff.accumulation or uff.batch"
+            )
+        pairs = self._pairs(data)
+        xyz, rgb = pairs(*everything[0])
+        self.net = make_uff(xyz.shape[1], rgb.shape[1], s.ratio, s.head, run.seed).to(run.device)
+        optimiser = torch.optim.AdamW(
+            self.net.parameters(), lr=s.lr, betas=s.betas, weight_decay=s.weight_decay
+        )
+        first = 0
+        if state := run.load_checkpoint():
+            first = state["step"]
+            self.net.load_state_dict(state["net"])
+            optimiser.load_state_dict(state["optimiser"])
+        start = time.monotonic()
+        for step, (lr, batches) in enumerate(batches_of(len(everything), s, run.seed)):
+            if step < first:
+                continue
+            for group in optimiser.param_groups:
+                group["lr"] = lr
+            optimiser.zero_grad()
+            total = 0.0
+            for batch in batches:
+                found = [pairs(*everything[i]) for i in batch]
+                xyz, rgb = (torch.cat(part) for part in zip(*found))
+                loss = self.net.loss(xyz, rgb, s.temperature) / len(batches)
+                loss.backward()
+                total += loss.item()
+            if not np.isfinite(total):
+                raise FloatingPointError(f"m3dm.uff: loss is {total} at update {step}; lower uff.lr")
+            optimiser.step()
+            done = step + 1
+            left = (time.monotonic() - start) / (done - first) * (len(steps) - done)
+            run.report(Progress("train", done, len(steps), total, left))
+            run.save_checkpoint(lambda: {
+                "step": done, "net": self.net.state_dict(), "optimiser": optimiser.state_dict(),
+            })  # fmt: skip
+        self.net.eval().requires_grad_(False)
+
+    def _pairs(self, data: Mapping[str, Samples]):
+        """(category, sample) -> its patches of points (P, C) and of the image (P, D), in pairs."""
+        s, run = self.settings, self.run
+        stages = self.stage_settings(s)
+        made = {name: Patches(Features(stages, run, name, f"/{name}"), s.pfa) for name in data}
+
+        def pairs(category: str, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+            batch, patches = data[category].batch([i], run.device), made[category]
+            with torch.no_grad():       # not inference mode: these enter a graph
+                found = patches.features(batch)
+                xyz, tokens = patches.aligned(batch, found)[0], found["rgb"]
+                rgb = image_patches(tokens, s.pfa.grid)[0]
+                if s.uff.pairing == "official_release":
+                    flat = tokens.flatten(2).transpose(1, 2)[0]
+                    rgb = flat[misaligned(tokens.shape[2], s.pfa.grid).to(flat.device)]
+                return xyz.clone(), rgb.clone()
+
+        return pairs
+
+    def save(self, folder: Path) -> None:
+        save_tensors(folder / FILE, {"model": self.net.state_dict()})
+
+    def sizes(self) -> dict[str, int]:
+        return {"uff_parameters": sum(p.numel() for p in self.net.parameters())}
+
+    def notes(self) -> dict[str, str]:
+        random = RANDOM in (self.settings.rgb.weights, self.settings.point.weights)
+        return {"uff": "trained"} | ({"weights": RANDOM} if random else {})
