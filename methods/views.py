@@ -9,7 +9,28 @@ from methods.contract import View
 
 
 @dataclass(frozen=True)
-class Das3dView(View):
+class BtfView(View):
+    """What takes the background away in BTF, M3DM and Shape-Guided (specs/datasets.md sec. 1.4).
+
+    The plane under the object, found in the frame of the image, and all points near it become
+    zero in cloud and image; then all points outside the largest cluster. Missing points are not
+    near the plane: their colour stays. Cloud, image and ground truth are padded alike.
+    """
+
+    plane_inlier_m: float = 0.004        # RANSAC inlier distance (BTF preprocessing)
+    plane_iterations: int = 1000         # RANSAC iterations (BTF preprocessing)
+    plane_points: int = 50               # points a RANSAC sample (BTF preprocessing)
+    plane_border_px: int = 10            # frame whose points are tried as plane (BTF preprocessing)
+    plane_distance_m: float = 0.005      # points nearer to the plane are removed (paper)
+    pad: bool = True                     # zero-pad to a square, side a multiple of 100 (BTF)
+    dbscan: bool = True                  # keep the largest DBSCAN cluster only (BTF)
+    dbscan_eps_m: float = 0.006          # neighbourhood radius (BTF)
+    dbscan_min_points: int = 30          # points that make a core point, itself counted (BTF)
+    mask_rgb: bool = True                # blacken removed pixels (M3DM from September 2023 on)
+
+
+@dataclass(frozen=True)
+class Das3dView(BtfView):
     """Background-free RGB and normalised depth (specs/das3d.md section 2).
 
     Arrays: rgb uint8 (N, S, S, 3); depth float32 (N, S, S) in [0, 1], background exactly 1
@@ -20,15 +41,38 @@ class Das3dView(View):
 
     name: ClassVar[str] = "das3d"
     size: int = 256                      # px, side of the square output (paper)
-    plane_inlier_m: float = 0.004        # RANSAC inlier distance (BTF preprocessing)
-    plane_iterations: int = 1000         # RANSAC iterations (BTF preprocessing)
-    plane_points: int = 50               # points a RANSAC sample (BTF preprocessing)
-    plane_border_px: int = 10            # frame whose points are tried as plane (BTF preprocessing)
-    plane_distance_m: float = 0.005      # points nearer to the plane are removed (paper)
-    pad: bool = True                     # zero-pad to a square, side a multiple of 100 (BTF)
-    dbscan: bool = True                  # keep the largest DBSCAN cluster only (BTF)
-    dbscan_eps_m: float = 0.006          # neighbourhood radius (BTF)
-    dbscan_min_points: int = 30          # points that make a core point, itself counted (BTF)
     hole_fill: str = "none"              # "none": holes lie as deep as the background; "ast3": AST
     depth_range: str = "image"           # min-max over the "image" or the "category" (train split)
     depth_resize: str = "nearest"        # "nearest" (floor(i * n / S)) or "bilinear"
+
+
+@dataclass(frozen=True)
+class M3dmView(BtfView):
+    """Background-free RGB and organised cloud (specs/m3dm.md section 1).
+
+    Arrays: rgb uint8 (N, S, S, 3); xyz float32 (N, S, S, 3) in metres, zeros where missing or
+    removed; a point is valid if all three coordinates are non-zero. The ground truth is padded
+    and resized, but sampled half an output pixel beside the cloud, as published.
+
+    The colours are those of Pillow's 8-bit resize and not normalised: that loses nothing, takes
+    a quarter of the space, and backbones with other statistics can use the same files.
+
+    With background "none" nothing is removed and nothing padded: it is for clouds that come
+    without their background, such as the published conversion of Eyecandies.
+    """
+
+    name: ClassVar[str] = "m3dm"
+    size: int = 224                      # px, side of the square output (code)
+
+
+@dataclass(frozen=True)
+class ShapeGuidedView(BtfView):
+    """Background-free RGB and organised cloud (specs/shape_guided.md sections 1.1 and 1.2).
+
+    Nothing differs from `M3dmView`: both published codes share BTF's background removal, the
+    three resizes, and what a valid point is. Scaling the cloud and cutting it into patches, with
+    seeds and sizes of their own, is the method's part.
+    """
+
+    name: ClassVar[str] = "shape_guided"
+    size: int = 224                      # px, side of the square output (code)
