@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 from importlib import import_module
 
-METHODS = {"das3d": "methods.das3d.method:Das3d"}
+METHODS = {
+    "das3d": "methods.das3d.method:Das3d",
+    "shape_guided": "methods.shape_guided.method:ShapeGuided",
+}
 
 
 def get(name: str):
