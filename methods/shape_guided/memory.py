@@ -20,7 +20,8 @@ def cells_of(
 
     pixels (P, K) ids row * size + column -> bool (P, grid * grid). "shift": the cells moved by
     `expand` to the four sides on the flat index, so that sides run into the next row, without the
-    cells themselves (what the code's clipping of other ids comes to); "dilate": all within `expand`.
+    cells themselves (what the code's clipping of other ids comes to); "dilate": all cells within
+    `expand`.
     """
     step = size // grid
     cells = pixels // size // step * grid + pixels % size // step

@@ -77,13 +77,14 @@ class ShapeGuided(Method):
         super().__init__(settings, setting, run)
         self.uses_rgb = "rgb" in setting
         self.guided = _guided(settings, setting)
+        self.uses_shape = _uses_shape(settings, setting)
         self.memory: Memory | None = None
         self.a, self.b = 1.0, 0.0                       # RGB scores on the scale of SDF scores
         self.searched = [0, 0]                          # features searched, samples
         device = self.run.device
         if self.uses_rgb:
             self.appearance = appearance(settings.rgb).to(device)
-        if _uses_shape(settings, setting):
+        if self.uses_shape:
             seed = seed_for("init", self.name, self.run.seed)
             self.shape = shape_net(settings.net, seed).to(device).eval()
         folder = self.run.stages.get(CutPatches.name)
@@ -153,7 +154,7 @@ class ShapeGuided(Method):
         weights, stage = self.settings.weights, self.run.stages.get(ShapeExpert.name)
         if self.uses_rgb and (file := rgb_path(weights.rgb, self.settings.rgb.backbone)):
             load_backbone(self.appearance, file)
-        if hasattr(self, "shape") and weights.sdf != RANDOM:
+        if self.uses_shape and weights.sdf != RANDOM:
             file = sdf_path(weights.sdf) or (stage and Path(stage) / CHECKPOINT)
             if file is None:
                 raise ValueError(
@@ -197,8 +198,9 @@ class ShapeGuided(Method):
         rgb = self.appearance(images) if self.uses_rgb else xyz.new_empty(len(xyz), 0, 0)
         for i, ids in enumerate(pixels):
             points = normalise(points_of(xyz[i], ids))[0]
-            known = hasattr(self, "shape") and len(ids)
-            sdf = self.shape.features(points) if known else points.new_empty(len(ids), 0)
+            sdf = points.new_empty(len(ids), self.settings.net.feature if self.uses_shape else 0)
+            if self.uses_shape and len(ids):
+                sdf = self.shape.features(points)
             if self.uses_rgb:
                 cells = cells_of(ids, size, grid, s.expand, s.expansion)
             else:
@@ -229,7 +231,7 @@ class ShapeGuided(Method):
         own: the training sample x is; without its own features it is looked at as if it were new.
         """
         maps, scores, rows = {}, {}, None
-        if hasattr(self, "shape"):
+        if self.uses_shape:
             rows = self._neighbours(x, own)
         if "3d" in self.setting:
             distances, scores["sdf"] = self._sdf(x, rows)
@@ -308,7 +310,7 @@ class ShapeGuided(Method):
         if self.memory:
             sizes |= {
                 "bank_bytes": self.memory.bytes,
-                "sdf_bank_rows": len(self.memory.sdf) if hasattr(self, "shape") else 0,
+                "sdf_bank_rows": len(self.memory.sdf) if self.uses_shape else 0,
                 "rgb_bank_rows": len(self.memory.rgb),
             }
         if self.searched[1]:
@@ -319,7 +321,7 @@ class ShapeGuided(Method):
         s, notes = self.settings.weights, {}
         if self.uses_rgb:
             notes["rgb_weights"] = RANDOM if s.rgb == RANDOM else Path(s.rgb).name
-        if hasattr(self, "shape") and s.sdf:
+        if self.uses_shape and s.sdf:
             notes["sdf_weights"] = RANDOM if s.sdf == RANDOM else Path(s.sdf).name
         return notes
 

@@ -28,9 +28,10 @@ def rgb_path(path: str | None, backbone: str) -> Path | None:
     if path == RANDOM:
         return None
     advice = (
-        f"give the ImageNet weights of timm's {backbone} (for wide_resnet50_2 the paper's are "
-        "wide_resnet50_racm-8234f177.pth, tag racm_in1k, released by timm at github.com/huggingface/"
-        "pytorch-image-models/releases and at huggingface.co/timm), or 'random-init' for random ones"
+        f"give the ImageNet weights of timm's {backbone} (for wide_resnet50_2 the authors' are "
+        "wide_resnet50_racm-8234f177.pth, tag racm_in1k, released by timm at "
+        "github.com/huggingface/pytorch-image-models/releases and at huggingface.co/timm), "
+        "or 'random-init' for random ones"
     )
     return _existing(path, "shape_guided.weights.rgb", advice)
 

@@ -207,9 +207,10 @@ def test_initial_shape_experts_have_the_recorded_statistics(p):
         gains = torch.cat([getattr(net.NIF, f"fc4{i}").weight_g for i in range(7)])
         found.append({
             "loss_train_mode": loss, "sdf_mean": s.mean(), "sdf_std": s.std(correction=0),
-            "feature_mean": feature.mean(), "feature_zero_fraction": (feature == 0).float().mean(),
-            "fc5_weight_mean": net.NIF.fc5.weight.mean(), "fc3_weight_std": net.NIF.fc3.weight.std(),
-            "weight_g_mean": gains.mean(),
+            "feature_mean": feature.mean(), "weight_g_mean": gains.mean(),
+            "feature_zero_fraction": (feature == 0).float().mean(),
+            "fc5_weight_mean": net.NIF.fc5.weight.mean(),
+            "fc3_weight_std": net.NIF.fc3.weight.std(),
         })
     for name, mean, std in zip(f["names"].tolist(), f["mean"], f["std"]):
         values = np.array([float(one[name]) for one in found])
@@ -239,7 +240,8 @@ def test_appearance_features_match(p):
 
 def test_feature_maps_are_joined_alike(p):
     f = p.npz("rgb_pool")
-    layer1, layer2 = unit(p, "layer1_map", (1, 256, 56, 56)), unit(p, "layer2_map", (1, 512, 28, 28))
+    layer1 = unit(p, "layer1_map", (1, 256, 56, 56))
+    layer2 = unit(p, "layer2_map", (1, 512, 28, 28))
     features = combine(layer1, layer2)[0]
     close(features[::7, ::8], f["features"], 1e-6)
     np.testing.assert_allclose(statistics(features), f["features_stats"], rtol=1e-6)
