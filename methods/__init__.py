@@ -5,7 +5,11 @@ from __future__ import annotations
 import difflib
 from importlib import import_module
 
-METHODS = {"das3d": "methods.das3d.method:Das3d", "m3dm": "methods.m3dm.method:M3dm"}
+METHODS = {
+    "das3d": "methods.das3d.method:Das3d",
+    "m3dm": "methods.m3dm.method:M3dm",
+    "shape_guided": "methods.shape_guided.method:ShapeGuided",
+}
 
 
 def get(name: str):

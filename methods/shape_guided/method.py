@@ -1,0 +1,339 @@
+"""Shape-Guided as a plug-in: fill both memories, align the scores, predict (specs, sec. 4, 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from methods.contract import (
+    Batch,
+    Method,
+    Prediction,
+    Progress,
+    Run,
+    Samples,
+    save_tensors,
+    seed_for,
+)
+from methods.shape_guided import inference
+from methods.shape_guided.appearance import normalised
+from methods.shape_guided.memory import Builder, Memory, cells_of
+from methods.shape_guided.patches import cut_cloud, normalise, points_of
+from methods.shape_guided.settings import PAPER, Settings
+from methods.shape_guided.stage import (
+    CHECKPOINT,
+    Cuts,
+    CutPatches,
+    CutSettings,
+    ExpertSettings,
+    ShapeExpert,
+)
+from methods.shape_guided.weights import (
+    RANDOM,
+    appearance,
+    load_backbone,
+    load_shape_net,
+    rgb_path,
+    sdf_path,
+    shape_net,
+)
+from methods.views import ShapeGuidedView
+
+
+@dataclass(frozen=True)
+class Described:
+    """A sample as the experts see it. P patches of K points, G cells; 0 of what is not used."""
+
+    pixels: torch.Tensor     # (P, K) ids
+    points: torch.Tensor     # (P, K, 3) normalised
+    sdf: torch.Tensor        # (P, F)
+    rgb: torch.Tensor        # (G, C)
+    cells: torch.Tensor      # (P, G) bool
+
+
+class ShapeGuided(Method):
+    name = "shape_guided"
+    Settings = Settings
+    stages = {ShapeExpert.name: ShapeExpert, CutPatches.name: CutPatches}
+    variants = {
+        "authors": {},
+        "paper": PAPER,
+        "wo_shape_guided": {"search.guided": False},                     # Table 3
+        "k_1000": {"patches.points": 1000},                              # Table 4
+        "k_750": {"patches.points": 750},
+        "k_250": {"patches.points": 250},
+        "shape_guided_rgb_only": {"search.guided_rgb": True},            # Table 5, setting rgb
+        "rgb_nn_sdf_nn": {"search.code_rgb": "nn", "search.code_sdf": "nn"},   # Table 6
+        "rgb_sc_sdf_nn": {"search.code_sdf": "nn"},                      # its row 2 (inferred)
+        "rgb_nn_sdf_sc": {"search.code_rgb": "nn"},                      # its row 3 (inferred)
+    }
+
+    def __init__(self, settings: Settings, setting: str, run: Run | None = None):
+        super().__init__(settings, setting, run)
+        self.uses_rgb = "rgb" in setting
+        self.guided = _guided(settings, setting)
+        self.uses_shape = _uses_shape(settings, setting)
+        self.memory: Memory | None = None
+        self.a, self.b = 1.0, 0.0                       # RGB scores on the scale of SDF scores
+        self.searched = [0, 0]                          # features searched, samples
+        device = self.run.device
+        if self.uses_rgb:
+            self.appearance = appearance(settings.rgb).to(device)
+        if self.uses_shape:
+            seed = seed_for("init", self.name, self.run.seed)
+            self.shape = shape_net(settings.net, seed).to(device).eval()
+        folder = self.run.stages.get(CutPatches.name)
+        self.cuts = Cuts(folder) if folder else None
+
+    @classmethod
+    def view(cls, settings: Settings) -> ShapeGuidedView:
+        return settings.prep
+
+    @classmethod
+    def inputs(cls, settings: Settings, setting: str) -> dict[str, Path | None]:
+        found: dict[str, Path | None] = {"weights.rgb": None, "weights.sdf": None}
+        if "rgb" in setting:
+            found["weights.rgb"] = rgb_path(settings.weights.rgb, settings.rgb.backbone)
+        if _uses_shape(settings, setting):
+            found["weights.sdf"] = sdf_path(settings.weights.sdf)
+        # "random-init" holds no path and stays in the settings where it is used.
+        used = {"weights.rgb": "rgb" in setting, "weights.sdf": _uses_shape(settings, setting)}
+        given = {"weights.rgb": settings.weights.rgb, "weights.sdf": settings.weights.sdf}
+        return {k: v for k, v in found.items() if not (used[k] and given[k] == RANDOM)}
+
+    @classmethod
+    def stage_settings(cls, settings: Settings, setting: str) -> dict[str, Any]:
+        s = settings
+        needed: dict[str, Any] = {CutPatches.name: CutSettings(s.prep, s.patches)}
+        if _uses_shape(s, setting) and s.weights.sdf is None:
+            points = s.train.points or s.patches.points
+            patches = replace(s.patches, points=points, overlap=s.train.overlap)
+            train = replace(s.train, points=None)
+            needed[ShapeExpert.name] = ExpertSettings(s.prep, patches, s.net, train)
+        return needed
+
+    def fit(self, train: Samples, validation: Samples) -> None:
+        self._load_weights()
+        s, run = self.settings.search, self.run
+        keep_all = self.uses_rgb and not self.guided and s.unguided_bank == "all"
+        builder, memory, maps = Builder(keep_all), None, []
+        if state := run.load_checkpoint():
+            builder.restore([_to(part, run.device) for part in state["parts"]])
+            memory = state["memory"] and Memory(**_to(state["memory"], run.device))
+            maps = [_to(pair, run.device) for pair in state["maps"]]
+
+        def state_now():
+            filled = memory.state() if memory else None
+            return {"parts": builder.state(), "memory": filled, "maps": maps}
+
+        while memory is None and len(builder) < len(train):
+            first = len(builder)
+            batch = range(first, min(first + self.settings.batch, len(train)))
+            for x in self._describe(train.batch(batch, run.device)):
+                builder.add(x.sdf, x.rgb, x.cells)
+            run.report(Progress("remember", len(builder), len(train)))
+            run.save_checkpoint(state_now)
+        self.memory = memory = memory or self._joined(builder, train)
+        if self.setting == "rgb+3d":
+            drawn = self._drawn(len(train))
+            for i in drawn[len(maps) :]:
+                (x,) = self._describe(train.batch([i], run.device))
+                maps.append(self._left_out(x, int(i), train.arrays["xyz"].shape[1]))
+                run.report(Progress("align", len(maps), len(drawn)))
+                run.save_checkpoint(state_now)
+            rgb, sdf = (torch.stack([m[name] for m in maps]) for name in ("rgb", "sdf"))
+            self.a, self.b = inference.alignment(rgb, sdf)
+        self.searched = [0, 0]
+
+    def _load_weights(self) -> None:
+        weights, stage = self.settings.weights, self.run.stages.get(ShapeExpert.name)
+        if self.uses_rgb and (file := rgb_path(weights.rgb, self.settings.rgb.backbone)):
+            load_backbone(self.appearance, file)
+        if self.uses_shape and weights.sdf != RANDOM:
+            file = sdf_path(weights.sdf) or (stage and Path(stage) / CHECKPOINT)
+            if file is None:
+                raise ValueError(
+                    "shape_guided has no shape expert: run its stage 'shape_expert' and hand its "
+                    "folder over in run.stages, or give shape_guided.weights.sdf"
+                )
+            load_shape_net(self.shape, file)
+
+    def _joined(self, builder: Builder, train: Samples) -> Memory:
+        memory = builder.join()
+        if len(memory.sdf) == 0:
+            raise ValueError(
+                f"no point in the {len(train)} training clouds of {self.run.category}: "
+                "did background removal leave nothing?"
+            )
+        return memory
+
+    def _drawn(self, count: int) -> np.ndarray:
+        rng = np.random.default_rng(seed_for("align", self.name, self.run.category, self.run.seed))
+        return rng.choice(count, min(self.settings.align.samples, count), replace=False)
+
+    @torch.no_grad()
+    def _describe(self, batch: Batch) -> list[Described]:
+        images = normalised(batch["rgb"], self.settings.rgb) if self.uses_rgb else None
+        pixels = [self._cut(id, xyz) for id, xyz in zip(batch.ids, batch["xyz"])]
+        return list(self.describe(images, batch["xyz"], pixels))
+
+    def _cut(self, id: str, xyz: torch.Tensor) -> torch.Tensor:
+        known = self.cuts.get(id) if self.cuts else None
+        if known is None:
+            return cut_cloud(xyz, self.settings.patches, self.run.seed)
+        return known.to(xyz.device)
+
+    @torch.no_grad()
+    def describe(
+        self, images: torch.Tensor | None, xyz: torch.Tensor, pixels: list[torch.Tensor]
+    ) -> Iterable[Described]:
+        """images (B, 3, S, S) normalised, xyz (B, S, S, 3), pixels: (P, K) of each sample."""
+        s, size = self.settings.search, xyz.shape[1]
+        grid = size // 8
+        rgb = self.appearance(images) if self.uses_rgb else xyz.new_empty(len(xyz), 0, 0)
+        for i, ids in enumerate(pixels):
+            points = normalise(points_of(xyz[i], ids))[0]
+            sdf = points.new_empty(len(ids), self.settings.net.feature if self.uses_shape else 0)
+            if self.uses_shape and len(ids):
+                sdf = self.shape.features(points)
+            if self.uses_rgb:
+                cells = cells_of(ids, size, grid, s.expand, s.expansion)
+            else:
+                cells = torch.zeros(len(ids), 0, dtype=torch.bool, device=ids.device)
+            yield Described(ids, points, sdf, rgb[i], cells)
+
+    @torch.inference_mode()
+    def predict(self, batch: Batch) -> Prediction:
+        found = [self.assess(x, batch["xyz"].shape[1]) for x in self._describe(batch)]
+        return Prediction(torch.stack([m for m, _ in found]), torch.stack([s for _, s in found]))
+
+    def assess(self, x: Described, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (size, size) and score () of a sample; zeros if it has no point."""
+        s = self.settings
+        if not len(x.pixels):
+            return x.points.new_zeros(size, size), x.points.new_zeros(())
+        maps, scores = self._maps(x, None, size)
+        if self.setting != "rgb+3d":
+            (one,), (score,) = maps.values(), scores.values()
+            return inference.blur(one, s.maps.blur_px), score
+        rgb = inference.aligned(maps["rgb"], self.a, self.b, s.align.clip)
+        fused = inference.blur(torch.maximum(rgb, maps["sdf"]), s.maps.blur_px)
+        return fused, scores["rgb"] * scores["sdf"] if s.maps.score == "product" else fused.max()
+
+    def _maps(self, x: Described, own: int | None, size: int):
+        """Maps (size, size), not blurred, and scores () by modality: "sdf", "rgb".
+
+        own: the training sample x is; without its own features it is looked at as if it were new.
+        """
+        maps, scores, rows = {}, {}, None
+        if self.uses_shape:
+            rows = self._neighbours(x, own)
+        if "3d" in self.setting:
+            distances, scores["sdf"] = self._sdf(x, rows)
+            overlap = self.settings.maps.overlap
+            maps["sdf"] = inference.sdf_map(distances, x.pixels, size, overlap)
+        if self.uses_rgb:
+            cells = self._rgb(x, rows, own)
+            maps["rgb"], scores["rgb"] = inference.rgb_map(cells, size), cells.max()
+        return maps, scores
+
+    def _neighbours(self, x: Described, own: int | None) -> torch.Tensor:
+        """Rows (P, k1) of the SDF bank; own: training sample to leave out."""
+        memory, k = self.memory, self.settings.search.k_sdf
+        return self._nearest(x.sdf, memory.sdf, memory.sdf_owner, k, own)
+
+    @torch.no_grad()
+    def _left_out(self, x: Described, own: int, size: int) -> dict[str, torch.Tensor]:
+        """Both maps of training sample `own`, as the scores are aligned on."""
+        if not len(x.pixels):
+            return {name: x.points.new_zeros(size, size) for name in ("rgb", "sdf")}
+        maps, _ = self._maps(x, own, size)
+        if self.settings.align.maps == "raw":
+            return maps
+        return {name: inference.blur(m, self.settings.maps.blur_px) for name, m in maps.items()}
+
+    def _nearest(self, queries, bank, owner, k, own):
+        if own is None:
+            return inference.nearest(queries, bank, k)[0]
+        if self.settings.align.leave_out == "image":
+            return inference.nearest(queries, bank, k, owner == own)[0]
+        return inference.nearest(queries, bank, k + 1)[0][:, 1:]       # all but itself
+
+    def _sdf(self, x: Described, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Signed distances (P, K) from the shapes rebuilt of normal ones, and score ()."""
+        s = self.settings.search
+        made, errors = inference.reconstruct(x.sdf, self.memory.sdf[rows], s.code_sdf, s.atoms)
+        return self.shape.distances(made, x.points), errors.max()
+
+    def _rgb(self, x: Described, rows: torch.Tensor | None, own: int | None) -> torch.Tensor:
+        """Scores (G,) of the cells, 0 outside the foreground; the greatest is the image's."""
+        s, bank, owner = self.settings.search, self.memory.rgb, self.memory.rgb_owner
+        if self.guided:
+            dictionary = self.memory.dictionary(rows)
+            bank, owner = bank[dictionary], owner[dictionary]
+        self.searched[0] += len(bank)
+        self.searched[1] += 1
+        cells = x.cells.any(dim=0).nonzero()[:, 0]
+        queries = x.rgb[cells]
+        found = self._nearest(queries, bank, owner, s.k_rgb, own)
+        _, errors = inference.reconstruct(queries, bank[found], s.code_rgb, s.atoms)
+        return x.rgb.new_zeros(len(x.rgb)).index_copy_(0, cells, errors)
+
+    def save(self, folder: Path) -> None:
+        save_tensors(folder / "model.pt", {
+            "memory": self.memory.state(),
+            "alignment": (self.a, self.b),
+            "nets": {name: net.state_dict() for name, net in self._nets().items()},
+        })
+
+    def load(self, folder: Path) -> None:
+        state = torch.load(folder / "model.pt", map_location=self.run.device, weights_only=True)
+        self.memory = Memory(**state["memory"])
+        self.a, self.b = state["alignment"]
+        for name, net in self._nets().items():
+            net.load_state_dict(state["nets"][name])
+
+    def _nets(self) -> dict[str, torch.nn.Module]:
+        return {n: getattr(self, n) for n in ("shape", "appearance") if hasattr(self, n)}
+
+    def sizes(self) -> dict[str, int]:
+        tensors = [t for net in self._nets().values() for t in net.state_dict().values()]
+        sizes = {
+            "parameters": sum(p.numel() for net in self._nets().values() for p in net.parameters()),
+            "weight_bytes": sum(t.numel() * t.element_size() for t in tensors),
+        }
+        if self.memory:
+            sizes |= {
+                "bank_bytes": self.memory.bytes,
+                "sdf_bank_rows": len(self.memory.sdf) if self.uses_shape else 0,
+                "rgb_bank_rows": len(self.memory.rgb),
+            }
+        if self.searched[1]:
+            sizes["rgb_features_searched"] = round(self.searched[0] / self.searched[1])  # Table 3
+        return sizes
+
+    def notes(self) -> dict[str, str]:
+        s, notes = self.settings.weights, {}
+        if self.uses_rgb:
+            notes["rgb_weights"] = RANDOM if s.rgb == RANDOM else Path(s.rgb).name
+        if self.uses_shape and s.sdf:
+            notes["sdf_weights"] = RANDOM if s.sdf == RANDOM else Path(s.sdf).name
+        return notes
+
+
+def _guided(settings: Settings, setting: str) -> bool:
+    s = settings.search
+    return {"rgb": s.guided_rgb, "3d": False, "rgb+3d": s.guided}[setting]
+
+
+def _uses_shape(settings: Settings, setting: str) -> bool:
+    return "3d" in setting or _guided(settings, setting)
+
+
+def _to(tensors: dict[str, torch.Tensor], device) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(device) for name, tensor in tensors.items()}

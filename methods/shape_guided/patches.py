@@ -1,0 +1,119 @@
+"""Cutting a cloud into overlapping patches (specs/shape_guided.md, sections 1.3 and 1.4)."""
+
+from __future__ import annotations
+
+import torch
+
+from methods.contract import seed_for
+from methods.shape_guided.settings import Patches
+
+
+def foreground(xyz: torch.Tensor) -> torch.Tensor:
+    """Pixel ids (N,) of the points of xyz (S, S, 3): those without a zero coordinate."""
+    return (xyz != 0).all(dim=-1).flatten().nonzero()[:, 0]
+
+
+def scaled(points: torch.Tensor) -> torch.Tensor:
+    """The cloud (N, 3) from 0 on, every axis in units of the extent along x."""
+    low, extent = points.amin(dim=0), points[:, 0].amax() - points[:, 0].amin()
+    return (points - low) / torch.where(extent > 0, extent, 1)
+
+
+def number_of_patches(count: int, patches: Patches) -> int:
+    return max(1, round(count * patches.overlap / patches.points))
+
+
+def first_centre(count: int, seed: int) -> int:
+    """Index of the first centre among `count` points.
+
+    Drawn by seed and count alone, so that a sample is cut the same way whatever its name is.
+    """
+    return seed_for("farthest", seed, count) % count
+
+
+def cut(points: torch.Tensor, patches: Patches, start: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Farthest centres and the K nearest points of each.
+
+    points (N, 3), start: index of the first centre -> centres (P,), members (P, K), both int64
+    indices, members in ascending distance. Clouds of fewer than K points repeat them.
+    """
+    centres, distances = farthest(points, number_of_patches(len(points), patches), start)
+    members = _nearest(distances, patches.points)
+    if not patches.cover:
+        return centres, members
+    nearest = distances.amin(dim=0)                                       # (N,) to any centre
+    covered = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+    covered[members] = True
+    while not covered.all():        # the point farthest from all centres, among those left out
+        centre = torch.where(covered, -1, nearest).argmax()
+        distance = _squared(points, points[centre])
+        member = _nearest(distance[None], patches.points)
+        centres, members = torch.cat([centres, centre[None]]), torch.cat([members, member])
+        covered[member] = True
+        nearest = torch.minimum(nearest, distance)
+    return centres, members
+
+
+def farthest(points: torch.Tensor, count: int, start: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Farthest point sampling: centres (count,) and squared distances (count, N) from them.
+
+    Each next centre is the point farthest from all before it, the first one among equals.
+    """
+    columns = points.t().contiguous()                                     # (3, N)
+    distances = points.new_empty(count, len(points))
+    nearest = torch.full_like(columns[0], 1e10)
+    centres = torch.empty(count, dtype=torch.long, device=points.device)
+    centre = torch.tensor(start, device=points.device)
+    difference = torch.empty_like(columns)
+    for i in range(count):
+        centres[i] = centre
+        torch.sub(columns, columns[:, centre, None], out=difference)
+        torch.sum(difference.square_(), dim=0, out=distances[i])
+        torch.minimum(nearest, distances[i], out=nearest)
+        centre = nearest.argmax()
+    return centres, distances
+
+
+def _squared(points, centre):
+    return (points - centre).square().sum(dim=-1)
+
+
+def _nearest(distances: torch.Tensor, count: int) -> torch.Tensor:
+    """Indices (P, count) of the smallest of each row, ascending; repeated where there are fewer."""
+    order = distances.topk(min(count, distances.shape[1]), dim=1, largest=False).indices
+    repeats = -(-count // order.shape[1])
+    return order.repeat(1, repeats)[:, :count]
+
+
+def cut_cloud(xyz: torch.Tensor, patches: Patches, seed: int) -> torch.Tensor:
+    """Pixel ids (P, K) of the patches of an organised cloud (S, S, 3); P = 0 if it is empty."""
+    pixels = foreground(xyz)
+    if not len(pixels):
+        return pixels.new_empty(0, patches.points)
+    points = scaled(xyz.reshape(-1, 3)[pixels])
+    _, members = cut(points, patches, first_centre(len(pixels), seed))
+    return pixels[members]
+
+
+def points_of(xyz: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Points (P, K, 3) of the patches with these pixel ids, of the scaled cloud."""
+    if not len(pixels):
+        return xyz.new_empty(*pixels.shape, 3)
+    ids = foreground(xyz)
+    place = torch.zeros(xyz.shape[:2].numel(), dtype=torch.long, device=xyz.device)
+    place[ids] = torch.arange(len(ids), device=xyz.device)
+    return scaled(xyz.reshape(-1, 3)[ids])[place[pixels]]
+
+
+def normalise(
+    points: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Patches (P, K, 3) moved to longest extent 1 and mean 0.
+
+    -> points (P, K, 3), scale (P, 1, 1), mean (P, 1, 3); the same change for other points is `points * scale - mean`.
+    """
+    extent = (points.amax(dim=1) - points.amin(dim=1)).amax(dim=-1).view(-1, 1, 1)
+    scale = 1 / torch.where(extent > 0, extent, 1)
+    moved = points * scale
+    mean = moved.mean(dim=1, keepdim=True)
+    return moved - mean, scale, mean

@@ -1,0 +1,202 @@
+"""Work that cells share: the trained shape expert, and each category cut into patches."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from methods.contract import Progress, Run, Samples, Stage, save_tensors, seed_for
+from methods.shape_guided.patches import cut_cloud, normalise, points_of
+from methods.shape_guided.sdf import pull_loss, queries_around, query_spread
+from methods.shape_guided.settings import Net, Patches, Train
+from methods.shape_guided.weights import SHAPE_KEY, shape_net
+from methods.views import ShapeGuidedView
+
+REPORT_EVERY_S = 0.5
+CHECKPOINT = "shape_expert.pth"
+
+
+@dataclass(frozen=True)
+class ExpertSettings:
+    """train.points and train.overlap have become those of `patches`."""
+
+    prep: ShapeGuidedView = ShapeGuidedView()
+    patches: Patches = Patches(overlap=Train.overlap)
+    net: Net = Net()
+    train: Train = Train()
+
+
+class ShapeExpert(Stage):
+    """One shape expert for all categories of a dataset (sections 1.5 and 2)."""
+
+    name = "shape_expert"
+    Settings = ExpertSettings
+    reads = "train"
+
+    def __init__(self, settings: ExpertSettings, run: Run | None = None):
+        super().__init__(settings, run)
+        self.net = shape_net(settings.net, self._seed("init")).to(self.run.device)
+
+    @classmethod
+    def view(cls, settings: ExpertSettings) -> ShapeGuidedView:
+        return settings.prep
+
+    def fit(self, data: Mapping[str, Samples]) -> None:
+        s, run = self.settings.train, self.run
+        points = self._patches(data)                                      # (P, K, 3)
+        sigma = query_spread(points, s.neighbour)                         # (P, K)
+        steps = self._steps(len(points))
+        optimiser = torch.optim.Adam(self.net.parameters(), lr=s.lr)
+        first = 0
+        if state := run.load_checkpoint():
+            first = state["step"]
+            self.net.load_state_dict(state["net"])
+            optimiser.load_state_dict(state["optimiser"])
+
+        def state_after(step):
+            return {
+                "step": step,
+                "net": self.net.state_dict(),
+                "optimiser": optimiser.state_dict(),
+            }
+
+        self.net.train()
+        start = reported = time.monotonic()
+        for step in range(first, steps):
+            index = self._order(step, len(points))
+            loss = self._loss(points[index], sigma[index], step)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+            done, now = step + 1, time.monotonic()
+            if now - reported >= REPORT_EVERY_S or done == steps:
+                seconds_left = (now - start) / (done - first) * (steps - done)
+                run.report(Progress("train", done, steps, _finite(loss, done), seconds_left))
+                reported = now
+            run.save_checkpoint(lambda: state_after(done))
+        self.net.eval()
+        self.steps = steps
+
+    def _patches(self, data: Mapping[str, Samples]) -> torch.Tensor:
+        """Patches (P, K, 3) of the clouds drawn from each category, not yet normalised."""
+        wanted, patches = self.settings.train.clouds, self.settings.patches
+        clouds = []
+        for category, samples in sorted(data.items()):
+            rng = np.random.default_rng(self._seed("clouds", category))
+            count = min(wanted or len(samples), len(samples))
+            for i in rng.choice(len(samples), count, replace=False):
+                xyz = samples.batch([i], self.run.device)["xyz"][0]
+                clouds.append(points_of(xyz, cut_cloud(xyz, patches, self.run.seed)))
+                self.run.report(Progress(f"cut {category}", len(clouds), count * len(data)))
+        points = torch.cat(clouds)
+        if not len(points):
+            raise ValueError(
+                f"no point in {len(clouds)} training clouds of {', '.join(data)}: "
+                "did background removal leave nothing?"
+            )
+        return points
+
+    def _steps(self, patches: int) -> int:
+        s = self.settings.train
+        return s.epochs * max(1, patches // s.batch) if s.steps is None else s.steps
+
+    def _order(self, step: int, count: int) -> torch.Tensor:
+        """Patches of a step: all in a new order every epoch, an incomplete last batch left out."""
+        batch = min(self.settings.train.batch, count)
+        epoch, place = divmod(step, count // batch)
+        order = np.random.default_rng(self._seed("order", epoch)).permutation(count)
+        return torch.from_numpy(order[place * batch : (place + 1) * batch]).to(self.run.device)
+
+    def _loss(self, points: torch.Tensor, sigma: torch.Tensor, step: int) -> torch.Tensor:
+        s = self.settings.train
+        generator = torch.Generator().manual_seed(self._seed("queries", step))
+        near = torch.rand(len(points), generator=generator) < s.near_share
+        factor = torch.where(near, s.near, s.far).to(points.device)
+        noise = torch.randn(points.shape, generator=generator).to(points.device)
+        patch, queries, targets = queries_around(points, sigma, factor, noise)
+        seen = targets if s.encoder_input == "targets" else patch
+        return pull_loss(self.net, seen, queries, targets)
+
+    def _seed(self, purpose: str, *names: object) -> int:
+        return seed_for(purpose, self.name, self.run.seed, *names)
+
+    def save(self, folder: Path) -> None:
+        """In the layout of the authors' checkpoints."""
+        state = {SHAPE_KEY: self.net.state_dict(), "current_iteration": self.steps}
+        save_tensors(folder / CHECKPOINT, state)
+
+    def sizes(self) -> dict[str, int]:
+        return {"shape_expert_parameters": sum(p.numel() for p in self.net.parameters())}
+
+    def notes(self) -> dict[str, str]:
+        return {"sdf_weights": f"trained for {self.steps} steps"}
+
+
+def _finite(loss: torch.Tensor, step: int) -> float:
+    value = loss.item()
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"shape_guided: loss is {value} at step {step}; try a lower train.lr"
+        )
+    return value
+
+
+@dataclass(frozen=True)
+class CutSettings:
+    prep: ShapeGuidedView = ShapeGuidedView()
+    patches: Patches = Patches()
+
+
+class CutPatches(Stage):
+    """Pixel ids of the patches of every sample of a category."""
+
+    name = "patches"
+    Settings = CutSettings
+    reads = "category"
+
+    @classmethod
+    def view(cls, settings: CutSettings) -> ShapeGuidedView:
+        return settings.prep
+
+    def fit(self, data: Mapping[str, Samples]) -> None:
+        total, done = sum(map(len, data.values())), 0
+        self.ids: list[str] = []
+        self.pixels: list[np.ndarray] = []
+        for samples in data.values():
+            for i in range(len(samples)):
+                batch = samples.batch([i], self.run.device)
+                pixels = cut_cloud(batch["xyz"][0], self.settings.patches, self.run.seed)
+                self.ids += batch.ids
+                self.pixels.append(pixels.cpu().numpy().astype(np.int32))
+                done += 1
+                self.run.report(Progress("cut", done, total))
+
+    def save(self, folder: Path) -> None:
+        np.save(folder / "pixels.npy", np.concatenate(self.pixels))       # (sum P, K)
+        index = {"ids": self.ids, "patches": [len(p) for p in self.pixels]}
+        (folder / "index.json").write_text(json.dumps(index) + "\n", encoding="utf-8")
+
+
+class Cuts:
+    """What `CutPatches` saved: `cuts.get(id)` gives pixel ids (P, K), or None for a new sample."""
+
+    def __init__(self, folder: Path):
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        self.pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+        ends = np.cumsum(index["patches"])
+        starts = ends - index["patches"]
+        self.rows = dict(zip(index["ids"], zip(starts.tolist(), ends.tolist())))
+
+    def get(self, id: str) -> torch.Tensor | None:
+        if id not in self.rows:
+            return None
+        start, end = self.rows[id]
+        return torch.from_numpy(self.pixels[start:end].astype(np.int64))
