@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import torch
 
-LEADING = 64                                   # directions of the bound
+LEADING = 128                                  # directions of the bound
 SAMPLE = 4096                                  # rows they are found from; any choice is exact
 ENTRIES = {"cpu": 1 << 21, "cuda": 1 << 27}    # numbers of a product held at once
 ERROR = 4e-6                                   # of a float32 product, relative to |q|^2 + |b|^2
-CROWD = 64                                     # candidates beyond which a full product is cheaper
+CROWD = 64                                     # candidates, or one in so many rows: then multiply
 
 
 class Nearest(NamedTuple):
@@ -100,7 +100,7 @@ class MemoryBank:
 
     def _refine(self, q, query, row, distance, best) -> Nearest:
         """Measure the candidates (query, row); crowds of them by a product over the bank."""
-        crowded = torch.bincount(query, minlength=len(q)) > CROWD
+        crowded = torch.bincount(query, minlength=len(q)) > max(CROWD, len(self.rows) // CROWD)
         few = ~crowded[query]
         query, row = query[few], row[few]
         if crowded.any():
