@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 from importlib import import_module
 
-METHODS = {"das3d": "methods.das3d.method:Das3d"}
+METHODS = {
+    "das3d": "methods.das3d.method:Das3d",
+    "dbrn": "methods.dbrn.method:Dbrn",
+}
 
 
 def get(name: str):

@@ -22,9 +22,9 @@ import cv2
 import numpy as np
 
 from harness.data.mvtec3d import SPLITS, Category, Ref, Sample
-from harness.data.views import das3d
+from harness.data.views import das3d, dbrn
 from methods.contract import View, seed_for
-from methods.views import Das3dView
+from methods.views import Das3dView, DbrnView
 
 VERSION = 1                   # raise when the same recipe gives other arrays
 INDEX, MASK = "index.json", "mask"
@@ -32,13 +32,19 @@ INDEX, MASK = "index.json", "mask"
 
 @dataclass(frozen=True)
 class Builder:
-    """prepare: one sample -> named arrays, "mask" among them; finish: what needs all of them."""
+    """prepare: one sample -> named arrays, "mask" among them; finish: what needs all of them.
+
+    Arrays that only `finish` needs, it takes out of its splits; their files go.
+    """
 
     prepare: Callable[[Sample, View, int], dict[str, np.ndarray]]
     finish: Callable[[dict[str, dict[str, np.ndarray]], View], None]
 
 
-BUILDERS: dict[type[View], Builder] = {Das3dView: Builder(das3d.prepare, das3d.finish)}
+BUILDERS: dict[type[View], Builder] = {
+    Das3dView: Builder(das3d.prepare, das3d.finish),
+    DbrnView: Builder(dbrn.prepare, dbrn.finish),
+}
 
 
 def build_view(
@@ -91,6 +97,9 @@ def build_view(
     for split in SPLITS:
         for array in written[split].values():
             array.flush()
+        for path in (folder / split).glob("*.npy"):
+            if path.stem not in written[split]:
+                path.unlink()
         _write_index(folder / split, refs[split], sizes[split], written[split])
     seconds = time.perf_counter() - started
     return {
