@@ -74,12 +74,9 @@ class Discriminator(nn.Module):
         if "3d" in self.setting:
             pairs.append(torch.cat([depth, depth_r], dim=1))
         f = self._embed(torch.cat(pairs))                 # (3B, B or both, C, h, w): r, g, b, depth
-        f_rgb = f_depth = None
-        if "3d" in self.setting:
-            B = len(depth)
-            f, f_depth = f[:-B], f[-B:]
-        if "rgb" in self.setting:
-            f_rgb = f.unflatten(0, (3, -1)).mean(dim=0)
+        parts = list(f.split([len(pair) for pair in pairs]))
+        f_depth = parts.pop() if "3d" in self.setting else None
+        f_rgb = parts.pop().unflatten(0, (3, -1)).mean(dim=0) if "rgb" in self.setting else None
         return f_rgb, f_depth
 
     def _embed(self, pairs):
@@ -96,10 +93,10 @@ class Discriminator(nn.Module):
         return f_depth if f_rgb is None else f_rgb
 
 
-def init_weights(net: Discriminator, generator: torch.Generator) -> None:
-    """DRAEM's initialisation, but a Swin-Unet's own for a body that is one; in place."""
+def init_weights(net: Discriminator, generator: torch.Generator, std: float) -> None:
+    """DRAEM's initialisation, but a Swin-Unet's own, with `std`, for a body that is one; in place."""
     for name, part in net.named_children():
         if isinstance(part, SwinUnet):
-            swin_unet.init_weights(part, generator)
+            swin_unet.init_weights(part, generator, std)
         else:
             draem.init_weights(part, generator)

@@ -52,7 +52,8 @@ class Dbrn(Method):
     def __init__(self, settings: Settings, setting: str, run: Run | None = None):
         super().__init__(settings, setting, run)
         self.net = DbrnNet(settings, setting)
-        init_weights(self.net, torch.Generator().manual_seed(self._seed("init")))
+        generator = torch.Generator().manual_seed(self._seed("init"))
+        init_weights(self.net, generator, settings.swin.init_std)
         if settings.swin.pretrained:
             for net in self.net.branches.values():
                 if isinstance(net, SwinUnet):

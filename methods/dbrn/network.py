@@ -125,8 +125,14 @@ def enlarged(images: torch.Tensor, size) -> torch.Tensor:
     return F.interpolate(images, size, mode="bilinear", align_corners=False)
 
 
-def init_weights(net: DbrnNet, generator: torch.Generator) -> None:
-    """Each network's own initialisation, in place; the Res-UNet's is DRAEM's (inferred)."""
+def init_weights(net: DbrnNet, generator: torch.Generator, std: float) -> None:
+    """Each network's own initialisation, in place; the Res-UNet's is DRAEM's (inferred).
+
+    std: of the linear weights of Swin-Unets
+    """
     for recon in net.branches.values():
-        (draem if isinstance(recon, ResUnet) else swin_unet).init_weights(recon, generator)
-    discriminator.init_weights(net.disc, generator)
+        if isinstance(recon, SwinUnet):
+            swin_unet.init_weights(recon, generator, std)
+        else:
+            draem.init_weights(recon, generator)
+    discriminator.init_weights(net.disc, generator, std)

@@ -84,6 +84,7 @@ class Swin:
     window: int = 7                                         # tokens, side (Swin-Unet, inferred)
     mlp_ratio: float = 4.0                                  # hidden width / width (Swin-Unet)
     path_rate: float = 0.1                                  # stochastic depth (Swin-Unet)
+    init_std: float = 0.02                                  # of linear weights (Swin-Unet)
     pretrained: str | None = None                           # checkpoint to start from (inferred)
 
     def __post_init__(self):
