@@ -9,6 +9,7 @@ METHODS = {
     "das3d": "methods.das3d.method:Das3d",
     "m3dm": "methods.m3dm.method:M3dm",
     "shape_guided": "methods.shape_guided.method:ShapeGuided",
+    "dbrn": "methods.dbrn.method:Dbrn",
 }
 
 

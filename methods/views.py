@@ -76,3 +76,31 @@ class ShapeGuidedView(BtfView):
 
     name: ClassVar[str] = "shape_guided"
     size: int = 224                      # px, side of the square output (code)
+
+
+@dataclass(frozen=True)
+class DbrnView(View):
+    """Filled depth in [0.2, 0.8], RGB with its background, foreground (specs/dbrn.md section 2).
+
+    Arrays: rgb uint8 (N, S, S, 3); depth float32 (N, S, S), larger is farther (with depth_range
+    "category" test samples may leave the range); foreground bool (N, S, S). The ground truth is
+    resized alike. With background "none" nothing is filled: the foreground is what has depth,
+    the rest lies as deep as the deepest point (section 2.6).
+    """
+
+    name: ClassVar[str] = "dbrn"
+    size: int = 224                      # px, side of the square output (inferred)
+    n_fills: int = 3                     # passes of hole filling (AST)
+    fg_threshold: str = "auto"           # distance from the background plane that makes the
+    #   foreground: "auto" (from the object's height, inferred), "ast" (0.007 m), metres, metres
+    #   by category ("bagel:0.005,rope:0.003"), or "none": all is foreground
+    fg_min_m: float = 0.002              # least threshold of "auto", and height that counts (inferred)
+    fg_max_m: float = 0.007              # its largest (AST)
+    fg_share: float = 0.2                # threshold / height of the object (inferred)
+    fg_percentile: float = 95.0          # of the distances, taken as the height (inferred)
+    frame_px: int = 10                   # frame in which the background is looked for (inferred)
+    bg_fill: str = "cluster"             # holes left: mean of the background's cluster (inferred);
+    #   "plane": depth of the background plane, "max": the deepest point
+    depth_range: str = "image"           # min-max over the "image" or the "category" (inferred)
+    depth_low: float = 0.2               # depth of the nearest point (paper)
+    depth_high: float = 0.8              # depth of the farthest point (paper)

@@ -6,6 +6,7 @@ Names of attributes give the keys of the authors' checkpoints. Convolutions are 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -156,3 +157,9 @@ def init_weights(net: nn.Module, generator: torch.Generator) -> None:
             mean = 0.0 if isinstance(module, nn.Conv2d) else 1.0
             module.weight.normal_(mean, 0.02, generator=generator)
             module.bias.zero_()
+
+
+def image_score(maps: torch.Tensor, window: int) -> torch.Tensor:
+    """Maximum of maps (B, H, W) after averaging over window x window px (zeros outside) -> (B,)."""
+    smooth = F.avg_pool2d(maps[:, None], window, stride=1, padding=window // 2)
+    return smooth.amax(dim=(1, 2, 3))

@@ -48,11 +48,21 @@ def _band(n, window, sigma, like):
     return torch.where(offset.abs() <= window // 2, weight, 0)
 
 
-def focal(probability: torch.Tensor, target: torch.Tensor, gamma: float = 2.0) -> torch.Tensor:
-    """Focal loss of softmax outputs, without class weights.
+def focal(
+    probability: torch.Tensor,
+    target: torch.Tensor,
+    gamma: float = 2.0,
+    alpha: tuple[float, float] | None = None,
+) -> torch.Tensor:
+    """Focal loss of softmax outputs.
 
-    probability (B, 2, H, W), target (B, 1, H, W) in {0, 1} -> ()
+    probability (B, 2, H, W), target (B, 1, H, W) in {0, 1} -> (); alpha: weights of target 0 and
+    1, divided by their sum; None weighs both 1
     """
     one_hot = torch.cat([1 - target, target], dim=1).clamp(1e-5, 1 - 1e-5)
     pt = (one_hot * probability).sum(dim=1) + 1e-5
-    return -((1 - pt) ** gamma * pt.log()).mean()
+    loss = -((1 - pt) ** gamma * pt.log())                                # (B, H, W)
+    if alpha is not None:
+        normal, anomalous = (a / sum(alpha) for a in alpha)
+        loss = loss * (normal + (anomalous - normal) * target[:, 0])
+    return loss.mean()

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from methods.blocks.draem import init_weights
+from methods.blocks.draem import image_score, init_weights
 from methods.blocks.textures import augmented, source_name, texture_folder, texture_source
+from methods.blocks.training import epoch_order, optimise, weight_sizes
 from methods.contract import (
     Batch,
     Method,
     Prediction,
-    Progress,
     Run,
     Samples,
     save_tensors,
     seed_for,
 )
-from methods.das3d.network import Das3dNet, das3d_loss, image_score
+from methods.das3d.network import Das3dNet, das3d_loss
 from methods.das3d.settings import Settings
 from methods.das3d.synthesis import Draws, draw_samples, synthesise
 from methods.views import Das3dView
-
-REPORT_EVERY_S = 0.5
 
 
 class Das3d(Method):
@@ -61,38 +54,18 @@ class Das3d(Method):
         return {"texture.folder": folder}
 
     def fit(self, train: Samples, validation: Samples) -> None:
-        s, run = self.settings.train, self.run
+        s = self.settings.train
         optimiser = torch.optim.Adam(self.net.parameters(), lr=s.lr, fused=True)
-        first = 0
-        if state := run.load_checkpoint():
-            first = state["step"]
-            self.net.load_state_dict(state["net"])
-            optimiser.load_state_dict(state["optimiser"])
+        texture = self._texture() if s.steps else None
 
-        def state_after(step):
-            return {
-                "step": step,
-                "net": self.net.state_dict(),
-                "optimiser": optimiser.state_dict(),
-            }
+        def draw(step):
+            seeds = [self._seed("simulate", step, index) for index in range(s.batch)]
+            return draw_samples(seeds, self.settings, self.setting, texture)
 
-        self.net.train()
-        start = reported = time.monotonic()
-        for step, draws in self._draws_ahead(first):
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(step, s)
-            loss = self._loss(train, step, draws)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-
-            done, now = step + 1, time.monotonic()
-            if now - reported >= REPORT_EVERY_S or done == s.steps:
-                seconds_left = (now - start) / (done - first) * (s.steps - done)
-                run.report(Progress("train", done, s.steps, finite(loss, done), seconds_left))
-                reported = now
-            run.save_checkpoint(lambda: state_after(done))
-        self.net.eval()
+        optimise(
+            self.name, self.net, optimiser, s, self.run, draw,
+            lambda step, draws: self._loss(train, step, draws),
+        )
 
     def _loss(self, train: Samples, step: int, draws: Draws) -> torch.Tensor:
         batch = train.batch(self._order(step, len(train)), self.run.device)
@@ -107,25 +80,6 @@ class Das3d(Method):
             output, x.clean_rgb, x.clean_depth, x.mask, self.settings.loss
         )["total"]
 
-    def _draws_ahead(self, first: int) -> Iterator[tuple[int, Draws]]:
-        """(step, its draws) up to the last step; a thread draws the next while one is in use."""
-        steps, batch = self.settings.train.steps, self.settings.train.batch
-        if first >= steps:
-            return
-        texture = self._texture()
-
-        def draw(step):
-            seeds = [self._seed("simulate", step, index) for index in range(batch)]
-            return draw_samples(seeds, self.settings, self.setting, texture)
-
-        with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(draw, first)
-            for step in range(first, steps):
-                draws = coming.result()
-                if step + 1 < steps:
-                    coming = pool.submit(draw, step + 1)
-                yield step, draws
-
     def _texture(self):
         if "rgb" not in self.setting:
             return None
@@ -136,12 +90,9 @@ class Das3d(Method):
         return augmented(texture) if s.augment else texture
 
     def _order(self, step: int, count: int) -> np.ndarray:
-        """Samples of a step: the training set is gone through in a new order every epoch."""
-        batch = self.settings.train.batch
-        place = np.arange(step * batch, (step + 1) * batch)
-        epochs = range(place[0] // count, place[-1] // count + 1)
-        orders = [np.random.default_rng(self._seed("order", e)).permutation(count) for e in epochs]
-        return np.concatenate(orders)[place - epochs[0] * count]
+        return epoch_order(
+            step, self.settings.train.batch, count, lambda epoch: self._seed("order", epoch)
+        )
 
     def _seed(self, purpose: str, *names: object) -> int:
         return seed_for(purpose, self.name, self.run.category, self.run.seed, *names)
@@ -164,29 +115,11 @@ class Das3d(Method):
         self.net.eval()
 
     def sizes(self) -> dict[str, int]:
-        return {
-            "parameters": sum(p.numel() for p in self.net.parameters()),
-            "weight_bytes": sum(
-                t.numel() * t.element_size()
-                for t in itertools.chain(self.net.parameters(), self.net.buffers())
-            ),
-        }
+        return weight_sizes(self.net)
 
     def notes(self) -> dict[str, str]:
         s = self.settings.texture
         return {"texture_source": source_name(s.source, s.folder)} if "rgb" in self.setting else {}
-
-
-def learning_rate(step: int, train) -> float:
-    """The rate of a step: lr, times gamma once past each milestone."""
-    return train.lr * train.gamma ** sum(step >= m * train.steps for m in train.milestones)
-
-
-def finite(loss: torch.Tensor, step: int) -> float:
-    value = loss.item()
-    if not math.isfinite(value):
-        raise FloatingPointError(f"das3d: loss is {value} at step {step}; try a lower train.lr")
-    return value
 
 
 def images(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -91,9 +91,3 @@ def das3d_loss(
     terms["focal"] = focal(output.logits.softmax(dim=1), mask)
     total = sum(getattr(weights, f"w_{name}") * term for name, term in terms.items())
     return {**terms, "total": total}
-
-
-def image_score(maps: torch.Tensor, window: int) -> torch.Tensor:
-    """Maximum of maps (B, H, W) after averaging over window x window px (zeros outside) -> (B,)."""
-    smooth = F.avg_pool2d(maps[:, None], window, stride=1, padding=window // 2)
-    return smooth.amax(dim=(1, 2, 3))

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from methods.blocks.draem import image_score
 from methods.blocks.textures import procedural
+from methods.blocks.training import decay
 from methods.contract import Run, Samples, seed_for, settings_from
-from methods.das3d.method import Das3d, images, learning_rate
-from methods.das3d.network import Das3dNet, das3d_loss, image_score
+from methods.das3d.method import Das3d, images
+from methods.das3d.network import Das3dNet, das3d_loss
 from methods.das3d.settings import Settings
 from methods.das3d.synthesis import draw_samples, synthesise
 from tests.methods import das3d_oracle as oracle
@@ -116,7 +118,7 @@ class Killed(Exception):
 
 
 def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(samples, tmp_path, monkeypatch):
-    monkeypatch.setattr("methods.das3d.method.REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 0.0)
     undisturbed = fitted(samples)
 
     def kill(progress):
@@ -132,7 +134,7 @@ def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(samples, tmp_path, m
 
 
 def test_progress_is_reported_now_and_then_and_at_the_end(samples, monkeypatch):
-    monkeypatch.setattr("methods.das3d.method.REPORT_EVERY_S", 1e9)
+    monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 1e9)
     seen = []
     fitted(samples, report=seen.append)
     assert [p.step for p in seen] == [6]
@@ -256,7 +258,8 @@ def test_image_score_averages_over_the_window_with_zeros_outside():
 
 def test_the_learning_rate_falls_at_the_milestones():
     train = Settings().train
-    rates = [learning_rate(step, train) for step in (0, 15_999, 16_000, 17_999, 18_000)]
+    steps = (0, 15_999, 16_000, 17_999, 18_000)
+    rates = [train.lr * decay(step, train) for step in steps]
     assert rates == pytest.approx([1e-4, 1e-4, 2e-5, 2e-5, 4e-6])
 
 
@@ -319,7 +322,7 @@ def test_variants_name_settings_that_exist():
 
 
 def test_a_diverged_loss_stops_the_fit(samples, monkeypatch):
-    monkeypatch.setattr("methods.das3d.method.REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 0.0)
     with pytest.raises(FloatingPointError, match="train.lr"):
         fitted(samples, tiny(train__lr=1e30))
 

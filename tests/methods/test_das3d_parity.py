@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from methods.blocks.draem import Discriminative, Reconstructive
+from methods.blocks.draem import Discriminative, Reconstructive, image_score
 from methods.das3d import synthesis
-from methods.das3d.network import Das3dNet, das3d_loss, image_score
+from methods.das3d.network import Das3dNet, das3d_loss
 from methods.das3d.settings import Disc, Loss, Perlin, Recon, Settings, Skew
 
 pytestmark = pytest.mark.parity

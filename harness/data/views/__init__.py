@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 
 from harness.data.samples import SPLITS, Category, Ref, Sample
-from harness.data.views import das3d, m3dm
+from harness.data.views import das3d, dbrn, m3dm
 from methods.contract import View, seed_for
-from methods.views import Das3dView, M3dmView, ShapeGuidedView
+from methods.views import Das3dView, DbrnView, M3dmView, ShapeGuidedView
 
 VERSION = 1                   # raise when the same recipe gives other arrays
 INDEX, MASK = "index.json", "mask"
@@ -33,7 +33,10 @@ INDEX, MASK = "index.json", "mask"
 
 @dataclass(frozen=True)
 class Builder:
-    """prepare: one sample -> named arrays, "mask" among them; finish: what needs all of them."""
+    """prepare: one sample -> named arrays, "mask" among them; finish: what needs all of them.
+
+    Arrays that only `finish` needs, it takes out of its splits; their files go.
+    """
 
     prepare: Callable[[Sample, View, int], dict[str, np.ndarray]]
     finish: Callable[[dict[str, dict[str, np.ndarray]], View], None] | None = None
@@ -43,6 +46,7 @@ BUILDERS: dict[type[View], Builder] = {
     Das3dView: Builder(das3d.prepare, das3d.finish),
     M3dmView: Builder(m3dm.prepare),
     ShapeGuidedView: Builder(m3dm.prepare),
+    DbrnView: Builder(dbrn.prepare, dbrn.finish),
 }
 
 
@@ -91,8 +95,11 @@ def build_view(
     if builder.finish:
         splits = {split: rows[split].mapped() for split in SPLITS}
         builder.finish(splits, view)
-        for array in (array for arrays in splits.values() for array in arrays.values()):
-            array.flush()
+        for split, arrays in splits.items():
+            for array in arrays.values():
+                array.flush()
+            for name in rows[split].like.keys() - arrays.keys():
+                rows[split].remove(name)
     for split in SPLITS:
         _write_index(folder / split, refs[split], sizes[split], rows[split])
     seconds = time.perf_counter() - started
@@ -165,6 +172,10 @@ class _Rows:
         for name, like in self.like.items():
             assert (arrays[name].dtype, arrays[name].shape) == (like.dtype, like.shape)
             self.files[name].write(np.ascontiguousarray(arrays[name]))
+
+    def remove(self, name: str) -> None:
+        (self.folder / f"{name}.npy").unlink()
+        del self.like[name]
 
     def mapped(self) -> dict[str, np.memmap]:
         """The written arrays, to be changed in place."""

@@ -1,0 +1,113 @@
+"""The training loop of methods that learn from simulated anomalies: Adam, milestones, checkpoints.
+
+A step's random numbers are drawn by name (methods/contract.py), so a fit that was killed and goes
+on from its checkpoint ends in the same bits as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from methods.contract import Progress, Run
+
+REPORT_EVERY_S = 0.5
+
+
+class Schedule(Protocol):
+    """What the loop reads of a method's Train settings."""
+
+    steps: int
+    milestones: tuple[float, float]    # shares of the steps
+    gamma: float                       # factor on the learning rates at each milestone
+
+
+def optimise(
+    name: str, net: nn.Module, optimiser: torch.optim.Optimizer, schedule: Schedule, run: Run,
+    draw: Callable[[int], Any], loss: Callable[[int, Any], torch.Tensor],
+) -> None:
+    """Take the steps that are left of `schedule`, from the run's checkpoint if there is one.
+
+    draw: step -> its random numbers, called one step ahead in a thread; loss: (step, those) -> ().
+    name: the method's, for errors. The optimiser's rates are those of the first step.
+    """
+    rates = [group["lr"] for group in optimiser.param_groups]
+    first = 0
+    if state := run.load_checkpoint():
+        first = state["step"]
+        net.load_state_dict(state["net"])
+        optimiser.load_state_dict(state["optimiser"])
+
+    def state_after(step):
+        return {"step": step, "net": net.state_dict(), "optimiser": optimiser.state_dict()}
+
+    net.train()
+    start = reported = time.monotonic()
+    for step, drawn in ahead(draw, first, schedule.steps):
+        for group, rate in zip(optimiser.param_groups, rates):
+            group["lr"] = rate * decay(step, schedule)
+        value = loss(step, drawn)
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+
+        done, now = step + 1, time.monotonic()
+        if now - reported >= REPORT_EVERY_S or done == schedule.steps:
+            seconds_left = (now - start) / (done - first) * (schedule.steps - done)
+            number = finite(value, name, done)
+            run.report(Progress("train", done, schedule.steps, number, seconds_left))
+            reported = now
+        run.save_checkpoint(lambda: state_after(done))
+    net.eval()
+
+
+def ahead(draw: Callable[[int], Any], first: int, steps: int) -> Iterator[tuple[int, Any]]:
+    """(step, its draws) up to the last step; a thread draws the next while one is in use."""
+    if first >= steps:
+        return
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(draw, first)
+        for step in range(first, steps):
+            drawn = coming.result()
+            if step + 1 < steps:
+                coming = pool.submit(draw, step + 1)
+            yield step, drawn
+
+
+def decay(step: int, schedule: Schedule) -> float:
+    """Factor on the rates of a step: gamma, once past each milestone."""
+    return schedule.gamma ** sum(step >= m * schedule.steps for m in schedule.milestones)
+
+
+def finite(loss: torch.Tensor, name: str, step: int) -> float:
+    value = loss.item()
+    if not math.isfinite(value):
+        raise FloatingPointError(f"{name}: loss is {value} at step {step}; try a lower train.lr")
+    return value
+
+
+def epoch_order(step: int, batch: int, count: int, seed: Callable[[int], int]) -> np.ndarray:
+    """Samples of a step: the training set is gone through in a new order every epoch.
+
+    seed: epoch -> the seed of its order
+    """
+    place = np.arange(step * batch, (step + 1) * batch)
+    epochs = range(place[0] // count, place[-1] // count + 1)
+    orders = [np.random.default_rng(seed(e)).permutation(count) for e in epochs]
+    return np.concatenate(orders)[place - epochs[0] * count]
+
+
+def weight_sizes(net: nn.Module) -> dict[str, int]:
+    """Number of parameters, and bytes of these and of the buffers."""
+    held = [*net.parameters(), *net.buffers()]
+    return {
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "weight_bytes": sum(t.numel() * t.element_size() for t in held),
+    }

@@ -1,0 +1,54 @@
+"""What is dropped in a pass through the reconstruction networks (specs/dbrn.md, 4.2 and 9).
+
+DBRN's dropped skips stay active at test time, so a test pass is random. Its random numbers come
+from generators named by the sample, drawn on the CPU: a result depends neither on the batch nor
+on the order, worker or device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from methods.blocks.swin_unet import Drops
+from methods.dbrn.settings import Dropout
+
+
+def training_drops(
+    net, batch: int, dropout: Dropout, generator: torch.Generator, skips: bool = True
+) -> Drops:
+    """Dropped skips and residual branches of a training step, on the generator's device."""
+    device, rates = generator.device, net.path_rates.to(generator.device)
+    uniform = torch.rand(len(rates), batch, generator=generator, device=device)
+    paths = (uniform >= rates[:, None]) / (1 - rates[:, None]) if len(rates) else None
+    if not skips:
+        return Drops(None, paths)
+    return Drops([
+        keep(torch.rand(batch, *shape, generator=generator, device=device), rate)
+        for shape, rate in zip(mask_shapes(net, dropout.type), dropout.rates)
+    ], paths)
+
+
+def inference_drops(
+    net, seeds: Sequence[Callable[[int], int]], dropout: Dropout, device: torch.device | str
+) -> Drops:
+    """Dropped skips of test samples. seeds: one a sample, giving the seed of skip k."""
+    skips = []
+    for k, (shape, rate) in enumerate(zip(mask_shapes(net, dropout.type), dropout.rates)):
+        uniform = np.stack([
+            np.random.default_rng(seed(k)).random(shape, np.float32) for seed in seeds
+        ])
+        skips.append(keep(torch.from_numpy(uniform).to(device), rate))
+    return Drops(skips)
+
+
+def mask_shapes(net, kind: str) -> list[tuple[int, int]]:
+    """(L or 1, C or 1) of each skip: "token" drops all of its channels, "channel" all tokens."""
+    return [(1 if kind == "channel" else L, 1 if kind == "token" else C) for L, C in net.skip_shapes]
+
+
+def keep(uniform: torch.Tensor, rate: float) -> torch.Tensor:
+    """Inverted dropout: 0 where the draw is below the rate, else 1 / (1 - rate)."""
+    return (uniform >= rate) / (1 - rate)

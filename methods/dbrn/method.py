@@ -1,0 +1,202 @@
+"""DBRN as a plug-in: fit on normal samples with simulated anomalies, predict, save, load.
+
+The paper has no public code, so this is a reference implementation: README.md beside this file
+lists every decision with its alternatives, and each is a setting.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from methods.blocks.draem import image_score
+from methods.blocks.swin_unet import SwinUnet, load_pretrained
+from methods.blocks.textures import augmented, source_name, texture_folder, texture_source
+from methods.blocks.training import epoch_order, optimise, weight_sizes
+from methods.contract import (
+    Batch,
+    Method,
+    Prediction,
+    Run,
+    Samples,
+    save_tensors,
+    seed_for,
+)
+from methods.dbrn.dropout import inference_drops, training_drops
+from methods.dbrn.losses import dbrn_loss
+from methods.dbrn.network import AllDrops, DbrnNet, SameImage, init_weights
+from methods.dbrn.settings import Settings
+from methods.dbrn.simulation import Draws, Simulated, draw_samples, simulate
+from methods.views import DbrnView
+
+
+class Dbrn(Method):
+    name = "dbrn"
+    Settings = Settings
+    variants = {
+        "ms": {"multi_scale": True},                                     # Tables I, II: Ours (MS)
+        "res_unet_swin_unet": {"recon.net": "res_unet", "disc.net": "swin_unet"},    # III, VI
+        "res_unet_unet": {"recon.net": "res_unet"},
+        "swin_unet_swin_unet": {"disc.net": "swin_unet"},
+        "no_loss_weighting": {"loss.weights": (1.0, 1.0, 1.0, 1.0)},     # Table IV
+        "lfg_only": {"loss.weights": (1.0, 4.0, 1.0, 1.0)},
+        "lmask_only": {"loss.weights": (1.0, 1.0, 10.0, 1.0)},
+        "fusion_early_cat": {"fusion": "early"},                         # Table V
+        "fusion_deep_hadamard": {"fusion": "hadamard"},
+        "fusion_deep_cat": {"fusion": "cat"},
+        "untrained": {"train.steps": 0},
+    }
+
+    def __init__(self, settings: Settings, setting: str, run: Run | None = None):
+        super().__init__(settings, setting, run)
+        self.net = DbrnNet(settings, setting)
+        generator = torch.Generator().manual_seed(self._seed("init"))
+        init_weights(self.net, generator, settings.swin.init_std)
+        if settings.swin.pretrained:
+            for net in self.net.branches.values():
+                if isinstance(net, SwinUnet):
+                    load_pretrained(net, Path(settings.swin.pretrained))
+        # channels_last: faster convolutions, above all on the CPU.
+        self.net.to(self.run.device, memory_format=torch.channels_last).eval()
+        self._anomaly_map = self.net.anomaly_map
+        if settings.test.compile:
+            self._anomaly_map = torch.compile(self.net.anomaly_map)
+
+    @classmethod
+    def view(cls, settings: Settings) -> DbrnView:
+        return settings.prep
+
+    @classmethod
+    def inputs(cls, settings: Settings, setting: str) -> dict[str, Path | None]:
+        texture, weights = settings.texture, settings.swin.pretrained
+        used = "rgb" in setting and settings.train.steps > 0
+        folder = texture_folder(texture.source, texture.folder, "dbrn.texture") if used else None
+        return {"texture.folder": folder, "swin.pretrained": Path(weights) if weights else None}
+
+    def fit(self, train: Samples, validation: Samples) -> None:
+        s = self.settings.train
+        texture = self._texture() if s.steps else None
+
+        def draw(step):
+            seeds = [self._seed("simulate", step, index) for index in range(s.batch)]
+            return draw_samples(seeds, self.settings, self.setting, texture)
+
+        optimise(
+            self.name, self.net, self._optimiser(), s, self.run, draw,
+            lambda step, draws: self._loss(train, step, draws),
+        )
+
+    def _optimiser(self) -> torch.optim.Adam:
+        """One optimiser, three rates (section 8)."""
+        s, disc = self.settings.train, self.net.disc
+        ism = list(disc.ism.parameters()) if hasattr(disc, "ism") else []
+        own = {id(p) for p in ism}
+        groups = [
+            {"params": [p for net in self.net.branches.values() for p in net.parameters()],
+             "lr": s.lr_recon},
+            {"params": [p for p in disc.parameters() if id(p) not in own], "lr": s.lr_disc},
+            {"params": ism, "lr": s.lr_ism},
+        ]  # fmt: skip
+        return torch.optim.Adam([g for g in groups if g["params"]], fused=True)
+
+    def _loss(self, train: Samples, step: int, draws: Draws) -> torch.Tensor:
+        s, device = self.settings, torch.device(self.run.device)
+        order = epoch_order(step, s.train.batch, len(train), partial(self._seed, "order"))
+        draws = draws.to(device)
+        x = simulate(*images(train.batch(order, device)), draws, s)
+        with torch.autocast(device.type, torch.bfloat16, enabled=s.train.mixed_precision):
+            output = self.net(
+                x.rgb, x.depth, self._training_drops(step), self._same_image(x, draws)
+            )
+        output = output.float()
+        return dbrn_loss(output, x.clean_rgb, x.clean_depth, x.foreground, x.mask, s)["total"]
+
+    def _training_drops(self, step: int) -> AllDrops:
+        generator = torch.Generator(self.run.device).manual_seed(self._seed("drop", step))
+        batch, dropout = self.settings.train.batch, self.settings.dropout
+        drops = {
+            name: training_drops(net, batch, dropout, generator)
+            for name, net in self.net.branches.items()
+        }
+        if isinstance(body := self.net.disc.body, SwinUnet):
+            shown = batch * self.net.scales
+            drops["disc"] = training_drops(body, shown, dropout, generator, skips=False)
+        return AllDrops(**drops)
+
+    def _same_image(self, x: Simulated, draws: Draws) -> SameImage | None:
+        """The same-image trick (section 6.2): of fusion by scores only."""
+        half = self.settings.ism.same_image_prob / 2
+        if self.net.disc.fusion != "ism" or half == 0:
+            return None
+        shown = (x.rgb, x.depth)
+        if self.settings.ism.same_image == "clean":
+            shown = (x.clean_rgb, x.clean_depth)
+        return SameImage(draws.same < half, (half <= draws.same) & (draws.same < 2 * half), *shown)
+
+    def _texture(self):
+        s = self.settings.texture
+        texture = texture_source(
+            s.source, self.settings.prep.size, s.folder, self.run.category, "dbrn.texture"
+        )
+        return augmented(texture) if s.augment else texture
+
+    def _seed(self, purpose: str, *names: object) -> int:
+        return seed_for(purpose, self.name, self.run.category, self.run.seed, *names)
+
+    @torch.inference_mode()
+    def predict(self, batch: Batch) -> Prediction:
+        s = self.settings
+        rgb, depth, foreground = images(batch)
+        maps = torch.stack([
+            self._predict_maps(rgb, depth, self.inference_drops(batch.ids, number, rgb.device))
+            for number in range(s.test.passes if s.test.dropout else 1)
+        ]).mean(dim=0)                                                    # (B, H, W)
+        if s.test.mask_background:
+            maps = maps * foreground[:, 0]
+        if s.score == "max":
+            return Prediction(maps, maps.amax(dim=(1, 2)))
+        return Prediction(maps, image_score(maps, s.score_window))
+
+    def _predict_maps(self, rgb, depth, drops):
+        low = self.settings.test.precision == "bfloat16"
+        with torch.autocast(rgb.device.type, torch.bfloat16, enabled=low):
+            return self._anomaly_map(rgb, depth, drops)
+
+    def inference_drops(self, ids: tuple[str, ...], number: int, device) -> AllDrops:
+        """What pass `number` through the networks drops of the samples called `ids`."""
+        if not self.settings.test.dropout:
+            return AllDrops()
+        seed = partial(self._seed, "test drop", self.settings.test.seed, number)
+        return AllDrops(**{
+            name: inference_drops(
+                net, [partial(seed, sample, name) for sample in ids], self.settings.dropout, device
+            )
+            for name, net in self.net.branches.items()
+        })
+
+    def save(self, folder: Path) -> None:
+        save_tensors(folder / "net.pt", self.net.state_dict())
+
+    def load(self, folder: Path) -> None:
+        self.net.load_state_dict(
+            torch.load(folder / "net.pt", map_location=self.run.device, weights_only=True)
+        )
+        self.net.eval()
+
+    def sizes(self) -> dict[str, int]:
+        return weight_sizes(self.net)
+
+    def notes(self) -> dict[str, str]:
+        s = self.settings
+        notes = {"texture_source": source_name(s.texture.source, s.texture.folder)}
+        if s.swin.pretrained and s.recon.net == "swin_unet":
+            notes["weights"] = Path(s.swin.pretrained).name
+        return notes
+
+
+def images(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """rgb (B, 3, S, S) in [0, 1], depth and foreground (B, 1, S, S), float32."""
+    rgb = batch["rgb"].permute(0, 3, 1, 2).float() / 255
+    return rgb, batch["depth"][:, None], batch["foreground"][:, None].float()

@@ -1,0 +1,515 @@
+"""DBRN as a plug-in: repeatable, resumable, independent of batching; its switches switch."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import methods
+from methods.blocks.draem import image_score
+from methods.blocks.textures import procedural
+from methods.contract import Run, Samples, save_tensors, seed_for, settings_from
+from methods.dbrn.discriminator import Discriminator
+from methods.dbrn.losses import dbrn_loss
+from methods.dbrn.method import Dbrn, images
+from methods.dbrn.network import DbrnNet, SameImage
+from methods.dbrn.settings import Settings
+from methods.dbrn.simulation import anomaly_mask, draw_samples, simulate
+from tests.methods import dbrn_oracle as oracle
+
+SIZE = 64
+TINY = {
+    "prep": {"size": SIZE}, "texture": {"source": "procedural"},
+    "swin": {"width": 8, "depths": [1, 2, 1, 1], "heads": [1, 2, 2, 4], "window": 4},
+    "recon": {"width": 4}, "disc": {"base": 4},
+    "train": {"steps": 4, "batch": 3, "lr_recon": 1e-3, "lr_disc": 1e-3},
+}
+ROWS = [name for name in Dbrn.variants if name != "untrained"]
+
+
+def tiny(**changes):
+    """Settings.tiny, with "train__steps=3" for train.steps = 3."""
+    values = {k: dict(v) for k, v in TINY.items()}
+    for name, value in changes.items():
+        *groups, key = name.split("__")
+        place = values
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[key] = value
+    return settings_from(Settings, values)
+
+
+def of_variant(name, **changes):
+    overrides = {k.replace(".", "__"): v for k, v in Dbrn.variants[name].items()}
+    return tiny(**(overrides | changes))
+
+
+@pytest.fixture(scope="module")
+def samples():
+    """Seven shaded discs on a tilted plane."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
+    radius = np.hypot(x, y)[None] / rng.uniform(18, 26, (7, 1, 1))
+    inside = radius < 1
+    depth = 0.7 + 0.1 * x / SIZE - 0.4 * np.where(inside, 1 - radius**2, 0)
+    shade = 60 + inside[..., None] * (60 + 60 * radius[..., None]) * rng.uniform(0.8, 1.2, 3)
+    rgb = np.clip(shade + rng.normal(0, 3, shade.shape), 0, 255)
+    arrays = {
+        "rgb": rgb.astype(np.uint8), "depth": depth.astype(np.float32), "foreground": inside
+    }
+    return Samples(arrays, tuple(f"test/good/{i:03d}" for i in range(7)))
+
+
+def fitted(samples, settings=None, setting="rgb+3d", **run):
+    method = Dbrn(settings or tiny(), setting, Run(category="disc", **run))
+    method.fit(samples, samples)
+    return method
+
+
+def same_weights(a, b):
+    a, b = a.net.state_dict(), b.net.state_dict()
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def draws_for(settings, seeds=range(6), setting="rgb+3d"):
+    return draw_samples(seeds, settings, setting, lambda rng: procedural(rng, SIZE))
+
+
+@pytest.mark.parametrize("variant", ["", *ROWS])
+def test_every_row_of_the_tables_fits_and_predicts_each_sample_on_its_own(samples, variant):
+    settings = of_variant(variant, train__steps=1) if variant else tiny(train__steps=1)
+    method = fitted(samples, settings)
+    many = method.predict(samples.batch([0, 1, 2, 3]))
+    assert many.maps.shape == (4, SIZE, SIZE) and many.scores.shape == (4,)
+    assert many.maps.dtype == many.scores.dtype == torch.float32
+    for place, batch in ((2, [2]), (0, [5, 0])):
+        one = method.predict(samples.batch(batch))
+        torch.testing.assert_close(one.maps[-1], many.maps[place], rtol=0, atol=5e-6)
+        torch.testing.assert_close(one.scores[-1], many.scores[place], rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("setting", ["rgb", "3d"])
+def test_one_modality_needs_no_data_of_the_other(samples, setting):
+    method = fitted(samples, tiny(train__steps=2, multi_scale=True), setting)
+    assert list(method.net.branches) == [{"rgb": "rgb", "3d": "depth"}[setting]]
+    assert not hasattr(method.net.disc, "ism")
+    other = "depth" if setting == "rgb" else "rgb"
+    noise = np.random.default_rng(1).permuted(samples.arrays[other])
+    changed = Samples({**samples.arrays, other: noise}, samples.ids)
+    assert torch.equal(
+        method.predict(samples.batch(range(3))).maps, method.predict(changed.batch(range(3))).maps
+    )
+
+
+def test_a_saved_method_predicts_the_same_bits(samples, tmp_path):
+    method = fitted(samples)
+    method.save(tmp_path)
+    loaded = Dbrn(method.settings, "rgb+3d", Run(category="disc"))
+    loaded.load(tmp_path)
+    batch = samples.batch(range(7))
+    assert torch.equal(loaded.predict(batch).maps, method.predict(batch).maps)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(samples):
+    first, again, other = (fitted(samples, seed=s) for s in (1, 1, 2))
+    assert same_weights(first, again)
+    assert not same_weights(first, other)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("variant", ["ms", "swin_unet_swin_unet"])
+def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(
+    samples, variant, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 0.0)
+    settings = of_variant(variant)
+    undisturbed = fitted(samples, settings)
+
+    def kill(progress):
+        if progress.step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fitted(samples, settings, folder=tmp_path, checkpoint_every_s=0.0, report=kill)
+    seen = []
+    resumed = fitted(samples, settings, folder=tmp_path, report=seen.append)
+    assert [p.step for p in seen] == [3, 4]              # step 3 was not saved before the kill
+    assert same_weights(resumed, undisturbed)
+
+
+def test_dropout_at_test_time_is_named_by_sample_pass_and_seeds(samples):
+    method = Dbrn(tiny(), "rgb+3d", Run(category="disc"))
+
+    def masks(ids=("a", "b"), number=0, method=method):
+        drops = method.inference_drops(ids, number, "cpu")
+        return [*drops.rgb.skips, *drops.depth.skips]
+
+    first = masks()
+    assert all(torch.equal(x, y) for x, y in zip(first, masks()))
+    assert all(torch.equal(x[0], y[1]) for x, y in zip(first, masks(("c", "a"))))
+    assert not any(torch.equal(x[0], x[1]) for x in first)             # samples
+    assert not any(torch.equal(x, y) for x, y in zip(first[:3], first[3:]))      # branches
+    assert not any(torch.equal(x, y) for x, y in zip(first, masks(number=1)))    # passes
+    for settings, run in (
+        (tiny(test__seed=1), Run(category="disc")), (tiny(), Run(category="disc", seed=1)),
+        (tiny(), Run(category="plate")),
+    ):
+        other = masks(method=Dbrn(settings, "rgb+3d", run))
+        assert not any(torch.equal(x, y) for x, y in zip(first, other))
+
+
+def test_passes_are_averaged_and_dropout_can_be_switched_off(samples):
+    batch, run = samples.batch(range(3)), Run(category="disc")
+    one, four, off = (
+        Dbrn(tiny(**changes), "rgb+3d", run)
+        for changes in ({}, {"test__passes": 4}, {"test__dropout": False, "test__passes": 4})
+    )
+    rgb, depth, _ = images(batch)
+    with torch.inference_mode():
+        each = torch.stack([
+            one.net.anomaly_map(rgb, depth, one.inference_drops(batch.ids, n, "cpu"))
+            for n in range(4)
+        ])
+        plain = off.net.anomaly_map(rgb, depth)
+    assert torch.equal(one.predict(batch).maps, each[0])
+    torch.testing.assert_close(four.predict(batch).maps, each.mean(dim=0), rtol=0, atol=1e-7)
+    assert torch.equal(off.predict(batch).maps, plain)
+    assert not torch.equal(each[0], each[1]) and not torch.equal(each[0], plain)
+
+
+def test_maps_and_scores_follow_their_settings(samples):
+    batch, run = samples.batch(range(3)), Run(category="disc")
+    plain, largest, masked = (
+        Dbrn(tiny(**c), "rgb+3d", run).predict(batch)
+        for c in ({}, {"score": "max"}, {"test__mask_background": True})
+    )
+    assert torch.equal(plain.maps, largest.maps)
+    assert torch.equal(largest.scores, largest.maps.amax(dim=(1, 2)))
+    assert torch.equal(plain.scores, image_score(plain.maps, 21))
+    assert torch.equal(masked.maps, plain.maps * batch["foreground"])
+
+
+def test_bfloat16_maps_stay_near_the_full_ones(samples):
+    batch, run = samples.batch(range(3)), Run(category="disc")
+    full, low = (
+        Dbrn(tiny(test__precision=precision), "rgb+3d", run).predict(batch).maps
+        for precision in ("float32", "bfloat16")
+    )
+    assert low.dtype == torch.float32 and not torch.equal(full, low)
+    assert (full - low).abs().max() < 0.02
+
+
+@pytest.mark.slow
+def test_compiled_maps_stay_near_the_eager_ones(samples):
+    batch, run = samples.batch(range(2)), Run(category="disc")
+    eager, compiled = (
+        Dbrn(tiny(test__compile=c), "rgb+3d", run).predict(batch).maps for c in (False, True)
+    )
+    torch.testing.assert_close(compiled, eager, rtol=0, atol=1e-5)
+
+
+def test_training_in_mixed_precision_lowers_no_loss_s_precision(samples):
+    method = fitted(samples, tiny(train__steps=2, train__mixed_precision=True))
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in method.net.parameters())
+
+
+def test_simulation_of_one_equals_that_of_many(samples):
+    settings = tiny()
+    rgb, depth, foreground = images(samples.batch(range(6)))
+    many = simulate(rgb, depth, foreground, draws_for(settings), settings)
+    for i in range(6):
+        j = slice(i, i + 1)
+        one = simulate(rgb[j], depth[j], foreground[j], draws_for(settings, [i]), settings)
+        for a, b in zip(one, many):
+            torch.testing.assert_close(a[0], b[i], rtol=0, atol=1e-6)
+        assert torch.equal(one.mask[0], many.mask[i])
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"sim__share_p": False}, {"sim__share_source": False, "sim__share_beta": True},
+    {"sim__max_retries": 2, "sim__perlin__threshold": 0.9},
+])
+def test_simulation_matches_the_slow_version(samples, changes):
+    settings = tiny(**changes)
+    draws = draws_for(settings, range(24))
+    batch = samples.batch(np.arange(24) % 7)
+    made = simulate(*images(batch), draws, settings)
+    assert 0 < made.mask.sum((1, 2, 3)).gt(0).sum() < 24
+    for i in range(24):
+        arrays = [batch[k][i].numpy() for k in ("rgb", "depth", "foreground")]
+        rgb, depth, mask = oracle.simulate(arrays[0] / 255, *arrays[1:], draws, i, settings.sim)
+        differing = made.mask[i, 0].numpy() != mask
+        assert differing.sum() <= 2                      # float32: noise on the threshold
+        same = ~differing
+        np.testing.assert_allclose(made.rgb[i].permute(1, 2, 0)[same], rgb[same], atol=1e-5)
+        np.testing.assert_allclose(made.depth[i, 0][same], depth[same], atol=1e-5)
+
+
+def test_the_three_cases_have_their_shares():
+    p = draws_for(tiny(), range(600)).p
+    assert torch.equal(p[:, 0], p[:, 1])
+    shares = [(p > 0.7).double().mean(), ((p > 0.5) & (p <= 0.7)).double().mean()]
+    assert [float(s) for s in shares] == pytest.approx([0.3, 0.2], abs=0.06)
+    own = draws_for(tiny(sim__share_p=False), range(50)).p
+    assert not torch.equal(own[:, 0], own[:, 1])
+
+
+def test_what_is_shared_by_the_modalities_can_be_drawn_for_each():
+    default = draws_for(tiny())
+    assert default.texture.shape[1] == 1 and (default.beta[:, 0] != default.beta[:, 1]).all()
+    other = draws_for(tiny(sim__share_source=False, sim__share_beta=True, sim__beta_max=0.25))
+    assert other.texture.shape[1] == 2 and torch.equal(other.beta[:, 0], other.beta[:, 1])
+    assert other.beta.max() <= 0.25
+    blended = other.p[:, 0] <= 0.5
+    assert (other.texture[blended, 0] != other.texture[blended, 1]).any()
+    assert other.texture[~blended].sum() == 0            # not drawn where not seen
+
+
+@pytest.mark.parametrize("setting", ["rgb", "3d"])
+def test_the_absent_modality_counts_as_normal(samples, setting):
+    settings = tiny(sim__share_p=False)
+    draws = draws_for(settings, range(40), setting)
+    made = simulate(*images(samples.batch(np.arange(40) % 7)), draws, settings)
+    own = draws.p[:, 0 if setting == "rgb" else 1]
+    absent = (made.depth, made.clean_depth) if setting == "rgb" else (made.rgb, made.clean_rgb)
+    assert torch.equal(*absent)
+    assert made.mask.sum((1, 2, 3))[own > 0.7].sum() == 0
+    assert made.mask.sum((1, 2, 3))[own <= 0.7].gt(0).float().mean() > 0.5
+
+
+def test_a_mask_that_misses_the_object_can_be_drawn_again(samples):
+    foreground = images(samples.batch([0] * 40))[2]
+    foreground[:, :, :30] = foreground[:, :, 36:] = 0     # a strip that noise often misses
+    empty = []
+    for retries in (0, 4):
+        settings = tiny(sim__max_retries=retries)
+        mask = anomaly_mask(foreground, draws_for(settings, range(40)), settings.sim)
+        empty.append(int((mask.sum((1, 2, 3)) == 0).sum()))
+    assert empty[0] > 4 and empty[1] < empty[0] / 2
+
+
+def test_the_clean_pair_can_be_turned(samples):
+    settings = tiny(aug__rotate_prob=1.0)
+    made = simulate(*images(samples.batch(range(6))), draws_for(settings), settings)
+    assert not torch.equal(made.clean_depth, images(samples.batch(range(6)))[1])
+    assert (made.clean_depth[..., 0, 0] - 0.8).abs().max() < 1e-6      # corners: background
+    assert set(made.foreground.unique().tolist()) == {0.0, 1.0}
+
+
+def test_colours_are_embedded_one_by_one_and_averaged():
+    disc = Discriminator(tiny()).eval()
+    rgb, rgb_r = torch.rand(2, 2, 3, SIZE, SIZE)
+    depth, depth_r = torch.rand(2, 2, 1, SIZE, SIZE)
+    with torch.inference_mode():
+        f_rgb, f_depth = disc.features(rgb, rgb_r, depth, depth_r)
+        each = [disc.pe(torch.cat([rgb[:, c : c + 1], rgb_r[:, c : c + 1]], 1)) for c in range(3)]
+        own = disc.pe(torch.cat([depth, depth_r], 1))
+    torch.testing.assert_close(f_rgb, sum(each) / 3)
+    torch.testing.assert_close(f_depth, own)
+
+
+def test_a_hidden_reconstruction_gives_the_weight_to_the_other_modality():
+    net = DbrnNet(tiny(multi_scale=True)).eval()
+    rgb, depth, clean = torch.rand(2, 3, SIZE, SIZE), torch.rand(2, 1, SIZE, SIZE), torch.rand(2, 3, SIZE, SIZE)
+    seen = []
+    net.disc.register_forward_pre_hook(lambda module, args: seen.append(args))
+    hide = torch.tensor([True, False])
+    with torch.inference_mode():
+        output = net(rgb, depth, same=SameImage(hide, ~hide, clean, depth))
+    first, recon_rgb, second, recon_depth, _ = seen[0]
+    for s in range(3):                                    # scale s, sample b at s * B + b
+        assert torch.equal(first[2 * s], clean[0]) and torch.equal(recon_rgb[2 * s], clean[0])
+        assert torch.equal(first[2 * s + 1], rgb[1])
+        assert torch.equal(recon_rgb[2 * s + 1], output.full_rgb[2 * s + 1])
+        assert torch.equal(recon_depth[2 * s], output.full_depth[2 * s])
+        assert torch.equal(recon_depth[2 * s + 1], second[2 * s + 1])
+
+
+@pytest.mark.parametrize("prob, hidden", [(0.5, 0.25), (1.0, 0.5), (0.0, 0.0)])
+def test_the_same_image_trick_hides_each_modality_equally_often(samples, prob, hidden):
+    settings = tiny(ism__same_image_prob=prob)
+    method = Dbrn(settings, "rgb+3d")
+    draws = draws_for(settings, range(400))
+    made = simulate(*images(samples.batch(np.arange(400) % 7)), draws, settings)
+    same = method._same_image(made, draws)
+    if not prob:
+        assert same is None
+        return
+    assert not (same.hide_rgb & same.hide_depth).any()
+    for flags in (same.hide_rgb, same.hide_depth):
+        assert flags.float().mean() == pytest.approx(hidden, abs=0.07)
+    assert same.rgb is made.rgb and same.depth is made.depth
+    clean = Dbrn(tiny(ism__same_image="clean"), "rgb+3d")._same_image(made, draws)
+    assert clean.rgb is made.clean_rgb
+    assert Dbrn(tiny(fusion="cat"), "rgb+3d")._same_image(made, draws) is None
+
+
+def test_parts_learn_at_their_own_rates():
+    method = Dbrn(tiny(disc__net="swin_unet"), "rgb+3d")
+    rates = {id(p): g["lr"] for g in method._optimiser().param_groups for p in g["params"]}
+    assert len(rates) == len(list(method.net.parameters()))
+    train = method.settings.train
+    for name, parameter in method.net.named_parameters():
+        part = "ism" if name.startswith("disc.ism.") else name.split("_")[0].split(".")[0]
+        assert rates[id(parameter)] == getattr(train, f"lr_{part}"), name
+    defaults = Settings().train
+    assert (defaults.lr_recon, defaults.lr_disc, defaults.lr_ism) == (1e-4, 1e-5, 1e-3)
+
+
+def test_the_focal_gradient_can_be_kept_from_the_reconstruction(samples):
+    rgb, depth, _ = images(samples.batch(range(2)))
+    for detach in (False, True):
+        net = DbrnNet(tiny(detach_recon=detach))
+        net(rgb, depth).logits.square().sum().backward()
+        assert (net.recon_rgb.output.weight.grad is not None) != detach
+
+
+def test_other_switches_of_the_networks(samples):
+    rgb, depth, foreground = images(samples.batch(range(2)))
+    patch4 = tiny(disc__pe="patch4", prep__size=128, swin__window=8)
+    wide = [torch.nn.functional.interpolate(x, 128) for x in (rgb, depth)]
+    with torch.inference_mode():
+        assert DbrnNet(patch4).eval()(*wide).logits.shape == (2, 2, 128, 128)
+        for changes in ({"ism__out": "channel"}, {"ism__act": "sigmoid"}):
+            assert DbrnNet(tiny(**changes)).eval()(rgb, depth).logits.isfinite().all()
+        two = DbrnNet(tiny(multi_scale=True, scales=(1.0, 0.5))).eval()
+        output = two(rgb, depth)
+    assert output.logits.shape == (4, 2, SIZE, SIZE) and len(output.recon_rgb) == 2
+
+
+def test_weights_of_the_loss_weigh_and_maps_may_be_averaged_first(samples):
+    rgb, depth, foreground = images(samples.batch(range(2)))
+    net = DbrnNet(tiny(multi_scale=True))
+    output = net(rgb, depth)
+    settings = tiny(loss__w_depth=0.0, loss__w_focal=2.0, focal__alpha=None)
+    terms = dbrn_loss(output, rgb, depth, foreground, foreground, settings)
+    torch.testing.assert_close(terms["total"], terms["rgb"] + 2 * terms["focal"])
+    mean = dbrn_loss(
+        output, rgb, depth, foreground, foreground,
+        tiny(loss__focal_on="mean", focal__alpha=None),
+    )
+    assert mean["focal"] <= terms["focal"]                # the loss is convex
+
+
+def test_draws_belong_to_a_sample_not_to_its_batch():
+    settings = tiny(sim__max_retries=1)
+    seeds = [seed_for("simulate", "dbrn", "disc", 0, 5, i) for i in range(4)]
+    many = draws_for(settings, seeds)
+    for i, seed in enumerate(seeds):
+        one = draws_for(settings, [seed])
+        assert all(torch.equal(getattr(one, k)[0], getattr(many, k)[i]) for k in vars(many))
+
+
+@pytest.mark.parametrize("changes, said", [
+    ({"score": "mean"}, "score is 'mean'; it can be window, max"),
+    ({"fusion": "late"}, "fusion is 'late'; it can be ism, early, hadamard, cat"),
+    ({"recon__net": "unet"}, "recon.net is 'unet'; it can be swin_unet, res_unet"),
+    ({"dropout__type": "pixel"}, "dropout.type is 'pixel'; it can be element"),
+    ({"loss__ms": "max"}, "loss.ms is 'max'; it can be enlarged, native, sum"),
+    ({"scales": (0.5, 0.25)}, "scales is .*it can be the first of"),
+    ({"sim__e2": 0.8}, "e1 0.7 and e2 0.8 must satisfy"),
+    ({"prep__size": 80}, "prep.size is 80 px; it must divide by 32"),
+    ({"disc__pe": "patch4"}, "prep.size is 64 px; it must divide by 128"),
+    ({"swin__window": 7}, "swin.window is 7; it must divide 16"),
+    ({"swin__heads": [3, 6, 12, 24]}, "stage 0 has 8 channels.*3 heads"),
+    ({"test__passes": 0}, "test.passes is 0"),
+    ({"score_window": 20}, "score_window is 20; it must be odd"),
+])
+def test_bad_choices_say_what_would_do(changes, said):
+    with pytest.raises(ValueError, match=said):
+        tiny(**changes)
+
+
+def test_a_missing_texture_folder_says_which_setting_names_it(samples):
+    with pytest.raises(FileNotFoundError, match="dbrn.texture.folder"):
+        fitted(samples, tiny(texture__source="dtd"))
+    fitted(samples, tiny(texture__source="dtd", train__steps=0))       # no training, no textures
+
+
+def test_a_diverged_loss_stops_the_fit(samples, monkeypatch):
+    monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 0.0)
+    with pytest.raises(FloatingPointError, match="dbrn: loss is .*train.lr"):
+        fitted(samples, tiny(train__lr_recon=1e30))
+
+
+def test_inputs_sizes_and_notes_tell_what_a_result_rests_on(tmp_path):
+    donor = Dbrn(tiny(), "rgb+3d").net.recon_rgb
+    save_tensors(tmp_path / "swin.pt", donor.state_dict())
+    settings = tiny(
+        texture__source="folder", texture__folder=str(tmp_path),
+        swin__pretrained=str(tmp_path / "swin.pt"),
+    )
+    weights = tmp_path / "swin.pt"
+    assert Dbrn.inputs(settings, "rgb") == {"texture.folder": tmp_path, "swin.pretrained": weights}
+    assert Dbrn.inputs(settings, "3d") == {"texture.folder": None, "swin.pretrained": weights}
+    assert Dbrn.inputs(tiny(), "rgb") == {"texture.folder": None, "swin.pretrained": None}
+    method = Dbrn(settings, "rgb+3d", Run(seed=3))
+    assert torch.equal(method.net.recon_rgb.norm.weight, donor.norm.weight)
+    assert torch.equal(
+        method.net.recon_rgb.layers[0].blocks[0].mlp.fc1.weight,
+        donor.layers[0].blocks[0].mlp.fc1.weight,
+    )
+    assert method.notes() == {"texture_source": "folder", "weights": "swin.pt"}
+    sizes = method.sizes()
+    assert sizes["weight_bytes"] > 4 * sizes["parameters"] > 0
+    assert Dbrn.view(settings).size == SIZE
+
+
+def test_the_full_networks_have_the_sizes_of_the_spec():
+    with torch.device("meta"):
+        swin, res = (DbrnNet(settings_from(Settings, {"recon": {"net": n}}))
+                     for n in ("swin_unet", "res_unet"))
+    count = {
+        name: sum(p.numel() for p in net.parameters()) / 1e6
+        for name, net in (("swin", swin.recon_rgb), ("res", res.recon_rgb), ("body", swin.disc.body))
+    }
+    assert count["swin"] == pytest.approx(34.3, abs=0.05)
+    assert count["res"] == pytest.approx(94, abs=0.5)
+    assert count["body"] == pytest.approx(28.4, abs=0.05)
+
+
+def decisions():
+    """Rows of the README's table of decisions: setting and default, as written there."""
+    text = (Path(methods.__file__).parent / "dbrn" / "README.md").read_text()
+    table = text.partition("## Decisions")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `([\w.]+)` \| `([^`]+)`", table, re.M)
+
+
+def test_the_table_of_decisions_names_settings_and_their_defaults():
+    rows = decisions()
+    assert len(rows) > 40
+    for name, written in rows:
+        value = Settings()
+        for part in name.split("."):
+            value = getattr(value, part)
+        shown = ", ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else (
+            f"{value:g}" if type(value) is float else str(value).lower()
+        )
+        assert written == shown, name
+
+
+def test_variants_name_settings_that_exist():
+    assert {r for r in ROWS} >= {
+        "ms", "res_unet_swin_unet", "res_unet_unet", "swin_unet_swin_unet", "no_loss_weighting",
+        "lfg_only", "lmask_only", "fusion_early_cat", "fusion_deep_hadamard", "fusion_deep_cat",
+    }
+    for name in Dbrn.variants:
+        assert of_variant(name) != tiny()
+
+
+def test_settings_fit_a_structured_config():
+    omegaconf = pytest.importorskip("omegaconf")
+    config = omegaconf.OmegaConf.structured(Settings)
+    changes = {
+        "prep": {"fg_threshold": 0.004}, "focal": {"alpha": None}, "loss": {"weights": [1, 1, 1, 1]},
+        "scales": [1.0, 0.5],
+    }
+    settings = omegaconf.OmegaConf.to_object(omegaconf.OmegaConf.merge(config, changes))
+    assert settings.prep.fg_threshold == "0.004" and settings.focal.alpha is None
+    assert tuple(settings.loss.weights) == (1, 1, 1, 1) and len(settings.scales) == 2
+    assert settings.train == Settings().train
