@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib import import_module
 
-METHODS = {"das3d": "methods.das3d.method:Das3d"}
+METHODS = {"das3d": "methods.das3d.method:Das3d", "3dsr": "methods.dsr3d.method:Dsr3d"}
 
 
 def get(name: str):

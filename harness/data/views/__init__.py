@@ -22,9 +22,9 @@ import cv2
 import numpy as np
 
 from harness.data.mvtec3d import SPLITS, Category, Ref, Sample
-from harness.data.views import das3d
+from harness.data.views import das3d, dsr3d
 from methods.contract import View, seed_for
-from methods.views import Das3dView
+from methods.views import Das3dView, Dsr3dView
 
 VERSION = 1                   # raise when the same recipe gives other arrays
 INDEX, MASK = "index.json", "mask"
@@ -38,7 +38,10 @@ class Builder:
     finish: Callable[[dict[str, dict[str, np.ndarray]], View], None]
 
 
-BUILDERS: dict[type[View], Builder] = {Das3dView: Builder(das3d.prepare, das3d.finish)}
+BUILDERS: dict[type[View], Builder] = {
+    Das3dView: Builder(das3d.prepare, das3d.finish),
+    Dsr3dView: Builder(dsr3d.prepare, dsr3d.finish),
+}
 
 
 def build_view(
