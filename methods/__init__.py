@@ -6,10 +6,11 @@ import difflib
 from importlib import import_module
 
 METHODS = {
+    "dbrn": "methods.dbrn.method:Dbrn",
+    "3dsr": "methods.dsr3d.method:Dsr3d",
     "das3d": "methods.das3d.method:Das3d",
     "m3dm": "methods.m3dm.method:M3dm",
     "shape_guided": "methods.shape_guided.method:ShapeGuided",
-    "dbrn": "methods.dbrn.method:Dbrn",
 }
 
 

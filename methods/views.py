@@ -104,3 +104,25 @@ class DbrnView(View):
     depth_range: str = "image"           # min-max over the "image" or the "category" (inferred)
     depth_low: float = 0.2               # depth of the nearest point (paper)
     depth_high: float = 0.8              # depth of the farthest point (paper)
+
+
+@dataclass(frozen=True)
+class Dsr3dView(View):
+    """Whole colour images and depth that is 0 off the object (specs/3dsr.md, section 3).
+
+    Arrays: rgb uint8 (N, S, S, 3); depth float32 (N, S, S), `depth_low` nearest to `depth_high`
+    farthest on the object, 0 where there is none; foreground bool (N, S, S), pixels of the
+    object that the sensor saw. With background "none" every pixel that it saw is foreground.
+    """
+
+    name: ClassVar[str] = "dsr3d"
+    size: int = 384                      # px, side of the square output; no aspect is kept (code)
+    plane: str = "corners"               # points of the plane: three "corners" of 3 x 3 px (code);
+                                         # three "pixels" of the border (its Eyecandies helper)
+    plane_distance_m: float = 0.005      # points nearer to the plane are background (code)
+    closing: int = 3                     # dilations, then erosions of the foreground (code)
+    depth_low: float = 0.1               # depth of the nearest point (code; paper: 0)
+    depth_high: float = 0.9              # depth of the farthest point (code; paper: 1)
+    hole_passes: int = 2                 # passes of the hole filling (code; paper: 1)
+    mask_rule: str = "nearest"           # resized ground truth (ours); the code's: "any" or "full",
+                                         # bilinear and then > 0 (AUPRO) or = 1 (P-AUROC)

@@ -22,17 +22,17 @@ from methods.blocks.perlin import perlin_noise
 
 Texture = Callable[[np.random.Generator], np.ndarray]
 
-SOURCES = ("dtd", "folder", "other_categories", "bundled", "procedural", "auto")
+SOURCES = ("dtd", "imagenet", "folder", "other_categories", "bundled", "procedural", "auto")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 # MVTec 3D-AD, Eyecandies
 _TRAINING_IMAGES = ("*/train/good/rgb/*.png", "*/train/data/*_image_4.png")
 
 
-def source_name(source: str, folder: str | None) -> str:
-    """What `source` amounts to, for reports."""
+def source_name(source: str, folder: str | None, published: str = "dtd") -> str:
+    """What `source` amounts to, for reports. published: what "auto" is where there is a folder."""
     if source != "auto":
         return source
-    return "dtd" if folder else "bundled+procedural"
+    return published if folder else "bundled+procedural"
 
 
 def texture_folder(source: str, folder: str | None, setting: str = "texture") -> Path | None:
@@ -49,7 +49,7 @@ def texture_source(
 ) -> Texture:
     """The source called `source`, giving textures of `size` px.
 
-    folder: the images of dtd and folder; for other_categories, the root of the data set, of
+    folder: the images of dtd, imagenet and folder; for other_categories, the root of the data set, of
     which `category` is left out. setting: what the settings of textures are called, for errors.
     """
     root = texture_folder(source, folder, setting)
@@ -78,6 +78,7 @@ def _existing(source, folder, setting) -> Path:
     given = f"{folder} is not a folder" if folder else f"{setting}.folder is not set"
     meaning = {
         "folder": "any folder of images",
+        "imagenet": "the ImageNet-1k training set, one folder of JPEGs a class",
         "other_categories": "the root of the data set, with one folder a category",
     }.get(source, "the Describable Textures Dataset, 47 folders of JPEGs, "
                   "https://www.robots.ox.ac.uk/~vgg/data/dtd")

@@ -251,7 +251,7 @@ def write_images(folder, names):
 @pytest.mark.parametrize("source", textures.SOURCES)
 def test_every_source_gives_textures(source, tmp_path):
     write_images(tmp_path, ["a/train/good/rgb/0.png", "b/train/good/rgb/0.png"])
-    folder = str(tmp_path) if source in ("dtd", "folder", "other_categories") else None
+    folder = str(tmp_path) if source in ("dtd", "imagenet", "folder", "other_categories") else None
     texture = textures.texture_source(source, 32, folder, "a")
     drawn = [texture(np.random.default_rng(seed)) for seed in range(8)]
     assert all(t.shape == (32, 32, 3) and t.dtype == np.uint8 for t in drawn)

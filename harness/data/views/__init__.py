@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 
 from harness.data.samples import SPLITS, Category, Ref, Sample
-from harness.data.views import das3d, dbrn, m3dm
+from harness.data.views import das3d, dbrn, dsr3d, m3dm
 from methods.contract import View, seed_for
-from methods.views import Das3dView, DbrnView, M3dmView, ShapeGuidedView
+from methods.views import Das3dView, DbrnView, Dsr3dView, M3dmView, ShapeGuidedView
 
 VERSION = 1                   # raise when the same recipe gives other arrays
 INDEX, MASK = "index.json", "mask"
@@ -47,6 +47,7 @@ BUILDERS: dict[type[View], Builder] = {
     M3dmView: Builder(m3dm.prepare),
     ShapeGuidedView: Builder(m3dm.prepare),
     DbrnView: Builder(dbrn.prepare, dbrn.finish),
+    Dsr3dView: Builder(dsr3d.prepare, dsr3d.finish),
 }
 
 

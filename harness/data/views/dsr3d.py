@@ -1,0 +1,142 @@
+"""One sample in 3DSR's view: the whole colour image, and depth of the object alone.
+
+specs/3dsr.md, section 3. Everything happens at the view's size. The published code goes on with
+what degenerate scans give; here they are logged.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import cv2
+import numpy as np
+
+from harness.data.samples import Sample
+from harness.data.resize import resize
+from methods.views import Dsr3dView
+
+EPS = 1e-12
+
+log = logging.getLogger(__name__)
+
+
+def prepare(sample: Sample, view: Dsr3dView, seed: int) -> dict[str, np.ndarray]:
+    """The view's arrays of one sample, S = view.size, and its ground truth.
+
+    rgb (S, S, 3) uint8; depth (S, S) float32; foreground (S, S) bool; mask (S, S) bool
+    """
+    _check(view)
+    name = f"{sample.category}/{sample.id}"
+    xyz = nearest(sample.xyz, view.size)
+    z = xyz[..., 2].astype(np.float64)
+    kept = z != 0
+    if view.background == "plane":
+        kept = foreground(xyz, view, name)
+        if not kept.any():
+            log.warning("no_object sample=%s nothing farther than %g m from the plane; its depth "
+                        "is 0 everywhere", name, view.plane_distance_m)  # fmt: skip
+    z = np.where(kept, z, 0)
+    depth = normalise(z, view.depth_low, view.depth_high, name)
+    for _ in range(view.hole_passes):
+        depth = fill_holes(depth)
+    return {
+        "rgb": resize(sample.rgb, view.size, "cv2_linear"),
+        "depth": depth.astype(np.float32),
+        "foreground": z != 0,
+        "mask": resize_mask(sample.mask, view.size, view.mask_rule),
+    }
+
+
+def finish(splits: dict[str, dict[str, np.ndarray]], view: Dsr3dView) -> None:
+    """Samples do not depend on each other."""
+
+
+def nearest(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Source index floor(i * n / size), in integers."""
+    sides = (size, size) if isinstance(size, int) else size
+    rows, columns = (np.arange(s) * n // s for s, n in zip(sides, image.shape[:2]))
+    return image[rows[:, None], columns]
+
+
+def foreground(xyz: np.ndarray, view: Dsr3dView, name: str) -> np.ndarray:
+    """Pixels (H, W) off the plane of an organised cloud (H, W, 3), small gaps closed."""
+    points = PLANE_POINTS[view.plane](xyz)
+    if not points.any(axis=1).all():
+        log.warning("plane_from_missing_points sample=%s a %s point of the plane has no valid "
+                    "pixel: its foreground means little", name, view.plane)  # fmt: skip
+    off = plane_distance(xyz, points) > view.plane_distance_m
+    return close_gaps(off & (xyz[..., 2] != 0), view.closing)
+
+
+def corners(xyz: np.ndarray) -> np.ndarray:
+    """Mean valid points (3, 3) of three 3 x 3 corners: top left, top right, bottom left."""
+    blocks = [xyz[:3, :3], xyz[:3, -3:], xyz[-3:, :3]]
+    return np.stack([
+        block.sum(axis=(0, 1), dtype=np.float64) / (np.count_nonzero(block[..., 2]) + EPS)
+        for block in blocks
+    ])  # fmt: skip
+
+
+def border_pixels(xyz: np.ndarray) -> np.ndarray:
+    """Points (3, 3) of three pixels: top centre, bottom left, bottom right."""
+    return np.stack([xyz[0, xyz.shape[1] // 2], xyz[-1, 0], xyz[-1, -1]]).astype(np.float64)
+
+
+PLANE_POINTS = {"corners": corners, "pixels": border_pixels}
+
+
+def plane_distance(xyz: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Distance (H, W) to the plane through three points (3, 3); 0 if they lie on a line."""
+    normal = np.cross(points[2] - points[0], points[1] - points[0])
+    length = np.linalg.norm(normal)
+    if length == 0:
+        return np.zeros(xyz.shape[:2])
+    return np.abs(xyz @ normal - points[0] @ normal) / length
+
+
+def close_gaps(mask: np.ndarray, times: int) -> np.ndarray:
+    """`times` dilations by a 3 x 3 square, then as many erosions; beyond the border is neutral."""
+    square = np.ones((3, 3), np.uint8)
+    # OpenCV's default border value does not take part in either.
+    grown = cv2.dilate(mask.astype(np.uint8), square, iterations=times)
+    return cv2.erode(grown, square, iterations=times) > 0
+
+
+def normalise(z: np.ndarray, low: float, high: float, name: str) -> np.ndarray:
+    """Non-zero depths to [low, high], by the extremes of this image; a constant one to low."""
+    there = z != 0
+    if not there.any():
+        return np.zeros_like(z)
+    nearest_z, farthest_z = z[there].min(), z[there].max()
+    span = farthest_z - nearest_z
+    if span == 0:
+        log.warning("constant_depth sample=%s z=%g", name, nearest_z)
+        span = 1.0
+    return np.where(there, (z - nearest_z) / span * (high - low) + low, 0)
+
+
+def fill_holes(depth: np.ndarray) -> np.ndarray:
+    """Pixels that are 0 take the mean of the positive ones of their 3 x 3 window, if any."""
+    total, count = (
+        cv2.boxFilter(a, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
+        for a in (depth, (depth > 0).astype(np.float64))
+    )
+    return np.where((depth == 0) & (count > 0), total / (count + EPS), depth)
+
+
+def resize_mask(mask: np.ndarray, size: int | tuple[int, int], rule: str) -> np.ndarray:
+    if rule == "nearest":
+        return nearest(mask, size)
+    soft = resize(mask.astype(np.uint8) * 255, size, "cv2_linear")
+    return soft > 0 if rule == "any" else soft == 255
+
+
+def _check(view: Dsr3dView) -> None:
+    options = {
+        "background": ("plane", "none"),
+        "plane": tuple(PLANE_POINTS),
+        "mask_rule": ("nearest", "any", "full"),
+    }
+    for name, known in options.items():
+        if (value := getattr(view, name)) not in known:
+            raise ValueError(f"unknown {name} {value!r} in Dsr3dView; known: {', '.join(known)}")

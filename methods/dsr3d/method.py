@@ -1,0 +1,192 @@
+"""3DSR as a plug-in (setting "rgb": DSR): fit on normal samples, predict, save, load."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from methods.blocks.losses import focal
+from methods.contract import Batch, Method, Prediction, Run, Samples, save_tensors, seed_for
+from methods.dsr3d import anomalies, samples
+from methods.dsr3d.model import Dsr3dNet, smooth, stage2_loss
+from methods.dsr3d.settings import Settings
+from methods.dsr3d.stage import FILE, DadaStage, RealDadaStage, StageSettings
+from methods.dsr3d.training import optimise
+from methods.dsr3d.weights import load_authors, read
+from methods.views import Dsr3dView
+
+PHASES = ("train", "upsample")
+
+
+class Dsr3d(Method):
+    name = "3dsr"
+    Settings = Settings
+    stages = {"dada": DadaStage, "dada_real": RealDadaStage}
+    variants = {
+        "paper": {                                        # what the text says, not the code
+            "dada.loss.norm": "l2",
+            "dada.loss.reduction": "modality",
+            "dada.net.codebook": "gradient",
+            "anomaly.replacement": "random",
+            "anomaly.shuffle_probability": 0.0,
+            "anomaly.p_both": 1.0,
+            "loss.feature": "l1",
+            "loss.mask_l1_weight": 0.0,
+            "score.smoothing": "gaussian",
+            "score.smooth_map": False,
+            "prep.depth_low": 0.0,
+            "prep.depth_high": 1.0,
+            "prep.hole_passes": 1,
+        },
+        # Table 5
+        "dsr_naive": {"dada.net.grouped": False, "dada.depth.source": "real"},
+        "no_perlin": {"dada.depth.source": "gray"},
+        "no_affine": {"dada.depth.alpha": [1.0, 1.0]},
+        "vqvae": {"dada.net.grouped": False},
+        "vqvae_weighted": {"dada.net.grouped": False, "dada.loss.lambda_d": 10.0},
+        "untrained": {"train.steps": 0, "rgb.train.steps": 0, "rgb.upsampler.train.steps": 0},
+    }
+
+    def __init__(self, settings: Settings, setting: str, run: Run | None = None):
+        super().__init__(settings, setting, run)
+        self.pipeline = settings.of(setting)
+        self.net = Dsr3dNet(self.pipeline, setting)
+        self.net.init_weights(torch.Generator().manual_seed(self._seed("init")))
+        self.net.to(self.run.device, memory_format=torch.channels_last).eval()
+
+    @classmethod
+    def view(cls, settings: Settings) -> Dsr3dView:
+        return settings.prep
+
+    @classmethod
+    def inputs(cls, settings: Settings, setting: str) -> dict[str, Path | None]:
+        weights = settings.of(setting).dada.weights
+        if weights and not Path(weights).is_file():
+            raise FileNotFoundError(
+                f"{weights} is not a file: 3dsr.dada.weights (of rgb: 3dsr.rgb.dada.weights) takes "
+                "a checkpoint of the authors, from the folder checkpoints of VitjanZ/3DSR; leave "
+                "it out to train the autoencoder here"
+            )
+        own = "rgb.dada" if setting == "rgb" else "dada"
+        names = ("dada.weights", "rgb.dada.weights", "dada.images.folder", "rgb.dada.images.folder")
+        return dict.fromkeys(names) | {f"{own}.weights": Path(weights) if weights else None}
+
+    @classmethod
+    def stage_settings(cls, settings: Settings, setting: str) -> dict[str, StageSettings]:
+        dada = settings.of(setting).dada
+        if dada.weights:
+            return {}
+        if dada.depth.source == "real":
+            prep = replace(settings.prep, size=dada.size)
+            return {"dada_real": StageSettings(setting, dada, prep)}
+        return {"dada": StageSettings(setting, dada)}
+
+    def fit(self, train: Samples, validation: Samples) -> None:
+        self._load_dada()
+        s, net = self.pipeline, self.net.train()
+        trained = (net.restrict_lo, net.restrict_hi, net.object_decoder, net.anomaly_net)
+        self._optimise("train", trained, s.train, self._stage2_draws, self._stage2_loss, train)
+        if self.setting == "rgb":
+            self._optimise(
+                "upsample", (net.upsampler,), s.upsampler.train, self._upsampler_draws,
+                self._upsampler_loss, train,
+            )  # fmt: skip
+        net.eval()
+
+    def _load_dada(self) -> None:
+        dada, net = self.pipeline.dada, self.net.autoencoder
+        if dada.weights:
+            load_authors(net, read(dada.weights), dada.weights)
+            return
+        (stage,) = self.stage_settings(self.settings, self.setting)
+        if stage not in self.run.stages:
+            raise ValueError(
+                f"3dsr has no trained autoencoder: give what its stage {stage!r} saved as "
+                f"Run.stages[{stage!r}], or the authors' file as 3dsr.dada.weights"
+            )
+        path = Path(self.run.stages[stage]) / FILE
+        net.load_state_dict(torch.load(path, map_location=self.run.device, weights_only=True))
+
+    def _optimise(self, phase, modules, schedule, draws, loss, train: Samples) -> None:
+        def draw(step: int) -> list:
+            rng = np.random.default_rng(self._seed("simulate", phase, step))
+            return [partial(draws, rng, len(train))]
+
+        trained = [p for module in modules for p in module.parameters()]
+        optimise(
+            self.net, trained, schedule, draw, lambda drawn: loss(train, *drawn[0]), self.run,
+            phase, PHASES,
+        )  # fmt: skip
+
+    def _stage2_draws(self, rng, count: int) -> tuple[samples.Draws, anomalies.Draws]:
+        s, low = self.pipeline, self.settings.prep.size // 8
+        image = samples.draw(rng, count, s.train.batch, s.mask, s.augment)
+        return image, anomalies.draw(rng, s.train.batch, (low, low), s.anomaly)
+
+    def _stage2_loss(self, train, image: samples.Draws, feature: anomalies.Draws) -> torch.Tensor:
+        s, net, device = self.pipeline, self.net, self.run.device
+        x, mask = samples.make(train, image, s.mask, self.setting, device)
+        with self._autocast(s.train.mixed_precision):
+            simulated = net.simulate(x, mask, feature.to(device), s.anomaly)
+            output = net.compare(simulated.lo, simulated.hi, simulated.general)
+        return stage2_loss(output, simulated, x, s.loss)["total"]
+
+    def _upsampler_draws(self, rng, count: int) -> tuple[samples.Draws]:
+        s = self.pipeline.upsampler
+        mask = self.pipeline.mask
+        return (samples.draw(rng, count, s.train.batch, mask, s.augment, s.beta),)
+
+    def _upsampler_loss(self, train, image: samples.Draws) -> torch.Tensor:
+        s, net, device = self.pipeline, self.net, self.run.device
+        x, mask = samples.make(train, image, s.mask, self.setting, device)
+        with self._autocast(s.upsampler.train.mixed_precision):
+            with torch.no_grad():
+                output = net(samples.coloured(x, mask, image))
+            logits = net.refine(output)
+        return focal(logits.float().softmax(dim=1), mask, s.loss.gamma)
+
+    def _autocast(self, enabled: bool) -> torch.autocast:
+        return torch.autocast(torch.device(self.run.device).type, torch.bfloat16, enabled=enabled)
+
+    def _seed(self, purpose: str, *names: object) -> int:
+        return seed_for(purpose, self.name, self.run.category, self.run.seed, *names)
+
+    @torch.inference_mode()
+    def predict(self, batch: Batch) -> Prediction:
+        s = self.pipeline
+        x = samples.images(batch, self.setting).contiguous(memory_format=torch.channels_last)
+        with self._autocast(s.predict_bfloat16):
+            output = self.net(x)
+            refined = self.net.refine(output) if self.setting == "rgb" else output.logits
+        maps, final = (y.float().softmax(dim=1)[:, 1] for y in (output.logits, refined))
+        smoothed = smooth(maps, s.score, self.setting)
+        if s.score.smooth_map:
+            final = smooth(final, s.score, self.setting) if self.setting == "rgb" else smoothed
+        return Prediction(final, smoothed.amax(dim=(1, 2)))
+
+    def save(self, folder: Path) -> None:
+        save_tensors(folder / "net.pt", self.net.state_dict())
+
+    def load(self, folder: Path) -> None:
+        state = torch.load(folder / "net.pt", map_location=self.run.device, weights_only=True)
+        self.net.load_state_dict(state)
+        self.net.eval()
+
+    def sizes(self) -> dict[str, int]:
+        tensors = self.net.state_dict().values()
+        return {
+            "parameters": sum(p.numel() for p in self.net.parameters()),
+            "weight_bytes": sum(t.numel() * t.element_size() for t in tensors),
+        }
+
+    def notes(self) -> dict[str, str]:
+        notes = {}
+        if self.setting == "rgb":
+            notes["network"] = "DSR, which the paper reports for RGB; map not cropped"
+        if weights := self.pipeline.dada.weights:
+            notes["dada"] = f"imported weights {Path(weights).name}"
+        return notes

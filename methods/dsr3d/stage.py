@@ -1,0 +1,183 @@
+"""Stage 1 as work that cells share: the discrete autoencoder, trained once and then frozen.
+
+Trained on RGB images from anywhere and simulated depth (specs/3dsr.md, section 1). The ablation
+"dsr_naive" trains on the dataset's own images instead, all its categories together.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import torch
+
+from methods.blocks.textures import source_name, texture_folder, texture_source
+from methods.contract import Run, Samples, Stage, View, save_tensors, seed_for
+from methods.dsr3d.dada import Autoencoder, Coded
+from methods.dsr3d.settings import Dada, DadaLoss
+from methods.dsr3d.simulation import collate, draw_sample, images, stack
+from methods.dsr3d.training import optimise
+from methods.views import Dsr3dView
+
+FILE = "dada.pt"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """What determines a trained autoencoder; made by `Dsr3d.stage_settings`."""
+
+    setting: str = "rgb+3d"
+    dada: Dada = Dada()
+    prep: Optional[Dsr3dView] = None    # of the dataset's images, where it is trained on them
+
+
+class DadaStage(Stage):
+    name = "dada"
+    Settings = StageSettings
+
+    def __init__(self, settings: StageSettings, run: Run | None = None):
+        super().__init__(settings, run)
+        s = settings
+        self.net = Autoencoder(s.dada.net, s.setting)
+        self.net.init_weights(torch.Generator().manual_seed(self._seed("init")))
+        self.net.to(self.run.device, memory_format=torch.channels_last).eval()
+        self.used: dict[str, int] = {}
+
+    @classmethod
+    def inputs(cls, settings: StageSettings) -> dict[str, Path | None]:
+        s, folder = settings.dada.images, None
+        if needs_images(settings) and settings.dada.train.steps:
+            folder = texture_folder(s.source, s.folder, "3dsr.dada.images")
+        return {"dada.images.folder": folder}
+
+    def fit(self, train: Mapping[str, Samples]) -> None:
+        s = self.settings.dada
+        draw, make = self._sampler(train)
+        low = s.train.mixed_precision
+
+        def loss(drawn: list) -> torch.Tensor:
+            x = make(drawn).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
+                coded = self.net(x)
+            return dada_loss(coded, x, s.loss, self.settings.setting)["total"]
+
+        trained = [p for p in self.net.parameters() if p.requires_grad]
+        self.net.train()
+        optimise(self.net, trained, s.train, draw, loss, self.run, "dada", ("dada",))
+        self.net.eval()
+        with torch.inference_mode():
+            seen = self.net(make([part() for part in draw(s.train.steps)]))
+        for level in ("lo", "hi"):
+            codes = getattr(seen, level).codes
+            self.used[f"codes_used_{level}"] = len(codes.unique())
+        log.info("dada codes=%d %s", s.net.codes, self.used)
+
+    def _sampler(self, train: Mapping[str, Samples]):
+        """draw(step), the parts of a step's random numbers, and make(drawn), the images."""
+        s, setting, device = self.settings.dada, self.settings.setting, self.run.device
+        texture = None
+        if needs_images(self.settings):
+            texture = texture_source(
+                s.images.source, s.size, s.images.folder, setting="3dsr.dada.images"
+            )
+
+        def sample(step: int, index: int) -> tuple:
+            rng = np.random.default_rng(self._seed("simulate", step, index))
+            return draw_sample(rng, s, setting, texture)
+
+        def draw(step: int) -> list:
+            return [partial(sample, step, index) for index in range(s.train.batch)]
+
+        def make(drawn: list) -> torch.Tensor:
+            return images(collate(drawn).to(device), s, setting)
+
+        return draw, make
+
+    def _seed(self, purpose: str, *names: object) -> int:
+        return seed_for(purpose, self.name, self.run.seed, *names)
+
+    def save(self, folder: Path) -> None:
+        save_tensors(folder / FILE, self.net.state_dict())
+
+    def sizes(self) -> dict[str, int]:
+        tensors = self.net.state_dict().values()
+        return {
+            "parameters": sum(p.numel() for p in self.net.parameters()),
+            "weight_bytes": sum(t.numel() * t.element_size() for t in tensors),
+            **self.used,
+        }
+
+    def notes(self) -> dict[str, str]:
+        s = self.settings.dada.images
+        if not needs_images(self.settings):
+            return {}
+        return {"dada_images": source_name(s.source, s.folder, "imagenet")}
+
+
+class RealDadaStage(DadaStage):
+    """The same on the RGB and depth images of the dataset (ablation "dsr_naive")."""
+
+    name = "dada_real"
+    reads = "train"
+
+    @classmethod
+    def view(cls, settings: StageSettings) -> View:
+        return settings.prep
+
+    def _sampler(self, train: Mapping[str, Samples]):
+        s, setting, device = self.settings.dada, self.settings.setting, self.run.device
+        names = sorted(train)
+        ends = np.cumsum([len(train[name]) for name in names])
+
+        def sample(step: int) -> np.ndarray:
+            rng = np.random.default_rng(self._seed("simulate", step))
+            return rng.integers(ends[-1], size=s.train.batch)
+
+        def read(index: int) -> torch.Tensor:
+            which = int(np.searchsorted(ends, index, side="right"))
+            samples = train[names[which]]
+            batch = samples.batch([int(index - ends[which] + len(samples))], device)
+            rgb = batch["rgb"].permute(0, 3, 1, 2).float() / 255
+            return stack(rgb, batch["depth"][:, None], setting)
+
+        def draw(step: int) -> list:
+            return [partial(sample, step)]
+
+        def make(drawn: list) -> torch.Tensor:
+            return torch.cat([read(index) for index in drawn[0]])
+
+        return draw, make
+
+    def notes(self) -> dict[str, str]:
+        return {"dada_images": "the dataset's own, RGB and depth"}
+
+
+def needs_images(settings: StageSettings) -> bool:
+    depth = settings.dada.depth.source
+    if depth == "real":
+        return False
+    return "rgb" in settings.setting or depth == "gray"
+
+
+def dada_loss(coded: Coded, x: torch.Tensor, s: DadaLoss, setting: str) -> dict[str, torch.Tensor]:
+    """Terms of stage 1's loss (section 1.5), and their sum "total".
+
+    "joint" is the mean over all channels, so that RGB+D counts depth once and RGB three times;
+    "modality" takes a mean of each.
+    """
+    norm = s.norm or ("l1" if setting == "rgb+3d" else "l2")
+    error = coded.recon.float() - x
+    error = error.abs() if norm == "l1" else error.square()
+    weight = {"rgb": [s.lambda_i], "3d": [s.lambda_d], "rgb+3d": [s.lambda_d, s.lambda_i]}[setting]
+    parts = error.split([1, 3], dim=1) if setting == "rgb+3d" else [error]
+    share = [p.shape[1] / x.shape[1] if s.reduction == "joint" else 1.0 for p in parts]
+    recon = sum(w * f * part.mean() for w, f, part in zip(weight, share, parts))
+    terms = {"recon": recon, "codes_lo": coded.lo.loss, "codes_hi": coded.hi.loss}
+    return {**terms, "total": recon + coded.lo.loss + coded.hi.loss}
