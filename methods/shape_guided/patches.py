@@ -110,7 +110,8 @@ def normalise(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Patches (P, K, 3) moved to longest extent 1 and mean 0.
 
-    -> points (P, K, 3), scale (P, 1, 1), mean (P, 1, 3); the same change for other points is `points * scale - mean`.
+    -> points (P, K, 3), scale (P, 1, 1), mean (P, 1, 3); other points move by
+    `points * scale - mean`.
     """
     extent = (points.amax(dim=1) - points.amin(dim=1)).amax(dim=-1).view(-1, 1, 1)
     scale = 1 / torch.where(extent > 0, extent, 1)

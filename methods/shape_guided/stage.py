@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from methods.contract import Progress, Run, Samples, Stage, save_tensors, seed_for
-from methods.shape_guided.patches import cut_cloud, normalise, points_of
+from methods.shape_guided.patches import cut_cloud, points_of
 from methods.shape_guided.sdf import pull_loss, queries_around, query_spread
 from methods.shape_guided.settings import Net, Patches, Train
 from methods.shape_guided.weights import SHAPE_KEY, shape_net

@@ -77,7 +77,8 @@ class Plain:
     @torch.no_grad()
     def look(self, image, xyz):
         """image (3, S, S), xyz (S, S, 3) -> patches [(points, ids)], shape and RGB features."""
-        patches = cut(xyz, self.settings.patches.points, self.settings.patches.overlap, self.start_of)
+        rule = self.settings.patches
+        patches = cut(xyz, rule.points, rule.overlap, self.start_of)
         points = [(normalised(p), ids) for p, ids in patches]
         shape = torch.cat([self.shape.encoder(p[None]) for p, _ in points])
         return points, shape, self.appearance(image[None])[0]
@@ -120,8 +121,9 @@ class Plain:
         for cell, query, atoms in zip(foreground, queries, found):
             scores[cell] = (query - sparse(query, dictionary[atoms])[0]).norm()
         grid = size // 8
-        rgb = F.interpolate(scores.view(1, 1, grid, grid), size=size, mode="bilinear")[0, 0].numpy()
-        return {"sdf": sdf.reshape(size, size), "rgb": rgb}, {"sdf": s_sdf, "rgb": scores.max().item()}
+        rgb = F.interpolate(scores.view(1, 1, grid, grid), size=size, mode="bilinear")[0, 0]
+        maps = {"sdf": sdf.reshape(size, size), "rgb": rgb.numpy()}
+        return maps, {"sdf": s_sdf, "rgb": scores.max().item()}
 
     def align(self, samples):
         looked = [self.look(*sample) for sample in samples]

@@ -1,4 +1,4 @@
-"""Shape-Guided as a plug-in: like its slow version, repeatable, resumable, with working switches."""
+"""Shape-Guided as a plug-in: like its slow version, repeatable, resumable; switches switch."""
 
 import dataclasses
 import json
@@ -122,7 +122,8 @@ def test_farthest_points_equal_the_definition():
 
 def test_sparse_codes_are_least_squares_on_their_atoms():
     generator = torch.Generator().manual_seed(0)
-    atoms, queries = torch.rand(40, 8, 20, generator=generator), torch.rand(40, 20, generator=generator)
+    atoms = torch.rand(40, 8, 20, generator=generator)
+    queries = torch.rand(40, 20, generator=generator)
     for count in (1, 3, 8):
         code = inference.sparse_code(queries, atoms, count)
         for x, D, c in zip(queries.double(), atoms.double(), code):
@@ -134,7 +135,8 @@ def test_sparse_codes_are_least_squares_on_their_atoms():
 
 def test_neighbours_do_not_depend_on_the_size_of_blocks(monkeypatch):
     generator = torch.Generator().manual_seed(0)
-    bank, queries = torch.rand(500, 12, generator=generator), torch.rand(30, 12, generator=generator)
+    bank = torch.rand(500, 12, generator=generator)
+    queries = torch.rand(30, 12, generator=generator)
     excluded = torch.arange(500) % 7 == 0
     rows, distances = inference.nearest(queries, bank, 6, excluded)
     monkeypatch.setattr(inference, "BLOCK_ELEMENTS", 30 * 41)
@@ -206,7 +208,8 @@ def kill_at(phase, step):
 def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(samples, stages, tmp_path, phase, step):
     undisturbed = fitted(samples, stages)
     with pytest.raises(Killed):
-        fitted(samples, stages, folder=tmp_path, checkpoint_every_s=0.0, report=kill_at(phase, step))
+        fitted(samples, stages, folder=tmp_path, checkpoint_every_s=0.0,
+               report=kill_at(phase, step))  # fmt: skip
     seen = []
     resumed = fitted(samples, stages, folder=tmp_path, report=seen.append)
     assert (seen[0].phase, seen[0].step) == (phase, step)     # what came before was not repeated
@@ -431,7 +434,8 @@ def test_initial_weights_are_drawn_apart_from_torch_s_own_generator():
     first, again = (ShapeGuided(tiny(), "rgb+3d") for _ in range(2))
     assert torch.equal(torch.rand(3), expected)
     for a, b in zip(first._nets().values(), again._nets().values()):
-        assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+        pairs = zip(a.state_dict().values(), b.state_dict().values())
+        assert all(torch.equal(x, y) for x, y in pairs)
 
 
 def test_without_an_expert_the_fit_says_where_to_get_one(samples):
@@ -455,8 +459,8 @@ def test_clouds_without_or_with_few_points(samples, test_samples, stages):
         fitted(nothing, stages)
     with pytest.raises(ValueError, match="no point in 3 training clouds of disc"):
         expert(nothing, tiny(), None)
-    mixed = Samples({k: np.concatenate([v[:4], odd.arrays[k][:2]]) for k, v in samples.arrays.items()},
-                    tuple("abcdef"))  # fmt: skip
+    mixed = {k: np.concatenate([v[:4], odd.arrays[k][:2]]) for k, v in samples.arrays.items()}
+    mixed = Samples(mixed, tuple("abcdef"))
     assert fitted(mixed, stages, tiny(align__samples=6)).a > 0
 
 
