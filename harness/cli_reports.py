@@ -32,6 +32,11 @@ def report(
     out: Annotated[
         Optional[Path], typer.Option(help="Folder to write (default: in the store, or relief-report).")
     ] = None,
+    images: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Test images to show: middle (default), best, median, worst, disagree, "
+                          "or an id as test/hole/003; repeat for several."),
+    ] = None,
 ) -> None:
     """Write the leaderboard of one or several stores, from their files alone."""
     from reports.stores import gather, launch_of
@@ -45,7 +50,7 @@ def report(
     found, wanted = gather(parts)
     if out is None and len(parts) == 1:
         out = places[0].path / "reports" / wanted["id"]
-    write(found, wanted, out or Path("relief-report"))
+    write(found, wanted, out or Path("relief-report"), images)
 
 
 def compare(
@@ -118,11 +123,12 @@ def export(
         console.print(escape(line), soft_wrap=True)
 
 
-def write(store: Store, launch: dict, folder: Path) -> Path:
+def write(store: Store, launch: dict, folder: Path, images: list[str] | None = None) -> Path:
     """The report's files, and the leaderboard on the terminal; -> the folder."""
+    from reports.choice import MIDDLE
     from reports.render import leaderboard_text, write_report
 
-    page = write_report(store, launch, folder.resolve())
+    page = write_report(store, launch, folder.resolve(), images or [MIDDLE])
     console.print(leaderboard_text(store, launch))
     console.print(f"Leaderboard {escape(page.as_uri())}", soft_wrap=True)
     return page.parent

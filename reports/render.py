@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -17,6 +17,7 @@ import pandas as pd
 
 from harness.store import DONE, Store, write_text
 from reports import names
+from reports.choice import MIDDLE
 from reports.cost import cost_frame
 from reports.frame import (
     PENDING,
@@ -57,11 +58,13 @@ UNMEASURED = {    # columns of the cost table that many results lack
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(store: Store, launch: dict, folder: str | Path) -> Path:
+def write_report(
+    store: Store, launch: dict, folder: str | Path, show: Sequence[str] = (MIDDLE,)
+) -> Path:
     """Write leaderboard.html, .md, .tex, .csv and .parquet, cells.* and cost.csv; -> the HTML.
 
     Every file is replaced in one step, the HTML last. leaderboard.csv holds no times or dates:
-    the same results give the same bytes.
+    the same results give the same bytes. show: rules and ids of the images on the sheets.
     """
     folder = Path(folder)
     results = read_results(store, launch)
@@ -85,7 +88,8 @@ def write_report(store: Store, launch: dict, folder: str | Path) -> Path:
         datasets=grouped(boards),
         metrics=metric_names(frame),
         axes={dataset: _axis(boards, dataset) for dataset in frame["dataset"].unique()},
-        sheets=sheets(frame, store, results, scores),
+        sheets=sheets(frame, store, results, scores, show),
+        shown=", ".join(show),
         insights=insights(frame, store, scores, boards),
         speeds=speeds(boards, cost),
         unmeasured=[title for name, title in UNMEASURED.items() if cost[name].isna().all()],

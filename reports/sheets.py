@@ -1,7 +1,7 @@
 """Qualitative sheets: what the methods saw and what they answered, one sheet a category.
 
-Which images: for every defect type, `good` included, the one in the middle of the test order;
-nobody chooses. A method is shown by its first seed. The colours of one column span one range,
+Which images: for every defect type, `good` included, the one in the middle of the test order, or
+by another rule of `choice`; nobody picks. A method is shown by its first seed. The colours of one column span one range,
 the 1st to 99.9th percentile of that cell's stored maps, so brightness compares within a column.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +19,13 @@ import numpy as np
 import pandas as pd
 
 from harness.store import Store
+from reports.choice import MIDDLE, chosen
 from reports.names import setting_order
 from reports.statistics import auroc
 
 TILE = 128                 # px, side of a picture
 QUALITY = 85               # of JPEG, 0 to 100
+MANY, LOWER = 1000, 50     # with so many maps the quality is lower, and the page stays small
 CONTOUR = (255, 255, 0)    # BGR; cyan, a hue the colour map does not have
 
 
@@ -72,10 +75,16 @@ def sheets(
     store: Store,
     results: dict[str, dict],
     scores: dict[str, pd.DataFrame],
+    show: Sequence[str] = (MIDDLE,),
 ) -> list[Sheet]:
-    """One sheet for every dataset and category of the frame, in its order."""
+    """One sheet for every dataset and category of the frame, in its order.
+
+    show: rules (RULES) and ids of images
+    """
+    rows = frame.groupby(["dataset", "category", "method", "variant", "setting"]).ngroups
+    quality = LOWER if rows * 6 * len(show) > MANY else QUALITY    # six kinds of images or so
     return [
-        _sheet(dataset, category, cells, store, results, scores)
+        _sheet(dataset, category, cells, store, results, scores, show, quality)
         for (dataset, category), cells in frame.groupby(["dataset", "category"], sort=False)
     ]
 
@@ -87,6 +96,8 @@ def _sheet(
     store: Store,
     results: dict[str, dict],
     scores: dict[str, pd.DataFrame],
+    show: Sequence[str],
+    quality: int,
 ) -> Sheet:
     done = cells[cells["key"].isin(list(scores))].copy()
     if done.empty:
@@ -101,10 +112,11 @@ def _sheet(
     }
     firsts = [keys[0] for keys in groups.values()]
     answers = [_Answers(store, key, results[key]) for key in firsts]
-    listed = scores[firsts[0]]
+    listed, tables = scores[firsts[0]], [scores[key] for key in firsts]
+    stored = set().union(*(answer.ids for answer in answers))
     pictures = tuple(
-        _picture(row.id, row.defect, answers, [scores[key] for key in firsts])
-        for row in _chosen(listed).itertuples()
+        _picture(row.id, row.defect, answers, tables, quality)
+        for row in chosen(listed, tables, show, stored).itertuples()
     )
     return Sheet(
         dataset,
@@ -115,12 +127,6 @@ def _sheet(
         tuple(_defect_row(c, [scores[key] for key in keys]) for c, keys in groups.items()),
         _missing(pictures),
     )
-
-
-def _chosen(scores: pd.DataFrame) -> pd.DataFrame:
-    """The middle image of every defect type, normal ones first, then as the test set lists them."""
-    middles = [group.iloc[[len(group) // 2]] for _, group in scores.groupby("defect", sort=False)]
-    return pd.concat(middles).sort_values("label", kind="stable")
 
 
 def _defect_row(column: Column, seeds: list[pd.DataFrame]) -> DefectRow:
@@ -158,6 +164,11 @@ class _Answers:
         seen = np.nan_to_num(maps[:, ::step, ::step].astype(np.float32))
         return tuple(np.quantile(seen, [0.01, 0.999]))
 
+    @property
+    def ids(self) -> set[str]:
+        """Of the images whose maps are stored."""
+        return set(self._maps[1])
+
     def map(self, id: str) -> np.ndarray | None:
         """The map in [0, 1], scaled by the cell's range."""
         maps, index = self._maps
@@ -184,7 +195,7 @@ def _opened(arrays: Path, index: Path) -> tuple[np.ndarray, dict[str, int]]:
 
 
 def _picture(
-    id: str, defect: str, answers: list[_Answers], scores: list[pd.DataFrame]
+    id: str, defect: str, answers: list[_Answers], scores: list[pd.DataFrame], quality: int
 ) -> Picture:
     def first(name: str) -> np.ndarray | None:
         seen = (answer.seen(name, id) for answer in answers)
@@ -195,10 +206,10 @@ def _picture(
     return Picture(
         id,
         defect,
-        None if rgb is None else _uri(_tile(rgb[..., ::-1])),
-        None if depth is None else _uri(_tile(_grey(_stretched(depth)))),
-        None if mask is None else _uri(_tile(_grey(mask), cv2.INTER_NEAREST)),
-        tuple(_heat(answer.map(id), answer.seen("mask", id)) for answer in answers),
+        None if rgb is None else _uri(_tile(rgb[..., ::-1]), quality),
+        None if depth is None else _uri(_tile(_grey(_stretched(depth))), quality),
+        None if mask is None else _uri(_tile(_grey(mask), cv2.INTER_NEAREST), quality),
+        tuple(_heat(answer.map(id), answer.seen("mask", id), quality) for answer in answers),
         tuple(float(table.get(id, np.nan)) for table in known),
     )
 
@@ -217,7 +228,7 @@ def _grey(values: np.ndarray) -> np.ndarray:
     return np.repeat((values.astype(np.float32) * 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def _heat(values: np.ndarray | None, mask: np.ndarray | None) -> str | None:
+def _heat(values: np.ndarray | None, mask: np.ndarray | None, quality: int) -> str | None:
     """A map in colours with the outline of the ground truth."""
     if values is None:
         return None
@@ -226,7 +237,7 @@ def _heat(values: np.ndarray | None, mask: np.ndarray | None) -> str | None:
         truth = cv2.resize(mask.astype(np.uint8), (TILE, TILE), interpolation=cv2.INTER_NEAREST)
         outlines, _ = cv2.findContours(truth, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(tile, outlines, -1, CONTOUR, 1)
-    return _uri(tile)
+    return _uri(tile, quality)
 
 
 def _tile(picture: np.ndarray, interpolation: int = cv2.INTER_AREA) -> np.ndarray:
@@ -236,9 +247,9 @@ def _tile(picture: np.ndarray, interpolation: int = cv2.INTER_AREA) -> np.ndarra
     return cv2.resize(picture, (TILE, TILE), interpolation=interpolation)
 
 
-def _uri(picture: np.ndarray) -> str:
+def _uri(picture: np.ndarray, quality: int) -> str:
     """JPEG with full colour resolution: halving it, as usual, would wash out the thin outlines."""
-    how = [cv2.IMWRITE_JPEG_QUALITY, QUALITY,
+    how = [cv2.IMWRITE_JPEG_QUALITY, quality,
            cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]  # fmt: skip
     encoded = cv2.imencode(".jpg", picture, how)[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded).decode()

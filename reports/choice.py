@@ -1,0 +1,61 @@
+"""Which test images a sheet shows: by a rule, the same for every method, or by id.
+
+How hard an image is: the share of images of the other class on its wrong side, mean over methods.
+Where a store kept the maps of some images only, rules choose among these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+MIDDLE, BEST, MEDIAN, WORST, DISAGREE = "middle", "best", "median", "worst", "disagree"
+RULES = (MIDDLE, BEST, MEDIAN, WORST, DISAGREE)
+
+
+def chosen(
+    listed: pd.DataFrame, tables: list[pd.DataFrame], show: Sequence[str], stored: set[str]
+) -> pd.DataFrame:
+    """Rows (id, defect, label, ...) of `listed`, good ones first, then as the test set lists them.
+
+    listed: the test images in order; tables: their scores by method; stored: ids with a map
+    show: of every defect type the image of each rule, and the images with these ids
+    """
+    wrong = np.stack([_wrong(table.set_index("id").loc[listed["id"]]) for table in tables])
+    picks: list[int] = []
+    for _, group in listed.reset_index(drop=True).groupby("defect", sort=False):
+        there = group.index[group["id"].isin(stored)].to_numpy()
+        for rule in show:
+            if rule == MIDDLE:
+                picks.append(int(group.index[len(group) // 2]))
+            elif rule in RULES:
+                picks.append(_pick(rule, there if len(there) else group.index.to_numpy(), wrong))
+    picks += np.flatnonzero(listed["id"].isin(list(show))).tolist()
+    return listed.iloc[sorted(set(picks))].sort_values("label", kind="stable")
+
+
+def _pick(rule: str, images: np.ndarray, wrong: np.ndarray) -> int:
+    """One of the images (row numbers) by how wrong the methods (M, N) have them."""
+    mean, spread = wrong[:, images].mean(axis=0), wrong[:, images].std(axis=0)
+    if rule == DISAGREE:
+        return int(images[np.argmax(spread)])
+    order = np.argsort(mean, kind="stable")
+    return int(images[order[{BEST: 0, MEDIAN: len(order) // 2, WORST: -1}[rule]]])
+
+
+def _wrong(table: pd.DataFrame) -> np.ndarray:
+    """Share of the other class on the wrong side of each image; ties one half, 0 without any."""
+    scores, anomalous = table["score"].to_numpy(float), table["label"].to_numpy() > 0
+    good, bad = np.sort(scores[~anomalous]), np.sort(scores[anomalous])
+    found = np.zeros(len(scores))
+    if len(good) and len(bad):
+        found[~anomalous] = _below(bad, scores[~anomalous])
+        found[anomalous] = 1 - _below(good, scores[anomalous])
+    return found
+
+
+def _below(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
+    sides = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    return sum(sides) / (2 * len(ordered))

@@ -1,0 +1,71 @@
+"""The page in a real browser: no complaint, and nothing wider than the window."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from reports.render import write_report
+from tests.reports.fake_store import HOSTILE
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PROBE = """<script>
+const found = {width: innerWidth, page: document.documentElement.scrollWidth, wide: []};
+for (const d of document.querySelectorAll("details")) d.open = true;
+const scrolled = e => e.closest(".scroll, pre, .sr, svg");
+for (const e of document.body.querySelectorAll("*"))
+  if (!scrolled(e) && e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+    found.wide.push(e.tagName + "." + e.className);
+found.page = document.documentElement.scrollWidth;
+const button = document.querySelector(".sortable th:nth-child(2) button");
+const first = () => document.querySelector(".sortable tbody tr").textContent;
+const before = first(); button.click(); found.sorted = first() !== before;
+const out = document.createElement("pre"); out.id = "probe"; out.textContent = JSON.stringify(found);
+document.body.append(out);
+</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed to open the page")
+@pytest.mark.parametrize("width", [400, 1600])
+def test_the_page_fits_the_window_and_the_browser_does_not_complain(build, tmp_path, width):
+    store, launch = build(
+        methods=[("das3d", ""), ("m3dm", ""), ("3dsr", "a long name of a variant")],
+        categories=["bagel", HOSTILE], seeds=[0],
+        troubles={("m3dm", "", "3d", HOSTILE, None): "failed"},
+    )  # fmt: skip
+    twice = [cell | {"dataset": name} for name in ("mvtec3d", "synthetic") for cell in launch["cells"]]
+    page = write_report(store, launch | {"cells": twice}, tmp_path / "report")
+    assert 'class="paper"' in page.read_text(encoding="utf-8")
+    probed = tmp_path / "probed.html"
+    # the policy of the page allows inline scripts, so the probe runs under it, too
+    probed.write_text(page.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    shown, complaints = opened(probed, width, tmp_path)
+    assert not complaints
+    assert shown["width"] == width and shown["sorted"]
+    assert shown["page"] <= width and not shown["wide"], shown
+
+
+def opened(page, width, tmp_path):
+    """What PROBE found in the page and what the console says.
+
+    Headless windows are never narrower than 500 px, so the page lies in a frame of its width.
+    """
+    outer = tmp_path / "outer.html"
+    outer.write_text(
+        f'<iframe id="f" src="{page.name}" width="{width}" height="900" style="border:0"></iframe>'
+        '<script>onload = () => { const d = document.getElementById("f").contentDocument;'
+        'const p = document.createElement("pre"); p.textContent = "PROBE" + d.getElementById("probe").textContent;'
+        "document.body.append(p); }</script>"
+    )
+    done = subprocess.run(
+        [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+         f"--user-data-dir={tmp_path / 'profile'}", "--allow-file-access-from-files",
+         "--enable-logging=stderr", "--window-size=1700,1000", "--virtual-time-budget=10000", "--dump-dom", outer.as_uri()],
+        capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    match = re.search(r"PROBE(\{.*?\})</pre>", done.stdout)
+    assert match, done.stderr[-2000:]
+    return json.loads(html.unescape(match[1])), [x for x in done.stderr.splitlines() if "CONSOLE" in x]
