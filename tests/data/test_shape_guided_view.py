@@ -8,7 +8,7 @@ from scipy.spatial.distance import pdist
 from harness.data.views import background, m3dm
 from harness.data.views.clusters import dbscan
 from harness.data.views.plane import border_points
-from methods.blocks.points import unit_width, valid_points
+from methods.shape_guided.patches import foreground, scaled
 from methods.views import M3dmView, ShapeGuidedView
 from tests.data.scans import sample, scan
 
@@ -75,12 +75,14 @@ def test_the_points_of_the_cloud_are_the_recorded_ones(parity):
     xyz[given.input("org_z0", (400, 400), "unit") < 0.02, 2] = 0
     blank = np.zeros((400, 400, 3), np.uint8)
     got = m3dm.prepare(sample(blank, xyz, blank[..., 0]), NONE, seed=0)
-    points, pixel = valid_points(torch.from_numpy(got["xyz"]))
+    cloud = torch.from_numpy(got["xyz"])
+    pixel = foreground(cloud)
+    points = cloud.reshape(-1, 3)[pixel]
     assert len(points) == want["n_points"]
     assert np.array_equal(pixel, want["pixel_index"])
     head = len(want["points_head"])
     assert np.array_equal(points[:head], want["points_head"])
-    normalised = unit_width(points)
+    normalised = scaled(points)
     assert np.abs(normalised[:head].numpy() - want["normalised_head"]).max() <= 1e-6
     assert np.allclose(statistics(normalised), want["normalised_stats"], rtol=1e-6)
 
@@ -95,7 +97,8 @@ def test_the_view_is_that_of_m3dm(options):
 
 def test_points_are_those_of_a_loop_over_the_pixels():
     xyz = np.random.default_rng(0).integers(0, 4, (7, 9, 3)).astype(np.float32)
-    points, pixel = valid_points(torch.from_numpy(xyz))
+    pixel = foreground(torch.from_numpy(xyz))
+    points = xyz.reshape(-1, 3)[pixel]
     want = [(r * 9 + c, xyz[r, c]) for r in range(7) for c in range(9) if all(xyz[r, c])]
     assert pixel.tolist() == [p for p, _ in want]
     assert np.array_equal(points, [p for _, p in want])
@@ -103,6 +106,6 @@ def test_points_are_those_of_a_loop_over_the_pixels():
 
 def test_a_cloud_is_one_wide_and_keeps_its_proportions():
     points = torch.from_numpy(np.random.default_rng(0).random((50, 3)) * (2, 3, 1))
-    scaled = unit_width(points)
-    assert scaled.amin(dim=0).tolist() == [0, 0, 0] and scaled[:, 0].max() == 1
-    assert np.allclose(pdist(scaled), pdist(points) / np.ptp(points[:, 0].numpy()))
+    moved = scaled(points)
+    assert moved.amin(dim=0).tolist() == [0, 0, 0] and moved[:, 0].max() == 1
+    assert np.allclose(pdist(moved), pdist(points) / np.ptp(points[:, 0].numpy()))
