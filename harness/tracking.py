@@ -10,6 +10,7 @@ import hashlib
 import logging
 import math
 import os
+import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 KEY, DIGEST, LAUNCH, PARENT = "relief.key", "relief.digest", "relief.launch", "mlflow.parentRunId"
 PORT = 5000
+HEADLINE = ("i_auroc", "aupro_0.3", "p_auroc")     # of the leaderboard, as metrics of the parent
+ARTIFACTS = ("scores.parquet", "pro_curve.npz")    # of a cell, beside its result
 ENVIRONMENT = {                                    # specs/engine.md sections 1.3 and 5.5
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -67,7 +70,8 @@ def sync(store: Store, launch: dict, uri: str | None = None, report: Path | None
             if run and run.data.tags.get(DIGEST) == digest:
                 unchanged += 1
                 continue
-            _write_cell(client, experiment, parent.info.run_id, launch, cell, result, run, digest)
+            _write_cell(client, experiment, parent.info.run_id, launch, cell, result, run, digest,
+                        store.folder(cell["key"]))  # fmt: skip
             written += 1
         _write_parent(client, parent, launch, store, report)
     return Synced(experiment, written, unchanged)
@@ -123,7 +127,7 @@ def _create(client: Any, experiment: str, started: float, name: str, tags: dict)
 
 
 def _write_cell(client: Any, experiment: str, parent: str, launch: dict, cell: dict,
-                result: dict, run: Any, digest: str) -> None:  # fmt: skip
+                result: dict, run: Any, digest: str, folder: Path) -> None:  # fmt: skip
     from mlflow.entities import Metric, Param, RunTag
 
     title = " ".join(str(cell[name]) for name in IDENTITY if cell[name] != "")
@@ -151,6 +155,9 @@ def _write_cell(client: Any, experiment: str, parent: str, launch: dict, cell: d
         tags=[RunTag(k, v) for k, v in tags.items()],
     )
     client.log_dict(run_id, result, "result.json")
+    for file in (folder / name for name in ARTIFACTS):
+        if file.exists():
+            client.log_artifact(run_id, str(file))
     client.set_terminated(run_id, "FINISHED" if result["status"] == DONE else "FAILED", at)
     client.set_tag(run_id, DIGEST, digest)      # last: an interrupted write is repeated
 
@@ -180,8 +187,38 @@ def _write_parent(client: Any, parent: Any, launch: dict, store: Store, report: 
     if report is not None:
         for file in sorted(report.iterdir()):
             client.log_artifact(run_id, str(file), "leaderboard")
+        _write_headline(client, run_id, report, at)
     client.set_terminated(run_id, "FINISHED" if done == len(launch["cells"]) else "FAILED", at)
     client.set_tag(run_id, DIGEST, digest)
+
+
+def _write_headline(client: Any, run_id: str, report: Path, at: int) -> None:
+    """The means of the leaderboard as metrics of the parent, and as a table that the UI shows.
+
+    Metrics are called <dataset>/<setting>/<method>[-<variant>]/<metric>.
+    """
+    import pandas as pd
+    from mlflow.entities import Metric
+
+    if not (report / "leaderboard.parquet").exists():    # a report of an earlier version
+        return
+    table = pd.read_parquet(report / "leaderboard.parquet")
+    means = table[(table["category"] == "mean") & table["metric"].isin(HEADLINE)]
+    complete = means[means["value"].notna()]
+    metrics = []
+    for row in complete.itertuples():
+        method = "-".join(filter(None, (row.method, row.variant)))
+        name = f"{row.dataset}/{row.setting}/{method}/{row.metric}"
+        metrics.append(Metric(_metric_name(name), row.value, at, 0))
+    for start in range(0, len(metrics), 1000):           # the most that one call takes
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+    shown = means.astype(object).where(means.notna(), "")
+    client.log_table(run_id, shown, "leaderboard.json")
+
+
+def _metric_name(name: str) -> str:
+    """MLflow takes letters, digits and _-./ and spaces in the names of metrics."""
+    return re.sub(r"[^\w\-./ ]", "-", name, flags=re.ASCII)
 
 
 def _digest(value: Any) -> str:

@@ -1,4 +1,6 @@
+import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +78,25 @@ def test_failed_cells_are_failed_runs_with_their_reason(tmp_path):
     child = next(r for r in found if r.data.tags.get(tracking.KEY) == key)
     assert child.info.status == "FAILED" and child.data.tags["reason"] == "DataError: 001.tiff"
     assert (tmp_path / "mlflow.db").exists()
+
+
+def test_the_parent_carries_the_leaderboard_as_files_table_and_metrics(tiny_store, tmp_path):
+    from reports.render import write_report
+
+    launch = planned().launch() | {"id": "told", "name": "told"}
+    page = write_report(tiny_store, launch, tmp_path / "report")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    tracking.sync(tiny_store, launch, uri, page.parent)
+    client, _ = tracking._client(tiny_store, uri)
+    found = client.search_runs([client.get_experiment_by_name("told").experiment_id])
+    parent = next(run for run in found if tracking.PARENT not in run.data.tags)
+    child = next(run for run in found if tracking.PARENT in run.data.tags)
+    names = {item.path for item in client.list_artifacts(parent.info.run_id, "leaderboard")}
+    assert {"leaderboard/leaderboard.html", "leaderboard/leaderboard.tex"} <= names
+    path = client.download_artifacts(parent.info.run_id, "leaderboard.json", str(tmp_path))
+    assert {"method", "value", "published"} <= set(json.loads(Path(path).read_text())["columns"])
+    assert "leaderboard.json" in parent.data.tags["mlflow.loggedArtifacts"]    # the UI's tables
+    assert any(name.endswith("/i_auroc") for name in parent.data.metrics)
+    assert all("+" not in name for name in parent.data.metrics)
+    kept = {item.path for item in client.list_artifacts(child.info.run_id)}
+    assert {"result.json", "scores.parquet"} <= kept
