@@ -119,9 +119,8 @@ def seconds(function: Callable, repeats: int = 1) -> float:
 
 def measure(size: int, count: int, repeats: int) -> None:
     def add(step: str, plain: float | None, ours: float, note: str = "") -> None:
-        row = f"{plain:.3f} s{note}" if plain else "", f"{ours:.4f} s"
-        print(f"| {size} px, {step} | {' | '.join(row)} | {f'{plain / ours:.1f}' if plain else ''} |",
-              flush=True)  # fmt: skip
+        before, ratio = (f"{plain:.3f} s{note}", f"{plain / ours:.1f}") if plain else ("", "")
+        print(f"| {size} px, {step} | {before} | {ours:.4f} s | {ratio} |", flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
         category = write_scene(Path(folder) / "data", size, count)
@@ -137,16 +136,17 @@ def measure(size: int, count: int, repeats: int) -> None:
 
         read = seconds(ref.read, repeats)
         add("read and check", None, read)
-        add(f"plane from {len(border)} points", seconds(lambda: loop_ransac(border, *RANSAC)),
-            seconds(lambda: ransac_plane(border, *RANSAC, np.random.default_rng(0)), repeats))  # fmt: skip
+        ours = seconds(lambda: ransac_plane(border, *RANSAC, np.random.default_rng(0)), repeats)
+        plain = seconds(lambda: loop_ransac(border, *RANSAC))
+        add(f"plane from {len(border)} points", plain, ours)
         ours = seconds(lambda: dbscan(points, *CLUSTERS), repeats)
         labels = []
         plain = seconds(lambda: labels.append(tree_dbscan(points, *CLUSTERS)))
         assert np.array_equal(labels[0], dbscan(points, *CLUSTERS))
         add(f"clusters of {len(points)} points", plain, ours)
-        add("clusters, scikit-learn's DBSCAN",
-            seconds(lambda: DBSCAN(eps=CLUSTERS[0], min_samples=CLUSTERS[1]).fit(thinned)),
-            ours, f" (on {len(thinned)} points)" if step > 1 else "")  # fmt: skip
+        plain = seconds(lambda: DBSCAN(eps=CLUSTERS[0], min_samples=CLUSTERS[1]).fit(thinned))
+        note = f" (on {len(thinned)} points)" if step > 1 else ""
+        add("clusters, scikit-learn's DBSCAN", plain, ours, note)
         background = seconds(lambda: object_pixels(sample, VIEW, 0), repeats)
         pixels = []
         plain = seconds(lambda: pixels.append(plain_object_pixels(sample)))
@@ -162,8 +162,8 @@ def measure(size: int, count: int, repeats: int) -> None:
             copies = [{k: v[i].copy() for k, v in samples.arrays.items()} for i in order]
             memory = seconds(lambda: [v.copy() for copy in copies for v in copy.values()], repeats)
             megabytes = sum(a.nbytes for a in samples.arrays.values()) / 1e6
-            add(f"the same from the cache at {megabytes / loaded:.0f} MB/s "
-                f"(copying memory: {megabytes / memory:.0f} MB/s)", whole, loaded / len(samples))  # fmt: skip
+            speed = f"{megabytes / loaded:.0f} MB/s (copying memory: {megabytes / memory:.0f})"
+            add(f"the same from the cache at {speed}", whole, loaded / len(samples))
 
 
 def measure_memory(count: int, size: int) -> None:

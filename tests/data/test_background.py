@@ -22,7 +22,8 @@ def test_points_near_the_plane_are_those_of_one_point_at_a_time():
     rng = np.random.default_rng(0)
     xyz = rng.normal(0, 0.01, (37, 21, 3)).astype(np.float32)
     plane = np.array([0.36, 0.48, 0.8, 0.002])
-    want = [[abs(float(p @ plane[:3] + plane[3])) < 0.005 for p in row] for row in xyz.astype(float)]
+    points = xyz.astype(float)
+    want = [[abs(float(p @ plane[:3] + plane[3])) < 0.005 for p in row] for row in points]
     got = near_plane(cv2.split(xyz), plane, 0.005)
     assert got.any() and not got.all() and np.array_equal(got, want)
 

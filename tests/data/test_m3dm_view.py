@@ -107,8 +107,10 @@ def in_view(rgb=None, xyz=None, mask=None):
 def test_images_clouds_and_truth_are_resized_as_recorded(parity):
     given = parity("m3dm")
     want = given.npz("resize")
-    for name, tag, shape in (("resize_rgb", "up", (120, 100)), ("resize_rgb_big", "down", (400, 500))):
-        rgb = (given.input(name, (*shape, 3), "unit") * 256).astype(np.uint8)
+    for name, tag, shape in (
+        ("resize_rgb", "up", (120, 100, 3)), ("resize_rgb_big", "down", (400, 500, 3)),
+    ):  # fmt: skip
+        rgb = (given.input(name, shape, "unit") * 256).astype(np.uint8)
         got = ((in_view(rgb=rgb)["rgb"] / np.float32(255) - MEAN) / STD).transpose(2, 0, 1)
         assert np.abs(got[:, ::4, ::4] - want[f"rgb_{tag}"]).max() <= 1e-6
         assert np.allclose(stat(got), want[f"rgb_{tag}_stat"], rtol=1e-5)
@@ -219,5 +221,5 @@ def test_a_cloud_without_its_background_is_an_error_that_says_what_to_do(dome):
 
 
 def test_an_unknown_background_is_answered_with_the_known_ones(dome):
-    with pytest.raises(ValueError, match="unknown background 'magic' in M3dmView; known: plane, none"):
+    with pytest.raises(ValueError, match="background 'magic' in M3dmView; known: plane, none"):
         m3dm.prepare(dome, M3dmView(background="magic"), seed=0)

@@ -87,7 +87,9 @@ def test_the_points_of_the_cloud_are_the_recorded_ones(parity):
     assert np.allclose(statistics(normalised), want["normalised_stats"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, {"mask_rgb": False, "dbscan": False}, {"background": "none"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"mask_rgb": False, "dbscan": False}, {"background": "none"}]
+)
 def test_the_view_is_that_of_m3dm(options):
     dome = sample(*scan(96, 128))
     ours, theirs = (m3dm.prepare(dome, v(**options), seed=2) for v in (ShapeGuidedView, M3dmView))

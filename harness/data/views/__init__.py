@@ -61,7 +61,8 @@ def build_view(
     """Write all splits of a category in one view into `folder`, whatever it held of them before.
 
     Samples stream through, so memory does not grow with the category. The files are the same
-    for any number of workers (threads: reading and the array work run outside Python's lock).
+    for any number of workers. These are threads: of the work on a scan of 400 to 800 px, three
+    quarters to five sixths run outside Python's lock, so about four workers are of use.
     -> {"samples": {split: N}, "seconds": ..., "seconds_per_sample": ...}
     """
     if type(view) not in BUILDERS:

@@ -48,8 +48,8 @@ def object_pixels(sample: Sample, view: BtfView, seed: int) -> np.ndarray:
     if not points.size:
         raise DataError(
             f"background removal leaves no point in {name}: the whole image lies on one plane "
-            f"(within {view.plane_distance_m * 1000:g} mm); if the scene has no supporting "
-            "plane set background=none"
+            f"(within {view.plane_distance_m * 1000:g} mm)",
+            "if the scene has no supporting plane set background=none",
         )
     if view.dbscan:
         xyz = np.stack([axis.ravel()[points] for axis in axes], axis=1)
