@@ -17,7 +17,7 @@ EXIT_REGRESSION = 3
 
 Launches = Annotated[
     Optional[list[str]],
-    typer.Option("--launch", help="Launch id (default: the latest of each store); repeat for several."),
+    typer.Option("--launch", help="Launch id (default: each store's latest); repeat for several."),
 ]
 StorePath = Annotated[
     Path, typer.Option("--store", envvar="RELIEF_STORE", help="The store, where none is named.")
@@ -30,7 +30,8 @@ def report(
     store: StorePath = Path("relief-store"),
     launch: Launches = None,
     out: Annotated[
-        Optional[Path], typer.Option(help="Folder to write (default: in the store, or relief-report).")
+        Optional[Path],
+        typer.Option(help="Folder to write (default: in the store; of several, relief-report)."),
     ] = None,
     images: Annotated[
         Optional[list[str]],
@@ -71,7 +72,8 @@ def compare(
         float, typer.Option(min=0, help="Smallest loss that counts, in percentage points.")
     ] = 0.0,
     fail_on_regression: Annotated[
-        bool, typer.Option("--fail-on-regression", help="Exit with 3 if B is worse or lost a result.")
+        bool,
+        typer.Option("--fail-on-regression", help="Exit with 3 if B is worse or lost a result."),
     ] = False,
     csv: Annotated[Optional[Path], typer.Option(help="Write the table to this file, too.")] = None,
 ) -> None:

@@ -32,11 +32,11 @@ class Category:
 
     @property
     def wrong(self) -> np.ndarray:
-        """Share of the other class that each image is on the wrong side of, mean over seeds (N,)."""
+        """Share of the other class on the wrong side of each image, mean over seeds (N,)."""
         found = np.zeros(len(self.ids))
         for row in self.scores:
             good, bad = np.sort(row[~self.anomalous]), np.sort(row[self.anomalous])
-            over = _share_below(bad, row[~self.anomalous])    # of the anomalous, below this good one
+            over = _share_below(bad, row[~self.anomalous])    # anomalous below it
             under = 1 - _share_below(good, row[self.anomalous])
             found[~self.anomalous] += over
             found[self.anomalous] += under
@@ -45,7 +45,8 @@ class Category:
     @property
     def found(self) -> np.ndarray:
         """Share of seeds in which each image raises an alarm (N,), GOOD_ALARMS at most false."""
-        limits = np.quantile(self.scores[:, ~self.anomalous], 1 - GOOD_ALARMS, axis=1, method="higher")
+        good = self.scores[:, ~self.anomalous]
+        limits = np.quantile(good, 1 - GOOD_ALARMS, axis=1, method="higher")
         return (self.scores > limits[:, None]).mean(axis=0)
 
 
@@ -105,7 +106,8 @@ def histogram(categories: dict[str, Category]) -> tuple[np.ndarray, np.ndarray]:
         units = (found.scores - good.mean(axis=1, keepdims=True)) / spread
         units = np.clip(units, BINS[0], BINS[-1] - 1e-9)
         for share, chosen in zip(shares, (~found.anomalous, found.anomalous)):
-            share += np.histogram(units[:, chosen], BINS)[0] / units[:, chosen].size / len(categories)
+            values = units[:, chosen]
+            share += np.histogram(values, BINS)[0] / values.size / len(categories)
     return shares[0], shares[1]
 
 
@@ -122,7 +124,8 @@ def agreement(methods: Methods) -> pd.DataFrame:
     for i, one in enumerate(ranks.values()):
         for j, other in enumerate(ranks.values()):
             both = [c for c in one if c in other and len(one[c]) == len(other[c])]
-            found = [np.corrcoef(one[c], other[c])[0, 1] for c in both if one[c].std() and other[c].std()]
+            both = [c for c in both if one[c].std() and other[c].std()]
+            found = [np.corrcoef(one[c], other[c])[0, 1] for c in both]
             table.iloc[i, j] = np.mean(found) if found else np.nan
     return table
 
@@ -147,8 +150,8 @@ def hardest(methods: Methods, label, count: int = 10) -> list[Hard]:
             for image in zip(found.ids, found.defects, found.wrong):
                 wrong[category, image[0], image[1]][label(*name)] = float(image[2])
     rows = [
-        Hard(*image, float(np.mean(list(shares.values()))), *min(shares.items(), key=lambda s: s[1]))
-        for image, shares in wrong.items()
+        Hard(*image, float(np.mean(list(of.values()))), *min(of.items(), key=lambda s: s[1]))
+        for image, of in wrong.items()
     ]
     return sorted(rows, key=lambda row: (-row.wrong, row.category, str(row.id)))[:count]
 

@@ -50,7 +50,8 @@ class Axis:
 def lines(title: str, series: Sequence[Series], x: Axis, y: Axis) -> Markup:
     """Polylines; one colour a series, dashed when colours run out."""
     marks = [
-        Markup('<polyline class="{}" points="{}" stroke-dasharray="{}"><title>{}</title></polyline>').format(
+        Markup('<polyline class="{}" points="{}" stroke-dasharray="{}"><title>{}</title>'
+               '</polyline>').format(
             f"c{_style(s, i) % COLOURS}", _points(s, x, y),
             DASHES[_style(s, i) // COLOURS % len(DASHES)], s.name,
         )
@@ -79,7 +80,7 @@ def scatter(
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of (cost, quality) those for which no other is as cheap and better, or as good and cheaper."""
+    """Of (cost, quality) those that no other beats in one without losing in the other."""
     front: list[tuple[float, float]] = []
     for cost, quality in sorted(points, key=lambda p: (p[0], -p[1])):
         if not front or quality > front[-1][1]:
@@ -116,14 +117,15 @@ def _chart(title: str, marks: list, x: Axis, y: Axis) -> Markup:
         _, py = _pixels(x.low, value, x, y)
         parts.append(Markup('<path class="grid" d="M{0} {1:.1f}H{2}"/><text x="{3}" y="{4:.1f}" '
                             'text-anchor="end">{5}</text>').format(
-            LEFT, float(py), WIDTH - RIGHT, LEFT - 5, float(py) + 3.5, f"{round(value, 6):g}"))  # fmt: skip
+            LEFT, float(py), WIDTH - RIGHT, LEFT - 5, float(py) + 3.5,
+            f"{round(value, 6):g}"))  # fmt: skip
     parts += marks
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
         middle, HEIGHT - 5, x.label))  # fmt: skip
     centre = (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(Markup('<text transform="translate(10 {}) rotate(-90)" text-anchor="middle">{}</text>')
-                 .format(centre, y.label))  # fmt: skip
+    parts.append(Markup('<text transform="translate(10 {}) rotate(-90)" text-anchor="middle">{}'
+                        '</text>').format(centre, y.label))  # fmt: skip
     return Markup("").join([*parts, Markup("</svg>")])
 
 

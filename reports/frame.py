@@ -18,7 +18,9 @@ IDENTITY = ("dataset", "setting", "method", "variant", "category", "seed")
 OUTCOME = ("key", "status", "reason", "marks", "attempt")
 COST = {
     "timings": ("fit_s", "predict_s", "metrics_s", "total_s"),
-    "speed": ("latency_p50_s", "latency_p95_s", "fps", "end_to_end_p50_s", "preprocess_p50_s", "valid"),
+    "speed": (
+        "latency_p50_s", "latency_p95_s", "fps", "end_to_end_p50_s", "preprocess_p50_s", "valid",
+    ),  # fmt: skip
     "memory": ("host_peak_bytes", "device_peak_bytes"),
     "sizes": ("parameters", "weight_bytes", "bank_bytes", "macs"),
     "environment": ("device", "cpus", "threads", "commit"),

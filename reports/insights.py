@@ -149,7 +149,7 @@ def _histogram(categories: dict) -> Markup:
     top = max(0.1, float(np.ceil(max(good.max(), bad.max()) * 10) / 10))
     axes = Axis("score, in deviations of good images", edges[0], edges[-1]), Axis("share", 0, top)
     steps = [("good", good), ("anomalous", bad)]
-    series = [Series(name, edges, np.repeat(values, 2), i) for i, (name, values) in enumerate(steps)]
+    series = [Series(name, edges, np.repeat(values, 2)) for name, values in steps]
     return figures.lines("Histogram of image scores", series, *axes)
 
 
@@ -172,7 +172,8 @@ def _speed(board: Board, timed: pd.DataFrame, device: str, several: bool) -> Spe
     for row in timed.itertuples():
         mean = _mean(board, (row.method, row.variant))
         if mean is not None:
-            points.append(Series(method_label(row.method, row.variant), [1000 * row.latency_p50_s], [mean]))
+            name = method_label(row.method, row.variant)
+            points.append(Series(name, [1000 * row.latency_p50_s], [mean]))
     note = "" if timed["speed_valid"].all() else "Some were measured on a shared device."
     note = f"On {device}. {note}" if several else note
     if not points:

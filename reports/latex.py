@@ -23,8 +23,10 @@ def escaped(text: str) -> str:
 
 def leaderboard_latex(boards: list[Board]) -> str:
     """A table for every dataset, setting and headline metric, by category."""
-    parts = ["% \\usepackage{booktabs}. In percent; best bold, second underlined, then the"
-             " standard deviation over seeds;\n% below, where a paper prints one, its value."]  # fmt: skip
+    parts = [
+        "% \\usepackage{booktabs}. In percent; best bold, second underlined, then the standard\n"
+        "% deviation over seeds; below, where a paper prints one, its value."
+    ]
     for settings in grouped(boards).values():
         for of_setting in settings.values():
             parts += [_table(of_setting[metric]) for metric in HEADLINE if metric in of_setting]
@@ -60,7 +62,8 @@ def _cell(board: Board, row: Row, category: str | None) -> str:
     score = row.mean if category is None else row.scores[category]
     if score.value is None:
         return "--"
-    command = {board.second(category): r"\underline", board.best(category): r"\textbf"}.get(score.value)
+    commands = {board.second(category): r"\underline", board.best(category): r"\textbf"}
+    command = commands.get(score.value)
     text = percent(score.value)
     text = f"{command}{{{text}}}" if command else text
     return text + (rf" {{\scriptsize$\pm${percent(score.std)}}}" if score.std is not None else "")

@@ -4,8 +4,9 @@ What a paper prints is one number without a spread. Ours comes from a few seeds,
 whether the paper's run could be one more of them: its value is "within error" where it lies in
 the 95 % prediction interval t * s * sqrt(1 + 1/n) of one more run around the mean of our n seeds.
 Since n is small, s is pooled over the categories, which are trained apart: C (n - 1) degrees of
-freedom; the spread of a mean over them is s / sqrt(C). Paper and we score the same test images, so these add nothing; only where there is a single seed
-does the bootstrap interval over images stand in. Rounding is forgiven in every case.
+freedom; the spread of a mean over them is s / sqrt(C). Paper and we score the same test images, so
+these add nothing; only where there is a single seed does the bootstrap interval over images stand
+in. Rounding is forgiven in every case.
 """
 
 from __future__ import annotations

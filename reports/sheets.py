@@ -1,7 +1,8 @@
 """Qualitative sheets: what the methods saw and what they answered, one sheet a category.
 
 Which images: for every defect type, `good` included, the one in the middle of the test order, or
-by another rule of `choice`; nobody picks. A method is shown by its first seed. The colours of one column span one range,
+by another rule of `choice`; nobody picks. A method is shown by its first seed. The colours of one
+column span one range,
 the 1st to 99.9th percentile of that cell's stored maps, so brightness compares within a column.
 """
 

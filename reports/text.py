@@ -86,8 +86,8 @@ def leaderboard_markdown(launch: dict, frame: pd.DataFrame, boards: list[Board])
         lines += [f"> **{DEMO}**", ""]
     lines += [
         f"{counts_text(frame)}. Percent; mean over seeds, then over categories; ± is the standard "
-        "deviation over seeds. Best bold, second italic. A row that lacks a cell has no mean and no "
-        "rank. Group: one plus the number of rows that a paired test finds better.",
+        "deviation over seeds. Best bold, second italic. A row that lacks a cell has no mean and "
+        "no rank. Group: one plus the number of rows that a paired test finds better.",
         "",
     ]
     for dataset, settings in grouped(boards).items():

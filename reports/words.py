@@ -40,8 +40,9 @@ def test_text(board: Board) -> str:
         )
     if board.tested_on == "categories":
         count = len(board.categories)
+        few = "; so few categories cannot separate methods" if count < 6 else ""
         return (
             f"Groups by flipping the signs of the differences of {count} categories, Holm's "
-            f"correction over all pairs{'; so few categories cannot separate methods' * (count < 6)}."
+            f"correction over all pairs{few}."
         )
     return "No groups: there are no image scores and no second category to test with."

@@ -42,9 +42,11 @@ def test_what_each_modality_finds_adds_up():
 
 
 def test_agreement_and_hardest_images():
-    one, same, other = category([0, 1, 2, 3, 4, 5]), category([0, 2, 4, 6, 8, 9]), category([5, 4, 3, 2, 1, 0])
+    one, same = category([0, 1, 2, 3, 4, 5]), category([0, 2, 4, 6, 8, 9])
+    other = category([5, 4, 3, 2, 1, 0])
     methods = {("a", ""): {"c": one}, ("b", ""): {"c": same}, ("c", ""): {"c": other}}
-    assert agreement(methods).to_numpy() == pytest.approx(np.array([[1, 1, -1], [1, 1, -1], [-1, -1, 1]]))
+    expected = np.array([[1, 1, -1], [1, 1, -1], [-1, -1, 1]])
+    assert agreement(methods).to_numpy() == pytest.approx(expected)
     first = hardest(methods, lambda method, variant: method)[0]
     assert first.wrong == pytest.approx(1 / 3) and first.best == "a" and first.least == 0
 
@@ -66,8 +68,8 @@ def test_charts_escape_names_and_hold_no_broken_number():
 
 
 def test_rules_choose_images_by_how_wrong_methods_have_them(build):
-    store, launch = build(methods=[("das3d", "")], settings=["rgb"], categories=["cookie"], seeds=[0],
-                          arrays=False)  # fmt: skip
+    one = {"methods": [("das3d", "")], "settings": ["rgb"], "categories": ["cookie"], "seeds": [0]}
+    store, launch = build(**one, arrays=False)
     (table,) = read_scores(store, results_frame(store, launch)).values()
     listed = table.copy()
     bumps = listed[listed["defect"] == "bump"].sort_values("score")["id"].tolist()
@@ -78,8 +80,8 @@ def test_rules_choose_images_by_how_wrong_methods_have_them(build):
         return rows.loc[rows["defect"] == "bump", "id"].tolist()
 
     assert picked("worst") and picked("best")
-    wrong = {id: (table.loc[table["label"] == 0, "score"] > table.set_index("id").loc[id, "score"]).mean()
-             for id in bumps}  # fmt: skip
+    good, score = table.loc[table["label"] == 0, "score"], table.set_index("id")["score"]
+    wrong = {id: (good > score[id]).mean() for id in bumps}
     assert wrong[picked("worst")[0]] == max(wrong.values())
     assert wrong[picked("best")[0]] == min(wrong.values())
     assert picked("worst", {bumps[2]}) == [bumps[2]]

@@ -11,7 +11,8 @@ import pytest
 from reports.render import write_report
 from tests.reports.fake_store import HOSTILE
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 PROBE = """<script>
 const found = {width: innerWidth, page: document.documentElement.scrollWidth, wide: []};
 for (const d of document.querySelectorAll("details")) d.open = true;
@@ -23,7 +24,8 @@ found.page = document.documentElement.scrollWidth;
 const button = document.querySelector(".sortable th:nth-child(2) button");
 const first = () => document.querySelector(".sortable tbody tr").textContent;
 const before = first(); button.click(); found.sorted = first() !== before;
-const out = document.createElement("pre"); out.id = "probe"; out.textContent = JSON.stringify(found);
+const out = document.createElement("pre");
+out.id = "probe"; out.textContent = JSON.stringify(found);
 document.body.append(out);
 </script>"""
 
@@ -36,12 +38,14 @@ def test_the_page_fits_the_window_and_the_browser_does_not_complain(build, tmp_p
         categories=[HOSTILE, "bagel", "foam", "rope", "tire"], seeds=[0],
         troubles={("m3dm", "", "3d", HOSTILE, None): "failed"},
     )  # fmt: skip
-    twice = [cell | {"dataset": name} for name in ("mvtec3d", "synthetic") for cell in launch["cells"]]
+    cells, datasets = launch["cells"], ("mvtec3d", "synthetic")
+    twice = [cell | {"dataset": name} for name in datasets for cell in cells]
     page = write_report(store, launch | {"cells": twice}, tmp_path / "report")
     assert 'class="paper"' in page.read_text(encoding="utf-8")
     probed = tmp_path / "probed.html"
     # the policy of the page allows inline scripts, so the probe runs under it, too
-    probed.write_text(page.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    text = page.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>")
+    probed.write_text(text, encoding="utf-8")
     shown, complaints = opened(probed, width, tmp_path)
     assert not complaints
     assert shown["width"] == width and shown["sorted"]
@@ -57,15 +61,18 @@ def opened(page, width, tmp_path):
     outer.write_text(
         f'<iframe id="f" src="{page.name}" width="{width}" height="900" style="border:0"></iframe>'
         '<script>onload = () => { const d = document.getElementById("f").contentDocument;'
-        'const p = document.createElement("pre"); p.textContent = "PROBE" + d.getElementById("probe").textContent;'
+        'const p = document.createElement("pre");'
+        'p.textContent = "PROBE" + d.getElementById("probe").textContent;'
         "document.body.append(p); }</script>"
     )
     done = subprocess.run(
         [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
          f"--user-data-dir={tmp_path / 'profile'}", "--allow-file-access-from-files",
-         "--enable-logging=stderr", "--window-size=1700,1000", "--virtual-time-budget=10000", "--dump-dom", outer.as_uri()],
+         "--enable-logging=stderr", "--window-size=1700,1000", "--virtual-time-budget=10000",
+         "--dump-dom", outer.as_uri()],
         capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     match = re.search(r"PROBE(\{.*?\})</pre>", done.stdout)
     assert match, done.stderr[-2000:]
-    return json.loads(html.unescape(match[1])), [x for x in done.stderr.splitlines() if "CONSOLE" in x]
+    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return json.loads(html.unescape(match[1])), complaints

@@ -29,7 +29,8 @@ print(json.dumps([time.process_time() - started, peak, page.stat().st_size]))
 @pytest.mark.timeout(900)
 def test_1500_cells_make_a_page_in_a_minute_and_2_gib(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda handle: None)
-    monkeypatch.setattr("tests.reports.fake_store.TEST", [("good", 22)] + [(f"kind_{k}", 18) for k in range(5)])
+    images = [("good", 22), *((f"kind_{k}", 18) for k in range(5))]
+    monkeypatch.setattr("tests.reports.fake_store.TEST", images)
     cells = []
     for dataset in ("mvtec3d", "eyecandies"):
         store, launch = build_launch(
