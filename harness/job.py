@@ -32,7 +32,6 @@ from harness import metrics
 from harness.data import synthetic, views
 from harness.data.cache import open_split
 from harness.data.datasets import open_dataset
-from harness.data.samples import SPLITS
 from harness.environment import environment
 from harness.measure import Memory, latency, load_average
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store, write_json
@@ -173,7 +172,7 @@ def _run_stage(job: dict, store: Store, device: torch.device, report: Any) -> di
     folders = {category: store.folder(key) for category, key in _needs(spec, "view").items()}
     if cls.reads == "category":
         (folder,) = folders.values()
-        data = {split: open_split(folder, split)[0] for split in SPLITS}
+        data = {split: open_split(folder, split)[0] for split in views.PARTS}
     else:
         data = {c: _training_samples(folder, spec, c)[0] for c, folder in folders.items()}
     run = _run(job, store, device, report)
@@ -244,6 +243,7 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
     values, curves = metrics.evaluate_with_curves(
         maps, truth.masks, scores, truth.labels, spec["category"], test.ids
     )
+    chosen_by = _validate(method, data, validation, protocol["batch"], device, spec["category"])
     clock.lap("metrics_s")
 
     speed = None
@@ -270,6 +270,7 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
     return {
         "labels": place["labels"],
         "metrics": values,
+        "validation": chosen_by,
         "signatures": metrics.signatures(maps.shape[1:]),
         "counts": {
             "train": len(train), "train_available": available,
@@ -281,6 +282,26 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         "notes": notes,
         "marks": place["marks"] + [RANDOM_INIT] * any(RANDOM_INIT in n for n in notes.values()),
     }
+
+
+def _validate(
+    method: Any, folder: Path, normal: Samples, size: int, device: Any, category: str
+) -> dict[str, float] | None:
+    """Metrics over normal validation samples and those with simulated defects; None without any.
+
+    For choosing settings: no test sample has a part in them.
+    """
+    if not len(normal):
+        return None
+    defective, truth = open_split(folder, views.simulated.SPLIT)
+    quiet = functools.partial(predict_all, method, size=size, device=device, report=lambda _: None)
+    found = [quiet(normal), quiet(defective)]
+    maps = torch.cat([part.maps for part in found]).numpy()
+    scores = torch.cat([part.scores for part in found]).numpy()
+    masks = np.concatenate([np.zeros((len(normal), *truth.masks.shape[1:]), bool), truth.masks])
+    labels = np.concatenate([np.zeros(len(normal), np.int64), truth.labels])
+    ids = (*normal.ids, *defective.ids)
+    return metrics.evaluate(maps, masks, scores, labels, f"{category} validation", ids)
 
 
 def _training_samples(folder: Path, spec: dict, category: str) -> tuple[Samples, int]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.samples import SPLITS, DataError
-from harness.data.views import INDEX, MASK
+from harness.data.samples import DataError
+from harness.data.views import INDEX, MASK, PARTS
 from methods.contract import Samples
 
 
@@ -24,9 +24,9 @@ class Truth:
 
 
 def open_split(folder: Path, split: str) -> tuple[Samples, Truth | None]:
-    """The unlabelled samples of a split that `build_view` wrote; for the test split, its truth."""
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+    """The unlabelled samples of a split that `build_view` wrote; where it has masks, its truth."""
+    if split not in PARTS:
+        raise ValueError(f"unknown split {split!r}; known: {', '.join(PARTS)}")
     index = _read_index(folder, split)
     ids = tuple(index["ids"])
     arrays = {

@@ -3,7 +3,7 @@
 A split in a view's folder:
 
     FOLDER/<split>/<array>.npy    (N, ...) one row a sample, in the order of ids
-    FOLDER/<split>/mask.npy       test only: the ground truth, cut and resized like the view
+    FOLDER/<split>/mask.npy       test, simulated: the ground truth, cut and resized like the view
     FOLDER/<split>/index.json     ids, defects, labels, native sizes, shapes; written last
 """
 
@@ -23,12 +23,14 @@ import cv2
 import numpy as np
 
 from harness.data.samples import SPLITS, Category, Ref, Sample
-from harness.data.views import das3d, dbrn, dsr3d, m3dm
+from harness.data.views import das3d, dbrn, dsr3d, m3dm, simulated
 from methods.contract import View, seed_for
 from methods.views import Das3dView, DbrnView, Dsr3dView, M3dmView, ShapeGuidedView
 
-VERSION = 1                   # raise when the same recipe gives other arrays
+VERSION = 2                   # raise when the same recipe gives other arrays
 INDEX, MASK = "index.json", "mask"
+PARTS = (*SPLITS, simulated.SPLIT)    # what a view holds of a category
+MASKED = ("test", simulated.SPLIT)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def build_view(
     report: Callable[[int, int], None] = lambda done, total: None,
     workers: int = 1,
 ) -> dict:
-    """Write all splits of a category in one view into `folder`, whatever it held of them before.
+    """Write all splits of a category in one view into `folder`, whatever it held of them before,
+    and the simulated defects of its validation samples as one more.
 
     Samples stream through, so memory does not grow with the category. The files are the same
     for any number of workers. These are threads: of the work on a scan of 400 to 800 px, three
@@ -70,23 +73,24 @@ def build_view(
         raise ValueError(f"no builder for {type(view).__name__}; known views: {known}")
     builder, started = BUILDERS[type(view)], time.perf_counter()
     refs = {split: category.samples(split) for split in SPLITS}
+    refs[simulated.SPLIT] = simulated.simulate(refs["validation"], view.background)
     total = sum(len(found) for found in refs.values())
-    for split in SPLITS:
+    for split in PARTS:
         shutil.rmtree(folder / split, ignore_errors=True)
         (folder / split).mkdir(parents=True)
 
-    def prepare(ref: Ref) -> tuple[tuple[int, int], dict[str, np.ndarray]]:
+    def prepare(ref: Ref | simulated.Simulated) -> tuple[tuple[int, int], dict[str, np.ndarray]]:
         seed = seed_for("plane", category.name, ref.id)
         sample = ref.read()
         return sample.mask.shape, builder.prepare(sample, view, seed)
 
     done, sizes, rows = 0, {}, {}
     with _one_opencv_thread(), ThreadPoolExecutor(workers) as pool:
-        for split in SPLITS:    # train first: it is never empty and gives the others' shapes
+        for split in PARTS:    # train first: it is never empty and gives the others' shapes
             sizes[split] = []
             with _Rows(folder / split, len(refs[split])) as rows[split]:
                 for size, arrays in _in_order(pool, prepare, refs[split], workers):
-                    if split != "test":
+                    if split not in MASKED:
                         del arrays[MASK]
                     rows[split].write(arrays)
                     sizes[split].append(list(size))
@@ -95,18 +99,18 @@ def build_view(
                 if not refs[split]:
                     rows[split].create(rows["train"].like)
     if builder.finish:
-        splits = {split: rows[split].mapped() for split in SPLITS}
+        splits = {split: rows[split].mapped() for split in PARTS}
         builder.finish(splits, view)
         for split, arrays in splits.items():
             for array in arrays.values():
                 array.flush()
             for name in rows[split].like.keys() - arrays.keys():
                 rows[split].remove(name)
-    for split in SPLITS:
+    for split in PARTS:
         _write_index(folder / split, refs[split], sizes[split], rows[split])
     seconds = time.perf_counter() - started
     return {
-        "samples": {split: len(refs[split]) for split in SPLITS},
+        "samples": {split: len(refs[split]) for split in PARTS},
         "seconds": seconds,
         "seconds_per_sample": seconds / total,
     }
@@ -184,7 +188,7 @@ class _Rows:
         return {name: np.load(self.folder / f"{name}.npy", mmap_mode="r+") for name in self.like}
 
 
-def _write_index(folder: Path, refs: list[Ref], sizes: list, rows: _Rows) -> None:
+def _write_index(folder: Path, refs: list[Ref | simulated.Simulated], sizes: list, rows: _Rows) -> None:
     index = {
         "ids": [ref.id for ref in refs],
         "defects": [ref.defect for ref in refs],
