@@ -78,7 +78,7 @@ def run(
 ) -> None:
     """Run a benchmark; what is done already is not done again. Ends with the leaderboard."""
     from harness.display import Display
-    from harness.schedule import Driver, InProcess, OnRay, terminate_as_interrupt
+    from harness.schedule import Driver, InProcess, OnRay, interruptible
 
     where, plan = _planned(what, store, data, background)
     where.check_writable()
@@ -93,9 +93,9 @@ def run(
         executor = InProcess() if serial else OnRay(address, workers, gpus, isolation)
         mirror = _mirror(where, launch, tracking)
         try:
-            with Display(console, len(pending), launch["name"]) as display, terminate_as_interrupt():
+            with Display(console, len(pending), launch["name"]) as display, interruptible() as check:
                 driver = Driver(plan, where, executor, plan.config.schedule, display.listen)
-                failures = driver.run(display.tick).failures
+                failures = driver.run(lambda running: (check(), display.tick(running))).failures
         except KeyboardInterrupt:
             errors.print("interrupted: finished jobs and checkpoints are kept, the same command goes on")
             raise typer.Exit(EXIT_INTERRUPTED) from None

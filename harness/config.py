@@ -8,6 +8,7 @@ starts, with the nearest valid names.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Optional
@@ -95,12 +96,43 @@ class Config:
     resources: dict[str, Resources] = field(default_factory=dict)  # by method; "view", "dataset"
     schedule: Schedule = field(default_factory=Schedule)
     protocol: Protocol = field(default_factory=Protocol)
+    # method -> name -> dotted settings, beside or in place of the method's own variants
+    variants: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self):
         self.options: dict[str, Any] = {}       # method -> its Settings
 
     def resources_of(self, name: str) -> Resources:
         return self.resources.get(name) or self.resources.get("default") or Resources()
+
+    def variants_of(self, method: str) -> dict[str, dict[str, Any]]:
+        """Name -> changes of the settings: the method's own, then those of this configuration."""
+        return {**methods.get(method).variants, **self.variants.get(method, {})}
+
+    def split(self, entry: str) -> tuple[str, str]:
+        """"das3d/untrained" -> ("das3d", "untrained"); ConfigError for unknown names.
+
+        Variants can be joined, "3dsr/paper+no_perlin": the later ones override the earlier.
+        """
+        name, _, variant = entry.partition("/")
+        try:
+            known = self.variants_of(name)
+        except ValueError as error:
+            raise ConfigError(f"methods: {error}") from error
+        for part in variant.split("+") if variant else ():
+            if part not in known:
+                near = difflib.get_close_matches(part, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ConfigError(f"{name} has no variant {part!r}; known: {', '.join(known)}{hint}")
+        return name, variant
+
+    def settings_of(self, method: str, variant: str) -> Any:
+        """The method's Settings with the variant's changes."""
+        settings = self.options[method]
+        for part in filter(None, variant.split("+")):
+            changes = self.variants_of(method)[part]
+            settings = with_overrides(settings, changes, f"{method}/{part}")
+        return settings
 
     def plain(self) -> dict:
         """As nested dictionaries, for the launch's record."""
@@ -117,9 +149,15 @@ def find(name: str) -> Path:
     raise ConfigError(f"no configuration {name!r}: give a YAML file or one of {', '.join(shipped)}")
 
 
-def load(name: str = "demo", overrides: list[str] = (), data: str | None = None,
+def load(name: str = "demo", overrides: Sequence[str] = (), data: str | None = None,
          background: str | None = None) -> Config:  # fmt: skip
     """Read a configuration and apply overrides; `data` replaces its datasets by one folder."""
+    return typed(read(name, overrides, data, background), find(name).name)
+
+
+def read(name: str = "demo", overrides: Sequence[str] = (), data: str | None = None,
+         background: str | None = None) -> dict:  # fmt: skip
+    """What `load` reads, before it is checked: plain values that make a YAML file."""
     path = find(name)
     try:
         given = OmegaConf.merge({"name": path.stem}, OmegaConf.load(path))
@@ -128,14 +166,30 @@ def load(name: str = "demo", overrides: list[str] = (), data: str | None = None,
         given = OmegaConf.merge(given, _dotlist(overrides))
         for dataset in given.get("datasets", {}).values() if background else ():
             dataset.background = background
-        OmegaConf.resolve(given)
-        options = {m: _typed(methods.get(m).Settings, given.pop(m, {}), m) for m in methods.METHODS}
-        config = _typed(Config, given)
+        return OmegaConf.to_container(given, resolve=True)
     except (OmegaConfBaseException, YAMLError, ConfigError) as error:
         raise ConfigError(f"{path.name}: {error}") from error
-    config.options = options
-    _check(config)
+
+
+def typed(given: dict, source: str) -> Config:
+    """The configuration that these values make, every key and type checked. source: for errors."""
+    given = dict(given)
+    try:
+        options = {m: _typed(methods.get(m).Settings, given.pop(m, {}), m) for m in methods.METHODS}
+        config = _typed(Config, given)
+        config.options = options
+        _check(config)
+    except (OmegaConfBaseException, ConfigError) as error:
+        raise ConfigError(f"{source}: {error}") from error
     return config
+
+
+def change(given: dict, values: Mapping[str, Any]) -> dict:
+    """A copy of what `read` gave with dotted settings changed."""
+    node = OmegaConf.create(given)
+    for key, value in values.items():
+        OmegaConf.update(node, key, value, merge=False)
+    return OmegaConf.to_container(node)
 
 
 def _typed(schema: Any, values: Any, prefix: str = "") -> Any:
@@ -172,8 +226,13 @@ def _dataset_name(root: str) -> str:
 
 
 def _check(config: Config) -> None:
+    for method, variants in config.variants.items():
+        if method not in methods.METHODS:
+            raise ConfigError(f"variants: unknown method {method!r}; known: {', '.join(methods.METHODS)}")
+        for variant in variants:
+            config.settings_of(method, variant)
     for entry in config.methods:
-        split_entry(entry)
+        config.split(entry)
     if not config.datasets:
         raise ConfigError("no dataset: give one under 'datasets' or a folder with --data")
     for name in ("methods", "settings", "seeds"):
@@ -199,24 +258,6 @@ def _check(config: Config) -> None:
         if dataset.train_samples is not None and dataset.train_samples < 1:
             few = dataset.train_samples
             raise ConfigError(f"datasets.{name}.train_samples is {few}: give 1 or more")
-
-
-def split_entry(entry: str) -> tuple[str, str]:
-    """"das3d/untrained" -> ("das3d", "untrained"); ConfigError for unknown names.
-
-    Variants can be joined, "3dsr/paper+no_perlin": the later ones override the earlier.
-    """
-    name, _, variant = entry.partition("/")
-    try:
-        variants = methods.get(name).variants
-    except ValueError as error:
-        raise ConfigError(f"methods: {error}") from error
-    for part in variant.split("+") if variant else ():
-        if part not in variants:
-            near = difflib.get_close_matches(part, variants, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{name} has no variant {part!r}; known: {', '.join(variants)}{hint}")
-    return name, variant
 
 
 def with_overrides(settings: Any, overrides: dict[str, Any], name: str = "") -> Any:

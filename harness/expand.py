@@ -11,7 +11,7 @@ from typing import Any
 
 import methods
 from harness import metrics
-from harness.config import Config, ConfigError, Dataset, split_entry, with_overrides
+from harness.config import Config, ConfigError, Dataset
 from harness.data import views
 from harness.plan import IDENTITY, Job, Plan, plain
 from harness.sources import sources
@@ -28,7 +28,7 @@ def build(config: Config) -> Plan:
     for name, dataset in config.datasets.items():
         expansion = _Expansion(config, name, dataset, jobs)
         for category in expansion.sources:
-            for method, variant in map(split_entry, config.methods):
+            for method, variant in map(config.split, config.methods):
                 for setting in config.settings:
                     for seed in config.seeds:
                         identity = (method, variant, setting, name, category, seed)
@@ -47,7 +47,7 @@ class _Expansion:
         """A row of results: its identity and its job's key."""
         category, setting, seed = (identity[name] for name in ("category", "setting", "seed"))
         cls = methods.get(identity["method"])
-        settings = _settings(self.config, identity["method"], identity["variant"])
+        settings = self.config.settings_of(identity["method"], identity["variant"])
         needs = {"view": self._view(category, cls.view(settings))}
         needs |= {
             f"stage:{name}": self._stage(cls, name, options, category, seed)
@@ -134,14 +134,6 @@ class _Expansion:
         key = job.key
         self.jobs.setdefault(key, job)
         return key
-
-
-def _settings(config: Config, method: str, variant: str) -> Any:
-    settings = config.options[method]
-    for part in filter(None, variant.split("+")):
-        overrides = methods.get(method).variants[part]
-        settings = with_overrides(settings, overrides, f"{method}/{part}")
-    return settings
 
 
 def _without_paths(settings: Any, inputs: Mapping[str, Path | None]) -> tuple[dict, dict, dict]:

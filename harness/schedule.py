@@ -347,13 +347,27 @@ def read_progress(store: Store, key: str) -> dict | None:
 
 
 @contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a launch as Ctrl-C does. Enter after ray.init, which sets its own handler."""
+def interruptible() -> Iterator[Callable[[], None]]:
+    """SIGTERM ends a launch as Ctrl-C does. Enter after ray.init, which sets a handler of its own.
+
+    Ray's calls, when they end in the moment of a signal, may drop the KeyboardInterrupt. So it is
+    raised again at the next call of what this yields, and at the end.
+    """
+    asked = False
+
     def interrupt(*_: Any) -> None:
+        nonlocal asked
+        asked = True
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield check
+        check()
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -112,8 +112,8 @@ def test_what_is_written_does_not_stay_in_memory(category, tmp_path):
 def test_progress_counts_every_sample_once(category, tmp_path):
     seen = []
     summary = build_view(category, VIEW, tmp_path, report=lambda *step: seen.append(step))
-    assert seen == [(i, 7) for i in range(1, 8)]
-    assert summary["samples"] == {"train": 3, "validation": 1, "test": 3}
+    assert seen == [(i, 8) for i in range(1, 9)]
+    assert summary["samples"] == {"train": 3, "validation": 1, "test": 3, "simulated": 1}
     assert summary["seconds_per_sample"] > 0
 
 

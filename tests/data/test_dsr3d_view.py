@@ -146,7 +146,7 @@ def test_unknown_options_say_what_would_do(dome, field, said):
 def test_the_view_is_built_from_files(tmp_path):
     category = write_category(tmp_path / "data")
     summary = build_view(category, VIEW, tmp_path / "view")
-    assert summary["samples"] == {"train": 3, "validation": 1, "test": 3}
+    assert summary["samples"] == {"train": 3, "validation": 1, "test": 3, "simulated": 1}
     depth = np.load(tmp_path / "view" / "train" / "depth.npy")
     want = dsr3d.prepare(category.samples("train")[0].read(), VIEW, 0)["depth"]
     assert depth.shape == (3, 64, 64) and np.array_equal(depth[0], want)

@@ -1,7 +1,7 @@
 import pytest
 
 from harness import config
-from harness.config import ConfigError, load, split_entry, with_overrides
+from harness.config import ConfigError, load, with_overrides
 from methods.das3d.settings import Settings
 
 
@@ -72,10 +72,30 @@ def test_data_replaces_the_datasets_and_background_reaches_them(tmp_path):
 
 
 def test_variants_are_typed_overrides():
-    assert split_entry("das3d/untrained") == ("das3d", "untrained")
+    assert load("demo").split("das3d/untrained") == ("das3d", "untrained")
     assert with_overrides(Settings(), {"train.steps": 0}).train.steps == 0
     with pytest.raises(ConfigError, match="did you mean steps"):
         with_overrides(Settings(), {"train.step": 0})
+
+
+def test_a_configuration_can_name_variants_of_its_own(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("""
+        methods: [das3d/short+skew_only, das3d/untrained]
+        datasets: {s: {kind: synthetic}}
+        variants: {das3d: {short: {train.steps: 7}, untrained: {train.steps: 1}}}
+    """)
+    loaded = load(str(path))
+    short = loaded.settings_of("das3d", "short+skew_only")
+    assert (short.train.steps, short.p_d) == (7, 0.0)
+    assert loaded.settings_of("das3d", "untrained").train.steps == 1
+    for wrong, message in (
+        ("variants.das3d.short={train.step: 7}", "das3d/short.*did you mean steps"),
+        ("variants.das4d={}", "unknown method 'das4d'"),
+        ("methods=[das3d/shirt]", "did you mean 'short'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load(str(path), [wrong])
 
 
 def test_configurations_hold_yaml_1_2_numbers_and_plain_values_only(tmp_path):

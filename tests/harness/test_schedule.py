@@ -1,9 +1,12 @@
 """The driver with jobs in this process; tests/harness/test_ray.py has the same on Ray."""
 
+import signal
+from contextlib import suppress
+
 import pytest
 
 from harness.config import Resources, Schedule
-from harness.schedule import CRASHED, Driver, InfeasibleError, InProcess
+from harness.schedule import CRASHED, Driver, InfeasibleError, InProcess, interruptible
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, Store
 from tests.harness import toy
 
@@ -99,3 +102,16 @@ def test_only_what_is_needed_is_pending(tmp_path):
     assert [j.title for j in plan.pending(store)] == ["a", "b"]
     toy.publish(store, {"key": a.key, "spec": a.spec, "title": "a"}) if store.work(a.key) else None
     assert [j.title for j in plan.pending(store)] == ["b"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_a_library_drops_still_ends_the_launch(number):
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt):
+        with interruptible() as check:
+            check()
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(number)
+            with pytest.raises(KeyboardInterrupt):
+                check()
+    assert signal.getsignal(number) is before

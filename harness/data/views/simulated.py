@@ -21,7 +21,7 @@ from methods.views import BtfView
 
 SPLIT = "simulated"
 KINDS = ("colour", "shape", "both")
-RADIUS = (0.05, 0.15)         # of the patch, in lengths of the square as large as the object
+RADIUS = (0.07, 0.2)          # of the patch, in lengths of the square as large as the object
 RAGGED = 0.4                  # how far its outline leaves the circle, in radii
 OPACITY = (0.3, 0.9)          # of the other colour
 HEIGHT = (0.02, 0.06)         # of the bump or dent, in lengths of the object's largest extent
