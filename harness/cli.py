@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness import cli_data, cli_reports
+from harness import cli_data, cli_reports, cli_sweep
 from harness.store import DONE, Store
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_data.app)
-for command in (cli_reports.report, cli_reports.compare, cli_reports.export):
+for command in (cli_reports.report, cli_reports.compare, cli_reports.export, cli_sweep.sweep):
     app.command()(command)
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -57,7 +57,7 @@ Tracking = Annotated[
     typer.Option(envvar="MLFLOW_TRACKING_URI",
                  help="MLflow tracking URI (default: SQLite in the store); 'none' for no MLflow."),
 ]  # fmt: skip
-DEFAULT_STORE = Path("relief-store")
+DEFAULT_STORE = cli_reports.DEFAULT_STORE
 
 
 @app.command()
@@ -101,7 +101,7 @@ def run(
             raise typer.Exit(EXIT_INTERRUPTED) from None
         finally:
             mirror.stop()
-    _conclude(where, launch, tracking)
+    cli_reports.conclude(where, launch, tracking)
     if failures:
         errors.print(f"[red]{len(failures)} jobs did not finish[/red]; the report lists the reasons, "
                      "the same command tries them again")  # fmt: skip
@@ -235,28 +235,6 @@ def _mirror(store: Store, launch: dict, tracking: str | None):
     if tracking != "none":
         mirror.start()
     return mirror
-
-
-def _conclude(store: Store, launch: dict, tracking: str | None) -> None:
-    """The leaderboard on the terminal, in files and in MLflow."""
-    folder = cli_reports.write(store, launch, store.path / "reports" / launch["id"])
-    if tracking == "none":
-        return
-    from harness import tracking as mlflow_view
-
-    try:
-        synced = mlflow_view.sync(store, launch, tracking, folder)
-    except Exception as error:  # results are safe in the store whatever the tracking server does
-        reason = escape(str(error).splitlines()[0])
-        errors.print(f"[yellow]MLflow is not up to date[/yellow]: {reason}\n"
-                     "Results are in the store; `relief sync` catches up later.", soft_wrap=True)  # fmt: skip
-        return
-    if tracking is None:
-        where = "" if store.path == DEFAULT_STORE.resolve() else f" --store {store.path}"
-        console.print(f"MLflow      relief ui{escape(where)}, then "
-                      f"{mlflow_view.address(synced.experiment_id)}", soft_wrap=True)  # fmt: skip
-    else:
-        console.print(f"MLflow      {escape(tracking)}, experiment {synced.experiment_id}", soft_wrap=True)
 
 
 def _launches(store: Store) -> list[dict]:

@@ -12,8 +12,10 @@ from rich.markup import escape
 from harness.store import Store
 
 console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
 
 EXIT_REGRESSION = 3
+DEFAULT_STORE = Path("relief-store")
 
 Launches = Annotated[
     Optional[list[str]],
@@ -27,7 +29,7 @@ Filters = Optional[list[str]]
 
 def report(
     stores: Annotated[Optional[list[Path]], typer.Argument(metavar="[STORE]...")] = None,
-    store: StorePath = Path("relief-store"),
+    store: StorePath = DEFAULT_STORE,
     launch: Launches = None,
     out: Annotated[
         Optional[Path],
@@ -109,7 +111,7 @@ def compare(
 
 def export(
     out: Annotated[Path, typer.Argument(help="Folder to write, one subfolder a method.")],
-    store: StorePath = Path("relief-store"),
+    store: StorePath = DEFAULT_STORE,
     launch: Annotated[Optional[str], typer.Option(help="Launch id (default: the latest).")] = None,
     truth: Annotated[
         bool, typer.Option("--truth", help="Write the ground truth at the maps' size beside them.")
@@ -134,6 +136,28 @@ def write(store: Store, launch: dict, folder: Path, images: list[str] | None = N
     console.print(leaderboard_text(store, launch))
     console.print(f"Leaderboard {escape(page.as_uri())}", soft_wrap=True)
     return page.parent
+
+
+def conclude(store: Store, launch: dict, tracking: str | None) -> None:
+    """The leaderboard on the terminal, in files and in MLflow."""
+    folder = write(store, launch, store.path / "reports" / launch["id"])
+    if tracking == "none":
+        return
+    from harness import tracking as mlflow_view
+
+    try:
+        synced = mlflow_view.sync(store, launch, tracking, folder)
+    except Exception as error:  # results are safe in the store whatever the tracking server does
+        reason = escape(str(error).splitlines()[0])
+        errors.print(f"[yellow]MLflow is not up to date[/yellow]: {reason}\n"
+                     "Results are in the store; `relief sync` catches up later.", soft_wrap=True)  # fmt: skip
+        return
+    if tracking is None:
+        where = "" if store.path == DEFAULT_STORE.resolve() else f" --store {store.path}"
+        console.print(f"MLflow      relief ui{escape(where)}, then "
+                      f"{mlflow_view.address(synced.experiment_id)}", soft_wrap=True)  # fmt: skip
+    else:
+        console.print(f"MLflow      {escape(tracking)}, experiment {synced.experiment_id}", soft_wrap=True)
 
 
 def _named(store: Store, launches: list[str] | None, alone: bool) -> list[str | None]:

@@ -8,7 +8,7 @@ starts, with the nearest valid names.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Optional
@@ -19,6 +19,7 @@ from yaml import YAMLError
 
 import methods
 from harness.data.eyecandies import Options as Eyecandies
+from harness.store import write_text
 from methods.contract import SETTINGS
 
 REPOSITORY = Path(__file__).parents[1] / "configs"     # in a checkout
@@ -139,14 +140,21 @@ class Config:
         return asdict(self) | {name: asdict(value) for name, value in self.options.items()}
 
 
-def find(name: str) -> Path:
-    """The YAML file of that path, or of that name among the shipped configurations."""
-    folder = INSTALLED if INSTALLED.is_dir() else REPOSITORY
+def find(name: str, kind: Literal["", "sweeps", "studies"] = "") -> Path:
+    """The YAML file of that path, or of that name among the shipped ones of a kind."""
+    folder = (INSTALLED if INSTALLED.is_dir() else REPOSITORY) / kind
     for path in (Path(name), folder / name, folder / f"{name}.yaml"):
         if path.is_file():
             return path
-    shipped = sorted(p.stem for p in folder.glob("*.yaml"))
-    raise ConfigError(f"no configuration {name!r}: give a YAML file or one of {', '.join(shipped)}")
+    what = {"sweeps": "sweep", "studies": "study"}.get(kind, "configuration")
+    raise ConfigError(f"no {what} {name!r}: give a YAML file or one of {', '.join(shipped(kind))}")
+
+
+def shipped(kind: Literal["", "sweeps", "studies"] = "") -> list[str]:
+    """Names of the configurations, sweeps or studies that come with the program."""
+    folder = (INSTALLED if INSTALLED.is_dir() else REPOSITORY) / kind
+    found = folder.rglob("*.yaml") if kind else folder.glob("*.yaml")
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
 
 
 def load(name: str = "demo", overrides: Sequence[str] = (), data: str | None = None,
@@ -171,12 +179,29 @@ def read(name: str = "demo", overrides: Sequence[str] = (), data: str | None = N
         raise ConfigError(f"{path.name}: {error}") from error
 
 
+def plain_values(path: Path, overrides: Sequence[str] = ()) -> dict:
+    """A YAML file with `key=value` overrides, as plain values."""
+    try:
+        return OmegaConf.to_container(OmegaConf.merge(OmegaConf.load(path), _dotlist(overrides)))
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def merge(given: dict, changes: dict, overrides: Sequence[str] = ()) -> dict:
+    """What `read` gave with nested changes, then `key=value` overrides."""
+    return OmegaConf.to_container(OmegaConf.merge(given, changes, _dotlist(overrides)))
+
+
+def write_yaml(given: dict, path: Path, comment: str) -> None:
+    write_text(path, f"# {comment}\n{OmegaConf.to_yaml(OmegaConf.create(given))}")
+
+
 def typed(given: dict, source: str) -> Config:
     """The configuration that these values make, every key and type checked. source: for errors."""
     given = dict(given)
     try:
-        options = {m: _typed(methods.get(m).Settings, given.pop(m, {}), m) for m in methods.METHODS}
-        config = _typed(Config, given)
+        options = {m: structured(methods.get(m).Settings, given.pop(m, {}), m) for m in methods.METHODS}
+        config = structured(Config, given)
         config.options = options
         _check(config)
     except (OmegaConfBaseException, ConfigError) as error:
@@ -184,15 +209,7 @@ def typed(given: dict, source: str) -> Config:
     return config
 
 
-def change(given: dict, values: Mapping[str, Any]) -> dict:
-    """A copy of what `read` gave with dotted settings changed."""
-    node = OmegaConf.create(given)
-    for key, value in values.items():
-        OmegaConf.update(node, key, value, merge=False)
-    return OmegaConf.to_container(node)
-
-
-def _typed(schema: Any, values: Any, prefix: str = "") -> Any:
+def structured(schema: Any, values: Any, prefix: str = "") -> Any:
     """`values` merged into the dataclass, every key and type checked; ConfigError otherwise."""
     node = OmegaConf.structured(schema)
     try:
@@ -265,4 +282,4 @@ def with_overrides(settings: Any, overrides: dict[str, Any], name: str = "") -> 
     changes = OmegaConf.create()
     for key, value in overrides.items():
         OmegaConf.update(changes, key, value)
-    return _typed(settings, changes, name)
+    return structured(settings, changes, name)

@@ -60,6 +60,15 @@ class Plan:
                 wanted |= {key, *job.needs}
         return [job for key, job in self.jobs.items() if key in wanted and not store.done(key)]
 
+    def only(self, cell: dict) -> Plan:
+        """The part of the plan that one of its cells takes."""
+        wanted = {cell["key"]}
+        for key in reversed(self.jobs):
+            if key in wanted:
+                wanted.update(self.jobs[key].needs)
+        jobs = {key: job for key, job in self.jobs.items() if key in wanted}
+        return Plan(self.config, jobs, [cell])
+
     def launch(self) -> dict:
         """What the store keeps of this launch; reports and tracking start from it."""
         return {

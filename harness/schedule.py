@@ -91,11 +91,24 @@ class OnRay:
     """Jobs as Ray tasks, on a Ray that this starts on loopback or on a cluster by address."""
 
     def __init__(self, address: str | None = None, cpus: int | None = None,
-                 gpus: int | None = None, isolation: str = "auto", task: Task = run_job):  # fmt: skip
-        _prepare_environment(local=address is None)
+                 gpus: int | None = None, isolation: str = "auto", task: Task = run_job,
+                 joined: bool = False):  # fmt: skip
+        """joined: use the Ray that this process is connected to, and leave it running at the end."""
+        if not joined:
+            _prepare_environment(local=address is None)
         import ray
 
-        self.ray = ray
+        self.ray, self.joined = ray, joined
+        if not joined:
+            self._start(address, cpus, gpus)
+        self.isolation = isolation
+        self.refs: dict[Any, str] = {}
+        # a worker kept for the next job saves seconds of imports; a fresh process a job gives
+        # clean memory figures and frees the GPU in between
+        self.shared = ray.remote(max_calls=0, max_retries=0)(task)
+        self.single = ray.remote(max_calls=1, max_retries=0)(task)
+
+    def _start(self, address: str | None, cpus: int | None, gpus: int | None) -> None:
         options: dict[str, Any] = {"address": address or "local", "log_to_driver": False,
                                    "logging_level": "ERROR"}  # fmt: skip
         if address is None:
@@ -103,13 +116,7 @@ class OnRay:
             options |= {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False,
                         "object_store_memory": 100 * 2**20}  # fmt: skip
         attempts = Retrying(stop=stop_after_attempt(3), reraise=True, before_sleep=self._again)
-        attempts(ray.init, **options)
-        self.isolation = isolation
-        self.refs: dict[Any, str] = {}
-        # a worker kept for the next job saves seconds of imports; a fresh process a job gives
-        # clean memory figures and frees the GPU in between
-        self.shared = ray.remote(max_calls=0, max_retries=0)(task)
-        self.single = ray.remote(max_calls=1, max_retries=0)(task)
+        attempts(self.ray.init, **options)
 
     def _again(self, state: RetryCallState) -> None:
         error = state.outcome.exception()
@@ -140,7 +147,7 @@ class OnRay:
         alone = self.isolation == "process" or (self.isolation == "auto" and r["gpus"] > 0)
         task = (self.single if alone else self.shared).options(
             num_cpus=r["cpus"], num_gpus=r["gpus"], memory=int(r["memory_gb"] * GIB),
-            name=job["title"],
+            name=job["title"], scheduling_strategy="DEFAULT",    # not inside a sweep's trial
         )  # fmt: skip
         self.refs[task.remote(job, store_path, attempt)] = job["key"]
 
@@ -172,7 +179,9 @@ class OnRay:
     def close(self) -> None:
         for ref in self.refs:
             self.ray.cancel(ref, force=True)
-        self.ray.shutdown()
+        self.refs.clear()
+        if not self.joined:
+            self.ray.shutdown()
 
 
 def _too_much(resources: Resources, have: str) -> str:

@@ -42,6 +42,16 @@ def sources(config: Config, name: str, dataset: Dataset) -> dict[str, Source]:
     return {c: Source(fingerprint(category), reading, place) for c, category in found}
 
 
+def validation_counts(config: Config, name: str, dataset: Dataset) -> dict[str, int]:
+    """Category -> how many normal validation samples it has."""
+    if dataset.kind == "synthetic":
+        found = sources(config, name, dataset)
+        return {c: synthetic_recipe(name, dataset, c).counts(c)["validation/good"] for c in found}
+    opened = open_dataset(dataset.kind, dataset.root)
+    wanted = _wanted(name, dataset, opened.categories)
+    return {c: len(opened.category(c).examine("validation")[0]) for c in wanted}
+
+
 def _reading(name: str, dataset: Dataset, kind: str) -> dict:
     """What besides its files determines the samples of a category."""
     if kind != "eyecandies":
@@ -76,16 +86,21 @@ def _wanted(name: str, dataset: Dataset, known: tuple[str, ...]) -> list[str]:
     return list(dataset.categories)
 
 
-def _synthetic(config: Config, name: str, dataset: Dataset, category: str) -> Source:
+def synthetic_recipe(name: str, dataset: Dataset, category: str) -> synthetic.Spec:
+    """What the generator is asked for: the preset with the given changes."""
     given = {k: v for k, v in asdict(dataset.synthetic).items() if v is not None}
     preset = given.pop("preset")
     if preset not in synthetic.PRESETS:
         known = ", ".join(synthetic.PRESETS)
         raise ConfigError(f"datasets.{name}.synthetic.preset: no {preset!r}; known: {known}")
     try:
-        recipe = replace(synthetic.PRESETS[preset], **given, categories=(category,))
+        return replace(synthetic.PRESETS[preset], **given, categories=(category,))
     except ValueError as error:
         raise ConfigError(f"datasets.{name}.synthetic: {error}") from error
+
+
+def _synthetic(config: Config, name: str, dataset: Dataset, category: str) -> Source:
+    recipe = synthetic_recipe(name, dataset, category)
     spec = {
         "kind": "dataset",
         "generator": synthetic.VERSION,

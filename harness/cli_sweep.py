@@ -1,0 +1,93 @@
+"""The command that searches settings: relief sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from harness import cli_reports
+from harness.store import Store
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+EXIT_INTERRUPTED = 130
+
+
+def sweep(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SWEEP [KEY=VALUE]...",
+            help="A YAML file or the name of a shipped sweep, then changes of the sweep "
+            "(search.trials=8, base=benchmark) or of its configuration (seeds=[0,1])",
+        ),
+    ],
+    store: Annotated[Path, typer.Option("--store", envvar="RELIEF_STORE", help="Folder of results.")]
+        = cli_reports.DEFAULT_STORE,
+    data: Annotated[
+        Optional[str], typer.Option(help="Folder of a dataset instead of the configuration's.")
+    ] = None,
+    background: Annotated[Optional[str], typer.Option(help="plane or none, see `relief run`.")] = None,
+    workers: Annotated[Optional[int], typer.Option(min=1, help="CPUs of the local Ray.")] = None,
+    gpus: Annotated[Optional[int], typer.Option(min=0, help="GPUs of the local Ray.")] = None,
+    address: Annotated[Optional[str], typer.Option(help="An existing Ray cluster.")] = None,
+    tracking: Annotated[
+        Optional[str],
+        typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow tracking URI, or 'none'."),
+    ] = None,
+) -> None:  # fmt: skip
+    """Search a method's settings with Ray Tune; what was computed before is free."""
+    from harness import sweep as sweeps
+    from harness.config import ConfigError
+    from harness.display import Display
+    from harness.schedule import interruptible
+    from harness.space import load
+    from reports.sweeps import outcome_text, sweep_table, write_sweep
+
+    names = [item for item in what if "=" not in item]
+    if len(names) != 1:
+        raise ConfigError(f"one sweep at a time, not {', '.join(names) or 'none'}")
+    loaded = load(names[0], [item for item in what if "=" in item], data, background)
+    where = Store(store)
+    where.check_writable()
+    console.print(f"[bold]{escape(loaded.name)}[/bold]: {loaded.search.kind} search over "
+                  f"{', '.join(loaded.space)}, store {escape(str(where.path))}")  # fmt: skip
+
+    def say(line: str) -> None:
+        console.print(escape(line), soft_wrap=True)
+
+    try:
+        with interruptible():
+            display = Display(console, len(loaded.plan({}).pending(where)), loaded.name)
+            folder = sweeps.run(loaded, where, display.listen, say,
+                                address=address, cpus=workers, gpus=gpus)  # fmt: skip
+    except KeyboardInterrupt:
+        errors.print("interrupted: finished trials are kept, the same command goes on")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    record, trials = folder.record, folder.trials()
+    page = write_sweep(record, trials, folder.path)
+    console.print(sweep_table(record, trials))
+    console.print(escape(outcome_text(record, trials)), soft_wrap=True)
+    conclude(loaded, record, trials, where, tracking)
+    console.print(f"Trials      {escape(page.as_uri())}", soft_wrap=True)
+    console.print(f"Best        relief run {escape(str(folder.path / 'best.yaml'))}", soft_wrap=True)
+
+
+def conclude(loaded, record: dict, trials: list[dict], store: Store, tracking: str | None) -> None:
+    """The test scores of the best settings beside those of the unchanged ones, and MLflow."""
+    from harness.tracking import sync_sweep
+
+    best = next(trial for trial in trials if trial["id"] == record["best"])
+    launch = loaded.plan(best["values"], both=True).record(store)
+    console.print("\nTest data, looked at only now:" if loaded.objective.on == "validation" else "")
+    cli_reports.conclude(store, launch, tracking)
+    if tracking != "none":
+        try:
+            sync_sweep(store, record, trials, tracking)
+        except Exception as error:  # files are the truth; tracking may be down
+            errors.print(f"[yellow]MLflow is not up to date[/yellow]: {escape(str(error).splitlines()[0])}")
