@@ -23,6 +23,10 @@ FOLDER = Path(__file__).parent / "published"
 SOURCES = ("dbrn", "3dsr", "das3d", "m3dm", "shape_guided")
 ROUNDING = 0.001    # the papers' codes round categories to 3 decimals, then the mean again
 WITHIN, ABOVE, BELOW, UNKNOWN = "within error", "above", "below", "error unknown"
+CELL_COLUMNS = (
+    "paper", "table", "method", "method_key", "variant", "setting", "dataset", "category",
+    "metric", "value", "hardware", "note", "file", "row",
+)  # fmt: skip
 MULTI_SCALE = ("ms", "multi_scale")    # our variants of DBRN that the paper prints as "Ours(MS)"
 
 
@@ -76,11 +80,37 @@ class Verdict:
 
 @cache
 def published() -> pd.DataFrame:
-    """All rows of all papers; texts as they are, value float."""
-    files = [FOLDER / f"{source}.csv" for source in SOURCES]
-    tables = [pd.read_csv(file, dtype=str, keep_default_na=False) for file in files]
-    frame = pd.concat(tables, ignore_index=True)
+    """All rows of all papers; texts as they are, value float, and where each stands.
+
+    file: name in FOLDER; row: line of that file, from 2.
+    """
+    frame = pd.concat([_read(FOLDER / f"{source}.csv") for source in SOURCES], ignore_index=True)
     return frame.assign(value=frame["value"].astype(float))
+
+
+def _read(file: Path) -> pd.DataFrame:
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    return table.assign(file=file.name, row=table.index + 2)
+
+
+def published_cells(paper: str | None = None, table: str | None = None) -> pd.DataFrame:
+    """Everything the papers print, a value a row, or one paper's, or one of its tables.
+
+    Columns: paper (of SOURCES), table ("Table IV"), method (the row's label as printed),
+    method_key (one a method), variant ("" for the full method, else the ablation's row), setting,
+    dataset, category (or "mean"), metric, value, hardware, note, file (in FOLDER), row (its line).
+    """
+    frame = published().rename(columns={"source": "paper"})
+    if paper is not None:
+        if paper not in SOURCES:
+            raise ValueError(f"unknown paper {paper!r}; known: {', '.join(SOURCES)}")
+        frame = frame[frame["paper"] == paper]
+    if table is not None:
+        tables = frame["table"].unique()
+        if table not in tables:
+            raise ValueError(f"{paper or 'no paper'} has no {table!r}; it has {', '.join(tables)}")
+        frame = frame[frame["table"] == table]
+    return frame[list(CELL_COLUMNS)].reset_index(drop=True)
 
 
 @cache

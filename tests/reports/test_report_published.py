@@ -1,3 +1,4 @@
+import csv
 import math
 
 import pytest
@@ -21,6 +22,25 @@ MVTEC = published.known_categories("mvtec3d")
 def test_headline_values_of_the_papers_are_found(method, value):
     found = quote(method, "", *BENCH, "mean")
     assert found.value == value and found.source == method
+
+
+def test_every_printed_value_is_a_cell_that_says_where_it_stands():
+    cells = published.published_cells()
+    assert set(cells["paper"]) == set(published.SOURCES) and len(cells) > 3000
+    assert not cells.duplicated(["file", "row"]).any() and cells["value"].notna().all()
+    for _, cell in cells.iloc[::97].iterrows():
+        line = (published.FOLDER / cell["file"]).read_text().splitlines()[cell["row"] - 1]
+        fields = next(csv.reader([line]))
+        assert fields[:2] == [cell["paper"], cell["table"]] and float(fields[9]) == cell["value"]
+
+
+def test_one_table_of_a_paper_is_found_by_its_name():
+    found = published.published_cells("dbrn", "Table IV")
+    assert set(found["table"]) == {"Table IV"} and set(found["paper"]) == {"dbrn"}
+    with pytest.raises(ValueError, match="Table IV"):
+        published.published_cells("dbrn", "Table X")
+    with pytest.raises(ValueError, match="das3d"):
+        published.published_cells("dbrm")
 
 
 def test_a_mean_is_the_mean_of_its_categories_up_to_rounding():
