@@ -37,7 +37,7 @@ from harness.environment import environment
 from harness.measure import Memory, latency, load_average
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store, write_json
 from methods.contract import (
-    RANDOM_INIT, Batch, Prediction, Progress, Run, Samples, View, seed_for, settings_from,
+    NOTED_MARKS, Batch, Prediction, Progress, Run, Samples, View, seed_for, settings_from,
 )  # fmt: skip
 
 PROGRESS_EVERY_S = 0.5
@@ -279,8 +279,14 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         "speed": speed,
         "sizes": dict(method.sizes()),
         "notes": notes,
-        "marks": place["marks"] + [RANDOM_INIT] * any(RANDOM_INIT in n for n in notes.values()),
+        "marks": _marks(place["marks"], notes),
     }
+
+
+def _marks(given: list[str], notes: dict[str, str]) -> list[str]:
+    """The marks of the configuration, and those that a note names."""
+    noted = [mark for mark in NOTED_MARKS if any(mark in note for note in notes.values())]
+    return list(dict.fromkeys([*given, *noted]))
 
 
 def _training_samples(folder: Path, spec: dict, category: str) -> tuple[Samples, int]:

@@ -65,7 +65,8 @@ def sync(store: Store, launch: dict, uri: str | None = None, report: Path | None
             result = store.result(cell["key"])
             if result is None:
                 continue
-            digest = _digest(result)
+            cell = cell | {"marks": _marks(launch, cell, result)}
+            digest = _digest([result, cell["marks"]])
             run = runs.get((launch["id"], cell["key"]))
             if run and run.data.tags.get(DIGEST) == digest:
                 unchanged += 1
@@ -142,7 +143,7 @@ def _write_cell(client: Any, experiment: str, parent: str, launch: dict, cell: d
     tags = {
         "status": result["status"],
         "reason": result.get("reason", "")[:5000],
-        "marks": ",".join(result.get("marks", [])),
+        "marks": ",".join(cell["marks"]),
         "device": result.get("environment", {}).get("device", ""),
         "demo": str(launch["demo"]).lower(),
         **{name: str(cell[name]) for name in IDENTITY},
@@ -160,6 +161,11 @@ def _write_cell(client: Any, experiment: str, parent: str, launch: dict, cell: d
             client.log_artifact(run_id, str(file))
     client.set_terminated(run_id, "FINISHED" if result["status"] == DONE else "FAILED", at)
     client.set_tag(run_id, DIGEST, digest)      # last: an interrupted write is repeated
+
+
+def _marks(launch: dict, cell: dict, result: dict) -> list[str]:
+    given = (part.get("marks") or [] for part in (result, cell, launch))
+    return list(dict.fromkeys(mark for marks in given for mark in marks))
 
 
 def _numbers(result: dict) -> dict[str, float]:
