@@ -29,6 +29,7 @@ import torch
 
 import methods
 from harness import metrics
+from harness.curve import Curve
 from harness.data import synthetic, views
 from harness.data.cache import open_split
 from harness.data.datasets import open_dataset
@@ -79,6 +80,7 @@ def run_job(job: dict, store_path: str, attempt: int = 1) -> dict:
                 "ended": time.time(),
                 "log": list(log),
             }
+            progress.curve.write()
             progress.path.unlink(missing_ok=True)
             store.publish(key, result)
             return {"key": key, "status": DONE}
@@ -128,17 +130,22 @@ def _settle(spec: dict, resources: dict) -> None:
 
 
 def _progress_file(store: Store, key: str, attempt: int) -> Any:
-    """A callback that keeps work/<key>/progress.json current, for the display and `status`."""
+    """A callback that keeps work/<key>/progress.json current, for the display and `status`.
+
+    It keeps the losses, too.
+    """
     path, started, last = store.work(key) / "progress.json", time.time(), [0.0]
+    curve = Curve(store.work(key))
 
     def report(progress: Progress) -> None:
+        curve.add(progress)
         now = time.monotonic()
         if now - last[0] < PROGRESS_EVERY_S and progress.step < progress.total:
             return
         last[0] = now
         write_json(path, {"started": started, "attempt": attempt, "pid": os.getpid(), **vars(progress)})
 
-    report.path = path
+    report.path, report.curve = path, curve
     return report
 
 
