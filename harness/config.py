@@ -20,7 +20,7 @@ from yaml import YAMLError
 import methods
 from harness.data.eyecandies import Options as Eyecandies
 from harness.store import write_text
-from methods.contract import SETTINGS
+from methods.contract import SETTINGS, TEST_SELECTED
 
 REPOSITORY = Path(__file__).parents[1] / "configs"     # in a checkout
 INSTALLED = Path(__file__).parent / "configs"          # in an installed wheel
@@ -90,6 +90,7 @@ class Protocol:
 class Config:
     name: str = MISSING
     demo: bool = False                          # marks every result and the report
+    selected_on: Literal["validation", "test"] = "validation"  # what settings were chosen by; test marks
     methods: list[str] = field(default_factory=lambda: list(methods.METHODS))  # method[/variant]
     settings: list[Literal["rgb", "3d", "rgb+3d"]] = field(default_factory=lambda: list(SETTINGS))
     seeds: list[int] = field(default_factory=lambda: [0])
@@ -102,6 +103,11 @@ class Config:
 
     def __post_init__(self):
         self.options: dict[str, Any] = {}       # method -> its Settings
+
+    @property
+    def marks(self) -> list[str]:
+        """What every table must say beside the results of this configuration."""
+        return ["demo"] * self.demo + [TEST_SELECTED] * (self.selected_on == "test")
 
     def resources_of(self, name: str) -> Resources:
         return self.resources.get(name) or self.resources.get("default") or Resources()

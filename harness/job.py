@@ -29,6 +29,7 @@ import torch
 
 import methods
 from harness import metrics
+from harness.curve import Curve
 from harness.data import synthetic, views
 from harness.data.cache import open_split
 from harness.data.datasets import open_dataset
@@ -36,7 +37,7 @@ from harness.environment import environment
 from harness.measure import Memory, latency, load_average
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store, write_json
 from methods.contract import (
-    RANDOM_INIT, Batch, Prediction, Progress, Run, Samples, View, seed_for, settings_from,
+    NOTED_MARKS, Batch, Prediction, Progress, Run, Samples, View, seed_for, settings_from,
 )  # fmt: skip
 
 PROGRESS_EVERY_S = 0.5
@@ -78,6 +79,7 @@ def run_job(job: dict, store_path: str, attempt: int = 1) -> dict:
                 "ended": time.time(),
                 "log": list(log),
             }
+            progress.curve.write()
             progress.path.unlink(missing_ok=True)
             store.publish(key, result)
             return {"key": key, "status": DONE}
@@ -127,17 +129,22 @@ def _settle(spec: dict, resources: dict) -> None:
 
 
 def _progress_file(store: Store, key: str, attempt: int) -> Any:
-    """A callback that keeps work/<key>/progress.json current, for the display and `status`."""
+    """A callback that keeps work/<key>/progress.json current, for the display and `status`.
+
+    It keeps the losses, too.
+    """
     path, started, last = store.work(key) / "progress.json", time.time(), [0.0]
+    curve = Curve(store.work(key))
 
     def report(progress: Progress) -> None:
+        curve.add(progress)
         now = time.monotonic()
         if now - last[0] < PROGRESS_EVERY_S and progress.step < progress.total:
             return
         last[0] = now
         write_json(path, {"started": started, "attempt": attempt, "pid": os.getpid(), **vars(progress)})
 
-    report.path = path
+    report.path, report.curve = path, curve
     return report
 
 
@@ -280,7 +287,7 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         "speed": speed,
         "sizes": dict(method.sizes()),
         "notes": notes,
-        "marks": place["marks"] + [RANDOM_INIT] * any(RANDOM_INIT in n for n in notes.values()),
+        "marks": _marks(place["marks"], notes),
     }
 
 
@@ -302,6 +309,12 @@ def _validate(
     labels = np.concatenate([np.zeros(len(normal), np.int64), truth.labels])
     ids = (*normal.ids, *defective.ids)
     return metrics.evaluate(maps, masks, scores, labels, f"{category} validation", ids)
+
+
+def _marks(given: list[str], notes: dict[str, str]) -> list[str]:
+    """The marks of the configuration, and those that a note names."""
+    noted = [mark for mark in NOTED_MARKS if any(mark in note for note in notes.values())]
+    return list(dict.fromkeys([*given, *noted]))
 
 
 def _training_samples(folder: Path, spec: dict, category: str) -> tuple[Samples, int]:

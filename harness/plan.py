@@ -75,6 +75,7 @@ class Plan:
             "id": self.launch_id,
             "name": self.config.name,
             "demo": self.config.demo,
+            "marks": self.config.marks,         # also of results that another launch computed
             "started": time.time(),
             "cells": self.cells,
             "config": self.config.plain(),

@@ -18,6 +18,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from harness.curve import FILE as CURVE
+from harness.curve import Points, read_curve
 from harness.plan import IDENTITY
 from harness.store import DONE, FAILED, Store, canonical
 
@@ -26,7 +28,7 @@ log = logging.getLogger(__name__)
 KEY, DIGEST, LAUNCH, PARENT = "relief.key", "relief.digest", "relief.launch", "mlflow.parentRunId"
 PORT = 5000
 HEADLINE = ("i_auroc", "aupro_0.3", "p_auroc")     # of the leaderboard, as metrics of the parent
-ARTIFACTS = ("scores.parquet", "pro_curve.npz")    # of a cell, beside its result
+ARTIFACTS = ("scores.parquet", "pro_curve.npz", CURVE)    # of a cell, beside its result
 ENVIRONMENT = {                                    # specs/engine.md sections 1.3 and 5.5
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -65,13 +67,14 @@ def sync(store: Store, launch: dict, uri: str | None = None, report: Path | None
             result = store.result(cell["key"])
             if result is None:
                 continue
-            digest = _digest(result)
+            cell = cell | {"marks": _marks(launch, cell, result)}
+            digest = _digest([result, cell["marks"]])
             run = runs.get((launch["id"], cell["key"]))
             if run and run.data.tags.get(DIGEST) == digest:
                 unchanged += 1
                 continue
             _write_cell(client, experiment, parent.info.run_id, launch, cell, result, run, digest,
-                        store.folder(cell["key"]))  # fmt: skip
+                        store)  # fmt: skip
             written += 1
         _write_parent(client, parent, launch, store, report)
     return Synced(experiment, written, unchanged)
@@ -177,7 +180,7 @@ def _create(client: Any, experiment: str, started: float, name: str, tags: dict)
 
 
 def _write_cell(client: Any, experiment: str, parent: str, launch: dict, cell: dict,
-                result: dict, run: Any, digest: str, folder: Path) -> None:  # fmt: skip
+                result: dict, run: Any, digest: str, store: Store) -> None:  # fmt: skip
     from mlflow.entities import Metric, Param, RunTag
 
     title = " ".join(str(cell[name]) for name in IDENTITY if cell[name] != "")
@@ -192,24 +195,45 @@ def _write_cell(client: Any, experiment: str, parent: str, launch: dict, cell: d
     tags = {
         "status": result["status"],
         "reason": result.get("reason", "")[:5000],
-        "marks": ",".join(result.get("marks", [])),
+        "marks": ",".join(cell["marks"]),
         "device": result.get("environment", {}).get("device", ""),
         "demo": str(launch["demo"]).lower(),
         **{name: str(cell[name]) for name in IDENTITY},
         **{f"note.{k}": v for k, v in result.get("notes", {}).items()},
     }
+    losses = [
+        Metric(name, loss, at, step)
+        for name, points in _losses(store, cell["key"], result).items()
+        for step, loss in points
+    ]
     client.log_batch(
         run_id,
-        metrics=[Metric(k, v, at, 0) for k, v in sorted(finite.items())],
+        metrics=[Metric(k, v, at, 0) for k, v in sorted(finite.items())] + losses,
         params=[Param(k, v) for k, v in params.items() if k not in run.data.params],
         tags=[RunTag(k, v) for k, v in tags.items()],
     )
     client.log_dict(run_id, result, "result.json")
-    for file in (folder / name for name in ARTIFACTS):
+    for file in (store.folder(cell["key"]) / name for name in ARTIFACTS):
         if file.exists():
             client.log_artifact(run_id, str(file))
     client.set_terminated(run_id, "FINISHED" if result["status"] == DONE else "FAILED", at)
     client.set_tag(run_id, DIGEST, digest)      # last: an interrupted write is repeated
+
+
+def _marks(launch: dict, cell: dict, result: dict) -> list[str]:
+    given = (part.get("marks") or [] for part in (result, cell, launch))
+    return list(dict.fromkeys(mark for marks in given for mark in marks))
+
+
+def _losses(store: Store, key: str, result: dict, prefix: str = "") -> dict[str, Points]:
+    """Name of a metric -> points of a curve over training, of the cell and of its stages."""
+    curves = read_curve(store.folder(key))
+    found = {_metric_name(f"loss/{prefix}{phase}"): points for phase, points in curves.items()}
+    for need, below in result["spec"].get("needs", {}).items():
+        kind, _, name = need.partition(":")
+        if kind == "stage" and (stage := store.result(below)):
+            found |= _losses(store, below, stage, f"{name}-")
+    return found
 
 
 def _numbers(result: dict) -> dict[str, float]:

@@ -24,7 +24,11 @@ import numpy as np
 import torch
 
 SETTINGS = ("rgb", "3d", "rgb+3d")
-RANDOM_INIT = "random-init"    # in place of a weight file; in a note it marks the row in every table
+# In a note, each of these marks the row in every table.
+RANDOM_INIT = "random-init"        # random weights in place of a weight file
+TEST_SELECTED = "test-selected"    # chosen by scores on the test set
+IMPORTED = "imported"              # trained by others: a checkpoint of the authors
+NOTED_MARKS = (RANDOM_INIT, TEST_SELECTED, IMPORTED)
 
 
 def seed_for(*names: object) -> int:

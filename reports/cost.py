@@ -12,6 +12,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.store import DONE
+from reports.frame import all_marks
 from reports.names import setting_order
 
 GROUP = ["dataset", "setting", "method", "variant", "device"]
@@ -30,7 +31,7 @@ _HOW = {
     "bank_bytes": "max",
     "macs": "max",
 }
-COLUMNS = [*GROUP, "cells", *_HOW, "hours", "speed_valid"]
+COLUMNS = [*GROUP, "cells", *_HOW, "hours", "speed_valid", "marks"]
 
 
 def cost_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -46,6 +47,7 @@ def cost_frame(frame: pd.DataFrame) -> pd.DataFrame:
     table.insert(0, "cells", groups.size())
     table["hours"] = groups["total_s"].sum(min_count=1) / 3600
     table["speed_valid"] = groups["speed_valid"].agg(lambda valid: all(v is True for v in valid))
+    table["marks"] = groups["marks"].agg(all_marks).map(";".join)
     table = table.reset_index()
     table["order"] = [setting_order(setting) for setting in table["setting"]]
     return table.sort_values(["dataset", "order"], kind="stable")[COLUMNS].reset_index(drop=True)

@@ -45,7 +45,8 @@ def results_frame(
     results = read_results(store, launch) if results is None else results
     found = {name for result in results.values() for name in result.get("metrics") or {}}
     metrics = sorted(filter(_METRIC.fullmatch, found), key=metric_order)
-    rows = [_row(cell, results.get(cell["key"], {}), metrics) for cell in launch["cells"]]
+    cells = [marked(launch, cell) for cell in launch["cells"]]
+    rows = [_row(cell, results.get(cell["key"], {}), metrics) for cell in cells]
     if not rows:
         return pd.DataFrame([_row({}, {}, metrics)]).iloc[:0]
     frame = pd.DataFrame(rows).drop_duplicates([*IDENTITY, "key"], ignore_index=True)
@@ -57,6 +58,19 @@ def results_frame(
             f"({names}): give one of them another variant name, they cannot share a row"
         )
     return frame
+
+
+def marked(launch: dict, cell: dict) -> dict:
+    """The cell with the marks that the launch gives it, whatever its result says.
+
+    How settings were chosen is a fact of the launch: another may have computed the same result.
+    """
+    return cell | {"marks": [*launch.get("marks", []), *cell.get("marks", [])]}
+
+
+def all_marks(cells: pd.Series) -> tuple[str, ...]:
+    """The distinct marks in a column of them, in their order."""
+    return tuple(dict.fromkeys(m for marks in cells for m in marks.split(";") if m))
 
 
 def metric_names(frame: pd.DataFrame) -> list[str]:
@@ -82,11 +96,12 @@ def _row(cell: dict, result: dict, metrics: list[str]) -> dict:
     values = result.get("metrics") if status == DONE else None
     row = {name: printable(cell.get(name) or "") for name in IDENTITY}
     row["seed"] = int(cell.get("seed", 0))
+    marks = [*(result.get("marks") or []), *cell.get("marks", [])]
     row |= {
         "key": cell.get("key", ""),
         "status": status,
         "reason": printable(result.get("reason") or ""),
-        "marks": ";".join(printable(mark) for mark in result.get("marks") or []),
+        "marks": ";".join(dict.fromkeys(map(printable, marks))),
         "attempt": result.get("attempt"),
     }
     for name in metrics:

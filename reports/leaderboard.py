@@ -19,7 +19,7 @@ import pandas as pd
 
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, TIMEOUT
 from reports import statistics
-from reports.frame import PENDING, UNDEFINED, metric_names
+from reports.frame import PENDING, UNDEFINED, all_marks, metric_names
 from reports.names import metric_order, setting_order, status_label
 from reports.paired import (
     Difference,
@@ -37,7 +37,7 @@ _TELLING = (FAILED, OUT_OF_MEMORY, TIMEOUT, SKIPPED, PENDING, UNDEFINED, ABSENT)
 CSV_COLUMNS = (
     "dataset", "setting", "method", "variant", "metric", "category",
     "value", "std", "seeds", "status", "low", "high", "group",
-    "published", "difference", "verdict", "source",
+    "published", "difference", "verdict", "source", "marks",
 )  # fmt: skip
 
 
@@ -219,9 +219,8 @@ def _row(cells: pd.DataFrame, metric: str, categories: tuple[str, ...]) -> Row:
     of_category, seeds = cells["category"].to_numpy(), cells["seed"].to_numpy()
     scores = {c: _score(values[of_category == c], statuses[of_category == c]) for c in categories}
     by_seed = [values[seeds == seed] for seed in np.unique(seeds)]
-    marks = tuple(dict.fromkeys(m for marks in cells["marks"] for m in marks.split(";") if m))
     method, variant = cells["method"].iloc[0], cells["variant"].iloc[0]
-    return Row(method, variant, marks, scores, _mean(scores, by_seed))
+    return Row(method, variant, all_marks(cells["marks"]), scores, _mean(scores, by_seed))
 
 
 def _score(values: np.ndarray, statuses: np.ndarray) -> Score:
@@ -284,6 +283,7 @@ def leaderboard_table(boards: list[Board]) -> pd.DataFrame:
                     low, high, row.group if mean else None,
                     found and found.quote.value, found and found.difference,
                     found.text if found else "", found.quote.source if found else "",
+                    ";".join(row.marks),
                 ))  # fmt: skip
     rows.sort(key=lambda r: (*r[:4], metric_order(r[4]), r[5] == "mean", r[5]))
     table = pd.DataFrame(rows, columns=CSV_COLUMNS)

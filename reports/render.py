@@ -130,7 +130,7 @@ def _environment() -> jinja2.Environment:
         "setting_label": names.setting_label,
         "metric_label": names.metric_label,
         "status_label": names.status_label,
-        "mark_text": lambda mark: names.MARKS.get(mark, "see the settings of the run"),
+        "mark_text": names.mark_text,
         "headline": headline,
         "lead_text": lead_text,
         "score_legend": legend(["good", "anomalous"]),

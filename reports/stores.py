@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.store import Store
-from reports.frame import IDENTITY
+from reports.frame import IDENTITY, marked
 
 
 class Stores:
@@ -55,7 +55,7 @@ def gather(parts: Sequence[tuple[Store, dict]]) -> tuple[Store | Stores, dict]:
     for store, launch in parts:
         same_store = sum(s.path == store.path for s, _ in parts) > 1
         label = launch["id"] if same_store else _label(store, parts)
-        for cell in launch["cells"]:
+        for cell in (marked(launch, cell) for cell in launch["cells"]):
             if len(keys[_names(cell)]) > 1:
                 cell = cell | {"variant": ", ".join(filter(None, (cell["variant"], label)))}
             if (names := _names(cell)) not in seen:

@@ -13,7 +13,14 @@ from rich.text import Text
 from harness.store import DONE, Store
 from reports.frame import PENDING, printable, results_frame
 from reports.leaderboard import Board, Lead, Row, Score, leaderboards
-from reports.names import HEADLINE, MARKS, method_label, metric_label, setting_label, status_label
+from reports.names import (
+    HEADLINE,
+    mark_text,
+    method_label,
+    metric_label,
+    setting_label,
+    status_label,
+)
 from reports.words import VERDICT_KEY, verdict_sign
 
 DEMO = (
@@ -97,7 +104,7 @@ def leaderboard_markdown(launch: dict, frame: pd.DataFrame, boards: list[Board])
     if any(row.published for board in boards for row in board.rows):
         lines += [f"In brackets: what the paper prints; {VERDICT_KEY}.", ""]
     if marks:
-        lines += [f"- *{_escaped(mark)}*: {MARKS.get(mark, 'see the settings')}" for mark in marks]
+        lines += [f"- *{_escaped(mark)}*: {mark_text(mark)}" for mark in marks]
         lines += [""]
     if len(missing := frame[~frame["status"].isin([DONE, PENDING])]):
         lines += ["## Cells without a result", ""]
@@ -181,25 +188,27 @@ def _escaped(text: str) -> str:
 def leaderboard_text(store: Store, launch: dict) -> Group:
     """A compact table a dataset for the terminal: mean headline metrics by setting and method."""
     frame = results_frame(store, launch)
-    parts: list = []
-    for dataset, settings in grouped(leaderboards(frame)).items():
+    boards, parts = leaderboards(frame), []
+    marks = row_marks(launch, boards)
+    for dataset, settings in grouped(boards).items():
         metrics = headline(next(iter(settings.values())))
         table = Table(title=Text(dataset), title_justify="left", header_style="bold")
         table.add_column("setting")
         table.add_column("method")
         for metric in metrics:
             table.add_column(metric_label(metric), justify="right")
-        for setting, boards in settings.items():
+        for setting, found in settings.items():
             if not metrics:
                 continue
-            for i, row in enumerate(boards[metrics[0]].rows):
-                cells = [_terminal(_same(boards[m], row).mean, boards[m].best()) for m in metrics]
-                name = Text(method_label(row.method, row.variant))
+            for i, row in enumerate(found[metrics[0]].rows):
+                cells = [_terminal(_same(found[m], row).mean, found[m].best()) for m in metrics]
+                name = Text(_marked(row, marks))
                 table.add_row(Text("" if i else setting_label(setting)), name, *cells)
             table.add_section()
         parts.append(table)
     if launch.get("demo"):
         parts.append(Text(DEMO, style="yellow"))
+    parts += [Text(f"{mark}: {mark_text(mark)}", style="yellow") for mark in marks]
     parts.append(Text(f"{printable(launch['name'])}: {counts_text(frame)}"))
     return Group(*parts)
 

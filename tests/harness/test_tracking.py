@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from harness import tracking
+from harness.curve import Curve
 from harness.store import Store
+from methods.contract import Progress
 from tests.harness.conftest import planned
 
 pytest.importorskip("mlflow")
@@ -49,7 +51,28 @@ def test_syncing_again_changes_nothing(tiny_store, synced):
     assert len(after) == len(before)
     for run in after:
         for name in run.data.metrics:
-            assert len(client.get_metric_history(run.info.run_id, name)) == 1
+            history = client.get_metric_history(run.info.run_id, name)
+            assert len({(m.step, m.timestamp) for m in history}) == len(history)
+
+
+def test_losses_of_a_cell_and_its_stages_are_curves_over_steps(tmp_path):
+    store, plan = Store(tmp_path), planned()
+    launch, key, stage = plan.record(store), plan.cells[0]["key"], "5" * 16
+    common = {"status": "done", "started": 1.0, "ended": 5.0, "metrics": {"i_auroc": 0.5}}
+    for name, needs, losses in ((key, {"stage:expert": stage}, [3.0, 2.0, 1.0]), (stage, {}, [9.0])):
+        curve = Curve(store.work(name))
+        for step, loss in enumerate(losses, 1):
+            curve.add(Progress("train", step, 3, loss))
+        curve.write()
+        store.publish(name, common | {"key": name, "spec": {"needs": needs}})
+    for _ in range(2):    # the second adds nothing
+        tracking.sync(store, launch)
+    client, found = runs(store, None)
+    run = next(r for r in found if r.data.tags.get(tracking.KEY) == key)
+    history = client.get_metric_history(run.info.run_id, "loss/train")
+    assert [(m.step, m.value) for m in history] == [(1, 3.0), (2, 2.0), (3, 1.0)]
+    assert run.data.metrics["loss/expert-train"] == 9.0
+    assert "curve.csv" in {item.path for item in client.list_artifacts(run.info.run_id)}
 
 
 def test_a_launch_of_known_results_does_not_end_before_it_starts(tiny_store, tmp_path):

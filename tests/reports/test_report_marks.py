@@ -1,0 +1,73 @@
+"""What a reader must know of a row stands beside it in every table."""
+
+import html
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness import tracking
+from methods.contract import IMPORTED, NOTED_MARKS, RANDOM_INIT, TEST_SELECTED
+from reports.frame import results_frame
+from reports.names import MARKS, mark_text
+from reports.render import write_report
+from reports.stores import gather
+from tests.harness.conftest import planned
+from tests.reports.test_report_page import shown
+
+SMALL = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "arrays": False, "seeds": [0]}
+FORMS = ("leaderboard.html", "leaderboard.md", "leaderboard.tex", "leaderboard.csv", "cells.csv",
+         "cost.csv")  # fmt: skip
+
+
+@pytest.mark.parametrize("mark", [*NOTED_MARKS, "5-shot", "demo"])
+def test_a_mark_of_a_result_stands_in_every_form(build, tmp_path, mark):
+    store, launch = build(**SMALL, demo=False,
+                          troubles={("m3dm",): {"marks": [mark]}, (): {"marks": []}})  # fmt: skip
+    write_report(store, launch, tmp_path)
+    for form in FORMS:
+        text = (tmp_path / form).read_text(encoding="utf-8")
+        assert mark in text, form
+    page = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert f'M3DM <span class="mark">{mark}</span>' in page
+    assert mark_text(mark) in html.unescape(page)
+    assert f'DAS3D <span class="mark">{mark}</span>' not in page
+    assert mark in pd.read_parquet(tmp_path / "leaderboard.parquet")["marks"].tolist()
+    assert f"[{mark}]" in shown(store, launch)
+
+
+def test_every_mark_of_the_contract_is_explained():
+    assert set(NOTED_MARKS) == {RANDOM_INIT, TEST_SELECTED, IMPORTED} <= set(MARKS)
+
+
+def test_how_settings_were_chosen_marks_rows_that_another_launch_computed(build):
+    store, launch = build(**SMALL)
+    chosen = launch | {"id": "chosen", "marks": [TEST_SELECTED]}
+    assert set(results_frame(store, chosen)["marks"]) == {f"demo;{TEST_SELECTED}"}
+    one = [cell | {"marks": [TEST_SELECTED]} for cell in launch["cells"][:1]]
+    marks = results_frame(store, launch | {"cells": one + launch["cells"][1:]})["marks"]
+    assert marks.str.contains(TEST_SELECTED).tolist() == [True, False, False, False]
+    both = gather([(store, chosen | {"cells": one}), (store, launch | {"cells": launch["cells"][1:]})])
+    assert results_frame(*both)["marks"].str.contains(TEST_SELECTED).sum() == 1
+
+
+def test_a_configuration_that_was_chosen_on_test_data_says_so():
+    for on, marks in (("validation", []), ("test", [TEST_SELECTED])):
+        plan = planned(f"selected_on={on}")
+        assert plan.launch()["marks"] == marks
+        assert [plan.jobs[cell["key"]].place["marks"] for cell in plan.cells] == [marks] * 2
+
+
+def test_the_runs_in_mlflow_carry_the_marks(build, tmp_path):
+    pytest.importorskip("mlflow")
+    store, launch = build(**SMALL)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    tracking.sync(store, launch, uri)
+    tracking.sync(store, launch | {"marks": [TEST_SELECTED]}, uri)
+    client, _ = tracking._client(store, uri)
+    runs = client.search_runs([client.get_experiment_by_name(launch["name"]).experiment_id])
+    children = [run for run in runs if tracking.PARENT in run.data.tags]
+    assert {run.data.tags["marks"] for run in children} == {f"demo,{TEST_SELECTED}"}
+    path = Path(client.download_artifacts(children[0].info.run_id, "result.json", str(tmp_path)))
+    assert json.loads(path.read_text())["marks"] == ["demo"]    # the file says what the job knew
