@@ -175,14 +175,24 @@ def read(name: str = "demo", overrides: Sequence[str] = (), data: str | None = N
     path = find(name)
     try:
         given = OmegaConf.merge({"name": path.stem}, OmegaConf.load(path))
-        if data is not None:
-            given.datasets = {_dataset_name(data): {"root": str(Path(data).expanduser().resolve())}}
-        given = OmegaConf.merge(given, _dotlist(overrides))
-        for dataset in given.get("datasets", {}).values() if background else ():
-            dataset.background = background
-        return OmegaConf.to_container(given, resolve=True)
+        given = OmegaConf.merge(on_data(given, data), _dotlist(overrides))
+        return on_background(OmegaConf.to_container(given, resolve=True), background)
     except (OmegaConfBaseException, YAMLError, ConfigError) as error:
         raise ConfigError(f"{path.name}: {error}") from error
+
+
+def on_data(given: Any, data: str | None) -> Any:
+    """With its datasets replaced by one folder, if there is one."""
+    if data is not None:
+        given["datasets"] = {_dataset_name(data): {"root": str(Path(data).expanduser().resolve())}}
+    return given
+
+
+def on_background(given: dict, background: str | None) -> dict:
+    """With the background of all its datasets set, if it is given."""
+    for dataset in given.get("datasets", {}).values() if background else ():
+        dataset["background"] = background
+    return given
 
 
 def plain_values(path: Path, overrides: Sequence[str] = ()) -> dict:

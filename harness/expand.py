@@ -127,7 +127,7 @@ class _Expansion:
 
     def _marks(self) -> list[str]:
         count = self.dataset.train_samples
-        return self.config.marks + ([] if count is None else [f"{count}-shot"])
+        return ["demo"] * self.config.demo + ([] if count is None else [f"{count}-shot"])
 
     def _add(self, spec: dict, title: str, place: dict, resources: str) -> str:
         job = Job(spec, title, place, self.config.resources_of(resources))

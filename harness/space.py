@@ -144,16 +144,17 @@ class Sweep:
         both: beside the unchanged one, for a leaderboard of the two
         """
         method, variant = self.entry
+        given = {**self.given, "selected_on": self.objective.on} if both else self.given
         if not values:
-            return dict(self.given)
+            return given
         swept = "+".join(filter(None, (variant, SWEPT)))
         entries = [f"{method}/{swept}"]
         changes = {name.removeprefix(f"{method}."): value for name, value in values.items()}
-        variants = dict(self.given.get("variants") or {})
+        variants = dict(given.get("variants") or {})
         variants[method] = {**variants.get(method, {}), SWEPT: changes}
         if both:
-            entries.insert(0, self.given["methods"][0])
-        return {**self.given, "methods": entries, "variants": variants}
+            entries.insert(0, given["methods"][0])
+        return {**given, "methods": entries, "variants": variants}
 
     def plan(self, values: Mapping[str, Any], both: bool = False) -> Plan:
         return build(configs.typed(self.configured(values, both), self.name))
@@ -194,11 +195,9 @@ def load(name: str, overrides: Sequence[str] = (), data: str | None = None,
     try:
         values = {"name": path.stem, **configs.plain_values(path, mine)}
         sweep = configs.structured(Sweep, values)
-        base = configs.read(sweep.base, (), data, background)
-        base = configs.merge(base, sweep.config, others)
+        base = configs.on_data(configs.merge(configs.read(sweep.base), sweep.config), data)
+        base = configs.on_background(configs.merge(base, {}, others), background)
         sweep.given = {**base, "name": sweep.name}
-        if sweep.objective.on == "test":
-            sweep.given["selected_on"] = "test"
         _check(sweep)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error

@@ -56,7 +56,8 @@ def test_a_configuration_that_was_chosen_on_test_data_says_so():
     for on, marks in (("validation", []), ("test", [TEST_SELECTED])):
         plan = planned(f"selected_on={on}")
         assert plan.launch()["marks"] == marks
-        assert [plan.jobs[cell["key"]].place["marks"] for cell in plan.cells] == [marks] * 2
+        # the choice is the launch's: another may compute the same cells for other reasons
+        assert [plan.jobs[cell["key"]].place["marks"] for cell in plan.cells] == [[]] * 2
 
 
 def test_the_runs_in_mlflow_carry_the_marks(build, tmp_path):
