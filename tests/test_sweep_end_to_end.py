@@ -1,0 +1,90 @@
+"""A sweep as a user runs it: undisturbed, killed half way and continued, repeated."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.store import DONE, Store
+from tests.test_end_to_end import finish, relief
+
+SWEEP = [str(Path(__file__).parent / "harness" / "sweep.yaml"), "--workers", "2"]
+
+
+def folder(store):
+    return next(Path(store).glob("sweeps/*"))
+
+
+def trials(store):
+    found = [json.loads(p.read_text()) for p in folder(store).glob("trials/*.json")]
+    return sorted(found, key=lambda t: (t["id"] != "default", t["started"]))
+
+
+def outcome(store):
+    """What must not depend on interruptions: points, scores and states."""
+    return sorted(json.dumps([t["values"], t["means"], t["status"], [c["key"] for c in t["cells"]]])
+                  for t in trials(store))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    store = tmp_path_factory.mktemp("sweep")
+    output = finish(relief("sweep", *SWEEP, "--store", store))
+    assert "Test data, looked at only now" in output and "best.yaml" in output
+    return store
+
+
+def test_every_trial_has_its_cells_and_the_best_is_named(undisturbed):
+    found = trials(undisturbed)
+    assert [t["status"] for t in found] == [DONE] * 5 and found[0]["values"] == {}
+    record = json.loads((folder(undisturbed) / "sweep.json").read_text())
+    best = max(found, key=lambda t: t["means"]["i_auroc"])
+    chosen = next(t for t in found if t["id"] == record["best"])
+    assert chosen["means"] == best["means"]
+    assert {p.name for p in folder(undisturbed).iterdir()} >= {"sweep.html", "trials.csv", "best.yaml"}
+    assert all(c["scores"]["i_auroc"] is not None for t in found for c in t["cells"])
+
+
+def test_the_objective_is_of_validation_samples(undisturbed):
+    store = Store(undisturbed)
+    for trial in trials(undisturbed):
+        for cell in trial["cells"]:
+            assert cell["scores"]["i_auroc"] == store.result(cell["key"])["validation"]["i_auroc"]
+
+
+def test_a_repeated_sweep_computes_nothing(undisturbed):
+    before = {p: p.stat().st_mtime_ns for p in Path(undisturbed).glob("jobs/*/result.json")}
+    start = time.monotonic()
+    finish(relief("sweep", *SWEEP, "--store", undisturbed))
+    assert time.monotonic() - start < 60      # 10 s on an idle machine; the suite's is not
+    assert {p: p.stat().st_mtime_ns for p in Path(undisturbed).glob("jobs/*/result.json")} == before
+
+
+def test_a_killed_sweep_continues_and_computes_each_trial_once(undisturbed, tmp_path):
+    first = relief("sweep", *SWEEP, "--store", tmp_path, start_new_session=True)
+    until = time.monotonic() + 200
+    while len(list(tmp_path.glob("sweeps/*/trials/*.json"))) < 3 and time.monotonic() < until:
+        assert first.poll() is None, first.stdout.read()
+        time.sleep(0.05)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate(timeout=60)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("jobs/*/result.json")}
+    finish(relief("sweep", *SWEEP, "--store", tmp_path))
+    after = {p: p.stat().st_mtime_ns for p in tmp_path.glob("jobs/*/result.json")}
+    assert before.items() <= after.items()
+    assert outcome(tmp_path) == outcome(undisturbed)
+    assert len(after) == len(list(Path(undisturbed).glob("jobs/*/result.json")))
+
+
+def test_a_sweep_shows_up_in_mlflow(undisturbed):
+    from harness.tracking import KEY, PARENT, _client
+
+    client, _ = _client(Store(undisturbed), None)
+    runs = client.search_runs([client.get_experiment_by_name("sweep").experiment_id])
+    children = [r for r in runs if PARENT in r.data.tags and "mean/i_auroc" in r.data.metrics]
+    assert {r.data.tags[KEY] for r in children} == {t["id"] for t in trials(undisturbed)}
+    swept = next(r for r in children if r.data.tags[KEY] != "default")
+    assert "das3d.score_window" in swept.data.params
