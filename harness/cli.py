@@ -15,7 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness import cli_data, cli_reports, cli_sweep
+from harness import cli_data, cli_reports, cli_studies, cli_sweep
+from harness.cli_launch import (
+    DEFAULT_STORE, Address, Background, Data, Gpus, Serial, StorePath, Tracking, Workers, execute,
+    exit_with,
+)  # fmt: skip
 from harness.store import DONE, Store
 
 app = typer.Typer(
@@ -26,12 +30,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_data.app)
-for command in (cli_reports.report, cli_reports.compare, cli_reports.export, cli_sweep.sweep):
+app.add_typer(cli_studies.app)
+for command in (cli_reports.report, cli_reports.compare, cli_reports.export, cli_sweep.sweep,
+                cli_studies.study):  # fmt: skip
     app.command()(command)
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
-EXIT_FAILED_JOBS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_USAGE = 2
 
 What = Annotated[
     Optional[list[str]],
@@ -41,24 +47,6 @@ What = Annotated[
         "e.g. das3d.train.steps=100 seeds=[0,1]",
     ),
 ]
-StorePath = Annotated[
-    Path, typer.Option("--store", envvar="RELIEF_STORE", help="Folder of results; made if missing.")
-]
-Data = Annotated[
-    Optional[str],
-    typer.Option(help="Folder of a dataset (MVTec 3D-AD, Eyecandies, your own) instead of the configuration's."),
-]
-Background = Annotated[
-    Optional[str],
-    typer.Option(help="plane: objects lie on a plane, remove it; none: the scene is all object."),
-]
-Tracking = Annotated[
-    Optional[str],
-    typer.Option(envvar="MLFLOW_TRACKING_URI",
-                 help="MLflow tracking URI (default: SQLite in the store); 'none' for no MLflow."),
-]  # fmt: skip
-DEFAULT_STORE = cli_reports.DEFAULT_STORE
-
 
 @app.command()
 def run(
@@ -66,46 +54,18 @@ def run(
     store: StorePath = DEFAULT_STORE,
     data: Data = None,
     background: Background = None,
-    workers: Annotated[Optional[int], typer.Option(min=1, help="CPUs of the local Ray.")] = None,
-    gpus: Annotated[Optional[int], typer.Option(min=0, help="GPUs of the local Ray.")] = None,
-    address: Annotated[
-        Optional[str], typer.Option(help="An existing Ray cluster, e.g. auto or HOST:PORT.")
-    ] = None,
-    serial: Annotated[
-        bool, typer.Option("--serial", help="One job after another in this process, without Ray.")
-    ] = False,
+    workers: Workers = None,
+    gpus: Gpus = None,
+    address: Address = None,
+    serial: Serial = False,
     tracking: Tracking = None,
 ) -> None:
     """Run a benchmark; what is done already is not done again. Ends with the leaderboard."""
-    from harness.display import Display
-    from harness.schedule import Driver, InProcess, OnRay, interruptible
-
     where, plan = _planned(what, store, data, background)
-    where.check_writable()
-    launch, pending = plan.record(where), plan.pending(where)
-    console.print(
-        f"[bold]{launch['id']}[/bold]: {len(plan.cells)} cells, {len(pending)} jobs to do, "
-        f"store {escape(str(where.path))}"
-    )
-    failures: list[dict] = []
-    if pending:
-        isolation = plan.config.schedule.isolation
-        executor = InProcess() if serial else OnRay(address, workers, gpus, isolation)
-        mirror = _mirror(where, launch, tracking)
-        try:
-            with Display(console, len(pending), launch["name"]) as display, interruptible() as check:
-                driver = Driver(plan, where, executor, plan.config.schedule, display.listen)
-                failures = driver.run(lambda running: (check(), display.tick(running))).failures
-        except KeyboardInterrupt:
-            errors.print("interrupted: finished jobs and checkpoints are kept, the same command goes on")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        finally:
-            mirror.stop()
+    engine = dict(workers=workers, gpus=gpus, address=address, serial=serial)
+    launch, failures = execute(plan, where, tracking, **engine)
     cli_reports.conclude(where, launch, tracking)
-    if failures:
-        errors.print(f"[red]{len(failures)} jobs did not finish[/red]; the report lists the reasons, "
-                     "the same command tries them again")  # fmt: skip
-        raise typer.Exit(EXIT_FAILED_JOBS)
+    exit_with(failures)
 
 
 @app.command()
@@ -226,15 +186,6 @@ def _planned(what: list[str] | None, store: Path, data: str | None, background: 
     overrides = [item for item in what or [] if "=" in item]
     loaded = config.load(names[0] if names else "demo", overrides, data, background)
     return Store(store), build(loaded)
-
-
-def _mirror(store: Store, launch: dict, tracking: str | None):
-    from harness.tracking import Mirror
-
-    mirror = Mirror(store, launch, tracking)
-    if tracking != "none":
-        mirror.start()
-    return mirror
 
 
 def _launches(store: Store) -> list[dict]:

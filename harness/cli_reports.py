@@ -9,20 +9,17 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from harness.cli_launch import DEFAULT_STORE, StorePath
 from harness.store import Store
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 EXIT_REGRESSION = 3
-DEFAULT_STORE = Path("relief-store")
 
 Launches = Annotated[
     Optional[list[str]],
     typer.Option("--launch", help="Launch id (default: each store's latest); repeat for several."),
-]
-StorePath = Annotated[
-    Path, typer.Option("--store", envvar="RELIEF_STORE", help="The store, where none is named.")
 ]
 Filters = Optional[list[str]]
 
@@ -135,6 +132,12 @@ def write(store: Store, launch: dict, folder: Path, images: list[str] | None = N
     page = write_report(store, launch, folder.resolve(), images or [MIDDLE])
     console.print(leaderboard_text(store, launch))
     console.print(f"Leaderboard {escape(page.as_uri())}", soft_wrap=True)
+    if launch.get("study"):
+        from reports.studies import study_table, write_study
+
+        study, lines = write_study(store, launch, folder.resolve())
+        console.print(study_table(launch, lines))
+        console.print(f"Study       {escape(study.as_uri())}", soft_wrap=True)
     return page.parent
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from harness import cli_reports
+from harness.cli_launch import (
+    DEFAULT_STORE, EXIT_INTERRUPTED, Address, Background, Data, Gpus, StorePath, Tracking, Workers,
+)  # fmt: skip
 from harness.store import Store
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
-
-EXIT_INTERRUPTED = 130
 
 
 def sweep(
@@ -27,20 +27,14 @@ def sweep(
             "(search.trials=8, base=benchmark) or of its configuration (seeds=[0,1])",
         ),
     ],
-    store: Annotated[Path, typer.Option("--store", envvar="RELIEF_STORE", help="Folder of results.")]
-        = cli_reports.DEFAULT_STORE,
-    data: Annotated[
-        Optional[str], typer.Option(help="Folder of a dataset instead of the configuration's.")
-    ] = None,
-    background: Annotated[Optional[str], typer.Option(help="plane or none, see `relief run`.")] = None,
-    workers: Annotated[Optional[int], typer.Option(min=1, help="CPUs of the local Ray.")] = None,
-    gpus: Annotated[Optional[int], typer.Option(min=0, help="GPUs of the local Ray.")] = None,
-    address: Annotated[Optional[str], typer.Option(help="An existing Ray cluster.")] = None,
-    tracking: Annotated[
-        Optional[str],
-        typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow tracking URI, or 'none'."),
-    ] = None,
-) -> None:  # fmt: skip
+    store: StorePath = DEFAULT_STORE,
+    data: Data = None,
+    background: Background = None,
+    workers: Workers = None,
+    gpus: Gpus = None,
+    address: Address = None,
+    tracking: Tracking = None,
+) -> None:
     """Search a method's settings with Ray Tune; what was computed before is free."""
     from harness import sweep as sweeps
     from harness.config import ConfigError

@@ -44,12 +44,14 @@ class Plan:
     config: Config
     jobs: dict[str, Job]
     cells: list[dict]                           # IDENTITY and "key", in the leaderboard's order
+    study: dict | None = None                   # the published table that the cells stand for
 
     @property
     def launch_id(self) -> str:
         """The same work under the same name is the same launch, however often it is started."""
         text = ",".join(cell["key"] for cell in self.cells)
-        return f"{self.config.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        name = self.config.name.replace("/", "_")
+        return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     def pending(self, store: Store) -> list[Job]:
         """Jobs still to do: cells without a result and whatever they need that is not there."""
@@ -79,7 +81,7 @@ class Plan:
             "started": time.time(),
             "cells": self.cells,
             "config": self.config.plain(),
-        }
+        } | ({"study": self.study} if self.study else {})
 
     def record(self, store: Store) -> dict:
         """Write the launch's description if it is new; returns the one in the store."""

@@ -94,7 +94,8 @@ def run(sweep: Sweep, store: Store, listen: Listener, say: Callable[[str], None]
 
 
 def _plain(sweep: Sweep) -> dict:
-    return asdict(sweep) | {"given": sweep.given}
+    modes = {metric: sweep.mode(metric) for metric in sweep.objective.metrics}
+    return asdict(sweep) | {"given": sweep.given, "modes": modes}
 
 
 def _tune(sweep: Sweep, plan: Plan, store: Store, folder: SweepFolder, slots: int,
@@ -185,8 +186,10 @@ def _compute(sweep: Sweep, trial_id: str, values: dict, store: Store, folder: Sw
     plan = build(config)
     path = folder.trial(trial_id)
     started = json.loads(path.read_text())["started"] if path.exists() else time.time()
-    record = {"id": trial_id, "values": values, "status": RUNNING, "reason": "", "started": started,
-              "cells": [], "of": len(plan.cells), "means": {}, "ended": None}  # fmt: skip
+    record = {
+        "id": trial_id, "values": values, "settings": describe(values), "status": RUNNING, "reason": "",
+        "started": started, "ended": None, "cells": [], "of": len(plan.cells), "means": {},
+    }  # fmt: skip
     write_json(path, record)
     for cell in plan.cells:
         Driver(plan.only(cell), store, OnRay(isolation=config.schedule.isolation, joined=True),

@@ -18,7 +18,6 @@ import pandas as pd
 from markupsafe import Markup
 from rich.table import Table
 
-from harness.space import COSTS, describe
 from harness.store import DONE, write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -73,7 +72,7 @@ def sweep_table(record: dict, trials: list[dict]) -> Table:
     metrics = _metrics(record)
     table = Table("trial", "settings", *metrics, "cells", "state", title=record["id"])
     shown = _numbered(record, trials)
-    sign = 1 if metrics[0] in COSTS else -1
+    sign = 1 if record["sweep"]["modes"][metrics[0]] == "min" else -1
     shown.sort(key=lambda t: (t["status"] != DONE, sign * t["means"].get(metrics[0], 0), t["number"]))
     for t in [t for i, t in enumerate(shown) if i < ROWS or t["number"] == 0]:
         style = "bold" if t["id"] in record["front"] else None
@@ -101,7 +100,7 @@ def outcome_text(record: dict, trials: list[dict]) -> str:
     best, default = by_id[record["best"]], trials[0]
     if best is default:
         return f"No trial is better than the unchanged settings ({metric} {default['means'][metric]:.4f})."
-    return (f"Best: {describe(best['values'])}, {metric} {best['means'][metric]:.4f}; "
+    return (f"Best: {best['settings']}, {metric} {best['means'][metric]:.4f}; "
             f"the unchanged settings have {default['means'][metric]:.4f}.")  # fmt: skip
 
 
@@ -152,7 +151,7 @@ def _study(record: dict, trials: list[dict]) -> Any:
     import optuna
 
     metrics, space = _metrics(record), record["sweep"]["space"]
-    directions = ["minimize" if m in COSTS else "maximize" for m in metrics]
+    directions = [f"{record['sweep']['modes'][m]}imize" for m in metrics]
     study = optuna.create_study(directions=directions)
     distributions = {name: _distribution(domain) for name, domain in space.items()}
     for trial in trials:
@@ -181,7 +180,6 @@ def _numbered(record: dict, trials: list[dict]) -> list[dict]:
     return [
         trial | {
             "number": number,
-            "settings": describe(trial["values"]),
             "shown": {m: f"{trial['means'][m]:.4f}" if m in trial["means"] else "–" for m in metrics},
         }
         for number, trial in enumerate(trials)
