@@ -140,14 +140,22 @@ def _measured(frame: pd.DataFrame, cell: dict, metric: str) -> _Value:
 
 
 def study_table(launch: dict, lines: Iterable[Line]) -> Table:
-    """The means, or what else the table prints, for the terminal."""
-    table = Table("row", "setting", "metric", "published", "ours", "difference", "95 % interval", "",
-                  title=title(launch))  # fmt: skip
-    for line in lines:
-        if line.category == MEAN:
-            shown = shown_line(line)
-            table.add_row(shown["row"], shown["setting"], shown["metric"], shown["published"],
-                          shown["ours"], shown["difference"], shown["interval"], shown["remark"])  # fmt: skip
+    """The means for the terminal; what is to be known of all of them stands below."""
+    means = [line for line in lines if line.category == MEAN]
+    shown = [shown_line(line) for line in means]
+    common = shown[0]["remark"] if len({line["remark"] for line in shown}) == 1 else ""
+    names = ["row", "setting", "metric", "published", "ours", "difference", "interval", "remark"]
+    if common:
+        names.remove("remark")
+    if len({line["setting"] for line in shown}) == 1:
+        names.remove("setting")
+    table = Table(title=title(launch), caption=common or None)
+    for name in names:
+        right = name in ("published", "ours", "difference", "interval")
+        wraps = name in ("row", "remark")
+        table.add_column(name, justify="right" if right else "left", no_wrap=not wraps)
+    for line in shown:
+        table.add_row(*(line[name] for name in names))
     return table
 
 
