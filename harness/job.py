@@ -35,7 +35,7 @@ from harness.data.cache import open_split
 from harness.data.datasets import open_dataset
 from harness.data.samples import SPLITS
 from harness.environment import environment
-from harness.measure import Memory, latency, load_average
+from harness.measure import Memory, latency, load_average, macs, preprocessing
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store, write_json
 from methods.contract import (
     NOTED_MARKS, Batch, Prediction, Progress, Run, Samples, View, seed_for, settings_from,
@@ -74,7 +74,8 @@ def run_job(job: dict, store_path: str, attempt: int = 1) -> dict:
                 "status": DONE,
                 "spec": job["spec"],
                 "memory": memory.peaks(),
-                "environment": environment(device) | {"cpus": resources["cpus"]},
+                "environment": environment(device)
+                | {"cpus": resources["cpus"], "gpus": resources["gpus"]},
                 "attempt": attempt,
                 "started": started,
                 "ended": time.time(),
@@ -164,14 +165,20 @@ def _prepare_view(job: dict, store: Store, device: torch.device, report: Any) ->
     spec, start = job["spec"], time.perf_counter()
     needed = spec["needs"].get("dataset")
     root = store.folder(needed) if needed else job["place"]["root"]
+    category = open_dataset(job["place"]["kind"], root, **spec["reading"]).category(spec["category"])
     summary = views.build_view(
-        open_dataset(job["place"]["kind"], root, **spec["reading"]).category(spec["category"]),
+        category,
         _view(spec["view"]),
         store.work(job["key"]),
         report=lambda done, total: report(Progress("prepare", done, total)),
         workers=job["resources"]["cpus"],
     )
-    return {"summary": summary, "timings": {"prepare_s": time.perf_counter() - start}}
+    timings = {"prepare_s": time.perf_counter() - start}
+    return {
+        "summary": summary,
+        "timings": timings,
+        "speed": preprocessing(category, _view(spec["view"])),
+    }
 
 
 def _run_stage(job: dict, store: Store, device: torch.device, report: Any) -> dict:
@@ -253,7 +260,7 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
     )
     clock.lap("metrics_s")
 
-    speed = None
+    speed, sizes = None, dict(method.sizes())
     if protocol["latency_samples"]:
         # without ids nothing can be looked up: the whole way from arrays to map is timed
         singles = [replace(test.batch([i], device), ids=("",)) for i in range(min(len(test), 16))]
@@ -262,6 +269,8 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
             protocol["latency_samples"], protocol["latency_seconds"],
         )  # fmt: skip
         speed["valid"] = _alone(job["resources"])
+        speed |= _with_preprocessing(speed, store.result(spec["needs"]["view"]))
+        sizes["macs"] = macs(method.predict, singles[0])
 
     _write_scores(work / "scores.parquet", test.ids, truth, scores)
     np.savez_compressed(work / "pro_curve.npz", **curves)
@@ -284,10 +293,20 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         },  # fmt: skip
         "timings": clock.laps,
         "speed": speed,
-        "sizes": dict(method.sizes()),
+        "sizes": sizes,
         "notes": notes,
         "marks": _marks(place["marks"], notes),
     }
+
+
+def _with_preprocessing(speed: dict, view: dict) -> dict:
+    """What reading and preparing a sample adds, as measured when the view was made.
+
+    End to end is the sum of the two medians. Nothing for a view of an earlier version.
+    """
+    if (before := (view.get("speed") or {}).get("preprocess_p50_s")) is None:
+        return {}
+    return {"preprocess_p50_s": before, "end_to_end_p50_s": speed["latency_p50_s"] + before}
 
 
 def _marks(given: list[str], notes: dict[str, str]) -> list[str]:

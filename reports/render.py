@@ -18,7 +18,7 @@ import pandas as pd
 from harness.store import DONE, Store, write_text
 from reports import names
 from reports.choice import MIDDLE
-from reports.cost import cost_frame
+from reports.cost import cost_frame, hours_frame
 from reports.frame import (
     PENDING,
     metric_names,
@@ -54,6 +54,7 @@ UNMEASURED = {    # columns of the cost table that many results lack
     "device_peak_bytes": "peak GPU memory",
     "bank_bytes": "size of memory banks",
     "macs": "multiply-accumulate operations",
+    "throughput": "throughput in batches",
 }
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -61,7 +62,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 def write_report(
     store: Store, launch: dict, folder: str | Path, show: Sequence[str] = (MIDDLE,)
 ) -> Path:
-    """Write leaderboard.html, .md, .tex, .csv and .parquet, cells.* and cost.csv; -> the HTML.
+    """Write leaderboard.html, .md, .tex, .csv and .parquet, cells.*, cost.csv, hours.csv; -> the HTML.
 
     Every file is replaced in one step, the HTML last. leaderboard.csv holds no times or dates:
     the same results give the same bytes. show: rules and ids of the images on the sheets.
@@ -74,6 +75,8 @@ def write_report(
     write_text(folder / "leaderboard.csv", leaderboard_csv(boards))
     write_text(folder / "leaderboard.md", leaderboard_markdown(launch, frame, boards))
     write_text(folder / "cost.csv", cost.to_csv(index=False, lineterminator="\n"))
+    hours = hours_frame(store, results)
+    write_text(folder / "hours.csv", hours.to_csv(index=False, lineterminator="\n"))
     write_text(folder / "leaderboard.tex", leaderboard_latex(boards))
     cells = frame.convert_dtypes()    # whole numbers without ".0" beside missing ones
     write_text(folder / "cells.csv", cells.to_csv(index=False, lineterminator="\n"))
@@ -96,6 +99,8 @@ def write_report(
         known_cost={name for name in cost.columns if not cost[name].isna().all()},
         missing=_missing(frame, results),
         cost=cost.to_dict("records"),
+        hours=hours.to_dict("records"),
+        whole=hours[["jobs", "hours", "cpu_hours", "gpu_hours"]].sum().to_dict(),
         several_devices=cost["device"].nunique() > 1,
         marks=row_marks(launch, boards),
         signatures=_signatures(frame, results),
