@@ -12,7 +12,6 @@ the image's score; a method whose score is another has another I-AUROC there.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 import tifffile
 
 from harness.store import DONE, Store
+from reports.names import file_name
 
 
 @dataclass
@@ -46,7 +46,7 @@ def export_maps(store: Store, launch: dict, out: str | Path, truth: bool = False
     done = Exported()
     for cell in launch["cells"]:
         names = [cell["method"], cell["variant"], cell["setting"], f"seed{cell['seed']}"]
-        folder = Path(out) / _safe(cell["dataset"]) / _safe("-".join(filter(None, names)))
+        folder = Path(out) / file_name(cell["dataset"]) / file_name("-".join(filter(None, names)))
         try:
             count = _export_cell(store, cell, folder, truth)
         except LookupError as error:
@@ -63,7 +63,7 @@ def _export_cell(store: Store, cell: dict, folder: Path, truth: bool) -> int:
     result = store.result(cell["key"])
     if result is None or result["status"] != DONE:
         raise LookupError("pending" if result is None else result["status"])
-    source, category = store.folder(cell["key"]), _safe(cell["category"])
+    source, category = store.folder(cell["key"]), file_name(cell["category"])
     if not (source / "maps.npy").exists():
         raise LookupError("its maps are not in the store")
     maps = np.load(source / "maps.npy", mmap_mode="r")    # (n, H, W)
@@ -99,12 +99,7 @@ def _export_truth(store: Store, result: dict, folder: Path, ids: list[str], size
 
 def _path(folder: Path, id: str, suffix: str, *below: str) -> Path:
     """folder/test/<defect>/.../<id>; ids are "test/<defect>/<id>" or without the split."""
-    *defect, name = (_safe(part) for part in id.removeprefix("test/").split("/"))
+    *defect, name = (file_name(part) for part in id.removeprefix("test/").split("/"))
     path = folder.joinpath("test", *defect, *below, name + suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def _safe(name: str) -> str:
-    """A file name that stays inside its folder, whatever the data are called."""
-    return re.sub(r"[^\w+. -]", "_", name).strip(". ") or "_"
