@@ -28,7 +28,7 @@ class Insight:
     setting: str
     legend: Markup
     charts: tuple[tuple[str, str, Markup], ...]    # short name, caption, chart
-    histograms: tuple[tuple[str, Markup], ...]     # method, chart
+    histograms: tuple[tuple[str, str, Markup], ...]    # short name, method, chart
     names: tuple[str, ...]
     agreement: tuple[tuple[float, ...], ...]       # names x names
     hardest: tuple[Hard, ...]
@@ -67,8 +67,8 @@ class Insights:
             where = f"{part.dataset}, {setting_label(part.setting)}"
             titles = [(name, caption, chart, part.names) for name, caption, chart in part.charts]
             titles += [
-                (f"scores-{name}", f"image scores of {name}", chart, CLASSES)
-                for name, chart in part.histograms
+                (f"scores-{name}", f"image scores of {method}", chart, CLASSES)
+                for name, method, chart in part.histograms
             ]
             for name, caption, chart, legend in titles:
                 file = file_name(f"{part.dataset}-{part.setting}-{name}") + ".svg"
@@ -126,7 +126,10 @@ def _insight(
         setting,
         figures.legend(names),
         tuple(chart for chart in charts if chart[2] is not None),
-        tuple((method_label(*name), _histogram(methods[name])) for name in known),
+        tuple(
+            ("-".join(filter(None, name)), method_label(*name), _histogram(methods[name]))
+            for name in known
+        ),
         tuple(method_label(*name) for name in known),
         tuple(tuple(row) for row in table.tolist()),
         tuple(breakdowns.hardest(methods, method_label)),

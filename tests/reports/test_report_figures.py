@@ -33,7 +33,7 @@ def test_every_chart_of_the_page_is_a_file_and_old_ones_go(build, tmp_path):
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert names == [
         f"synthetic-rgb-{name}.svg"
-        for name in ("accuracy-speed", "aupro-limits", "roc", "scores-DAS3D", "scores-M3DM")
+        for name in ("accuracy-speed", "aupro-limits", "roc", "scores-das3d", "scores-m3dm")
     ]
     assert page.count('<svg class="chart"') == len(names)
     for name in names:
