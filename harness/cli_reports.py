@@ -113,13 +113,18 @@ def export(
     truth: Annotated[
         bool, typer.Option("--truth", help="Write the ground truth at the maps' size beside them.")
     ] = False,
+    size: Annotated[
+        str,
+        typer.Option(help="Of the maps: protocol (as evaluated) or original (as the dataset's files, "
+                          "which the tool compares with)."),
+    ] = "protocol",
 ) -> None:
     """Write the anomaly maps as TIFF files, in the layout of the MVTec 3D-AD evaluation tool."""
     from reports.export import export_maps
     from reports.stores import launch_of
 
     where = Store(store)
-    done = export_maps(where, launch_of(where, launch), out, truth)
+    done = export_maps(where, launch_of(where, launch), out, truth, size)
     for line in done.lines():
         console.print(escape(line), soft_wrap=True)
 

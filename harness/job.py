@@ -34,10 +34,11 @@ from harness.data import synthetic, views
 from harness.data.cache import open_split
 from harness.data.datasets import open_dataset
 from harness.environment import environment
-from harness.measure import Memory, latency, load_average
+from harness.evaluation import predict_all, validate
+from harness.measure import Memory, latency, load_average, macs, preprocessing
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store, write_json
 from methods.contract import (
-    NOTED_MARKS, Batch, Prediction, Progress, Run, Samples, View, seed_for, settings_from,
+    NOTED_MARKS, Progress, Run, Samples, View, seed_for, settings_from,
 )  # fmt: skip
 
 PROGRESS_EVERY_S = 0.5
@@ -73,7 +74,8 @@ def run_job(job: dict, store_path: str, attempt: int = 1) -> dict:
                 "status": DONE,
                 "spec": job["spec"],
                 "memory": memory.peaks(),
-                "environment": environment(device) | {"cpus": resources["cpus"]},
+                "environment": environment(device)
+                | {"cpus": resources["cpus"], "gpus": resources["gpus"]},
                 "attempt": attempt,
                 "started": started,
                 "ended": time.time(),
@@ -163,14 +165,20 @@ def _prepare_view(job: dict, store: Store, device: torch.device, report: Any) ->
     spec, start = job["spec"], time.perf_counter()
     needed = spec["needs"].get("dataset")
     root = store.folder(needed) if needed else job["place"]["root"]
+    category = open_dataset(job["place"]["kind"], root, **spec["reading"]).category(spec["category"])
     summary = views.build_view(
-        open_dataset(job["place"]["kind"], root, **spec["reading"]).category(spec["category"]),
+        category,
         _view(spec["view"]),
         store.work(job["key"]),
         report=lambda done, total: report(Progress("prepare", done, total)),
         workers=job["resources"]["cpus"],
     )
-    return {"summary": summary, "timings": {"prepare_s": time.perf_counter() - start}}
+    timings = {"prepare_s": time.perf_counter() - start}
+    return {
+        "summary": summary,
+        "timings": timings,
+        "speed": preprocessing(category, _view(spec["view"])),
+    }
 
 
 def _run_stage(job: dict, store: Store, device: torch.device, report: Any) -> dict:
@@ -250,10 +258,10 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
     values, curves = metrics.evaluate_with_curves(
         maps, truth.masks, scores, truth.labels, spec["category"], test.ids
     )
-    chosen_by = _validate(method, data, validation, protocol["batch"], device, spec["category"])
+    chosen_by = validate(method, data, validation, protocol["batch"], device, spec["category"])
     clock.lap("metrics_s")
 
-    speed = None
+    speed, sizes = None, dict(method.sizes())
     if protocol["latency_samples"]:
         # without ids nothing can be looked up: the whole way from arrays to map is timed
         singles = [replace(test.batch([i], device), ids=("",)) for i in range(min(len(test), 16))]
@@ -262,6 +270,8 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
             protocol["latency_samples"], protocol["latency_seconds"],
         )  # fmt: skip
         speed["valid"] = _alone(job["resources"])
+        speed |= _with_preprocessing(speed, store.result(spec["needs"]["view"]))
+        sizes["macs"] = macs(method.predict, singles[0])
 
     _write_scores(work / "scores.parquet", test.ids, truth, scores)
     np.savez_compressed(work / "pro_curve.npz", **curves)
@@ -285,30 +295,20 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         },  # fmt: skip
         "timings": clock.laps,
         "speed": speed,
-        "sizes": dict(method.sizes()),
+        "sizes": sizes,
         "notes": notes,
         "marks": _marks(place["marks"], notes),
     }
 
 
-def _validate(
-    method: Any, folder: Path, normal: Samples, size: int, device: Any, category: str
-) -> dict[str, float] | None:
-    """Metrics over normal validation samples and those with simulated defects; None without any.
+def _with_preprocessing(speed: dict, view: dict) -> dict:
+    """What reading and preparing a sample adds, as measured when the view was made.
 
-    For choosing settings: no test sample has a part in them.
+    End to end is the sum of the two medians. Nothing for a view of an earlier version.
     """
-    if not len(normal):
-        return None
-    defective, truth = open_split(folder, views.simulated.SPLIT)
-    quiet = functools.partial(predict_all, method, size=size, device=device, report=lambda _: None)
-    found = [quiet(normal), quiet(defective)]
-    maps = torch.cat([part.maps for part in found]).numpy()
-    scores = torch.cat([part.scores for part in found]).numpy()
-    masks = np.concatenate([np.zeros((len(normal), *truth.masks.shape[1:]), bool), truth.masks])
-    labels = np.concatenate([np.zeros(len(normal), np.int64), truth.labels])
-    ids = (*normal.ids, *defective.ids)
-    return metrics.evaluate(maps, masks, scores, labels, f"{category} validation", ids)
+    if (before := (view.get("speed") or {}).get("preprocess_p50_s")) is None:
+        return {}
+    return {"preprocess_p50_s": before, "end_to_end_p50_s": speed["latency_p50_s"] + before}
 
 
 def _marks(given: list[str], notes: dict[str, str]) -> list[str]:
@@ -348,27 +348,6 @@ class _Clock:
     def lap(self, name: str) -> None:
         now = time.perf_counter()
         self.laps[name], self.last = now - self.last, now
-
-
-def predict_all(method: Any, samples: Any, size: int, device: Any, report: Any) -> Prediction:
-    """Maps (N, H, W) and scores (N,) of a split, float32 on the CPU."""
-    maps, scores, done = [], [], 0
-    for batch in samples.batches(size, device):
-        found = method.predict(batch)
-        _check(found, batch)
-        maps.append(found.maps.float().cpu())
-        scores.append(found.scores.float().cpu())
-        done += len(batch)
-        report(Progress("predict", done, len(samples)))
-    return Prediction(torch.cat(maps), torch.cat(scores))
-
-
-def _check(found: Prediction, batch: Batch) -> None:
-    if found.maps.ndim != 3 or len(found.maps) != len(batch) or found.scores.shape != (len(batch),):
-        raise ValueError(
-            f"predict returned maps {tuple(found.maps.shape)} and scores {tuple(found.scores.shape)} "
-            f"for {len(batch)} samples; the contract says (B, H, W) and (B,)"
-        )
 
 
 def _examples(defects: list[str]) -> list[int]:

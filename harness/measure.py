@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -10,6 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.data.samples import Category, Ref
+from harness.data.views import BUILDERS
+from methods.contract import View, seed_for
+
+log = logging.getLogger(__name__)
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -77,6 +85,51 @@ def latency(
         "timed_samples": len(times),
         "batch": 1,
     }
+
+
+def preprocessing(
+    category: Category, view: View, samples: int = 50, seconds: float = 10.0
+) -> dict[str, float | int]:
+    """Seconds to make a test sample's arrays from its files, one at a time in this thread.
+
+    At most so many samples and about so long, after one that is not timed; the files are in the
+    system's cache. What a view does to whole splits (`finish`) is not in it.
+    """
+    prepare, refs = BUILDERS[type(view)].prepare, category.samples("test")[:samples]
+
+    def once(ref: Ref) -> float:
+        start = time.perf_counter()
+        prepare(ref.load(), view, seed_for("plane", category.name, ref.id))
+        return time.perf_counter() - start
+
+    once(refs[0])
+    times: list[float] = []
+    for ref in refs:
+        times.append(once(ref))
+        if sum(times) >= seconds:
+            break
+    p50, p95 = np.percentile(times, [50, 95])
+    return {
+        "preprocess_p50_s": float(p50),
+        "preprocess_p95_s": float(p95),
+        "timed_samples": len(times),
+    }
+
+
+def macs(predict: Callable[[Any], Any], batch: Any) -> int | None:
+    """Multiply-accumulates of one call, in convolutions, matrix products and attention.
+
+    Half the floating-point operations that torch counts, of the calls in this thread; distances
+    and sorting (nearest neighbours) are not among them. None if torch cannot count.
+    """
+    counter = FlopCounterMode(display=False)
+    try:
+        with counter:
+            predict(batch)
+    except Exception as error:    # a count is not worth a cell
+        log.warning("macs_not_counted error=%s", str(error).splitlines()[0])
+        return None
+    return counter.get_total_flops() // 2
 
 
 def _synchronise(device: torch.device) -> None:

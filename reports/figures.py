@@ -11,8 +11,21 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 340, 240                                # of a chart, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 10, 36               # margins around the plot
-COLOURS = 8                                             # classes c0 to c7 of the style sheet
+PALETTE = (                                             # classes c0, c1, ...: in light, in dark
+    ("#0b5cad", "#79b8ff"), ("#c2410c", "#ffa657"), ("#15803d", "#7ee787"), ("#a21caf", "#e6a5f5"),
+    ("#0e7490", "#76e3ea"), ("#a16207", "#e3b341"), ("#be123c", "#ff9bab"), ("#4b5563", "#c9d1d9"),
+)  # fmt: skip
+COLOURS = len(PALETTE)
 DASHES = ("", "6 3", "2 3")
+HEADER, LEGEND = 22, 15                                 # of a file: the caption, a row of the legend
+STYLE = Markup(                                         # of a file; a page has its own
+    "text{font:10px system-ui,sans-serif;fill:#5c6570}.name,.caption{fill:#1b1f24}"
+    ".caption{font-weight:600}.grid{stroke:#d8dde3;stroke-width:.6}"
+    "polyline{fill:none;stroke-width:1.6}.front{stroke:#5c6570;stroke-width:1;stroke-dasharray:3 3}"
+) + Markup("").join(
+    Markup(".c{0}{{stroke:{1}}}circle.c{0}{{fill:{1}}}").format(i, light)
+    for i, (light, _) in enumerate(PALETTE)
+)
 
 
 @dataclass(frozen=True)
@@ -138,6 +151,31 @@ def legend(names: Sequence[str]) -> Markup:
         for i, name in enumerate(names)
     ]  # fmt: skip
     return Markup('<p class="legend">{}</p>').format(Markup(" ").join(items))
+
+
+def standalone(chart: Markup, caption: str, names: Sequence[str] = ()) -> str:
+    """A chart as an SVG file on white, with its caption and the legend of series 0, 1, ..."""
+    inside = chart[chart.index(">") + 1 : -len("</svg>")]
+    rows = [names[i : i + 2] for i in range(0, len(names), 2)]
+    height = HEADER + HEIGHT + LEGEND * len(rows)
+    parts = [
+        Markup('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {0} {1}" width="{2}" '
+               'height="{3}" role="img" aria-label="{4}"><style>{5}</style>'
+               '<rect width="100%" height="100%" fill="#fff"/>'
+               '<text class="caption" x="{6}" y="15">{4}</text><g transform="translate(0 {7})">').format(
+            WIDTH, height, 2 * WIDTH, 2 * height, caption, STYLE, LEFT, HEADER),
+        inside,
+        Markup("</g>"),
+    ]  # fmt: skip
+    for i, name in enumerate(names):
+        x, y = LEFT + i % 2 * (WIDTH - LEFT) / 2, HEADER + HEIGHT + LEGEND * (i // 2) + 8
+        parts.append(
+            Markup('<polyline class="c{}" points="{},{} {},{}" stroke-dasharray="{}"/>'
+                   '<text class="name" x="{}" y="{}">{}</text>').format(
+                i % COLOURS, x, y - 3.5, x + 16, y - 3.5, DASHES[i // COLOURS % len(DASHES)],
+                x + 21, y, name)
+        )  # fmt: skip
+    return str(Markup("").join([*parts, Markup("</svg>\n")]))
 
 
 def _round_step(raw: float) -> float:

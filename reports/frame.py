@@ -18,13 +18,15 @@ IDENTITY = ("dataset", "setting", "method", "variant", "category", "seed")
 OUTCOME = ("key", "status", "reason", "marks", "attempt")
 COST = {
     "timings": ("fit_s", "predict_s", "metrics_s", "total_s"),
+    "counts": ("test",),
     "speed": (
         "latency_p50_s", "latency_p95_s", "fps", "end_to_end_p50_s", "preprocess_p50_s", "valid",
     ),  # fmt: skip
     "memory": ("host_peak_bytes", "device_peak_bytes"),
     "sizes": ("parameters", "weight_bytes", "bank_bytes", "macs"),
-    "environment": ("device", "cpus", "threads", "commit"),
+    "environment": ("device", "cpus", "gpus", "threads", "commit"),
 }
+RENAMED = {"valid": "speed_valid", "test": "test_images"}
 _METRIC = re.compile(r"[ip]_\w+|aupro_.+")
 
 
@@ -40,7 +42,7 @@ def results_frame(
     """One row a cell, in the launch's order; a cell without a result is "pending".
 
     Columns: IDENTITY, OUTCOME, every metric found (NaN unless the cell is done), the columns of
-    COST ("valid" as speed_valid), started, ended. Pass `results` if they are already read.
+    COST (as RENAMED), started, ended. Pass `results` if they are already read.
     """
     results = read_results(store, launch) if results is None else results
     found = {name for result in results.values() for name in result.get("metrics") or {}}
@@ -109,7 +111,7 @@ def _row(cell: dict, result: dict, metrics: list[str]) -> dict:
         row[name] = float("nan") if value is None else float(value)
     for part, names in COST.items():
         found = result.get(part) or {}
-        row |= {"speed_valid" if name == "valid" else name: found.get(name) for name in names}
+        row |= {RENAMED.get(name, name): found.get(name) for name in names}
     row["device"] = _device(result.get("environment") or {})
     return row | {"started": result.get("started"), "ended": result.get("ended")}
 

@@ -13,8 +13,11 @@ from reports import breakdowns, figures
 from reports.breakdowns import Hard, Methods, Modalities
 from reports.figures import Axis, Series
 from reports.leaderboard import Board
-from reports.names import method_label, setting_label, setting_order
+from reports.names import file_name, method_label, setting_label, setting_order
 from reports.text import grouped
+
+
+CLASSES = ("good", "anomalous")    # of a histogram, in the order of its legend
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Insight:
     dataset: str
     setting: str
     legend: Markup
-    charts: tuple[tuple[str, Markup], ...]         # caption, chart
-    histograms: tuple[tuple[str, Markup], ...]     # method, chart
+    charts: tuple[tuple[str, str, Markup], ...]    # short name, caption, chart
+    histograms: tuple[tuple[str, str, Markup], ...]    # short name, method, chart
     names: tuple[str, ...]
     agreement: tuple[tuple[float, ...], ...]       # names x names
     hardest: tuple[Hard, ...]
@@ -49,12 +52,34 @@ class Speed:
     setting: str
     chart: Markup | None
     note: str = ""
+    device: str = ""    # where several were timed
 
 
 @dataclass(frozen=True)
 class Insights:
     settings: list[Insight] = field(default_factory=list)
     found: list[Found] = field(default_factory=list)
+
+    def figures(self, speeds: list[Speed]) -> dict[str, str]:
+        """Name of a file, without folder -> its SVG, for every chart of the page."""
+        files = {}
+        for part in self.settings:
+            where = f"{part.dataset}, {setting_label(part.setting)}"
+            titles = [(name, caption, chart, part.names) for name, caption, chart in part.charts]
+            titles += [
+                (f"scores-{name}", f"image scores of {method}", chart, CLASSES)
+                for name, method, chart in part.histograms
+            ]
+            for name, caption, chart, legend in titles:
+                file = file_name(f"{part.dataset}-{part.setting}-{name}") + ".svg"
+                files[file] = figures.standalone(chart, f"{where}: {caption}", legend)
+        for speed in speeds:
+            if speed.chart is not None:
+                device = f"-{speed.device}" if speed.device else ""
+                name = f"{speed.dataset}-{speed.setting}-accuracy-speed{device}"
+                caption = f"{speed.dataset}, {setting_label(speed.setting)}. {speed.note}".strip()
+                files[file_name(name) + ".svg"] = figures.standalone(speed.chart, caption)
+        return files
 
 
 def insights(
@@ -84,11 +109,14 @@ def _insight(
     names = [method_label(*name) for name in order]
     missing = []
     charts = [
-        ("AUPRO against the integration limit, every threshold", _limits(order, boards)),
-        ("PRO curves, mean over cells", _pro(order, part, store)),
-        ("ROC curves over images, mean over categories", _roc(order, methods)),
-    ]
-    missing += [f"{title}: nothing stored" for title, chart in charts if chart is None]
+        (
+            "aupro-limits", "AUPRO against the integration limit, every threshold",
+            _limits(order, boards),
+        ),
+        ("pro", "PRO curves, mean over cells", _pro(order, part, store)),
+        ("roc", "ROC curves over images, mean over categories", _roc(order, methods)),
+    ]  # fmt: skip
+    missing += [f"{title}: nothing stored" for _, title, chart in charts if chart is None]
     if not methods:
         missing.append("score histograms, agreement, hardest images: no image scores stored")
     known = [name for name in order if name in methods]
@@ -97,8 +125,11 @@ def _insight(
         dataset,
         setting,
         figures.legend(names),
-        tuple((title, chart) for title, chart in charts if chart is not None),
-        tuple((method_label(*name), _histogram(methods[name])) for name in known),
+        tuple(chart for chart in charts if chart[2] is not None),
+        tuple(
+            ("-".join(filter(None, name)), method_label(*name), _histogram(methods[name]))
+            for name in known
+        ),
         tuple(method_label(*name) for name in known),
         tuple(tuple(row) for row in table.tolist()),
         tuple(breakdowns.hardest(methods, method_label)),
@@ -148,7 +179,7 @@ def _histogram(categories: dict) -> Markup:
     edges = np.repeat(breakdowns.BINS, 2)[1:-1]
     top = max(0.1, float(np.ceil(max(good.max(), bad.max()) * 10) / 10))
     axes = Axis("score, in deviations of good images", edges[0], edges[-1]), Axis("share", 0, top)
-    steps = [("good", good), ("anomalous", bad)]
+    steps = zip(CLASSES, (good, bad))
     series = [Series(name, edges, np.repeat(values, 2)) for name, values in steps]
     return figures.lines("Histogram of image scores", series, *axes)
 
@@ -184,7 +215,7 @@ def _speed(board: Board, timed: pd.DataFrame, device: str, several: bool) -> Spe
     front = figures.pareto(list(zip(xs, ys)))
     title = f"I-AUROC against latency, {setting_label(board.setting)}"
     chart = figures.scatter(title, points, x, Axis("I-AUROC", low, 1.0 if low < 1 else 1.05), front)
-    return Speed(board.dataset, board.setting, chart, note)
+    return Speed(board.dataset, board.setting, chart, note, device if several else "")
 
 
 def _mean(board: Board, name: tuple[str, str]) -> float | None:

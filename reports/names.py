@@ -32,6 +32,11 @@ FEW_SHOT = "trained on so many samples of a category, drawn by seed"
 STATUSES = {"out_of_memory": "out of memory", "undefined": "n/a", "absent": "not asked for"}
 
 
+def file_name(name: str) -> str:
+    """A file name that stays inside its folder, whatever the data are called."""
+    return re.sub(r"[^\w+. -]", "_", name).strip(". ") or "_"
+
+
 def method_label(method: str, variant: str = "") -> str:
     name = METHODS.get(method, method)
     return f"{name} ({variant})" if variant else name

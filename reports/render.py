@@ -18,7 +18,7 @@ import pandas as pd
 from harness.store import DONE, Store, write_text
 from reports import names
 from reports.choice import MIDDLE
-from reports.cost import cost_frame
+from reports.cost import cost_frame, hours_frame
 from reports.frame import (
     PENDING,
     metric_names,
@@ -27,8 +27,8 @@ from reports.frame import (
     read_scores,
     results_frame,
 )
-from reports.figures import legend
-from reports.insights import insights, speeds
+from reports.figures import PALETTE, legend
+from reports.insights import CLASSES, insights, speeds
 from reports.latex import leaderboard_latex
 from reports.leaderboard import Board, leaderboard_csv, leaderboard_table, leaderboards
 from reports.sheets import sheets
@@ -54,6 +54,7 @@ UNMEASURED = {    # columns of the cost table that many results lack
     "device_peak_bytes": "peak GPU memory",
     "bank_bytes": "size of memory banks",
     "macs": "multiply-accumulate operations",
+    "throughput": "throughput in batches",
 }
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -61,7 +62,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 def write_report(
     store: Store, launch: dict, folder: str | Path, show: Sequence[str] = (MIDDLE,)
 ) -> Path:
-    """Write leaderboard.html, .md, .tex, .csv and .parquet, cells.* and cost.csv; -> the HTML.
+    """Write leaderboard.html, .md, .tex, .csv and .parquet, cells.*, cost.csv, hours.csv,
+    figures/*.svg; -> the HTML.
 
     Every file is replaced in one step, the HTML last. leaderboard.csv holds no times or dates:
     the same results give the same bytes. show: rules and ids of the images on the sheets.
@@ -74,11 +76,15 @@ def write_report(
     write_text(folder / "leaderboard.csv", leaderboard_csv(boards))
     write_text(folder / "leaderboard.md", leaderboard_markdown(launch, frame, boards))
     write_text(folder / "cost.csv", cost.to_csv(index=False, lineterminator="\n"))
+    hours = hours_frame(store, results)
+    write_text(folder / "hours.csv", hours.to_csv(index=False, lineterminator="\n"))
     write_text(folder / "leaderboard.tex", leaderboard_latex(boards))
     cells = frame.convert_dtypes()    # whole numbers without ".0" beside missing ones
     write_text(folder / "cells.csv", cells.to_csv(index=False, lineterminator="\n"))
     _write_parquet(folder / "cells.parquet", cells)
     _write_parquet(folder / "leaderboard.parquet", leaderboard_table(boards))
+    found, timed = insights(frame, store, scores, boards), speeds(boards, cost)
+    _write_figures(folder / "figures", found.figures(timed))
     page = _environment().get_template("leaderboard.html.j2").render(
         launch=launch,
         title=printable(launch["name"]),
@@ -90,12 +96,14 @@ def write_report(
         axes={dataset: _axis(boards, dataset) for dataset in frame["dataset"].unique()},
         sheets=sheets(frame, store, results, scores, show),
         shown=", ".join(show),
-        insights=insights(frame, store, scores, boards),
-        speeds=speeds(boards, cost),
+        insights=found,
+        speeds=timed,
         unmeasured=[title for name, title in UNMEASURED.items() if cost[name].isna().all()],
         known_cost={name for name in cost.columns if not cost[name].isna().all()},
         missing=_missing(frame, results),
         cost=cost.to_dict("records"),
+        hours=hours.to_dict("records"),
+        whole=hours[["jobs", "hours", "cpu_hours", "gpu_hours"]].sum().to_dict(),
         several_devices=cost["device"].nunique() > 1,
         marks=row_marks(launch, boards),
         signatures=_signatures(frame, results),
@@ -107,6 +115,13 @@ def write_report(
     )
     write_text(folder / "leaderboard.html", page)
     return folder / "leaderboard.html"
+
+
+def _write_figures(folder: Path, figures: dict[str, str]) -> None:
+    for name, text in figures.items():
+        write_text(folder / name, text)
+    for old in set(folder.glob("*.svg")) - {folder / name for name in figures}:
+        old.unlink()
 
 
 def _write_parquet(path: Path, table: pd.DataFrame) -> None:
@@ -133,7 +148,8 @@ def _environment() -> jinja2.Environment:
         "mark_text": names.mark_text,
         "headline": headline,
         "lead_text": lead_text,
-        "score_legend": legend(["good", "anomalous"]),
+        "score_legend": legend(CLASSES),
+        "palette": PALETTE,
         "quote_text": quote_text,
         "test_text": test_text,
         "verdict_key": VERDICT_KEY,

@@ -201,3 +201,26 @@ def test_a_disk_that_refuses_writes_stops_the_launch_with_the_reason(tmp_path):
     assert "File too large" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not any(Store(tmp_path / "store").path.glob("jobs/*/*.part"))
+
+
+def test_exported_maps_fit_the_datasets_own_ground_truth(tiny_store, tmp_path):
+    from reports.export import _native_sizes, at_native_size, export_maps
+
+    plan = planned()
+    result = tiny_store.result(plan.cells[0]["key"])
+    view = tiny_store.folder(result["spec"]["needs"]["view"])
+    made = tiny_store.folder(tiny_store.result(view.name)["spec"]["needs"]["dataset"]) / "cookie"
+    launch = plan.launch() | {"cells": plan.cells[:1]}
+    (folder,) = export_maps(tiny_store, launch, tmp_path, size="original").folders
+    samples, truth = open_split(view, "test")
+    native = _native_sizes(tiny_store, result)
+    for id, mask in zip(samples.ids, truth.masks):
+        _, defect, name = id.split("/")
+        own = cv2.imread(str(made / "test" / defect / "gt" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        path = folder / "maps" / "cookie" / "test" / defect / f"{name}.tiff"
+        assert tifffile.imread(path).shape == own.shape
+        back = at_native_size(mask.astype(np.float32), *native[id]) > 0.5
+        assert back.any() == own.any()
+        if own.any():    # its middle is where it was, though the view is coarser
+            middles = [np.argwhere(found).mean(axis=0) for found in (back, own)]
+            assert np.abs(middles[0] - middles[1]).max() < 100 / 64    # a pixel of the view

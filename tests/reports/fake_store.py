@@ -116,7 +116,15 @@ def _write_view(store: Store, category: str) -> None:
     np.save(folder / "rgb.npy", rgb.astype(np.uint8))
     np.save(folder / "depth.npy", depth.astype(np.float32))
     np.save(folder / "mask.npy", masks)
-    write_json(folder / "index.json", {"ids": ids, "defects": defects, "labels": labels.tolist()})
+    write_json(folder / "index.json", {
+        "ids": ids, "defects": defects, "labels": labels.tolist(),
+        "native_sizes": [[SIZE, SIZE] for _ in ids],
+    })  # fmt: skip
+    view = {"name": "das3d", "background": "plane", "pad": False, "size": SIZE}
+    write_json(folder.parent / "result.json", {
+        "kind": "view", "status": "done", "key": folder.parent.name, "timings": {"total_s": 36.0},
+        "spec": {"kind": "view", "view": view, "needs": {}}, "environment": {"device": "cpu"},
+    })  # fmt: skip
 
 
 def _finish(store: Store, cell: dict, changes: dict, arrays: bool) -> None:

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from harness.data.views.background import pad_square
 from harness.metrics import evaluate
 from harness.store import Store
-from reports.export import export_maps
+from methods.views import Das3dView, M3dmView
+from reports.export import PADS_WITH_PLANE, at_native_size, export_maps
 
 ONE = {"methods": [("das3d", "")], "settings": ["rgb"], "categories": ["cookie"], "seeds": [0]}
 
@@ -45,6 +47,52 @@ def test_the_exported_files_alone_give_the_numbers_of_the_store(build, tmp_path)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=1e-12), name
+
+
+def test_at_the_original_size_maps_lie_on_the_samples_as_the_views_found_them(build, tmp_path):
+    """A map that is the view's own ground truth lands on the sample's own ground truth."""
+    for view, background in ((Das3dView(size=64), "plane"), (M3dmView(size=64), "none")):
+        rng = np.random.default_rng(0)
+        for size in ((40, 90), (80, 60), (100, 100), (61, 39)):
+            mask = np.zeros(size, np.float32)
+            y, x = rng.integers(8, 22, 2)
+            mask[y : y + 14, x : x + 14] = 1
+            padded = view.pad and not (background == "none" and view.name in PADS_WITH_PLANE)
+            frame = pad_square(mask) if padded else mask
+            small = cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA)
+            back = at_native_size(small, size, padded)
+            assert back.shape == size and back.dtype == np.float32
+            overlap = np.minimum(back, mask).sum() / np.maximum(back, mask).sum()
+            assert overlap > 0.6, (view.name, size)    # one view pixel is up to 1.6 of its own
+            (ys, xs), (yt, xt) = np.nonzero(back > 0.5), np.nonzero(mask)
+            assert abs(ys.mean() - yt.mean()) < 0.6 and abs(xs.mean() - xt.mean()) < 0.6
+
+
+def test_the_original_size_is_that_of_each_sample_and_needs_its_view(build, tmp_path):
+    store, launch = build(**ONE)
+    key = store.result(launch["cells"][0]["key"])["spec"]["needs"]["view"]
+    index = store.folder(key) / "test" / "index.json"
+    same = export_maps(store, launch, tmp_path / "same", size="original")
+    assert same.maps == 18 and not same.left_out
+    for path in (tmp_path / "same").rglob("*.tiff"):    # protocol and sample have one size here
+        kept = np.load(store.folder(launch["cells"][0]["key"]) / "maps.npy").astype(np.float32)
+        assert any(np.array_equal(tifffile.imread(path), m) for m in kept)
+    listed = json.loads(index.read_text())
+    listed["native_sizes"] = [[50 + i, 90] for i in range(len(listed["ids"]))]
+    index.write_text(json.dumps(listed))
+    export_maps(store, launch, tmp_path / "out", size="original")
+    found = {
+        f"{path.parent.name}/{path.stem}": list(tifffile.imread(path).shape)
+        for path in (tmp_path / "out").rglob("*.tiff")
+    }
+    assert found == dict(zip(listed["ids"], listed["native_sizes"]))
+    index.unlink()
+    left = export_maps(store, launch, tmp_path / "none", size="original").left_out
+    assert ["its view" in reason for reason in left.values()] == [True]
+    with pytest.raises(ValueError, match="dataset's own"):
+        export_maps(store, launch, tmp_path / "none", truth=True, size="original")
+    with pytest.raises(ValueError, match="protocol, original"):
+        export_maps(store, launch, tmp_path / "none", size="big")
 
 
 def test_cells_that_lack_maps_are_named_with_the_remedy(build, tmp_path):

@@ -101,10 +101,13 @@ def test_writing_twice_gives_the_same_bytes_in_every_file(build, tmp_path):
     store, launch = build(**DRAWN)
     write_report(store, launch, tmp_path / "one")
     write_report(Store(store.path), store.launches()[0], tmp_path / "two")
-    names = ["cells.csv", "cells.parquet", "cost.csv", "leaderboard.csv", "leaderboard.html",
-             "leaderboard.md", "leaderboard.parquet", "leaderboard.tex"]  # fmt: skip
-    assert sorted(p.name for p in (tmp_path / "one").iterdir()) == names
-    for name in names:
+    names = ["cells.csv", "cells.parquet", "cost.csv", "hours.csv", "leaderboard.csv",
+             "leaderboard.html", "leaderboard.md", "leaderboard.parquet",
+             "leaderboard.tex"]  # fmt: skip
+    assert sorted(p.name for p in (tmp_path / "one").glob("*.*")) == names
+    figures = [f"figures/{p.name}" for p in (tmp_path / "one" / "figures").iterdir()]
+    assert len(figures) == 10    # a setting: AUPRO and ROC curves, 2 histograms, the speed
+    for name in [*names, *figures]:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 

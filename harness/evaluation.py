@@ -1,0 +1,56 @@
+"""What a fitted method says of samples, and its scores on data for choosing settings."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness import metrics
+from harness.data import views
+from harness.data.cache import open_split
+from methods.contract import Batch, Prediction, Progress, Samples
+
+
+def predict_all(method: Any, samples: Any, size: int, device: Any, report: Any) -> Prediction:
+    """Maps (N, H, W) and scores (N,) of a split, float32 on the CPU."""
+    maps, scores, done = [], [], 0
+    for batch in samples.batches(size, device):
+        found = method.predict(batch)
+        _check(found, batch)
+        maps.append(found.maps.float().cpu())
+        scores.append(found.scores.float().cpu())
+        done += len(batch)
+        report(Progress("predict", done, len(samples)))
+    return Prediction(torch.cat(maps), torch.cat(scores))
+
+
+def _check(found: Prediction, batch: Batch) -> None:
+    if found.maps.ndim != 3 or len(found.maps) != len(batch) or found.scores.shape != (len(batch),):
+        raise ValueError(
+            f"predict returned maps {tuple(found.maps.shape)} and scores {tuple(found.scores.shape)} "
+            f"for {len(batch)} samples; the contract says (B, H, W) and (B,)"
+        )
+
+
+def validate(
+    method: Any, folder: Path, normal: Samples, size: int, device: Any, category: str
+) -> dict[str, float] | None:
+    """Metrics over normal validation samples and those with simulated defects; None without any.
+
+    For choosing settings: no test sample has a part in them.
+    """
+    if not len(normal):
+        return None
+    defective, truth = open_split(folder, views.simulated.SPLIT)
+    quiet = functools.partial(predict_all, method, size=size, device=device, report=lambda _: None)
+    found = [quiet(normal), quiet(defective)]
+    maps = torch.cat([part.maps for part in found]).numpy()
+    scores = torch.cat([part.scores for part in found]).numpy()
+    masks = np.concatenate([np.zeros((len(normal), *truth.masks.shape[1:]), bool), truth.masks])
+    labels = np.concatenate([np.zeros(len(normal), np.int64), truth.labels])
+    ids = (*normal.ids, *defective.ids)
+    return metrics.evaluate(maps, masks, scores, labels, f"{category} validation", ids)
