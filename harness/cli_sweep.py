@@ -56,9 +56,9 @@ def sweep(
         console.print(escape(line), soft_wrap=True)
 
     try:
-        with interruptible():
+        with interruptible() as check:
             display = Display(console, len(loaded.plan({}).pending(where)), loaded.name)
-            folder = sweeps.run(loaded, where, display.listen, say,
+            folder = sweeps.run(loaded, where, display.listen, say, check,
                                 address=address, cpus=workers, gpus=gpus)  # fmt: skip
     except KeyboardInterrupt:
         errors.print("interrupted: finished trials are kept, the same command goes on")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import shutil
 import time
@@ -23,8 +24,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.config import typed
-from harness.expand import build
 from harness.plan import Plan
 from harness.schedule import Driver, Listener, OnRay
 from harness.space import Domain, Sweep, describe, write_best
@@ -32,6 +31,7 @@ from harness.store import DONE, FAILED, Store, write_json
 
 OBJECTIVE, CELLS = "objective", "cells"
 RUNNING, STOPPED = "running", "stopped"       # stopped: ended early, as unpromising
+LOST = 2                                      # how often a trial's process may be lost
 DEFAULT = "default"                           # the trial of the unchanged settings
 ENVIRONMENT = {                               # specs/engine.md section 4
     "TUNE_GLOBAL_CHECKPOINT_S": "1",          # a killed sweep loses a second of decisions
@@ -67,10 +67,11 @@ class SweepFolder:
 
 
 def run(sweep: Sweep, store: Store, listen: Listener, say: Callable[[str], None],
-        **ray_options: Any) -> SweepFolder:  # fmt: skip
+        check: Callable[[], None] = lambda: None, **ray_options: Any) -> SweepFolder:  # fmt: skip
     """Run or continue a sweep; what is done is not done again. -> its folder, complete.
 
-    listen: as Driver's, for the first trial; say: takes a line about each further one.
+    listen: as Driver's, for the first trial; say: takes a line about each further one; check: may
+    raise to stop.
     Raises RuntimeError if no trial could be finished.
     """
     plan = sweep.plan({})
@@ -84,7 +85,7 @@ def run(sweep: Sweep, store: Store, listen: Listener, say: Callable[[str], None]
         try:
             # jobs that every point needs are done once, with all CPUs
             joined = OnRay(isolation=plan.config.schedule.isolation, joined=True)
-            Driver(plan, store, joined, plan.config.schedule, listen).run()
+            Driver(plan, store, joined, plan.config.schedule, listen).run(lambda running: check())
             _compute(sweep, DEFAULT, {}, store, folder)
             _tune(sweep, plan, store, folder, executor.slots, say)
         finally:
@@ -109,6 +110,9 @@ def _tune(sweep: Sweep, plan: Plan, store: Store, folder: SweepFolder, slots: in
         {"cpu": 0.01},
     )
     state = folder.path / "tune"
+    for trial in folder.trials():
+        if trial["status"] == FAILED:            # gets another chance
+            folder.trial(trial["id"]).unlink()
     if tune.Tuner.can_restore(str(state)):
         tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, resume_errored=True)
     else:
@@ -130,10 +134,11 @@ def _tune(sweep: Sweep, plan: Plan, store: Store, folder: SweepFolder, slots: in
             ),
             run_config=tune.RunConfig(
                 name="tune", storage_path=str(folder.path), verbose=0, log_to_file=False,
-                callbacks=[_teller()],
+                callbacks=[_teller()], failure_config=tune.FailureConfig(max_failures=LOST),
             ),
         )
-    _Told.say = say
+    _Told.say, _Told.folder = say, folder
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)    # a failed trial is told of by us
     tuner.fit()
 
 
@@ -141,6 +146,7 @@ class _Told:
     """Where trials are told of; not part of Tune's state, which is pickled."""
 
     say: Callable[[str], None] = print
+    folder: SweepFolder | None = None
 
 
 def _teller() -> Any:
@@ -154,11 +160,11 @@ def _teller() -> Any:
             self._say(trials, trial)
 
         def _say(self, trials: list, trial: Any) -> None:
-            last = trial.last_result or {}
             ended = 1 + sum(t.is_finished() for t in trials if t is not trial)
-            values = json.loads(last.get("values", "{}"))
-            score = f"{last[OBJECTIVE]:.4f} after {last[CELLS]} cells" if OBJECTIVE in last else "failed"
-            _Told.say(f"trial {ended}: {describe(values)}: {score}")
+            record = json.loads(_Told.folder.trial(trial.trial_id).read_text())
+            means = " ".join(f"{m}={mean:.4f}" for m, mean in record["means"].items())
+            outcome = record["reason"] or f"{means} after {len(record['cells'])} of {record['of']} cells"
+            _Told.say(f"trial {ended}: {record['settings']}: {outcome}")
 
     return Teller()
 
@@ -173,8 +179,7 @@ def _trial(point: dict, *, sweep: Sweep, store_path: str, sweep_id: str) -> None
 
     def report(means: dict[str, float], cells: int) -> None:
         first, *others = sweep.objective.metrics
-        tune.report({OBJECTIVE: means[first], **{m: means[m] for m in others}, CELLS: cells,
-                     "values": json.dumps(values)})  # fmt: skip
+        tune.report({OBJECTIVE: means[first], **{m: means[m] for m in others}, CELLS: cells})
 
     _compute(sweep, trial_id, values, store, SweepFolder(store, sweep_id), report)
 
@@ -182,32 +187,41 @@ def _trial(point: dict, *, sweep: Sweep, store_path: str, sweep_id: str) -> None
 def _compute(sweep: Sweep, trial_id: str, values: dict, store: Store, folder: SweepFolder,
              report: Callable[[dict, int], None] = lambda means, cells: None) -> None:  # fmt: skip
     """The cells of a point in turn, on the Ray that is there; keeps the trial's record."""
-    config = typed(sweep.configured(values), sweep.name)
-    plan = build(config)
     path = folder.trial(trial_id)
-    started = json.loads(path.read_text())["started"] if path.exists() else time.time()
+    before = json.loads(path.read_text()) if path.exists() else {}
+    if before.get("status") == FAILED:            # Tune's next attempt, which is for lost processes
+        raise RuntimeError(before["reason"])
     record = {
         "id": trial_id, "values": values, "settings": describe(values), "status": RUNNING, "reason": "",
-        "started": started, "ended": None, "cells": [], "of": len(plan.cells), "means": {},
+        "started": before.get("started", time.time()), "ended": None, "cells": [], "of": 0, "means": {},
     }  # fmt: skip
     write_json(path, record)
-    for cell in plan.cells:
-        Driver(plan.only(cell), store, OnRay(isolation=config.schedule.isolation, joined=True),
-               config.schedule).run()  # fmt: skip
-        result = store.result(cell["key"])
-        if result["status"] != DONE:
-            record |= {"status": FAILED, "reason": result["reason"], "ended": time.time()}
+    try:
+        plan = sweep.plan(values)
+        record["of"] = len(plan.cells)
+        for cell in plan.cells:
+            record["cells"].append(_score(sweep, plan, cell, store))
+            n = len(record["cells"])
+            record["means"] = {m: sum(c["scores"][m] for c in record["cells"]) / n
+                               for m in sweep.objective.metrics}  # fmt: skip
+            record |= {"status": DONE if n == len(plan.cells) else RUNNING, "ended": time.time()}
             write_json(path, record)
-            raise RuntimeError(f"{result['title']}: {result['reason']}")
-        scores = {metric: sweep.value(result, metric) for metric in sweep.objective.metrics}
-        record["cells"].append({"key": cell["key"], "title": result["title"], "scores": scores})
-        n = len(record["cells"])
-        record["means"] = {m: sum(c["scores"][m] for c in record["cells"]) / n for m in scores}
-        if n == len(plan.cells):
-            record["status"] = DONE
-        record["ended"] = time.time()
+            report(record["means"], n)
+    except (ValueError, OSError, RuntimeError) as error:   # a point whose settings do not go together
+        record |= {"status": FAILED, "reason": str(error), "ended": time.time()}
         write_json(path, record)
-        report(record["means"], n)
+        raise
+
+
+def _score(sweep: Sweep, plan: Plan, cell: dict, store: Store) -> dict:
+    """Compute one cell, unless it is known. RuntimeError if it fails."""
+    schedule = plan.config.schedule
+    Driver(plan.only(cell), store, OnRay(isolation=schedule.isolation, joined=True), schedule).run()
+    result = store.result(cell["key"])
+    if result["status"] != DONE:
+        raise RuntimeError(f"{result['title']}: {result['reason']}")
+    scores = {metric: sweep.value(result, metric) for metric in sweep.objective.metrics}
+    return {"key": cell["key"], "title": result["title"], "scores": scores}
 
 
 def _domain(domain: Domain, kind: str) -> Any:
@@ -266,7 +280,8 @@ def _conclude(sweep: Sweep, folder: SweepFolder, record: dict) -> None:
         reasons = sorted({trial["reason"] for trial in trials})
         raise RuntimeError(f"no trial of {folder.id} came to its end: {'; '.join(reasons)}")
     front = _front(sweep, done)
-    record |= {"ended": record["ended"] or time.time(), "best": front[0]["id"],
+    failed = any(trial["status"] == FAILED for trial in trials)     # tried again by the same command
+    record |= {"ended": None if failed else record["ended"] or time.time(), "best": front[0]["id"],
                "front": [trial["id"] for trial in front]}  # fmt: skip
     write_best(sweep, front[0]["values"], folder.path / "best.yaml")
     folder.write(record)

@@ -121,7 +121,7 @@ def sync_sweep(store: Store, record: dict, trials: list[dict], uri: str | None =
             for file in sorted(p for p in folder.iterdir() if p.is_file()):
                 client.log_artifact(parent.info.run_id, str(file), "sweep")
             best = next(trial for trial in trials if trial["id"] == record["best"])
-            at = _ms(record["ended"])
+            at = _ms(max(trial["ended"] or trial["started"] for trial in trials))
             client.log_batch(parent.info.run_id, metrics=[
                 Metric(f"best/{name}", value, at, 0) for name, value in best["means"].items()
             ])  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.store import DONE, Store
-from tests.test_end_to_end import finish, relief
+from tests.test_end_to_end import TINY, finish, relief
 
 SWEEP = [str(Path(__file__).parent / "harness" / "sweep.yaml"), "--workers", "2"]
 
@@ -77,6 +77,24 @@ def test_a_killed_sweep_continues_and_computes_each_trial_once(undisturbed, tmp_
     assert before.items() <= after.items()
     assert outcome(tmp_path) == outcome(undisturbed)
     assert len(after) == len(list(Path(undisturbed).glob("jobs/*/result.json")))
+
+
+def test_a_point_that_cannot_be_spares_the_others_and_is_tried_again(tmp_path):
+    path = tmp_path / "odd.yaml"
+    path.write_text(f"""
+        base: {TINY}
+        config: {{methods: [das3d/untrained]}}
+        space: {{das3d.score_window: {{kind: int, low: 1, high: 9}}}}
+        search: {{kind: random, trials: 3}}
+    """)
+    for _ in range(2):
+        output = finish(relief("sweep", path, "--store", tmp_path / "store", "--tracking", "none"))
+        assert "it must be odd" in output and "Traceback" not in output
+        states = {t["settings"]: t["status"] for t in trials(tmp_path / "store")}
+        assert len(trials(tmp_path / "store")) == 4
+        for settings, state in states.items():
+            even = settings[-1].isdigit() and int(settings[-1]) % 2 == 0
+            assert state == ("failed" if even else DONE)
 
 
 def test_a_sweep_shows_up_in_mlflow(undisturbed):
