@@ -10,7 +10,8 @@ from reports.render import write_report
 from tests.reports.fake_store import HOSTILE
 
 SVG = "{http://www.w3.org/2000/svg}"
-SMALL = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "seeds": [0], "arrays": False}
+SMALL = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "seeds": [0],
+         "arrays": False}  # fmt: skip
 
 
 def test_a_file_has_its_caption_its_lines_and_a_legend():
