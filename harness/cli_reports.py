@@ -115,8 +115,8 @@ def export(
     ] = False,
     size: Annotated[
         str,
-        typer.Option(help="Of the maps: protocol (as evaluated) or original (as the dataset's files, "
-                          "which the tool compares with)."),
+        typer.Option(help="Of the maps: protocol (as evaluated) or original (as the dataset's "
+                          "files, which the tool compares with)."),
     ] = "protocol",
 ) -> None:
     """Write the anomaly maps as TIFF files, in the layout of the MVTec 3D-AD evaluation tool."""

@@ -90,7 +90,7 @@ class Protocol:
 class Config:
     name: str = MISSING
     demo: bool = False                          # marks every result and the report
-    selected_on: Literal["validation", "test"] = "validation"  # what settings were chosen by; test marks
+    selected_on: Literal["validation", "test"] = "validation"  # "test" marks every row
     methods: list[str] = field(default_factory=lambda: list(methods.METHODS))  # method[/variant]
     settings: list[Literal["rgb", "3d", "rgb+3d"]] = field(default_factory=lambda: list(SETTINGS))
     seeds: list[int] = field(default_factory=lambda: [0])

@@ -6,9 +6,9 @@
 A map is one float32 page. At size "protocol" it is exactly what the method returned, so the numbers
 stay those of the store; the tool wants the size of its ground truth, so give it `truth` as
 --dataset_base_dir and `maps` as --anomaly_maps_dir. At size "original" a map has the size of the
-sample's own files, and the dataset itself is the --dataset_base_dir: what the view did to the ground
-truth is undone, bilinearly, so the numbers differ a little. The tool takes the maximum of a map as the
-image's score; a method whose score is another has another I-AUROC there.
+sample's own files, and the dataset itself is the --dataset_base_dir: what the view did to the
+ground truth is undone, bilinearly, so the numbers differ a little. The tool takes the maximum of
+a map as the image's score; a method whose score is another has another I-AUROC there.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def export_maps(
         raise ValueError(f"unknown size {size!r} of maps; known: {', '.join(SIZES)}")
     if truth and size == ORIGINAL:
         raise ValueError(
-            "the ground truth at its original size is the dataset's own: give the tool that folder, "
-            "or export at size protocol with the truth"
+            "the ground truth at its original size is the dataset's own: give the tool that "
+            "folder, or export at size protocol with the truth"
         )
     done = Exported()
     for cell in launch["cells"]:
@@ -91,7 +91,8 @@ def _export_cell(store: Store, cell: dict, folder: Path, truth: bool, size: str)
         )
     native = _native_sizes(store, result) if size == ORIGINAL else {}
     for id, values in zip(ids, maps):
-        path, values = _path(folder / "maps" / category, id, ".tiff"), np.asarray(values, np.float32)
+        path = _path(folder / "maps" / category, id, ".tiff")
+        values = np.asarray(values, np.float32)
         if size == ORIGINAL:
             values = at_native_size(values, *native[id])
         tifffile.imwrite(path, values, compression="zlib")

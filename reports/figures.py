@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,10 +18,11 @@ PALETTE = (                                             # classes c0, c1, ...: i
 )  # fmt: skip
 COLOURS = len(PALETTE)
 DASHES = ("", "6 3", "2 3")
-HEADER, LEGEND = 22, 15                                 # of a file: the caption, a row of the legend
+HEADER, LINE, LEGEND = 6, 14, 15                        # of a file: its head, lines, legend's rows
+WRAP = 56                                               # characters a line of its caption
 STYLE = Markup(                                         # of a file; a page has its own
-    "text{font:10px system-ui,sans-serif;fill:#5c6570}.name,.caption{fill:#1b1f24}"
-    ".caption{font-weight:600}.grid{stroke:#d8dde3;stroke-width:.6}"
+    "text{font:10px system-ui,sans-serif;fill:#5c6570}.name,.title{fill:#1b1f24}"
+    ".title{font-weight:600}.grid{stroke:#d8dde3;stroke-width:.6}"
     "polyline{fill:none;stroke-width:1.6}.front{stroke:#5c6570;stroke-width:1;stroke-dasharray:3 3}"
 ) + Markup("").join(
     Markup(".c{0}{{stroke:{1}}}circle.c{0}{{fill:{1}}}").format(i, light)
@@ -52,7 +54,8 @@ class Axis:
     def ticks(self) -> list[float]:
         if self.log:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            steps = (1, 3) if self.high / self.low < 300 else (1,)
+            ratio = self.high / self.low
+            steps = (1, 2, 3, 4, 5, 7) if ratio < 8 else (1, 3) if ratio < 300 else (1,)
             marks = [step * 10.0**power for power in powers for step in steps]
             return [m for m in marks if self.low * 0.999 <= m <= self.high * 1.001]
         step = _round_step((self.high - self.low) / 4)
@@ -153,22 +156,29 @@ def legend(names: Sequence[str]) -> Markup:
     return Markup('<p class="legend">{}</p>').format(Markup(" ").join(items))
 
 
-def standalone(chart: Markup, caption: str, names: Sequence[str] = ()) -> str:
-    """A chart as an SVG file on white, with its caption and the legend of series 0, 1, ..."""
+def standalone(chart: Markup, title: str, caption: str, names: Sequence[str] = ()) -> str:
+    """A chart as an SVG file on white, under its caption, with the legend of series 0, 1, ..."""
     inside = chart[chart.index(">") + 1 : -len("</svg>")]
     rows = [names[i : i + 2] for i in range(0, len(names), 2)]
-    height = HEADER + HEIGHT + LEGEND * len(rows)
+    told = [title, *textwrap.wrap(caption, WRAP)]
+    top = HEADER + LINE * len(told)
+    height = top + HEIGHT + LEGEND * len(rows)
     parts = [
         Markup('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {0} {1}" width="{2}" '
                'height="{3}" role="img" aria-label="{4}"><style>{5}</style>'
-               '<rect width="100%" height="100%" fill="#fff"/>'
-               '<text class="caption" x="{6}" y="15">{4}</text><g transform="translate(0 {7})">').format(
-            WIDTH, height, 2 * WIDTH, 2 * height, caption, STYLE, LEFT, HEADER),
+               '<rect width="100%" height="100%" fill="#fff"/>').format(
+            WIDTH, height, 2 * WIDTH, 2 * height, f"{title}: {caption}", STYLE),
+        *(
+            Markup('<text class="{}" x="{}" y="{}">{}</text>').format(
+                "name" if i else "title", LEFT, HEADER + LINE * i + 8, line)
+            for i, line in enumerate(told)
+        ),
+        Markup('<g transform="translate(0 {})">').format(top),
         inside,
         Markup("</g>"),
     ]  # fmt: skip
     for i, name in enumerate(names):
-        x, y = LEFT + i % 2 * (WIDTH - LEFT) / 2, HEADER + HEIGHT + LEGEND * (i // 2) + 8
+        x, y = LEFT + i % 2 * (WIDTH - LEFT) / 2, top + HEIGHT + LEGEND * (i // 2) + 8
         parts.append(
             Markup('<polyline class="c{}" points="{},{} {},{}" stroke-dasharray="{}"/>'
                    '<text class="name" x="{}" y="{}">{}</text>').format(

@@ -72,13 +72,14 @@ class Insights:
             ]
             for name, caption, chart, legend in titles:
                 file = file_name(f"{part.dataset}-{part.setting}-{name}") + ".svg"
-                files[file] = figures.standalone(chart, f"{where}: {caption}", legend)
+                files[file] = figures.standalone(chart, where, caption, legend)
         for speed in speeds:
             if speed.chart is not None:
                 device = f"-{speed.device}" if speed.device else ""
                 name = f"{speed.dataset}-{speed.setting}-accuracy-speed{device}"
-                caption = f"{speed.dataset}, {setting_label(speed.setting)}. {speed.note}".strip()
-                files[file_name(name) + ".svg"] = figures.standalone(speed.chart, caption)
+                where = f"{speed.dataset}, {setting_label(speed.setting)}"
+                caption = f"I-AUROC against latency. {speed.note}".strip()
+                files[file_name(name) + ".svg"] = figures.standalone(speed.chart, where, caption)
         return files
 
 

@@ -7,7 +7,8 @@ from reports.cost import cost_frame, hours_frame
 from reports.frame import read_results, results_frame
 from reports.render import write_report
 
-SMALL = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "arrays": False, "seeds": [0]}
+SMALL = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "seeds": [0],
+         "arrays": False}  # fmt: skip
 
 
 def publish(store: Store, key: str, kind: str, seconds: float, gpus: float, needs=(), **spec):

@@ -10,15 +10,17 @@ from reports.render import write_report
 from tests.reports.fake_store import HOSTILE
 
 SVG = "{http://www.w3.org/2000/svg}"
-SMALL = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "seeds": [0], "arrays": False}
+SMALL = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "seeds": [0],
+         "arrays": False}  # fmt: skip
 
 
 def test_a_file_has_its_caption_its_lines_and_a_legend():
     unit = Axis("x", 0, 1)
     chart = lines("t", [Series("one", [0, 1], [0, 1]), Series(HOSTILE, [0, 1], [1, 0])], unit, unit)
-    root = ElementTree.fromstring(standalone(chart, f"caption {HOSTILE}", ["one", HOSTILE]))
+    root = ElementTree.fromstring(standalone(chart, HOSTILE, "word " * 30, ["one", HOSTILE]))
     texts = [e.text for e in root.iter(f"{SVG}text")]
-    assert texts[0] == f"caption {HOSTILE}" and texts[-2:] == ["one", HOSTILE]
+    assert texts[0] == HOSTILE and texts[-2:] == ["one", HOSTILE]
+    assert " ".join(texts[1:4]) == " ".join(["word"] * 30)    # in lines that fit the figure
     assert len(list(root.iter(f"{SVG}polyline"))) == 4 and not list(root.iter(f"{SVG}script"))
     drawn = {e.get("class") for e in root.iter(f"{SVG}polyline")}
     style = next(root.iter(f"{SVG}style")).text

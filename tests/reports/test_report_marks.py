@@ -16,7 +16,8 @@ from reports.stores import gather
 from tests.harness.conftest import planned
 from tests.reports.test_report_page import shown
 
-SMALL = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "arrays": False, "seeds": [0]}
+SMALL = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "seeds": [0],
+         "arrays": False}  # fmt: skip
 FORMS = ("leaderboard.html", "leaderboard.md", "leaderboard.tex", "leaderboard.csv", "cells.csv",
          "cost.csv")  # fmt: skip
 
@@ -48,7 +49,8 @@ def test_how_settings_were_chosen_marks_rows_that_another_launch_computed(build)
     one = [cell | {"marks": [TEST_SELECTED]} for cell in launch["cells"][:1]]
     marks = results_frame(store, launch | {"cells": one + launch["cells"][1:]})["marks"]
     assert marks.str.contains(TEST_SELECTED).tolist() == [True, False, False, False]
-    both = gather([(store, chosen | {"cells": one}), (store, launch | {"cells": launch["cells"][1:]})])
+    rest = launch | {"cells": launch["cells"][1:]}
+    both = gather([(store, chosen | {"cells": one}), (store, rest)])
     assert results_frame(*both)["marks"].str.contains(TEST_SELECTED).sum() == 1
 
 
