@@ -5,8 +5,8 @@ parts p and the lengths r of what is left of them,
 
     |q - b|^2 >= |p_q - p_b|^2 + (r_q - r_b)^2,
 
-a product of width LEADING + 2 instead of the full one. Only rows whose bound does not exceed the
-distance to one good candidate can be nearer; these few are measured by direct differences. The
+a product of the leading width + 2 instead of the full one. Only rows whose bound does not exceed
+the distance to one good candidate can be nearer; these few are measured by direct differences. The
 published code multiplies everything with everything and then suffers from cancellation where a
 query equals a row (specs/m3dm.md section 9.2).
 """
@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import torch
 
-LEADING = 128                                  # directions of the bound
+STEP, LARGEST = 32, 3                          # leading directions: multiples of, share 1 / of C
+LEFT = 0.002                                   # of the variance; more directions get it below
 SAMPLE = 4096                                  # rows they are found from; any choice is exact
 ENTRIES = {"cpu": 1 << 21, "cuda": 1 << 27}    # numbers of a product held at once
 ERROR = 4e-6                                   # of a float32 product, relative to |q|^2 + |b|^2
@@ -30,10 +31,21 @@ class Nearest(NamedTuple):
 
 
 def distinct_runs(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """First rows of runs of equal rows (N,) bool, and the run each row is in (N,): x[first][run] is x."""
+    """First rows (N,) bool of runs of equal rows, and the run each row is in (N,).
+
+    rows[first][run] is rows.
+    """
     first = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
     first[1:] = (rows[1:] != rows[:-1]).any(dim=1)
     return first, first.cumsum(0) - 1
+
+
+def _width(variances: torch.Tensor) -> int:
+    """How many of the directions the bound looks at, from their rising variances (C,)."""
+    C = len(variances)
+    left = variances.clamp(min=0).cumsum(0)
+    few = int((left > LEFT * left[-1]).sum())
+    return min(-(-few // STEP) * STEP, max(STEP, C // LARGEST), C)
 
 
 class MemoryBank:
@@ -44,7 +56,7 @@ class MemoryBank:
         self.middle = rows.mean(dim=0)
         sample = rows[:: max(1, len(rows) // SAMPLE)] - self.middle
         values, vectors = torch.linalg.eigh((sample.T @ sample).double())
-        self.basis = vectors[:, -LEADING:].float()                       # (C, k)
+        self.basis = vectors[:, -_width(values) :].float()               # (C, k)
         parts = rows.split(self._at_once(rows.shape[1]))
         leading, squared = zip(*(self._leading(part) for part in parts))
         leading, self.squared = torch.cat(leading), torch.cat(squared)
@@ -63,6 +75,11 @@ class MemoryBank:
         x = x - self.middle
         return x @ self.basis, x.square().sum(dim=1)
 
+    def _wide(self, leading: torch.Tensor, squared: torch.Tensor) -> torch.Tensor:
+        """(Q, k + 2): times the index it is the bound on |q - b|^2, less |q|^2."""
+        left = (squared - leading.square().sum(dim=1)).clamp_(min=0).sqrt_()
+        return torch.cat([-2 * leading, -2 * left[:, None], torch.ones_like(left)[:, None]], dim=1)
+
     def nearest(self, queries: torch.Tensor) -> Nearest:
         """The nearest row of each query (Q, C).
 
@@ -75,9 +92,7 @@ class MemoryBank:
 
     def _search(self, q: torch.Tensor) -> Nearest:
         leading, squared = self._leading(q)
-        left = (squared - leading.square().sum(dim=1)).clamp_(min=0).sqrt_()
-        ones = torch.ones_like(left)
-        wide = torch.cat([-2 * leading, -2 * left[:, None], ones[:, None]], dim=1)   # (Q, k + 2)
+        wide = self._wide(leading, squared)
         width = max(1, self._at_once(len(q)))
         blocks = self.index.split(width, dim=1)
         lows = torch.stack([(wide @ block).amin(dim=1) for block in blocks], dim=1)
@@ -111,14 +126,16 @@ class MemoryBank:
         exact = torch.cat([(q[query[s]] - self.rows[row[s]]).norm(dim=1) for s in steps])
         distance = distance.scatter_reduce(0, query, exact, "amin")
         hit = exact == distance[query]                                   # the first of equals
-        best = torch.full_like(best, len(self.rows)).scatter_reduce_(0, query[hit], row[hit], "amin")
+        best = torch.full_like(best, len(self.rows))
+        best = best.scatter_reduce_(0, query[hit], row[hit], "amin")
         return Nearest(distance, best)
 
     def _by_product(self, q: torch.Tensor) -> torch.Tensor:
         low = q.new_full((len(q),), torch.inf)
         best = torch.zeros(len(q), dtype=torch.long, device=q.device)
         moved, start = -2 * (q - self.middle), 0
-        for rows, squared in zip(*(t.split(self._at_once(len(q))) for t in (self.rows, self.squared))):
+        width = self._at_once(len(q))
+        for rows, squared in zip(self.rows.split(width), self.squared.split(width)):
             least, at = torch.addmm(squared[None], moved, (rows - self.middle).T).min(dim=1)
             best = torch.where(least < low, at + start, best)
             low = torch.minimum(least, low)
@@ -129,11 +146,22 @@ class MemoryBank:
         return (q - self.rows[index]).norm(dim=1)
 
     def neighbours(self, query: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The `count` nearest rows of one row or query (C,), by direct differences."""
-        parts = self.rows.split(self._at_once(self.rows.shape[1]))
-        distance = torch.cat([(part - query).norm(dim=1) for part in parts])
-        found = distance.topk(min(count, len(distance)), largest=False)
-        return found.values, found.indices
+        """The `count` nearest rows of one row or query (C,), nearest first."""
+        count = min(count, len(self.rows))
+        leading, squared = self._leading(query[None])
+        wide = self._wide(leading, squared)[0]
+        low = wide @ self.index                                          # (M,)
+        some = low.topk(min(max(CROWD, count), len(low)), largest=False).indices
+        reach = self._distances(query, some).topk(count, largest=False).values[-1]
+        slack = 2 * ERROR * (squared + self.squared.max())
+        some = (low <= reach.square() - squared + slack).nonzero()[:, 0]
+        found = self._distances(query, some).sort(stable=True)           # the first of equals
+        return found.values[:count], some[found.indices[:count]]
+
+    def _distances(self, query: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Of one query (C,) to the rows at `index`."""
+        parts = index.split(self._at_once(self.rows.shape[1]))
+        return torch.cat([(self.rows[part] - query).norm(dim=1) for part in parts])
 
 
 def reweighted_score(

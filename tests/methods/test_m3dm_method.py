@@ -47,7 +47,8 @@ def samples():
     rng = np.random.default_rng(0)
     y, x = (np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2) * 0.002
     inside = np.hypot(x, y)[None] < rng.uniform(0.03, 0.04, (9, 1, 1))
-    z = 0.5 + 0.004 * np.sin(80 * x + rng.uniform(0, 6, (9, 1, 1))) + rng.normal(0, 2e-4, inside.shape)
+    z = 0.5 + 0.004 * np.sin(80 * x + rng.uniform(0, 6, (9, 1, 1)))
+    z += rng.normal(0, 2e-4, inside.shape)
     xyz = np.stack([np.broadcast_to(x + 1e-6, z.shape), np.broadcast_to(y + 1e-6, z.shape), z], -1)
     rgb = rng.integers(60, 200, (9, SIZE, SIZE, 3)) * inside[..., None]
     arrays = {
@@ -94,7 +95,9 @@ def fitted(samples, stages, settings, setting="rgb+3d", **run):
     return method
 
 
-ROWS = [("rgb", ""), ("3d", ""), *(("rgb+3d", v) for v in ("wo_uff", "w_uff", "wo_dlf", "w_dlf", ""))]
+ROWS = [
+    ("rgb", ""), ("3d", ""), *(("rgb+3d", v) for v in ("wo_uff", "w_uff", "wo_dlf", "w_dlf", "")),
+]
 
 
 @pytest.mark.parametrize("setting, variant", ROWS)
@@ -202,7 +205,8 @@ def test_the_nearest_rows_are_those_of_all_distances(rank):
     rows[2000] = rows[7]
     queries[60] = rows[7]
     found = MemoryBank(rows).nearest(queries)
-    exact = torch.cdist(queries.double(), rows.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    plainly = {"compute_mode": "donot_use_mm_for_euclid_dist"}
+    exact = torch.cdist(queries.double(), rows.double(), **plainly)
     expected = exact.min(dim=1)
     torch.testing.assert_close(found.distance.double(), expected.values, rtol=1e-5, atol=1e-5)
     assert (found.index == expected.indices).float().mean() > 0.99
@@ -267,7 +271,8 @@ def test_stochastic_depth_draws_anew_in_the_second_pass_and_repeats(samples, sta
     features, batch = method.patches.features, samples.batch([2])
     first, late = features(batch)["point"], features(batch, late=True)["point"]
     assert not torch.equal(first, late)
-    extract = PointFeatures.extractor(M3dm.stage_settings(method.settings, "3d")["point_features"], "cpu")
+    options = M3dm.stage_settings(method.settings, "3d")["point_features"]
+    extract = PointFeatures.extractor(options, "cpu")
     torch.testing.assert_close(extract(batch, "disc", True)["point"], late)
 
 
@@ -280,7 +285,8 @@ def test_a_killed_feature_stage_goes_on_and_gives_the_same_files(samples, tmp_pa
 
     def stage(folder, **run):
         folder.mkdir(exist_ok=True)
-        return RgbFeatures(options, Run(category="disc", folder=folder, checkpoint_every_s=0.0, **run))
+        run = Run(category="disc", folder=folder, checkpoint_every_s=0.0, **run)
+        return RgbFeatures(options, run)
 
     data = {"train": samples, "test": samples}
 
@@ -354,8 +360,8 @@ def test_missing_weights_say_what_to_get_and_the_literal_for_random_ones(tmp_pat
 
 
 def test_inputs_name_the_files_in_use_and_folders_hold_one_for_each_backbone(tmp_path):
-    for name in ("dino_vitbase8_pretrain.pth", "dino_deitsmall8_pretrain.pth", "pointmae_pretrain.pth"):
-        (tmp_path / name).touch()
+    for name in ("dino_vitbase8", "dino_deitsmall8", "pointmae"):
+        (tmp_path / f"{name}_pretrain.pth").touch()
     both = {"weights": {"rgb": str(tmp_path), "point": str(tmp_path)}}
     settings = settings_from(Settings, both)
     assert M3dm.inputs(settings, "rgb+3d") == {
@@ -366,7 +372,7 @@ def test_inputs_name_the_files_in_use_and_folders_hold_one_for_each_backbone(tmp
     found = M3dm.inputs(small, "rgb")
     assert found["weights.rgb"].name == "dino_deitsmall8_pretrain.pth"
     assert found["weights.point"] is None
-    assert M3dm.inputs(tiny(), "rgb+3d") == {"weights.uff": None}         # literals stay as they are
+    assert M3dm.inputs(tiny(), "rgb+3d") == {"weights.uff": None}    # literals stay as they are
     assert M3dm.inputs(tiny(), "rgb") == {"weights.point": None, "weights.uff": None}
 
 
@@ -423,7 +429,8 @@ def test_stages_ask_only_for_what_the_setting_uses():
     }
     for (setting, variant), names in wanted.items():
         assert set(M3dm.stage_settings(tiny(variant), setting)) == names
-    shared = [M3dm.stage_settings(tiny(v), "rgb+3d")["rgb_features"] for v in ("", "wo_uff", "paper")]
+    variants = ("", "wo_uff", "paper")
+    shared = [M3dm.stage_settings(tiny(v), "rgb+3d")["rgb_features"] for v in variants]
     assert shared[0] == shared[1] == shared[2]
     assert M3dm.stages["uff"].inputs(M3dm.stage_settings(tiny(), "rgb+3d")["uff"]) == {}
 
@@ -442,6 +449,11 @@ def test_notes_and_sizes_tell_what_a_result_rests_on(samples, stages):
     rows = 9 * 144 // 10
     assert sizes["xyz_rows"] == rows + 1 and sizes["rgb_rows"] == sizes["fusion_rows"] == rows // 10
     assert sizes["bank_bytes"] == 4 * sum(b.rows.numel() for b in method.banks.values())
+    s = method.settings
+    nets = [rgb_network(s.rgb, SIZE, RANDOM), point_network(s.point, RANDOM), method.patches.uff]
+    parameters = [sum(p.numel() for p in net.parameters()) for net in nets]
+    assert sizes["parameters"] == sum(parameters) and sizes["weight_bytes"] >= 4 * sum(parameters)
+    assert M3dm(s, "rgb", Run(category="disc")).sizes()["parameters"] == parameters[0]
 
 
 def test_blurs_agree_and_constant_maps_stay(samples):
