@@ -34,14 +34,19 @@ class Nearest(NamedTuple):
     index: torch.Tensor       # (Q,) int64
 
 
-def distinct_runs(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """First rows (N,) bool of runs of equal rows, and the run each row is in (N,).
+def distinct(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices of rows (N, C) that differ, and for each row (N,) which of them it equals.
 
-    rows[first][run] is rows.
+    rows[some][which] is rows. Equal rows can rarely stay apart, where others share the number
+    they are sorted by.
     """
+    order = rows[:, 0].argsort(stable=True)
+    rows = rows[order]
     first = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
     first[1:] = (rows[1:] != rows[:-1]).any(dim=1)
-    return first, first.cumsum(0) - 1
+    which = torch.empty_like(order)
+    which[order] = first.cumsum(0) - 1
+    return order[first], which
 
 
 def _width(variances: torch.Tensor) -> int:
@@ -113,13 +118,13 @@ class MemoryBank:
     def nearest(self, queries: torch.Tensor) -> Nearest:
         """The nearest row of each query (Q, C); the first of equals.
 
-        Equal neighbours, such as patches without a point, are searched once.
+        Equal queries, such as patches without a point, are searched once.
         """
-        fresh, run = distinct_runs(queries)
+        some, which = distinct(queries)
         at_once = self._at_once(LEAF[queries.device.type])
-        found = [self._search(q) for q in queries[fresh].split(at_once)]
+        found = [self._search(q) for q in queries[some].split(at_once)]
         distance, index = (torch.cat(part) for part in zip(*found))
-        return Nearest(distance[run], index[run])
+        return Nearest(distance[which], index[which])
 
     def _search(self, q: torch.Tensor) -> Nearest:
         leading, squared = self._leading(q)
@@ -150,18 +155,17 @@ class MemoryBank:
         return Nearest(distance, best.scatter_reduce_(0, query[hit], row[hit], "amin"))
 
     def _candidates(self, q, wide, box) -> tuple[torch.Tensor, torch.Tensor]:
-        """A row near each query, from its nearest leaves: distance and index (Q,)"""
-        distance = q.new_full((len(q),), torch.inf)
+        """A row near each query, by the bound in its nearest leaves: distance and index (Q,)"""
+        least = q.new_full((len(q),), torch.inf)
         best = torch.zeros(len(q), dtype=torch.long, device=q.device)
         for near in box.topk(min(FIRST, len(self.leaves)), largest=False).indices.T:
-            row = torch.empty_like(best)
             for i in near.unique().tolist():
                 some = (near == i).nonzero()[:, 0]
-                row[some] = self.leaves[i][(wide[some] @ self.blocks[i]).argmin(dim=1)]
-            found = self._direct(q, row)
-            best = torch.where(found < distance, row, best)
-            distance = torch.minimum(found, distance)
-        return distance, best
+                low, column = (wide[some] @ self.blocks[i]).min(dim=1)
+                better = low < least[some]
+                some = some[better]
+                least[some], best[some] = low[better], self.leaves[i][column[better]]
+        return self._direct(q, best), best
 
     def _nearly(self, q: torch.Tensor, leaf: torch.Tensor, slack: torch.Tensor) -> torch.Tensor:
         """Which rows of the leaf may be its nearest, by full products (Q, m) bool"""

@@ -138,7 +138,7 @@ class M3dm(Method):
 
     def _normalised(self, name: str, patches: torch.Tensor) -> torch.Tensor:
         shift, scale = self.moments[name]
-        return (patches - shift) / scale
+        return (patches - shift).div_(scale)
 
     def _bank_rows(self, train: Samples, name: str, before: dict[str, torch.Tensor]):
         """The coreset of one bank (M, C), in the order of its choice (section 6.3).

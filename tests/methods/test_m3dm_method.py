@@ -8,7 +8,7 @@ import torch
 
 from methods.blocks.backbones import load_strictly
 from methods.blocks.coreset import greedy_coreset, projection_matrix
-from methods.blocks.memory_bank import MemoryBank
+from methods.blocks.memory_bank import MemoryBank, distinct
 from methods.blocks.point_transformer import PointTransformer
 from methods.contract import Run, Samples, settings_from
 from methods.m3dm import pfa
@@ -19,6 +19,7 @@ from methods.m3dm.settings import RANDOM, Dlf, Score, Settings, Uff
 from methods.m3dm.uff import FeatureFusion, sample_order, updates
 from methods.m3dm.uff_stage import UffStage
 from methods.m3dm.weights import make_uff, point_network, rgb_network
+from reports.published import published
 from tests.methods import m3dm_oracle as oracle
 
 SIZE = 48
@@ -213,6 +214,24 @@ def test_the_nearest_rows_are_those_of_all_distances(rank):
     assert found.distance[:20].eq(0).all() and found.index[60] == 7
 
 
+def test_neighbours_of_a_row_are_itself_and_the_nearest_others():
+    g = torch.Generator().manual_seed(2)
+    rows = torch.randn(2000, 5, generator=g) @ torch.randn(5, 90, generator=g)
+    bank = MemoryBank(rows)
+    exact = (rows.double() - rows[40].double()).norm(dim=1).sort()
+    distance, index = bank.neighbours(rows[40], 4)
+    assert index.tolist() == exact.indices[:4].tolist() and index[0] == 40
+    torch.testing.assert_close(distance.double(), exact.values[:4], rtol=1e-5, atol=1e-5)
+    assert len(MemoryBank(rows[:2]).neighbours(rows[0], 3)[1]) == 2
+
+
+def test_distinct_rows_make_up_all_rows():
+    g = torch.Generator().manual_seed(3)
+    rows = torch.randn(40, 7, generator=g)[torch.randint(40, (300,), generator=g)]
+    some, which = distinct(rows)
+    assert torch.equal(rows[some][which], rows) and len(some) == len(rows.unique(dim=0))
+
+
 @pytest.mark.parametrize("rule", ["nearest3", "all"])
 def test_alignment_matches_the_whole_map(samples, rule):
     xyz = torch.from_numpy(samples.arrays["xyz"][:2])
@@ -237,14 +256,24 @@ def test_alignment_matches_the_whole_map(samples, rule):
 
 @pytest.mark.parametrize("variant, setting", [
     ("paper", "rgb+3d"), ("authors_literal", "rgb+3d"), ("authors", "3d"),
-    ("pfa_s128_n1024_patch28", "3d"), ("backbone_point_bert", "3d"),
+    ("pfa_s64_n784_group", "3d"), ("pfa_s128_n1024_group", "3d"),
+    ("pfa_s64_n784_patch28", "3d"), ("pfa_s128_n1024_patch28", "3d"),
+    ("backbone_vit_b8_imagenet1k", "rgb"), ("backbone_vit_b8_imagenet21k", "rgb"),
+    ("backbone_vit_s8_dino", "rgb"), ("backbone_point_bert", "3d"),
 ])
 def test_presets_and_table_rows_run(samples, stages, variant, setting):
     size = {"pfa__grid": 6} if "patch28" in variant else {}
+    size |= {"point__groups": 20, "point__group_size": 8} if "pfa_" in variant else {}
     size |= {"uff__iterations": 3} if variant == "paper" else {}
     method = fitted(samples, stages, tiny(variant, **size), setting)
     found = method.predict(samples.batch(range(3)))
     assert torch.isfinite(found.maps).all() and found.scores.shape == (3,)
+
+
+def test_every_row_that_the_paper_prints_of_it_is_a_variant_or_few_shot():
+    rows = published()
+    printed = set(rows[(rows["source"] == "m3dm") & (rows["method_key"] == "m3dm")]["variant"])
+    assert printed <= {"", "shot_5", "shot_10", "shot_50", *M3dm.variants} and len(printed) > 15
 
 
 def test_group_scores_reach_the_pixels(samples, stages):
@@ -518,4 +547,4 @@ def test_empty_patches_go_through_the_fusion_once(samples):
     with torch.no_grad():
         found = method.patches.fused(xyz, tokens)
         torch.testing.assert_close(found, uff(xyz, pfa.image_patches(tokens, 12)))
-    assert seen[0] == 2 * 45
+    assert seen[0] == 2 * 44 + 1
