@@ -195,9 +195,15 @@ def _grouped(rows: list[Row], categories: tuple[str, ...]) -> tuple[str, list[Ro
     return tested_on, grouped + rows[len(complete):]
 
 
+def _printed_variant(row: Row) -> str:
+    """Papers print few-shot results as variants; here a mark tells of them."""
+    shots = [f"shot_{m.removesuffix('-shot')}" for m in row.marks if m.endswith("-shot")]
+    return "+".join(filter(None, (row.variant, *shots)))
+
+
 def _quoted(row: Row, dataset: str, setting: str, metric: str, categories: tuple) -> Row:
     """The row with what papers print for it; nothing where they print nothing."""
-    names = (row.method, row.variant, dataset, setting, metric)
+    names = (row.method, _printed_variant(row), dataset, setting, metric)
     stds = [score.std for score in row.scores.values()]
     spread, found = Spread.pooled(stds, min(s.seeds for s in row.scores.values())), {}
     for category in categories:

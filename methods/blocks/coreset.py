@@ -116,7 +116,8 @@ class _Distances:
             z, far = self.z[part], self.far[part]
             own = self.squared[part]
             # A lower bound of the squared distances less the row's own square: (rows, centres)
-            low = torch.addmm((self.squared[chosen] - error)[None], z - self.middle, moved.T, alpha=-2)
+            less = (self.squared[chosen] - error)[None]
+            low = torch.addmm(less, z - self.middle, moved.T, alpha=-2)
             most = far.square() * (1 + slack) - own * (1 - PRODUCT_ERROR)
             row, centre = (low <= most[:, None]).nonzero(as_tuple=True)
             for some in torch.arange(len(row), device=z.device).split(rows_at_once):

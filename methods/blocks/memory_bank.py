@@ -5,10 +5,11 @@ parts p and the lengths r of what is left of them,
 
     |q - b|^2 >= |p_q - p_b|^2 + (r_q - r_b)^2,
 
-a product of width LEADING + 2 instead of the full one. Only rows whose bound does not exceed the
-distance to one good candidate can be nearer; these few are measured by direct differences. The
-published code multiplies everything with everything and then suffers from cancellation where a
-query equals a row (specs/m3dm.md section 9.2).
+a product of the leading width + 2 instead of the full one. Rows are grouped into leaves of a k-d
+tree over the first directions. The nearest leaves give a good candidate; only leaves whose box is
+not farther are multiplied, and only rows whose bound is not larger are measured, by direct
+differences. The published code multiplies everything with everything and then suffers from
+cancellation where a query equals a row (specs/m3dm.md section 9.2).
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ from typing import NamedTuple
 
 import torch
 
-LEADING = 128                                  # directions of the bound
+STEP, WIDEST = 32, 256                         # leading directions: multiples of, at most
+LEFT = 1e-4                                    # of the variance; more directions get it below
 SAMPLE = 4096                                  # rows they are found from; any choice is exact
+BOX = 16                                       # directions that leaves are boxes of
+LEAF = {"cpu": 512, "cuda": 1 << 14}           # rows of a leaf, at most
+FIRST = 3                                      # leaves that a first candidate is found in
 ENTRIES = {"cpu": 1 << 21, "cuda": 1 << 27}    # numbers of a product held at once
 ERROR = 4e-6                                   # of a float32 product, relative to |q|^2 + |b|^2
-CROWD = 64                                     # candidates, or one in so many rows: then multiply
+CROWD = 64                                     # candidates: one in so many rows; then multiply
 
 
 class Nearest(NamedTuple):
@@ -29,11 +34,41 @@ class Nearest(NamedTuple):
     index: torch.Tensor       # (Q,) int64
 
 
-def distinct_runs(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """First rows of runs of equal rows (N,) bool, and the run each row is in (N,): x[first][run] is x."""
+def distinct(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices of rows (N, C) that differ, and for each row (N,) which of them it equals.
+
+    rows[some][which] is rows. Equal rows can rarely stay apart, where others share the number
+    they are sorted by.
+    """
+    order = rows[:, 0].argsort(stable=True)
+    rows = rows[order]
     first = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
     first[1:] = (rows[1:] != rows[:-1]).any(dim=1)
-    return first, first.cumsum(0) - 1
+    which = torch.empty_like(order)
+    which[order] = first.cumsum(0) - 1
+    return order[first], which
+
+
+def _width(variances: torch.Tensor) -> int:
+    """How many of the directions the bound looks at, from their rising variances (C,)."""
+    C = len(variances)
+    left = variances.clamp(min=0).cumsum(0)
+    few = int((left > LEFT * left[-1]).sum())
+    return min(-(-few // STEP) * STEP, max(STEP, C // 3), WIDEST, C)
+
+
+def _leaves(points: torch.Tensor, most: int) -> list[torch.Tensor]:
+    """Indices of points (N, d) in groups of at most `most`, split where they spread widest."""
+    groups, leaves = [torch.arange(len(points), device=points.device)], []
+    while groups:
+        group = groups.pop()
+        if len(group) <= most:
+            leaves.append(group)
+            continue
+        x = points[group]
+        order = x[:, (x.amax(dim=0) - x.amin(dim=0)).argmax()].argsort(stable=True)
+        groups += group[order].tensor_split(2)
+    return leaves
 
 
 class MemoryBank:
@@ -44,13 +79,17 @@ class MemoryBank:
         self.middle = rows.mean(dim=0)
         sample = rows[:: max(1, len(rows) // SAMPLE)] - self.middle
         values, vectors = torch.linalg.eigh((sample.T @ sample).double())
-        self.basis = vectors[:, -LEADING:].float()                       # (C, k)
+        self.basis = vectors.flip(1)[:, : _width(values)].float()        # (C, k)
         parts = rows.split(self._at_once(rows.shape[1]))
         leading, squared = zip(*(self._leading(part) for part in parts))
         leading, self.squared = torch.cat(leading), torch.cat(squared)
         left = (self.squared - leading.square().sum(dim=1)).clamp_(min=0).sqrt_()
-        self.index = torch.cat([leading, left[:, None], self.squared[:, None]], dim=1).T
-        self.index = self.index.contiguous()                             # (k + 2, M)
+        index = torch.cat([leading, left[:, None], self.squared[:, None]], dim=1)
+        box = leading[:, :BOX]
+        self.leaves = _leaves(box, LEAF[rows.device.type])
+        self.blocks = [index[leaf].T.contiguous() for leaf in self.leaves]    # (k + 2, m) each
+        self.low = torch.stack([box[leaf].amin(dim=0) for leaf in self.leaves])     # (L, BOX)
+        self.high = torch.stack([box[leaf].amax(dim=0) for leaf in self.leaves])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,77 +102,97 @@ class MemoryBank:
         x = x - self.middle
         return x @ self.basis, x.square().sum(dim=1)
 
-    def nearest(self, queries: torch.Tensor) -> Nearest:
-        """The nearest row of each query (Q, C).
+    def _wide(self, leading: torch.Tensor, squared: torch.Tensor) -> torch.Tensor:
+        """(Q, k + 2): times a block it is the bound on |q - b|^2, less |q|^2."""
+        left = (squared - leading.square().sum(dim=1)).clamp_(min=0).sqrt_()
+        return torch.cat([-2 * leading, -2 * left[:, None], torch.ones_like(left)[:, None]], dim=1)
 
-        Equal neighbours, such as patches without a point, are searched once.
+    def _box_distance(self, leading: torch.Tensor) -> torch.Tensor:
+        """Squared distances (Q, L) to the boxes of the leaves."""
+        total = leading.new_zeros(len(leading), len(self.leaves))
+        for x, low, high in zip(leading[:, :BOX].T, self.low.T, self.high.T):
+            outside = torch.maximum(low - x[:, None], x[:, None] - high)
+            total += outside.clamp_(min=0).square_()
+        return total
+
+    def nearest(self, queries: torch.Tensor) -> Nearest:
+        """The nearest row of each query (Q, C); the first of equals.
+
+        Equal queries, such as patches without a point, are searched once.
         """
-        fresh, run = distinct_runs(queries)
-        found = [self._search(q) for q in queries[fresh].split(self._at_once(2048))]
+        some, which = distinct(queries)
+        at_once = self._at_once(LEAF[queries.device.type])
+        found = [self._search(q) for q in queries[some].split(at_once)]
         distance, index = (torch.cat(part) for part in zip(*found))
-        return Nearest(distance[run], index[run])
+        return Nearest(distance[which], index[which])
 
     def _search(self, q: torch.Tensor) -> Nearest:
         leading, squared = self._leading(q)
-        left = (squared - leading.square().sum(dim=1)).clamp_(min=0).sqrt_()
-        ones = torch.ones_like(left)
-        wide = torch.cat([-2 * leading, -2 * left[:, None], ones[:, None]], dim=1)   # (Q, k + 2)
-        width = max(1, self._at_once(len(q)))
-        blocks = self.index.split(width, dim=1)
-        lows = torch.stack([(wide @ block).amin(dim=1) for block in blocks], dim=1)
-        best = torch.zeros(len(q), dtype=torch.long, device=q.device)
-        home = lows.argmin(dim=1)
-        for i, block in enumerate(blocks):
-            some = (home == i).nonzero()[:, 0]
-            best[some] = (wide[some] @ block).argmin(dim=1) + i * width
-        distance = self._direct(q, best)
-        # All rows whose bound lies within the distance; ERROR allows for rounding of the bound.
+        wide, box = self._wide(leading, squared), self._box_distance(leading)
+        distance, best = self._candidates(q, wide, box)
+        # All rows whose bound lies within the distance; the slack allows for rounding of products.
         slack = ERROR * (squared + self.squared.max())
-        limit = distance.square() - squared + slack
-        query, row = [], []
-        for i, block in enumerate(blocks):
-            some = (lows[:, i] <= limit + slack).nonzero()[:, 0]
-            at, column = (wide[some] @ block <= limit[some, None]).nonzero(as_tuple=True)
+        reach = distance.square() + slack
+        query, row = [torch.arange(len(q), device=q.device)], [best]
+        for i, leaf in enumerate(self.leaves):
+            some = (box[:, i] <= reach + slack).nonzero()[:, 0]
+            if not len(some):
+                continue
+            inside = wide[some] @ self.blocks[i] <= (reach - squared)[some, None]
+            crowded = inside.sum(dim=1) > max(1, len(leaf) // CROWD)
+            if crowded.any():
+                crowd = some[crowded]
+                inside[crowded] = self._nearly(q[crowd], leaf, slack[crowd])
+            at, column = inside.nonzero(as_tuple=True)
             query.append(some[at])
-            row.append(column + i * width)
-        return self._refine(q, torch.cat(query), torch.cat(row), distance, best)
-
-    def _refine(self, q, query, row, distance, best) -> Nearest:
-        """Measure the candidates (query, row); crowds of them by a product over the bank."""
-        crowded = torch.bincount(query, minlength=len(q)) > max(CROWD, len(self.rows) // CROWD)
-        few = ~crowded[query]
-        query, row = query[few], row[few]
-        if crowded.any():
-            some = crowded.nonzero()[:, 0]
-            at = self._by_product(q[some])
-            query, row = torch.cat([query, some]), torch.cat([row, at])
+            row.append(leaf[column])
+        query, row = torch.cat(query), torch.cat(row)
         steps = torch.arange(len(query), device=q.device).split(self._at_once(q.shape[1]))
-        exact = torch.cat([(q[query[s]] - self.rows[row[s]]).norm(dim=1) for s in steps])
+        exact = torch.cat([self._direct(q[query[s]], row[s]) for s in steps])
         distance = distance.scatter_reduce(0, query, exact, "amin")
-        hit = exact == distance[query]                                   # the first of equals
-        best = torch.full_like(best, len(self.rows)).scatter_reduce_(0, query[hit], row[hit], "amin")
-        return Nearest(distance, best)
+        hit = exact == distance[query]
+        best = torch.full_like(best, len(self.rows))
+        return Nearest(distance, best.scatter_reduce_(0, query[hit], row[hit], "amin"))
 
-    def _by_product(self, q: torch.Tensor) -> torch.Tensor:
-        low = q.new_full((len(q),), torch.inf)
+    def _candidates(self, q, wide, box) -> tuple[torch.Tensor, torch.Tensor]:
+        """A row near each query, by the bound in its nearest leaves: distance and index (Q,)"""
+        least = q.new_full((len(q),), torch.inf)
         best = torch.zeros(len(q), dtype=torch.long, device=q.device)
-        moved, start = -2 * (q - self.middle), 0
-        for rows, squared in zip(*(t.split(self._at_once(len(q))) for t in (self.rows, self.squared))):
-            least, at = torch.addmm(squared[None], moved, (rows - self.middle).T).min(dim=1)
-            best = torch.where(least < low, at + start, best)
-            low = torch.minimum(least, low)
-            start += len(rows)
-        return best
+        for near in box.topk(min(FIRST, len(self.leaves)), largest=False).indices.T:
+            for i in near.unique().tolist():
+                some = (near == i).nonzero()[:, 0]
+                low, column = (wide[some] @ self.blocks[i]).min(dim=1)
+                better = low < least[some]
+                some = some[better]
+                least[some], best[some] = low[better], self.leaves[i][column[better]]
+        return self._direct(q, best), best
+
+    def _nearly(self, q: torch.Tensor, leaf: torch.Tensor, slack: torch.Tensor) -> torch.Tensor:
+        """Which rows of the leaf may be its nearest, by full products (Q, m) bool"""
+        rows = self.rows[leaf] - self.middle
+        low = torch.addmm(self.squared[leaf][None], q - self.middle, rows.T, alpha=-2)
+        return low <= low.amin(dim=1, keepdim=True) + 2 * slack[:, None]
 
     def _direct(self, q: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         return (q - self.rows[index]).norm(dim=1)
 
     def neighbours(self, query: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The `count` nearest rows of one row or query (C,), by direct differences."""
-        parts = self.rows.split(self._at_once(self.rows.shape[1]))
-        distance = torch.cat([(part - query).norm(dim=1) for part in parts])
-        found = distance.topk(min(count, len(distance)), largest=False)
-        return found.values, found.indices
+        """The `count` nearest rows of one row or query (C,), nearest first."""
+        count = min(count, len(self.rows))
+        leading, squared = self._leading(query[None])
+        wide = self._wide(leading, squared)[0]
+        rows, low = torch.cat(self.leaves), torch.cat([wide @ block for block in self.blocks])
+        some = low.topk(min(max(CROWD, count), len(low)), largest=False).indices
+        reach = self._distances(query, rows[some]).topk(count, largest=False).values[-1]
+        slack = 2 * ERROR * (squared + self.squared.max())
+        rows = rows[low <= reach.square() - squared + slack].sort().values
+        found = self._distances(query, rows).sort(stable=True)           # the first of equals
+        return found.values[:count], rows[found.indices[:count]]
+
+    def _distances(self, query: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Of one query (C,) to the rows at `index`."""
+        parts = index.split(self._at_once(self.rows.shape[1]))
+        return torch.cat([self._direct(query, part) for part in parts])
 
 
 def reweighted_score(

@@ -14,6 +14,7 @@ from torch import nn
 
 MODES = ("batchstat", "official", "eval")
 NORM_EPS = 1e-5
+AT_ONCE = {"cpu": 16, "cuda": 1024}    # groups whose activations fit into a cache
 
 
 class MiniPointNet(nn.Module):
@@ -29,33 +30,49 @@ class MiniPointNet(nn.Module):
         )
 
     def forward(self, groups: torch.Tensor, batch_statistics: bool) -> torch.Tensor:
-        G, S, _ = groups.shape
-        lift, norm1, _, local = self.first_conv
-        mix, norm2, _, out = self.second_conv
-        points = groups.reshape(-1, 3)                                   # (G*S, 3)
-        if batch_statistics:
-            mean, variance = _moments_after(lift, points)
-        else:
-            mean, variance = norm1.running_mean, norm1.running_var
-        scale, shift = _affine(norm1, mean, variance)
-        x = F.linear(points, lift.weight[..., 0] * scale[:, None], lift.bias * scale + shift)
-        x = _linear(local, x.relu_()).view(G, S, 256)
-        whole = x.amax(dim=1)                                            # (G, 256)
+        at_once = AT_ONCE[groups.device.type]
+        mixed = groups.new_empty(*groups.shape[:2], self.second_conv[0].out_channels)
+        first = self._first_affine(groups, batch_statistics)
+        means, variances = [], []
+        for part, out in zip(groups.split(at_once), mixed.split(at_once)):
+            self._mix(part, *first, out)
+            if batch_statistics:
+                means.append(out.mean(dim=(0, 1)))
+                variances.append((out - means[-1]).square_().mean(dim=(0, 1)))
 
-        # The convolution of [whole, x] in two parts: `whole` is the same all over its group.
-        weight = mix.weight[..., 0]
-        x = F.linear(x, weight[:, 256:]) + F.linear(whole, weight[:, :256], mix.bias)[:, None]
+        _, norm, _, out = self.second_conv
+        mean, variance = norm.running_mean, norm.running_var
         if batch_statistics:
-            flat = x.view(-1, 512)
-            mean = flat.mean(dim=0)
-            variance = (flat - mean).square_().mean(dim=0)
-        else:
-            mean, variance = norm2.running_mean, norm2.running_var
-        scale, shift = _affine(norm2, mean, variance)
-        x = x.mul_(scale).add_(shift).relu_()
+            share = groups.new_tensor([len(part) / len(groups) for part in groups.split(at_once)])
+            means, variances = torch.stack(means), torch.stack(variances)
+            mean = share @ means
+            variance = share @ (variances + (means - mean).square())
+        scale, shift = _affine(norm, mean, variance)
         weight = out.weight[..., 0]
-        tokens = [F.linear(part, weight).amax(dim=1) for part in x.split(128)]
+        tokens = [
+            F.linear(part.mul_(scale).add_(shift).relu_(), weight).amax(dim=1)
+            for part in mixed.split(at_once)
+        ]
         return torch.cat(tokens) + out.bias                              # (G, C)
+
+    def _first_affine(self, groups: torch.Tensor, batch_statistics: bool):
+        """The first convolution and its norm as one linear map: weight (128, 3), bias (128,)"""
+        lift, norm = self.first_conv[:2]
+        mean, variance = norm.running_mean, norm.running_var
+        if batch_statistics:
+            mean, variance = _moments_after(lift, groups.reshape(-1, 3))
+        scale, shift = _affine(norm, mean, variance)
+        return lift.weight[..., 0] * scale[:, None], lift.bias * scale + shift
+
+    def _mix(self, groups, weight, bias, out: torch.Tensor) -> None:
+        """Up to the second norm: (g, S, 3) -> out (g, S, 512)"""
+        x = _linear(self.first_conv[3], F.linear(groups, weight, bias).relu_())
+        whole = x.amax(dim=1)                                            # (g, 256)
+        # The convolution of [whole, x] in two parts: `whole` is the same all over its group.
+        mix = self.second_conv[0]
+        weight = mix.weight[..., 0]
+        torch.matmul(x, weight[:, 256:].T, out=out)
+        out += F.linear(whole, weight[:, :256], mix.bias)[:, None]
 
 
 def _linear(conv: nn.Conv1d, x: torch.Tensor) -> torch.Tensor:

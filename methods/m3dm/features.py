@@ -79,9 +79,9 @@ class PointExtractor:
         """Branch weights of stochastic depth, drawn per sample and pass."""
         rates = self.net.drop_rates()[:, None].numpy()                   # (depth, 1)
         draws = [
-            np.random.default_rng(seed_for("droppath", category, name, late)).random((len(rates), 2))
-            for name in ids
-        ]
+            np.random.default_rng(seed_for("droppath", category, name, late))
+            .random((len(rates), 2)) for name in ids
+        ]  # fmt: skip
         keep = torch.from_numpy(np.stack(draws) >= rates)
         return self.net.drop_weights(keep).to(next(self.net.parameters()))
 

@@ -10,7 +10,10 @@ import torch
 
 from methods.blocks.coreset import greedy_coreset, projection_matrix
 from methods.blocks.memory_bank import MemoryBank, reweighted_score
-from methods.contract import Batch, Method, Prediction, Progress, Run, Samples, save_tensors, seed_for
+from methods.blocks.training import weight_sizes
+from methods.contract import (
+    Batch, Method, Prediction, Progress, Run, Samples, save_tensors, seed_for,
+)  # fmt: skip
 from methods.m3dm.features import Features, PointFeatures, PointStage, RgbFeatures, RgbStage
 from methods.m3dm.fusion import fit_svm, smooth_maps, upsampled
 from methods.m3dm.patches import Patches
@@ -18,7 +21,9 @@ from methods.m3dm.pfa import group_map
 from methods.m3dm.settings import RANDOM, VARIANTS, Settings
 from methods.m3dm.uff import FeatureFusion
 from methods.m3dm.uff_stage import FILE, UffStage, UffTraining
-from methods.m3dm.weights import load_uff, make_uff, point_file, rgb_file, uff_file
+from methods.m3dm.weights import (
+    image_net, load_uff, make_uff, point_file, point_net, rgb_file, uff_file,
+)  # fmt: skip
 from methods.views import M3dmView
 
 COLUMN = {"xyz": 0, "rgb": 1, "fusion": 2}      # of the weights of the decision
@@ -133,7 +138,7 @@ class M3dm(Method):
 
     def _normalised(self, name: str, patches: torch.Tensor) -> torch.Tensor:
         shift, scale = self.moments[name]
-        return (patches - shift) / scale
+        return (patches - shift).div_(scale)
 
     def _bank_rows(self, train: Samples, name: str, before: dict[str, torch.Tensor]):
         """The coreset of one bank (M, C), in the order of its choice (section 6.3).
@@ -264,9 +269,15 @@ class M3dm(Method):
             self.patches.uff = net.to(self.run.device).eval().requires_grad_(False)
 
     def sizes(self) -> dict[str, int]:
+        s, used = self.settings, _used(self.settings, self.setting)
+        nets = [self.patches.uff] if self.patches.uff else []
+        with torch.device("meta"):         # there are none here where a stage kept their features
+            nets += [image_net(s.rgb, s.prep.size)] if "rgb" in used else []
+            nets += [point_net(s.point)] if "point" in used else []
+        weights = weight_sizes(torch.nn.ModuleList(nets))
         banks = {f"{name}_rows": len(bank) for name, bank in self.banks.items()}
         held = sum(bank.rows.numel() * bank.rows.element_size() for bank in self.banks.values())
-        return {**banks, "bank_bytes": held}
+        return {**weights, **banks, "bank_bytes": held}
 
     def notes(self) -> dict[str, str]:
         w, used = self.settings.weights, _used(self.settings, self.setting)

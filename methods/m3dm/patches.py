@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from methods.blocks.memory_bank import distinct_runs
+from methods.blocks.memory_bank import distinct
 from methods.contract import Batch
 from methods.m3dm.features import Features
 from methods.m3dm.pfa import align, image_patches, operators
@@ -60,9 +60,9 @@ class Patches:
         grid, g = self.pfa.grid, tokens.shape[2]
         if self.uff is None:
             return torch.cat([xyz, image_patches(tokens, grid)], dim=2)
-        first, run = distinct_runs(xyz.flatten(0, 1))
-        rows = xyz.flatten(0, 1)[first].split(ROWS)
-        xyz = torch.cat([self.uff.xyz(part) for part in rows])[run].view_as(xyz)
+        some, which = distinct(xyz.flatten(0, 1))
+        rows = xyz.flatten(0, 1)[some].split(ROWS)
+        xyz = torch.cat([self.uff.xyz(part) for part in rows])[which].view_as(xyz)
         if grid % g == 0:
             tokens = self.uff.rgb(tokens.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
             return torch.cat([xyz, image_patches(tokens, grid)], dim=2)

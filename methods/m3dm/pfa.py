@@ -79,7 +79,7 @@ def _nearest_centres(weights, index, pixel, count: int, size: int, grid: int) ->
 
 @functools.lru_cache(maxsize=8)
 def _cells_of_rows(size: int, grid: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The cell rows a pixel row belongs to (S, m) and its share in each (0 where there are fewer)."""
+    """The cell rows a pixel row belongs to (S, m), and its share in each: 0 fills up."""
     K = pooling(size, grid).T                                            # (S, grid)
     m = int((K > 0).sum(dim=1).max())
     share, cell = K.topk(m, dim=1)

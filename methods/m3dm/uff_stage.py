@@ -92,7 +92,9 @@ class UffStage(Stage):
                 loss.backward()
                 total += loss.item()
             if not np.isfinite(total):
-                raise FloatingPointError(f"m3dm.uff: loss is {total} at update {step}; lower uff.lr")
+                raise FloatingPointError(
+                    f"m3dm.uff: loss is {total} at update {step}; lower uff.lr"
+                )
             optimiser.step()
             done = step + 1
             left = (time.monotonic() - start) / (done - first) * (len(steps) - done)

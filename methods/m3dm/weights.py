@@ -64,19 +64,24 @@ def uff_file(given: str | None, name: str = "m3dm.weights.uff") -> Path | None:
     return weight_file(given, name, *UFF_FILE)
 
 
+def image_net(s: Rgb, size: int) -> ImageTokens:
+    return ImageTokens(s.backbone, size, s.patch, s.depth)
+
+
+def point_net(s: Point) -> PointTransformer:
+    return PointTransformer(s.family, s.width, s.depth, s.heads, drop_path=s.drop_path)
+
+
 def rgb_network(s: Rgb, size: int, given: str | None) -> ImageTokens:
     """The image backbone, with the weights of a file or random ones; ready for inference."""
-    net = _seeded(lambda: ImageTokens(s.backbone, size, s.patch, s.depth), "rgb")
+    net = _seeded(lambda: image_net(s, size), "rgb")
     if path := rgb_file(given, s):
         net.load_weights(timm.models.load_state_dict(str(path), use_ema=False, weights_only=True))
     return net.eval().requires_grad_(False)
 
 
 def point_network(s: Point, given: str | None) -> PointTransformer:
-    def make():
-        return PointTransformer(s.family, s.width, s.depth, s.heads, drop_path=s.drop_path)
-
-    net = _seeded(make, "point")
+    net = _seeded(lambda: point_net(s), "point")
     if path := point_file(given, s):
         load_strictly(net, encoder_keys(_load(path), s.family))
     return net.eval().requires_grad_(False)

@@ -9,10 +9,54 @@ import torch.nn.functional as F
 from methods.m3dm.fusion import smooth_maps
 
 
+def squared_distances(a, b):
+    """a (N, 3), b (M, 3) -> (N, M), axis by axis"""
+    return sum((a[:, None, i] - b[None, :, i]).square_() for i in range(3))
+
+
+def grouped(xyz, count, size):
+    """xyz (S, S, 3) -> centres (count, 3), neighbours relative to theirs (count, size, 3)"""
+    points = xyz.flatten(0, 1)
+    points = points[(points != 0).all(dim=1)]
+    skipped = points.square().sum(dim=1) <= 1e-3
+    nearest = torch.full([len(points)], 1e10).masked_fill_(skipped, -1)
+    chosen = [0]
+    for _ in range(count - 1):
+        squared = (points - points[chosen[-1]]).square().sum(dim=1)
+        nearest = torch.minimum(nearest, squared)
+        chosen.append(int(nearest.argmax()))
+    centres = points[chosen]
+    index = squared_distances(centres, points).topk(size, dim=1, largest=False).indices
+    return centres, points[index] - centres[:, None]
+
+
+def point_tokens(encoder, groups):
+    """The published mini-PointNet in training mode: groups (G, S, 3) -> (G, C)"""
+    lift, norm1, _, local = encoder.first_conv
+    mix, norm2, _, out = encoder.second_conv
+    x = lift(groups.transpose(1, 2))
+    x = local(F.relu(F.batch_norm(x, None, None, norm1.weight, norm1.bias, True)))
+    whole = x.amax(dim=2, keepdim=True).expand(-1, -1, x.shape[2])
+    x = mix(torch.cat([whole, x], dim=1))
+    x = out(F.relu(F.batch_norm(x, None, None, norm2.weight, norm2.bias, True)))
+    return x.amax(dim=2)
+
+
+def extracted(rgb, xyz, images, points, groups, size):
+    """Networks' outputs of one image (3, S, S), normalised, and its cloud (S, S, 3).
+
+    images, points: the networks; their transformers are the same code for both versions.
+    """
+    centres, neighbours = grouped(xyz, groups, size)
+    tokens = point_tokens(points.encoder, neighbours)[None]
+    tapped = points.blocks(tokens, points.pos_embed(centres[None]), None, points.taps)
+    features = torch.cat([points.norm(t)[0] for t in tapped], dim=1)
+    return images(rgb[None])[0], centres, features
+
+
 def interpolate(points, centres, features):
     """points (N, 3), centres (G, 3), features (G, C) -> (N, C), by sorting all distances."""
-    squared = (points[:, None] - centres).square().sum(2)
-    squared, index = squared.sort(dim=1)
+    squared, index = squared_distances(points, centres).sort(dim=1)
     weights = 1 / (squared[:, :3] + 1e-8)
     weights = weights / weights.sum(dim=1, keepdim=True)
     return (features[index[:, :3]] * weights[..., None]).sum(dim=1)
@@ -50,8 +94,12 @@ def coreset(z, count, half=False):
 
 def score(patches, bank, size, settings, eps=0.0, divisor=1.0):
     """Patches (P, C), bank (M, C) -> the image's score () and map (size, size) of one bank."""
-    distances = torch.cdist(patches, bank)
-    least, index = distances.min(dim=1)
+    least, index = torch.cdist(patches, bank).min(dim=1)
+    return score_of(least, index, patches, bank, size, settings, eps, divisor)
+
+
+def score_of(least, index, patches, bank, size, settings, eps=0.0, divisor=1.0):
+    """The same from the distance to the nearest row, and which that is (P,)."""
     worst = least.argmax()
     star = least[worst] / divisor
     around = torch.cdist(bank[index[worst]][None], bank).topk(settings.neighbours, largest=False)

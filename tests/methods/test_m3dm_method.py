@@ -8,7 +8,7 @@ import torch
 
 from methods.blocks.backbones import load_strictly
 from methods.blocks.coreset import greedy_coreset, projection_matrix
-from methods.blocks.memory_bank import MemoryBank
+from methods.blocks.memory_bank import MemoryBank, distinct
 from methods.blocks.point_transformer import PointTransformer
 from methods.contract import Run, Samples, settings_from
 from methods.m3dm import pfa
@@ -19,6 +19,7 @@ from methods.m3dm.settings import RANDOM, Dlf, Score, Settings, Uff
 from methods.m3dm.uff import FeatureFusion, sample_order, updates
 from methods.m3dm.uff_stage import UffStage
 from methods.m3dm.weights import make_uff, point_network, rgb_network
+from reports.published import published
 from tests.methods import m3dm_oracle as oracle
 
 SIZE = 48
@@ -47,7 +48,8 @@ def samples():
     rng = np.random.default_rng(0)
     y, x = (np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2) * 0.002
     inside = np.hypot(x, y)[None] < rng.uniform(0.03, 0.04, (9, 1, 1))
-    z = 0.5 + 0.004 * np.sin(80 * x + rng.uniform(0, 6, (9, 1, 1))) + rng.normal(0, 2e-4, inside.shape)
+    z = 0.5 + 0.004 * np.sin(80 * x + rng.uniform(0, 6, (9, 1, 1)))
+    z += rng.normal(0, 2e-4, inside.shape)
     xyz = np.stack([np.broadcast_to(x + 1e-6, z.shape), np.broadcast_to(y + 1e-6, z.shape), z], -1)
     rgb = rng.integers(60, 200, (9, SIZE, SIZE, 3)) * inside[..., None]
     arrays = {
@@ -94,7 +96,9 @@ def fitted(samples, stages, settings, setting="rgb+3d", **run):
     return method
 
 
-ROWS = [("rgb", ""), ("3d", ""), *(("rgb+3d", v) for v in ("wo_uff", "w_uff", "wo_dlf", "w_dlf", ""))]
+ROWS = [
+    ("rgb", ""), ("3d", ""), *(("rgb+3d", v) for v in ("wo_uff", "w_uff", "wo_dlf", "w_dlf", "")),
+]
 
 
 @pytest.mark.parametrize("setting, variant", ROWS)
@@ -202,11 +206,30 @@ def test_the_nearest_rows_are_those_of_all_distances(rank):
     rows[2000] = rows[7]
     queries[60] = rows[7]
     found = MemoryBank(rows).nearest(queries)
-    exact = torch.cdist(queries.double(), rows.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    plainly = {"compute_mode": "donot_use_mm_for_euclid_dist"}
+    exact = torch.cdist(queries.double(), rows.double(), **plainly)
     expected = exact.min(dim=1)
     torch.testing.assert_close(found.distance.double(), expected.values, rtol=1e-5, atol=1e-5)
     assert (found.index == expected.indices).float().mean() > 0.99
     assert found.distance[:20].eq(0).all() and found.index[60] == 7
+
+
+def test_neighbours_of_a_row_are_itself_and_the_nearest_others():
+    g = torch.Generator().manual_seed(2)
+    rows = torch.randn(2000, 5, generator=g) @ torch.randn(5, 90, generator=g)
+    bank = MemoryBank(rows)
+    exact = (rows.double() - rows[40].double()).norm(dim=1).sort()
+    distance, index = bank.neighbours(rows[40], 4)
+    assert index.tolist() == exact.indices[:4].tolist() and index[0] == 40
+    torch.testing.assert_close(distance.double(), exact.values[:4], rtol=1e-5, atol=1e-5)
+    assert len(MemoryBank(rows[:2]).neighbours(rows[0], 3)[1]) == 2
+
+
+def test_distinct_rows_make_up_all_rows():
+    g = torch.Generator().manual_seed(3)
+    rows = torch.randn(40, 7, generator=g)[torch.randint(40, (300,), generator=g)]
+    some, which = distinct(rows)
+    assert torch.equal(rows[some][which], rows) and len(some) == len(rows.unique(dim=0))
 
 
 @pytest.mark.parametrize("rule", ["nearest3", "all"])
@@ -233,14 +256,24 @@ def test_alignment_matches_the_whole_map(samples, rule):
 
 @pytest.mark.parametrize("variant, setting", [
     ("paper", "rgb+3d"), ("authors_literal", "rgb+3d"), ("authors", "3d"),
-    ("pfa_s128_n1024_patch28", "3d"), ("backbone_point_bert", "3d"),
+    ("pfa_s64_n784_group", "3d"), ("pfa_s128_n1024_group", "3d"),
+    ("pfa_s64_n784_patch28", "3d"), ("pfa_s128_n1024_patch28", "3d"),
+    ("backbone_vit_b8_imagenet1k", "rgb"), ("backbone_vit_b8_imagenet21k", "rgb"),
+    ("backbone_vit_s8_dino", "rgb"), ("backbone_point_bert", "3d"),
 ])
 def test_presets_and_table_rows_run(samples, stages, variant, setting):
     size = {"pfa__grid": 6} if "patch28" in variant else {}
+    size |= {"point__groups": 20, "point__group_size": 8} if "pfa_" in variant else {}
     size |= {"uff__iterations": 3} if variant == "paper" else {}
     method = fitted(samples, stages, tiny(variant, **size), setting)
     found = method.predict(samples.batch(range(3)))
     assert torch.isfinite(found.maps).all() and found.scores.shape == (3,)
+
+
+def test_every_row_that_the_paper_prints_of_it_is_a_variant_or_few_shot():
+    rows = published()
+    printed = set(rows[(rows["source"] == "m3dm") & (rows["method_key"] == "m3dm")]["variant"])
+    assert printed <= {"", "shot_5", "shot_10", "shot_50", *M3dm.variants} and len(printed) > 15
 
 
 def test_group_scores_reach_the_pixels(samples, stages):
@@ -267,7 +300,8 @@ def test_stochastic_depth_draws_anew_in_the_second_pass_and_repeats(samples, sta
     features, batch = method.patches.features, samples.batch([2])
     first, late = features(batch)["point"], features(batch, late=True)["point"]
     assert not torch.equal(first, late)
-    extract = PointFeatures.extractor(M3dm.stage_settings(method.settings, "3d")["point_features"], "cpu")
+    options = M3dm.stage_settings(method.settings, "3d")["point_features"]
+    extract = PointFeatures.extractor(options, "cpu")
     torch.testing.assert_close(extract(batch, "disc", True)["point"], late)
 
 
@@ -280,7 +314,8 @@ def test_a_killed_feature_stage_goes_on_and_gives_the_same_files(samples, tmp_pa
 
     def stage(folder, **run):
         folder.mkdir(exist_ok=True)
-        return RgbFeatures(options, Run(category="disc", folder=folder, checkpoint_every_s=0.0, **run))
+        run = Run(category="disc", folder=folder, checkpoint_every_s=0.0, **run)
+        return RgbFeatures(options, run)
 
     data = {"train": samples, "test": samples}
 
@@ -354,8 +389,8 @@ def test_missing_weights_say_what_to_get_and_the_literal_for_random_ones(tmp_pat
 
 
 def test_inputs_name_the_files_in_use_and_folders_hold_one_for_each_backbone(tmp_path):
-    for name in ("dino_vitbase8_pretrain.pth", "dino_deitsmall8_pretrain.pth", "pointmae_pretrain.pth"):
-        (tmp_path / name).touch()
+    for name in ("dino_vitbase8", "dino_deitsmall8", "pointmae"):
+        (tmp_path / f"{name}_pretrain.pth").touch()
     both = {"weights": {"rgb": str(tmp_path), "point": str(tmp_path)}}
     settings = settings_from(Settings, both)
     assert M3dm.inputs(settings, "rgb+3d") == {
@@ -366,7 +401,7 @@ def test_inputs_name_the_files_in_use_and_folders_hold_one_for_each_backbone(tmp
     found = M3dm.inputs(small, "rgb")
     assert found["weights.rgb"].name == "dino_deitsmall8_pretrain.pth"
     assert found["weights.point"] is None
-    assert M3dm.inputs(tiny(), "rgb+3d") == {"weights.uff": None}         # literals stay as they are
+    assert M3dm.inputs(tiny(), "rgb+3d") == {"weights.uff": None}    # literals stay as they are
     assert M3dm.inputs(tiny(), "rgb") == {"weights.point": None, "weights.uff": None}
 
 
@@ -423,7 +458,8 @@ def test_stages_ask_only_for_what_the_setting_uses():
     }
     for (setting, variant), names in wanted.items():
         assert set(M3dm.stage_settings(tiny(variant), setting)) == names
-    shared = [M3dm.stage_settings(tiny(v), "rgb+3d")["rgb_features"] for v in ("", "wo_uff", "paper")]
+    variants = ("", "wo_uff", "paper")
+    shared = [M3dm.stage_settings(tiny(v), "rgb+3d")["rgb_features"] for v in variants]
     assert shared[0] == shared[1] == shared[2]
     assert M3dm.stages["uff"].inputs(M3dm.stage_settings(tiny(), "rgb+3d")["uff"]) == {}
 
@@ -442,6 +478,11 @@ def test_notes_and_sizes_tell_what_a_result_rests_on(samples, stages):
     rows = 9 * 144 // 10
     assert sizes["xyz_rows"] == rows + 1 and sizes["rgb_rows"] == sizes["fusion_rows"] == rows // 10
     assert sizes["bank_bytes"] == 4 * sum(b.rows.numel() for b in method.banks.values())
+    s = method.settings
+    nets = [rgb_network(s.rgb, SIZE, RANDOM), point_network(s.point, RANDOM), method.patches.uff]
+    parameters = [sum(p.numel() for p in net.parameters()) for net in nets]
+    assert sizes["parameters"] == sum(parameters) and sizes["weight_bytes"] >= 4 * sum(parameters)
+    assert M3dm(s, "rgb", Run(category="disc")).sizes()["parameters"] == parameters[0]
 
 
 def test_blurs_agree_and_constant_maps_stay(samples):
@@ -506,4 +547,4 @@ def test_empty_patches_go_through_the_fusion_once(samples):
     with torch.no_grad():
         found = method.patches.fused(xyz, tokens)
         torch.testing.assert_close(found, uff(xyz, pfa.image_patches(tokens, 12)))
-    assert seen[0] == 2 * 45
+    assert seen[0] == 2 * 44 + 1

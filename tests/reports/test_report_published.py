@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import t as student
 
 from reports import published
+from reports.leaderboard import Row, Score, _quoted
 from reports.published import (
     ABOVE, BELOW, ROUNDING, UNKNOWN, WITHIN, Quote, Spread, quote, quoted_mean, verdict,
 )  # fmt: skip
@@ -94,6 +95,15 @@ def test_rounding_in_the_paper_is_no_difference():
     steady = Spread.pooled([0.0, 0.0], seeds=2)
     assert verdict(0.9 + 0.9 * ROUNDING, printed, steady).text == WITHIN
     assert verdict(0.9 + 1.1 * ROUNDING, printed, steady).text == ABOVE
+
+
+def test_few_shot_rows_stand_beside_what_papers_print_for_as_few():
+    scores = {c: Score(0.8, None, 1) for c in MVTEC}
+    for marks, variant in [((), ""), (("5-shot",), "shot_5"), (("demo", "50-shot"), "shot_50")]:
+        row = _quoted(Row("m3dm", "", marks, scores, Score(0.8)), *BENCH, MVTEC)
+        assert row.published.quote == quote("m3dm", variant, *BENCH, "mean")
+        assert row.quotes["tire"].quote == quote("m3dm", variant, *BENCH, "tire")
+    assert _quoted(Row("m3dm", "", ("7-shot",), scores, Score(0.8)), *BENCH, MVTEC).published is None
 
 
 def test_a_board_stands_beside_the_papers_and_marks_what_differs(build):
