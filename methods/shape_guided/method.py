@@ -58,6 +58,7 @@ class Described:
 
 class ShapeGuided(Method):
     name = "shape_guided"
+    version = 2
     Settings = Settings
     stages = {ShapeExpert.name: ShapeExpert, CutPatches.name: CutPatches}
     variants = {

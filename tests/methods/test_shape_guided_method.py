@@ -98,7 +98,11 @@ def test_maps_and_scores_equal_those_of_one_patch_at_a_time(samples, test_sample
     plain.a, plain.b = method.a, method.b
     found = method.predict(test_samples.batch(range(3)))
     for i, (x, sample) in enumerate(zip(method._describe(test_samples.batch(range(3))), new)):
-        maps, scores = plain.maps(plain.look(*sample), SIZE)
+        points, shape, rgb = plain.look(*sample)
+        torch.testing.assert_close(x.sdf, shape, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(x.rgb, rgb, rtol=1e-5, atol=1e-5)
+        # From the same features on: their last digits decide between neighbours almost as far.
+        maps, scores = plain.maps((points, x.sdf, x.rgb), SIZE)
         ours, our_scores = method._maps(x, None, SIZE)
         for name in ("sdf", "rgb"):
             np.testing.assert_allclose(ours[name], maps[name], atol=1e-4 * maps[name].max())
