@@ -24,7 +24,7 @@ from methods.shape_guided import inference
 from methods.shape_guided.appearance import normalised
 from methods.shape_guided.memory import Builder, Memory, cells_of
 from methods.shape_guided.patches import cut_cloud, normalise, points_of
-from methods.shape_guided.settings import PAPER, Settings
+from methods.shape_guided.settings import VARIANTS, Settings
 from methods.shape_guided.stage import (
     CHECKPOINT,
     Cuts,
@@ -61,18 +61,7 @@ class ShapeGuided(Method):
     version = 2
     Settings = Settings
     stages = {ShapeExpert.name: ShapeExpert, CutPatches.name: CutPatches}
-    variants = {
-        "authors": {},
-        "paper": PAPER,
-        "wo_shape_guided": {"search.guided": False},                     # Table 3
-        "k_1000": {"patches.points": 1000},                              # Table 4
-        "k_750": {"patches.points": 750},
-        "k_250": {"patches.points": 250},
-        "shape_guided_rgb_only": {"search.guided_rgb": True},            # Table 5, setting rgb
-        "rgb_nn_sdf_nn": {"search.code_rgb": "nn", "search.code_sdf": "nn"},   # Table 6
-        "rgb_sc_sdf_nn": {"search.code_sdf": "nn"},                      # its row 2 (inferred)
-        "rgb_nn_sdf_sc": {"search.code_rgb": "nn"},                      # its row 3 (inferred)
-    }
+    variants = VARIANTS
 
     def __init__(self, settings: Settings, setting: str, run: Run | None = None):
         super().__init__(settings, setting, run)
@@ -110,10 +99,11 @@ class ShapeGuided(Method):
     @classmethod
     def stage_settings(cls, settings: Settings, setting: str) -> dict[str, Any]:
         s = settings
-        needed: dict[str, Any] = {CutPatches.name: CutSettings(s.prep, s.patches)}
+        patches = s.patches.scaled
+        needed: dict[str, Any] = {CutPatches.name: CutSettings(s.prep, patches)}
         if _uses_shape(s, setting) and s.weights.sdf is None:
-            points = s.train.points or s.patches.points
-            patches = replace(s.patches, points=points, overlap=s.train.overlap)
+            points = s.train.points or patches.points
+            patches = replace(patches, points=points, overlap=s.train.overlap)
             train = replace(s.train, points=None)
             needed[ShapeExpert.name] = ExpertSettings(s.prep, patches, s.net, train)
         return needed
