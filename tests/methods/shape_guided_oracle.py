@@ -110,7 +110,7 @@ class Plain:
         self.dictionaries = [row_of[d] for d in dictionaries]
 
     @torch.no_grad()
-    def maps(self, looked, size, leave_out=False):
+    def maps(self, looked, size, leave_out=False, implicit=signed_distances):
         """Maps (S, S) and scores of both modalities. looked: what `look` returned."""
         points, shape, features = looked
         kept = slice(1, None) if leave_out else slice(None, -1)
@@ -120,7 +120,7 @@ class Plain:
             neighbours += rows.tolist()
             made = sparse(f, self.sdf[rows])
             s_sdf = max(s_sdf, (f - made[0]).norm().item())
-            signed = signed_distances(self.shape.NIF, made, patch[None])[0]
+            signed = implicit(self.shape.NIF, made, patch[None])[0]
             for pixel, value in zip(ids.tolist(), signed.abs().tolist()):
                 if sdf[pixel] == 0 or value < sdf[pixel]:
                     sdf[pixel] = value
@@ -148,8 +148,8 @@ class Plain:
     def predict(self, image, xyz):
         return self.judge(self.look(image, xyz), xyz.shape[0])
 
-    def judge(self, looked, size):
-        fused, score = self.fuse(*self.maps(looked, size))
+    def judge(self, looked, size, implicit=signed_distances):
+        fused, score = self.fuse(*self.maps(looked, size, implicit=implicit))
         return blur(fused), score
 
     def fuse(self, maps, scores):
