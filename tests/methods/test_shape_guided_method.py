@@ -9,6 +9,7 @@ import torch
 from methods.contract import Run, Samples
 from methods.shape_guided import inference
 from methods.shape_guided.appearance import normalised
+from methods.shape_guided.features import INDEX, ROWS, RgbFeatures
 from methods.shape_guided.method import ShapeGuided
 from methods.shape_guided.patches import cut, cut_cloud, first_centre, normalise
 from methods.shape_guided.settings import Patches, Rgb
@@ -151,6 +152,35 @@ def test_patches_of_the_stage_equal_those_cut_on_the_fly(samples, test_samples, 
     for ids in (renamed.ids, ("", "", "")):                    # known to the stage, and stripped
         batch = dataclasses.replace(renamed.batch(range(3)), ids=ids)
         assert torch.equal(plain.predict(batch).maps, shared.predict(batch).maps)
+
+
+def test_kept_features_equal_those_computed_on_the_fly(samples, test_samples, stages, tmp_path):
+    settings = tiny()
+    stage_settings = ShapeGuided.stage_settings(settings, "rgb")["rgb_features"]
+    renamed = Samples(test_samples.arrays, tuple(f"test/{i}" for i in range(3)))
+    data = {"train": samples, "test": renamed}
+
+    def features(name, **run):
+        (tmp_path / name).mkdir(exist_ok=True)
+        stage = RgbFeatures(stage_settings, Run(folder=tmp_path / name, **run))
+        stage.fit(data)
+        stage.save(tmp_path / name)
+        return tmp_path / name
+
+    whole = features("whole")
+    for step in (4, 7):                                        # within a split, and past one
+        with pytest.raises(Killed):
+            features("part", checkpoint_every_s=0.0, report=kill_at("features", step))
+    seen = []
+    part = features("part", report=seen.append)
+    assert seen[0].step > 4
+    assert all((part / n).read_bytes() == (whole / n).read_bytes() for n in (ROWS, INDEX))
+    plain = fitted(samples, stages)
+    shared = fitted(samples, {**stages, "rgb_features": whole})
+    torch.testing.assert_close(shared.memory.rgb, plain.memory.rgb)
+    for ids in (renamed.ids, ("", "", "")):                    # known to the stage, and stripped
+        batch = dataclasses.replace(renamed.batch(range(3)), ids=ids)
+        torch.testing.assert_close(shared.predict(batch).scores, plain.predict(batch).scores)
 
 
 class Killed(Exception):

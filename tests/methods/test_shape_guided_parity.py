@@ -297,7 +297,7 @@ def described_scene(p, method, name):
     rgb, xyz = scene(p, name)
     ids = foreground(xyz)
     pixels = ids[cut(scaled(xyz.reshape(-1, 3)[ids]), method.settings.patches, 0)[1]]
-    (x,) = method.describe(rgb[None], xyz[None], [pixels])
+    (x,) = method.describe(method.appearance(rgb[None]), xyz[None], [pixels])
     return x
 
 

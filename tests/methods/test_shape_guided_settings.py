@@ -154,13 +154,17 @@ def test_cells_share_one_expert_unless_it_differs():
     def asked(setting="rgb+3d", **changes):
         return ShapeGuided.stage_settings(tiny(**changes), setting)
 
-    assert asked() == asked("3d") == asked(search__code_sdf="nn", align__samples=9)
+    assert asked() == asked(search__code_sdf="nn", align__samples=9)
+    assert asked("3d") == {k: v for k, v in asked().items() if k != "rgb_features"}
     assert asked(patches__points=32) != asked()
     shared = asked(patches__points=32, train__points=64)["shape_expert"]
     assert shared == asked()["shape_expert"]                   # K = 250 with the expert of K = 500
-    assert set(asked("rgb")) == {"patches"}
-    assert set(asked("rgb", search__guided_rgb=True)) == {"patches", "shape_expert"}
-    assert set(asked(weights__sdf="random-init")) == {"patches"}
+    assert set(asked("rgb")) == {"patches", "rgb_features"}
+    assert set(asked("rgb", search__guided_rgb=True)) == {"patches", "rgb_features", "shape_expert"}
+    assert set(asked("3d", weights__sdf="random-init")) == {"patches"}
+    features = asked("rgb")["rgb_features"]
+    assert asked(patches__points=32, search__guided=False)["rgb_features"] == features
+    assert asked(rgb__pool=1)["rgb_features"] != features
     assert json.dumps(dataclasses.asdict(asked()["shape_expert"]))
 
 
