@@ -1,4 +1,4 @@
-"""Speed of Shape-Guided beside a plain transcription of it, as a Markdown table.
+"""Speed of Shape-Guided beside a plain transcription of it, as Markdown tables.
 
     python -m tests.benchmarks.bench_shape_guided [--only demo,half,paper] [--device cuda]
 
@@ -90,17 +90,18 @@ def matmul_rate(clock: Clock, device: str) -> float:
     return x.numel() * 512 / clock.best(lambda: x @ w, 10)
 
 
-def multiply_adds(function) -> float:
+def counted(function) -> tuple[object, float]:
+    """What the function returns, and its multiply-adds."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        function()
-    return counter.get_total_flops() / 2
+        result = function()
+    return result, counter.get_total_flops() / 2
 
 
 def measured(values, images: int, device: str) -> dict[str, str]:
     settings = config.load("demo").options["shape_guided"] if values is None else (
         settings_from(Settings, {"weights": RANDOM, **values}))  # fmt: skip
     settings = settings_from(Settings, {**vars(settings), "weights": RANDOM})
-    size, repeats, clock = settings.prep.size, 3, Clock(device)
+    size, repeats, clock = settings.prep.size, 2, Clock(device)
     radius = 0.22 if size > 200 else 0.3          # N as in the paper: about 7,500 points at 224 px
     train, test = (scenes(n, size, seed, radius=radius) for n, seed in ((REMEMBERED, 0), (1, 9)))
     method = ShapeGuided(settings, "rgb+3d", Run(device=device))
@@ -110,9 +111,9 @@ def measured(values, images: int, device: str) -> dict[str, str]:
     method.searched = [0, 0]
 
     batch = test.batch([0], device)
+    _, our_macs = counted(lambda: method.predict(batch))
     with torch.inference_mode():
         (x,) = method._describe(batch)
-        method.predict(batch)
         ours_s = clock.best(lambda: method.predict(batch), repeats)
         cut_s = clock.best(lambda: cut_cloud(batch["xyz"][0], settings.patches, 0), repeats)
         maps, _ = method._maps(x, None, size)
@@ -140,18 +141,18 @@ def measured(values, images: int, device: str) -> dict[str, str]:
     plain.dictionaries = [row[row >= 0] for row in memory.cells.numpy()]
     image = normalised(torch.from_numpy(test.arrays["rgb"]), settings.rgb)[0]
     cloud = test.arrays["xyz"][0]
-    points, _, _ = plain.look(image, cloud)
+    (points, _, _), look_macs = counted(lambda: plain.look(image, cloud))
     looked = points, x.sdf, x.rgb
+    found, maps_macs = counted(lambda: plain.maps(looked, size))
+    off = np.abs(fused.numpy() - plain.fuse(*found)[0]) / fused.max().item()
+    plain_macs = look_macs + maps_macs
     plain_s = clock.best(lambda: plain.predict(image, cloud), 1)
-    off = np.abs(fused.numpy() - plain.fuse(*plain.maps(looked, size))[0]) / fused.max().item()
-    plain_macs = multiply_adds(lambda: plain.predict(image, cloud))
-    our_macs = multiply_adds(lambda: method.predict(batch))
     rate = matmul_rate(clock, device)
     with torch.inference_mode():
-        nif, method.shape.NIF = method.shape.NIF, Nothing(nif_width(method))
+        width = method.shape.NIF.fc3.out_features
+        method.shape.NIF = Nothing(width)
         search_s = clock.best(lambda: method.assess(x, size), repeats)
         plain_search_s = clock.best(lambda: plain.judge(looked, size, Nothing.signed), 1)
-        method.shape.NIF = nif
     return facts | {
         "inference, plain": f"{plain_s:.3f} s",
         "**faster**": f"**{plain_s / ours_s:.1f}**",
@@ -162,10 +163,6 @@ def measured(values, images: int, device: str) -> dict[str, str]:
         "limit": f"{plain_s / (our_macs / rate):.1f}",
         "maps agree": f"{(off < 1e-4).mean():.3%}",
     }
-
-
-def nif_width(method) -> int:
-    return method.shape.NIF.fc3.out_features
 
 
 class Nothing(torch.nn.Module):
@@ -194,12 +191,11 @@ def main() -> None:
         where = torch.cuda.get_device_name()
     print(f"{where}, {torch.get_num_threads()} thread, torch {torch.__version__}, float32. The")
     print(f"paper's Table 3: {PAPER['features searched']} of {PAPER['of']} features searched.\n")
-    names = arguments.only.split(",")
-    found = {name: measured(*SIZES[name], arguments.device) for name in names}
-    print(f"| Shape-Guided, rgb+3d | {' | '.join(names)} |")
-    print("|---" * (len(names) + 1) + "|")
-    for fact in found[names[0]]:
-        print(f"| {fact} | {' | '.join(found[name][fact] for name in names)} |")
+    for name in arguments.only.split(","):
+        print(f"| Shape-Guided, rgb+3d | {name} |\n|---|---|")
+        for fact, value in measured(*SIZES[name], arguments.device).items():
+            print(f"| {fact} | {value} |")
+        print(flush=True)
 
 
 if __name__ == "__main__":
