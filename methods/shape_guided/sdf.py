@@ -17,7 +17,7 @@ from torch import nn
 from methods.shape_guided.patches import normalise
 from methods.shape_guided.settings import Net
 
-ACTIVATION_BYTES = 8 * 2**20      # of a layer's output at inference; more leaves the CPU's caches
+ACTIVATION_BYTES = 4 * 2**20      # of a layer's output at inference; more leaves the CPU's caches
 
 
 class Encoder(nn.Module):
@@ -101,12 +101,13 @@ class ImplicitFunction(nn.Module):
     def forward(self, feature, queries):
         w = self.fc3.out_features
         a = F.relu(self.fc1(feature))                                     # (B, w)
-        h = F.relu(self.fc2(queries))                                     # (B, K, w)
+        h = F.relu(self.fc2(queries), inplace=True)                       # (B, K, w)
         # fc3 of [h, a]: what a adds is the same for all queries of a patch.
         shared = F.linear(a, self.fc3.weight[:, w:], self.fc3.bias)       # (B, w)
-        h = F.relu(F.linear(h, self.fc3.weight[:, :w]) + shared[:, None])
+        h = F.linear(h, self.fc3.weight[:, :w]) + shared[:, None]
+        h = F.relu(h, inplace=True)
         for i in range(self.depth):
-            h = F.relu(getattr(self, f"fc4{i}")(h))
+            h = F.relu(getattr(self, f"fc4{i}")(h), inplace=True)
         return self.fc5(h)[..., 0]
 
 
