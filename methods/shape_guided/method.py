@@ -21,10 +21,10 @@ from methods.contract import (
     seed_for,
 )
 from methods.shape_guided import inference
-from methods.shape_guided.appearance import normalised
+from methods.shape_guided.features import FeatureSettings, KeptFeatures, RgbFeatures, described
 from methods.shape_guided.memory import Builder, Memory, cells_of
 from methods.shape_guided.patches import cut_cloud, normalise, points_of
-from methods.shape_guided.settings import PAPER, Settings
+from methods.shape_guided.settings import VARIANTS, Settings
 from methods.shape_guided.stage import (
     CHECKPOINT,
     Cuts,
@@ -58,20 +58,10 @@ class Described:
 
 class ShapeGuided(Method):
     name = "shape_guided"
+    version = 2
     Settings = Settings
-    stages = {ShapeExpert.name: ShapeExpert, CutPatches.name: CutPatches}
-    variants = {
-        "authors": {},
-        "paper": PAPER,
-        "wo_shape_guided": {"search.guided": False},                     # Table 3
-        "k_1000": {"patches.points": 1000},                              # Table 4
-        "k_750": {"patches.points": 750},
-        "k_250": {"patches.points": 250},
-        "shape_guided_rgb_only": {"search.guided_rgb": True},            # Table 5, setting rgb
-        "rgb_nn_sdf_nn": {"search.code_rgb": "nn", "search.code_sdf": "nn"},   # Table 6
-        "rgb_sc_sdf_nn": {"search.code_sdf": "nn"},                      # its row 2 (inferred)
-        "rgb_nn_sdf_sc": {"search.code_rgb": "nn"},                      # its row 3 (inferred)
-    }
+    stages = {stage.name: stage for stage in (RgbFeatures, CutPatches, ShapeExpert)}
+    variants = VARIANTS
 
     def __init__(self, settings: Settings, setting: str, run: Run | None = None):
         super().__init__(settings, setting, run)
@@ -87,8 +77,11 @@ class ShapeGuided(Method):
         if self.uses_shape:
             seed = seed_for("init", self.name, self.run.seed)
             self.shape = shape_net(settings.net, seed).to(device).eval()
-        folder = self.run.stages.get(CutPatches.name)
-        self.cuts = Cuts(folder) if folder else None
+        folders, self.cuts, self.kept = self.run.stages, None, None
+        if CutPatches.name in folders:
+            self.cuts = Cuts(folders[CutPatches.name])
+        if RgbFeatures.name in folders:
+            self.kept = KeptFeatures(folders[RgbFeatures.name], (settings.prep.size // 8) ** 2)
 
     @classmethod
     def view(cls, settings: Settings) -> ShapeGuidedView:
@@ -109,10 +102,13 @@ class ShapeGuided(Method):
     @classmethod
     def stage_settings(cls, settings: Settings, setting: str) -> dict[str, Any]:
         s = settings
-        needed: dict[str, Any] = {CutPatches.name: CutSettings(s.prep, s.patches)}
+        patches = s.patches.scaled
+        needed: dict[str, Any] = {CutPatches.name: CutSettings(s.prep, patches)}
+        if "rgb" in setting:
+            needed[RgbFeatures.name] = FeatureSettings(s.prep, s.rgb, s.weights.rgb, s.batch)
         if _uses_shape(s, setting) and s.weights.sdf is None:
-            points = s.train.points or s.patches.points
-            patches = replace(s.patches, points=points, overlap=s.train.overlap)
+            points = s.train.points or patches.points
+            patches = replace(patches, points=points, overlap=s.train.overlap)
             train = replace(s.train, points=None)
             needed[ShapeExpert.name] = ExpertSettings(s.prep, patches, s.net, train)
         return needed
@@ -178,9 +174,17 @@ class ShapeGuided(Method):
 
     @torch.no_grad()
     def _describe(self, batch: Batch) -> list[Described]:
-        images = normalised(batch["rgb"], self.settings.rgb) if self.uses_rgb else None
         pixels = [self._cut(id, xyz) for id, xyz in zip(batch.ids, batch["xyz"])]
-        return list(self.describe(images, batch["xyz"], pixels))
+        return list(self.describe(self._features(batch), batch["xyz"], pixels))
+
+    def _features(self, batch: Batch) -> torch.Tensor:
+        """(B, G, C), kept or computed; G = 0 without images."""
+        if not self.uses_rgb:
+            return batch["xyz"].new_empty(len(batch), 0, 0)
+        kept = self.kept.get(batch.ids) if self.kept else None
+        if kept is None:
+            return described(self.appearance, batch, self.settings.rgb)
+        return kept.to(batch["xyz"].device)
 
     def _cut(self, id: str, xyz: torch.Tensor) -> torch.Tensor:
         known = self.cuts.get(id) if self.cuts else None
@@ -190,12 +194,11 @@ class ShapeGuided(Method):
 
     @torch.no_grad()
     def describe(
-        self, images: torch.Tensor | None, xyz: torch.Tensor, pixels: list[torch.Tensor]
+        self, rgb: torch.Tensor, xyz: torch.Tensor, pixels: list[torch.Tensor]
     ) -> Iterable[Described]:
-        """images (B, 3, S, S) normalised, xyz (B, S, S, 3), pixels: (P, K) of each sample."""
+        """rgb (B, G, C) features, xyz (B, S, S, 3), pixels: (P, K) of each sample."""
         s, size = self.settings.search, xyz.shape[1]
         grid = size // 8
-        rgb = self.appearance(images) if self.uses_rgb else xyz.new_empty(len(xyz), 0, 0)
         for i, ids in enumerate(pixels):
             points = normalise(points_of(xyz[i], ids))[0]
             sdf = points.new_empty(len(ids), self.settings.net.feature if self.uses_shape else 0)

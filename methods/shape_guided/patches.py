@@ -20,7 +20,7 @@ def scaled(points: torch.Tensor) -> torch.Tensor:
 
 
 def number_of_patches(count: int, patches: Patches) -> int:
-    return max(1, round(count * patches.overlap / patches.points))
+    return max(1, round(count * patches.overlap / patches.scaled.points))
 
 
 def first_centre(count: int, seed: int) -> int:
@@ -37,6 +37,7 @@ def cut(points: torch.Tensor, patches: Patches, start: int) -> tuple[torch.Tenso
     points (N, 3), start: index of the first centre -> centres (P,), members (P, K), both int64
     indices, members in ascending distance. Clouds of fewer than K points repeat them.
     """
+    patches = patches.scaled
     centres, distances = farthest(points, number_of_patches(len(points), patches), start)
     members = _nearest(distances, patches.points)
     if not patches.cover:
@@ -89,7 +90,7 @@ def cut_cloud(xyz: torch.Tensor, patches: Patches, seed: int) -> torch.Tensor:
     """Pixel ids (P, K) of the patches of an organised cloud (S, S, 3); P = 0 if it is empty."""
     pixels = foreground(xyz)
     if not len(pixels):
-        return pixels.new_empty(0, patches.points)
+        return pixels.new_empty(0, patches.scaled.points)
     points = scaled(xyz.reshape(-1, 3)[pixels])
     _, members = cut(points, patches, first_centre(len(pixels), seed))
     return pixels[members]

@@ -17,7 +17,7 @@ from torch import nn
 from methods.shape_guided.patches import normalise
 from methods.shape_guided.settings import Net
 
-ACTIVATION_BYTES = 32 * 2**20     # of a layer's output at inference; more leaves the CPU's caches
+ACTIVATION_BYTES = 4 * 2**20      # of a layer's output at inference; more leaves the CPU's caches
 
 
 class Encoder(nn.Module):
@@ -45,6 +45,17 @@ class Encoder(nn.Module):
         x = x.amax(dim=2)                                                 # (B, c)
         x = F.relu(self.bn4(self.fc1(x)))
         return F.relu(self.bn5(self.fc2(x)))
+
+    def inference_layers(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Weight (out, in) and bias (out,) of its five layers, batch norms (eval) worked in."""
+        layers = [self.conv1, self.conv2, self.conv3, self.fc1, self.fc2]
+        norms = [self.bn1, self.bn2, self.bn3, self.bn4, self.bn5]
+        folded = []
+        for layer, norm in zip(layers, norms):
+            gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+            bias = (layer.bias - norm.running_mean) * gain + norm.bias
+            folded.append((layer.weight.flatten(1) * gain[:, None], bias))
+        return folded
 
 
 class NormedLinear(nn.Module):
@@ -90,12 +101,13 @@ class ImplicitFunction(nn.Module):
     def forward(self, feature, queries):
         w = self.fc3.out_features
         a = F.relu(self.fc1(feature))                                     # (B, w)
-        h = F.relu(self.fc2(queries))                                     # (B, K, w)
+        h = F.relu(self.fc2(queries), inplace=True)                       # (B, K, w)
         # fc3 of [h, a]: what a adds is the same for all queries of a patch.
         shared = F.linear(a, self.fc3.weight[:, w:], self.fc3.bias)       # (B, w)
-        h = F.relu(F.linear(h, self.fc3.weight[:, :w]) + shared[:, None])
+        h = F.linear(h, self.fc3.weight[:, :w]) + shared[:, None]
+        h = F.relu(h, inplace=True)
         for i in range(self.depth):
-            h = F.relu(getattr(self, f"fc4{i}")(h))
+            h = F.relu(getattr(self, f"fc4{i}")(h), inplace=True)
         return self.fc5(h)[..., 0]
 
 
@@ -107,10 +119,19 @@ class ShapeNet(nn.Module):
 
     @torch.no_grad()
     def features(self, points: torch.Tensor) -> torch.Tensor:
-        """Features (P, F) of normalised patches (P, K, 3), in parts that bound the memory."""
-        widest = self.encoder.conv3.out_channels
-        parts = points.split(_patches_at_once(points.shape[1], widest))
-        return torch.cat([self.encoder(part) for part in parts])
+        """Features (P, F) of normalised patches (P, K, 3), as the encoder in eval mode has them.
+
+        Rectifying commutes with the maximum, so it is done after it, on a K-th of the values.
+        """
+        (*narrow, (w3, b3), (w4, b4), (w5, b5)) = self.encoder.inference_layers()
+        tops = []
+        for part in points.split(_patches_at_once(points.shape[1], len(w3))):
+            x = part.flatten(0, 1)                                        # (B K, 3)
+            for weight, bias in narrow:
+                x = F.linear(x, weight, bias).relu_()
+            tops.append((x @ w3.t()).view(*part.shape[:2], -1).amax(dim=1))
+        x = (torch.cat(tops) + b3).relu_()                                # (P, c)
+        return F.linear(F.linear(x, w4, b4).relu_(), w5, b5).relu_()
 
     @torch.no_grad()
     def distances(self, features: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

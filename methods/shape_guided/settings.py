@@ -8,7 +8,7 @@ claims but does not describe (fine-tuning the ResNet, rotation invariance) is in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from methods.views import ShapeGuidedView
 
@@ -37,13 +37,20 @@ class Patches:
     """Pieces a cloud is cut into (section 1.3)."""
 
     points: int = 500                    # K, points a patch (paper; Table 4: 250 to 1000)
+    scale: float = 1.0                   # K as a multiple of points (Table 4: 0.5, 1.5 and 2)
     overlap: float = 10.0                # r: P = round(N r / K) patches of N points (paper)
     cover: bool = False                  # add patches until all points are in one (paper)
 
     def __post_init__(self):
         _at_least("patches.points", self.points, 2)
-        if self.overlap <= 0:
-            raise ValueError(f"shape_guided.patches.overlap is {self.overlap}; it must be above 0")
+        for name in ("scale", "overlap"):
+            if (value := getattr(self, name)) <= 0:
+                raise ValueError(f"shape_guided.patches.{name} is {value}; it must be above 0")
+
+    @property
+    def scaled(self) -> Patches:
+        """The same with `scale` worked into `points`, so that equal cuts have equal settings."""
+        return replace(self, points=max(2, round(self.points * self.scale)), scale=1.0)
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class Net:
 class Train:
     """How the shape expert learns (sections 1.5, 2.3, 2.4)."""
 
-    points: int | None = None            # K of its patches; none: patches.points (ours)
+    points: int | None = None            # K of its patches; none: that of `patches` (ours)
     overlap: float = 5.0                 # r of its patches (code; paper: 10)
     clouds: int | None = 20              # drawn a category (code); none: all (paper)
     neighbour: int = 50                  # sigma = distance to this neighbour in the patch (code)
@@ -168,4 +175,21 @@ PAPER = {
     "align.maps": "raw",
     "align.clip": False,
     "maps.overlap": "mean",
+}
+
+# Rows of the paper's tables by the names in reports/published; the others are the default. K is
+# relative to the main row's 500, so that the rows can be told apart at any size of the clouds.
+VARIANTS = {
+    "authors": {},
+    "paper": PAPER,
+    "wo_shape_guided": {"search.guided": False},                         # Table 3
+    "k_1000": {"patches.scale": 2.0},                                    # Table 4
+    "k_750": {"patches.scale": 1.5},
+    "k_250": {"patches.scale": 0.5},
+    "shape_guided_rgb_only": {"search.guided_rgb": True},                # Table 5, setting rgb
+    "rgb_nn_sdf_nn": {"search.code_rgb": "nn", "search.code_sdf": "nn"},   # Table 6
+    "rgb_sc_sdf_nn": {"search.code_sdf": "nn"},
+    "rgb_nn_sdf_sc": {"search.code_rgb": "nn"},
+    "sc_one_modality_row2": {"search.code_sdf": "nn"},                   # which one is (inferred)
+    "sc_one_modality_row3": {"search.code_rgb": "nn"},                   # from its higher P-AUROC
 }

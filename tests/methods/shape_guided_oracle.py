@@ -1,7 +1,9 @@
 """Shape-Guided once more, slow and plain: one patch, one query, one pixel at a time.
 
-The order of work of the published code, with the networks of a method of ours. What the batched
-version is compared with, in results (tests) and in speed (benchmark). Default settings only.
+The order of work of the published code (spec sections 2.2 and 5): the weights are those of a
+method of ours, the networks run patch by patch and the feature is tiled over a patch's points;
+distances to the banks are one product a sample there too. What the batched version is compared
+with, in results (tests) and in speed (benchmark). Default settings only.
 """
 
 import warnings
@@ -59,6 +61,16 @@ def sparse(query, atoms):
     return torch.from_numpy(code).float() @ atoms
 
 
+def signed_distances(nif, feature, queries):
+    """feature (1, F), queries (1, K, 3) -> (1, K), every layer on every point."""
+    tiled = feature[:, None].repeat(1, queries.shape[1], 1)                # (1, K, F)
+    a, h = F.relu(nif.fc1(tiled)), F.relu(nif.fc2(queries))
+    h = F.relu(nif.fc3(torch.cat([h, a], dim=2)))
+    for i in range(nif.depth):
+        h = F.relu(getattr(nif, f"fc4{i}")(h))
+    return nif.fc5(h)[..., 0]
+
+
 def blur(scores, radius_px=4):
     top = scores.max()
     if top == 0:
@@ -98,17 +110,17 @@ class Plain:
         self.dictionaries = [row_of[d] for d in dictionaries]
 
     @torch.no_grad()
-    def maps(self, looked, size, leave_out=False):
+    def maps(self, looked, size, leave_out=False, implicit=signed_distances):
         """Maps (S, S) and scores of both modalities. looked: what `look` returned."""
         points, shape, features = looked
         kept = slice(1, None) if leave_out else slice(None, -1)
         sdf, s_sdf, neighbours = np.zeros(size * size), 0.0, []
-        for (patch, ids), f in zip(points, shape):
-            rows = torch.cdist(f[None], self.sdf).topk(11, largest=False).indices[0][kept]
+        nearest = torch.cdist(shape, self.sdf).topk(11, largest=False).indices[:, kept]
+        for (patch, ids), f, rows in zip(points, shape, nearest):
             neighbours += rows.tolist()
             made = sparse(f, self.sdf[rows])
             s_sdf = max(s_sdf, (f - made[0]).norm().item())
-            signed = self.shape.NIF(made, patch[None])[0]
+            signed = implicit(self.shape.NIF, made, patch[None])[0]
             for pixel, value in zip(ids.tolist(), signed.abs().tolist()):
                 if sdf[pixel] == 0 or value < sdf[pixel]:
                     sdf[pixel] = value
@@ -136,8 +148,8 @@ class Plain:
     def predict(self, image, xyz):
         return self.judge(self.look(image, xyz), xyz.shape[0])
 
-    def judge(self, looked, size):
-        fused, score = self.fuse(*self.maps(looked, size))
+    def judge(self, looked, size, implicit=signed_distances):
+        fused, score = self.fuse(*self.maps(looked, size, implicit=implicit))
         return blur(fused), score
 
     def fuse(self, maps, scores):

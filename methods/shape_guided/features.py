@@ -1,0 +1,104 @@
+"""The appearance expert's features of a category, kept for all variants and seeds on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from methods.contract import Batch, Progress, Samples, Stage
+from methods.shape_guided.appearance import normalised
+from methods.shape_guided.settings import Rgb
+from methods.shape_guided.weights import appearance, load_backbone, rgb_path
+from methods.views import ShapeGuidedView
+
+ROWS, INDEX = "rgb.f32", "rgb.json"
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    prep: ShapeGuidedView = ShapeGuidedView()
+    rgb: Rgb = Rgb()
+    weights: str | None = None
+    batch: int = 8
+
+
+class RgbFeatures(Stage):
+    """Float32 features (G, C) of every sample, streamed to disk; a killed run goes on."""
+
+    name = "rgb_features"
+    Settings = FeatureSettings
+    reads = "category"
+    seeded = False
+
+    @classmethod
+    def view(cls, settings: FeatureSettings) -> ShapeGuidedView:
+        return settings.prep
+
+    @classmethod
+    def inputs(cls, settings: FeatureSettings) -> dict[str, Path | None]:
+        path = rgb_path(settings.weights, settings.rgb.backbone)
+        return {"weights": path} if path else {}
+
+    def fit(self, data: Mapping[str, Samples]) -> None:
+        s, run = self.settings, self.run
+        net = appearance(s.rgb).to(run.device)
+        if file := rgb_path(s.weights, s.rgb.backbone):
+            load_backbone(net, file)
+        self.path = Path(run.folder or tempfile.mkdtemp(prefix="shape-guided-")) / ROWS
+        self.ids: list[str] = []
+        state = run.load_checkpoint() or {"samples": 0, "bytes": 0}
+        parts = [
+            (samples, range(first, min(first + s.batch, len(samples))))
+            for samples in data.values() for first in range(0, len(samples), s.batch)
+        ]  # fmt: skip
+        total = sum(len(rows) for _, rows in parts)
+        with self.path.open("r+b" if state["bytes"] else "wb") as out:
+            out.truncate(out.seek(state["bytes"]))
+            for samples, rows in parts:
+                self.ids += [samples.ids[i] for i in rows]
+                if len(self.ids) <= state["samples"]:
+                    continue
+                features = described(net, samples.batch(rows, run.device), s.rgb)
+                out.write(features.cpu().numpy().tobytes())
+                run.report(Progress("features", len(self.ids), total))
+                out.flush()
+                run.save_checkpoint(lambda: {"samples": len(self.ids), "bytes": out.tell()})
+
+    def save(self, folder: Path) -> None:
+        if self.path.parent.resolve() != folder.resolve():
+            shutil.move(self.path, folder / ROWS)
+        (folder / INDEX).write_text(json.dumps({"ids": self.ids}) + "\n", encoding="utf-8")
+
+
+def described(net: torch.nn.Module, batch: Batch, rgb: Rgb) -> torch.Tensor:
+    """Features (B, G, C) of the samples of a batch."""
+    return net(normalised(batch["rgb"], rgb))
+
+
+class KeptFeatures:
+    """What `RgbFeatures` saved, by the ids of samples. Rows are read as they are asked for."""
+
+    def __init__(self, folder: Path, cells: int):
+        """cells: G, from which follows C."""
+        ids = json.loads((folder / INDEX).read_text(encoding="utf-8"))["ids"]
+        self.path, self.rows = folder / ROWS, {id: i for i, id in enumerate(ids)}
+        values = self.path.stat().st_size // 4
+        self.shape = (cells, values // max(1, len(ids)) // cells)
+
+    def get(self, ids: Sequence[str]) -> torch.Tensor | None:
+        """(B, G, C); None unless all of the samples are known."""
+        if not all(id in self.rows for id in ids):
+            return None
+        count = self.shape[0] * self.shape[1]
+        found = [
+            np.fromfile(self.path, np.float32, count, offset=4 * count * self.rows[id])
+            for id in ids
+        ]
+        return torch.from_numpy(np.stack(found).reshape(len(ids), *self.shape))

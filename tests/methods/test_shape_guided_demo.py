@@ -1,0 +1,74 @@
+"""Shape-Guided at the size of the demo: what its expert learns, and which defects it finds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from harness import config
+from harness.data.cache import open_split
+from harness.expand import build
+from harness.store import Store
+from methods.contract import Run, settings_from
+from methods.shape_guided.patches import cut_cloud, normalise, points_of
+from methods.shape_guided.stage import CHECKPOINT, ExpertSettings, ShapeExpert
+from methods.shape_guided.weights import load_shape_net
+from tests.harness.conftest import run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """(jobs, store) of the demo's Shape-Guided, in settings rgb and 3d."""
+    changes = ["methods=[shape_guided]", "settings=[rgb,3d]", "protocol.latency_samples=0"]
+    plan, store = build(config.load("demo", changes)), Store(tmp_path_factory.mktemp("demo"))
+    assert not run(plan, store).failures
+    return list(plan.jobs.values()), store
+
+
+def test_the_expert_s_distances_on_new_normal_surfaces_fall_five_times(demo):
+    jobs, store = demo
+    (stage,) = (job for job in jobs if job.spec.get("stage") == ShapeExpert.name)
+    settings = settings_from(ExpertSettings, stage.spec["settings"])
+    before, after = (ShapeExpert(settings, Run(seed=0)).net.eval() for _ in range(2))
+    load_shape_net(after, Path(store.folder(stage.key)) / CHECKPOINT)
+    views = {name: key for name, key in stage.spec["needs"].items() if name.startswith("view:")}
+    assert len(views) == 2
+    for key in views.values():
+        samples, truth = open_split(store.folder(key), "test")
+        points = []
+        for i in np.flatnonzero(truth.labels == 0):
+            xyz = torch.from_numpy(samples.arrays["xyz"][i])
+            points.append(normalise(points_of(xyz, cut_cloud(xyz, settings.patches, 0)))[0])
+        points = torch.cat(points)
+        first, last = (
+            net.distances(net.features(points), points).abs().mean().item()
+            for net in (before, after)
+        )
+        print(f"mean distance of {len(points)} patches: {first:.4f}, then {last:.4f} of the extent")
+        assert last < first / 5
+
+
+def test_a_defect_of_shape_alone_shows_in_the_sdf_map_and_not_in_colour(demo):
+    jobs, store = demo
+    found = {}
+    for job in jobs:
+        if job.spec["kind"] == "cell" and job.spec["category"] == "tread":
+            samples, truth = open_split(store.folder(job.spec["needs"]["view"]), "test")
+            maps = np.load(Path(store.folder(job.key)) / "maps.npy")
+            found[job.spec["setting"]] = np.mean([
+                on_object(maps[i], truth.masks[i], samples.arrays["xyz"][i])
+                for i, defect in enumerate(truth.defects) if defect == "geometry_only"
+            ])
+    print(f"AUROC of the object's pixels, geometry_only: {found}")
+    assert found["3d"] > 0.65
+    assert abs(found["rgb"] - 0.5) < 0.15 and found["3d"] > found["rgb"] + 0.1
+
+
+def on_object(scores, mask, xyz):
+    """AUROC over the pixels that have a point: the background is easily told."""
+    inside = (xyz != 0).all(axis=-1)
+    return roc_auc_score(mask[inside] > 0, scores[inside])
