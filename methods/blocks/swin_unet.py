@@ -347,6 +347,22 @@ def init_weights(net: nn.Module, generator: torch.Generator, std: float = 0.02) 
                 module.bias.uniform_(-bound, bound, generator=generator)
 
 
+@torch.no_grad()
+def start_flat(net: SwinUnet, level: float, gain: float = 0.01) -> None:
+    """Let a fresh network put out images that are `level` everywhere, in place.
+
+    Published networks begin with noise around 0. While all layers push towards the images' mean
+    level and away from that noise, what they tell of the input shrinks, which costs a short
+    training most of its steps. gain: of the features below the last convolution, near 0, so that
+    the first thing they learn is what belongs to the image.
+    """
+    finals = [(net.up.norm, net.output), *((h.norm_out, h.output) for h in getattr(net, "heads", ()))]
+    for norm, output in finals:
+        weight = output.weight[:, :, 0, 0]                                # (c_out, width)
+        norm.weight.fill_(gain)
+        norm.bias.copy_(weight.pinverse() @ weight.new_full((len(weight),), level))
+
+
 def load_pretrained(net: SwinUnet, path: Path) -> list[str]:
     """Start from a published checkpoint, of a Swin transformer or a Swin-Unet; -> keys loaded.
 
