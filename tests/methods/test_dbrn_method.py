@@ -1,6 +1,7 @@
 """DBRN as a plug-in: repeatable, resumable, independent of batching; its switches switch."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,10 @@ import pytest
 import torch
 
 import methods
+from harness.data.cache import open_split
+from harness.data.datasets import open_dataset
+from harness.data.synthetic import PRESETS, write_category
+from harness.data.views import build_view
 from methods.blocks.draem import Discriminative, image_score
 from methods.blocks.res_unet import ResUnet
 from methods.blocks.swin_unet import SwinUnet
@@ -474,6 +479,39 @@ def test_the_full_networks_have_the_sizes_of_the_spec():
     assert count["swin"] == pytest.approx(34.3, abs=0.05)
     assert count["res"] == pytest.approx(94, abs=0.5)
     assert count["body"] == pytest.approx(28.4, abs=0.05)
+
+
+@pytest.mark.slow
+def test_networks_trained_at_demo_size_restore_what_the_simulation_changed(tmp_path):
+    omegaconf = pytest.importorskip("omegaconf")
+    root = Path(methods.__file__).parents[1]
+    demo = omegaconf.OmegaConf.to_container(omegaconf.OmegaConf.load(root / "configs/demo.yaml"))
+    made = demo["datasets"]["synthetic"]["synthetic"]
+    write_category(
+        tmp_path / "data", "cookie", replace(PRESETS["small"], categories=("cookie",), **made)
+    )
+    s = settings_from(Settings, demo["dbrn"])
+    folder = tmp_path / "view"
+    build_view(open_dataset("mvtec3d", tmp_path / "data").category("cookie"), s.prep, folder)
+    train, _ = open_split(folder, "train")
+    method = Dbrn(s, "rgb+3d", Run(category="cookie"))
+    method.fit(train, train)
+
+    unseen = draw_samples(range(1000, 1024), s, "rgb+3d", method._texture())
+    x = simulate(*images(train.batch(range(24))), unseen, s)
+    drops = method.inference_drops(tuple(map(str, range(24))), 0, "cpu")
+    with torch.inference_mode():
+        output = method.net(x.rgb, x.depth, drops)
+    for clean, shown, restored in (
+        (x.clean_rgb, x.rgb, output.full_rgb), (x.clean_depth, x.depth, output.full_depth)
+    ):
+        mask = x.mask.bool().expand_as(clean)
+        before, after = ((y - clean).abs()[mask].mean() for y in (shown, restored))
+        assert after < 0.6 * before
+        # And not by showing one and the same image for all: what was normal stays near itself.
+        kept = ~mask & x.foreground.bool()
+        spread = (clean - clean.mean(dim=(0, 2, 3), keepdim=True)).abs()[kept].mean()
+        assert (restored - clean).abs()[kept].mean() < 0.6 * spread
 
 
 def decisions():
