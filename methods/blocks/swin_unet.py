@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 MASKED = -100.0      # added to the attention between tokens that are no neighbours (published)
@@ -58,12 +59,13 @@ class WindowAttention(nn.Module):
         N, L, C = x.shape
         qkv = self.qkv(x).view(N, L, 3, self.heads, C // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)                    # (N, heads, L, C/heads)
-        scores = (q * self.scale) @ k.mT                                  # (N, heads, L, L)
-        scores = scores + self.bias()
+        added = self.bias()
         if mask is not None:
-            scores = scores.view(-1, len(mask), *scores.shape[1:]) + mask[:, None]
-            scores = scores.view(N, -1, L, L)
-        return self.proj((scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(N, L, C))
+            added = (added + mask[:, None]).repeat(N // len(mask), 1, 1, 1)
+        x = F.scaled_dot_product_attention(
+            q, k, v, added.expand(N, -1, -1, -1), scale=self.scale
+        )
+        return self.proj(x.transpose(1, 2).reshape(N, L, C))
 
     def bias(self):
         """(heads, L, L)"""
