@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 MASKED = -100.0      # added to the attention between tokens that are no neighbours (published)
@@ -58,12 +59,13 @@ class WindowAttention(nn.Module):
         N, L, C = x.shape
         qkv = self.qkv(x).view(N, L, 3, self.heads, C // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)                    # (N, heads, L, C/heads)
-        scores = (q * self.scale) @ k.mT                                  # (N, heads, L, L)
-        scores = scores + self.bias()
+        added = self.bias()
         if mask is not None:
-            scores = scores.view(-1, len(mask), *scores.shape[1:]) + mask[:, None]
-            scores = scores.view(N, -1, L, L)
-        return self.proj((scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(N, L, C))
+            added = (added + mask[:, None]).repeat(N // len(mask), 1, 1, 1)
+        x = F.scaled_dot_product_attention(
+            q, k, v, added.expand(N, -1, -1, -1), scale=self.scale
+        )
+        return self.proj(x.transpose(1, 2).reshape(N, L, C))
 
     def bias(self):
         """(heads, L, L)"""
@@ -345,6 +347,22 @@ def init_weights(net: nn.Module, generator: torch.Generator, std: float = 0.02) 
             module.weight.uniform_(-bound, bound, generator=generator)
             if module.bias is not None:
                 module.bias.uniform_(-bound, bound, generator=generator)
+
+
+@torch.no_grad()
+def start_flat(net: SwinUnet, level: float, gain: float = 0.01) -> None:
+    """Let a fresh network put out images that are `level` everywhere, in place.
+
+    Published networks begin with noise around 0. While all layers push towards the images' mean
+    level and away from that noise, what they tell of the input shrinks, which costs a short
+    training most of its steps. gain: of the features below the last convolution, near 0, so that
+    the first thing they learn is what belongs to the image.
+    """
+    finals = [(net.up.norm, net.output), *((h.norm_out, h.output) for h in getattr(net, "heads", ()))]
+    for norm, output in finals:
+        weight = output.weight[:, :, 0, 0]                                # (c_out, width)
+        norm.weight.fill_(gain)
+        norm.bias.copy_(weight.pinverse() @ weight.new_full((len(weight),), level))
 
 
 def load_pretrained(net: SwinUnet, path: Path) -> list[str]:

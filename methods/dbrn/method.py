@@ -53,7 +53,7 @@ class Dbrn(Method):
         super().__init__(settings, setting, run)
         self.net = DbrnNet(settings, setting)
         generator = torch.Generator().manual_seed(self._seed("init"))
-        init_weights(self.net, generator, settings.swin.init_std)
+        init_weights(self.net, generator, settings.swin.init_std, settings.swin.start_level)
         if settings.swin.pretrained:
             for net in self.net.branches.values():
                 if isinstance(net, SwinUnet):
@@ -99,7 +99,8 @@ class Dbrn(Method):
             {"params": [p for p in disc.parameters() if id(p) not in own], "lr": s.lr_disc},
             {"params": ism, "lr": s.lr_ism},
         ]  # fmt: skip
-        return torch.optim.Adam([g for g in groups if g["params"]], fused=True)
+        groups = [g for g in groups if g["params"]]
+        return torch.optim.Adam(groups, betas=(0.9, s.beta2), fused=True)
 
     def _loss(self, train: Samples, step: int, draws: Draws) -> torch.Tensor:
         s, device = self.settings, torch.device(self.run.device)

@@ -125,14 +125,18 @@ def enlarged(images: torch.Tensor, size) -> torch.Tensor:
     return F.interpolate(images, size, mode="bilinear", align_corners=False)
 
 
-def init_weights(net: DbrnNet, generator: torch.Generator, std: float) -> None:
+def init_weights(
+    net: DbrnNet, generator: torch.Generator, std: float, start_level: float | None = None
+) -> None:
     """Each network's own initialisation, in place; the Res-UNet's is DRAEM's (inferred).
 
-    std: of the linear weights of Swin-Unets
+    std: of the linear weights of Swin-Unets; start_level: of the images that fresh ones put out
     """
     for recon in net.branches.values():
         if isinstance(recon, SwinUnet):
             swin_unet.init_weights(recon, generator, std)
+            if start_level is not None:
+                swin_unet.start_flat(recon, start_level)
         else:
             draem.init_weights(recon, generator)
     discriminator.init_weights(net.disc, generator, std)

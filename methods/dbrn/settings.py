@@ -85,6 +85,8 @@ class Swin:
     mlp_ratio: float = 4.0                                  # hidden width / width (Swin-Unet)
     path_rate: float = 0.1                                  # stochastic depth (Swin-Unet)
     init_std: float = 0.02                                  # of linear weights (Swin-Unet)
+    start_level: float | None = None                        # of a fresh network's images; none:
+    #   noise around 0 (Swin-Unet); 0.5 spares short trainings a plateau (ours)
     pretrained: str | None = None                           # checkpoint to start from (inferred)
 
     def __post_init__(self):
@@ -171,6 +173,7 @@ class Train:
     lr_recon: float = 1e-4                          # reconstruction networks (paper)
     lr_disc: float = 1e-5                           # discriminator without the ISM (paper)
     lr_ism: float = 1e-3                            # ISM's convolutions (paper)
+    beta2: float = 0.999                            # of Adam (inferred); less for short trainings
     milestones: tuple[float, float] = (0.8, 0.9)    # shares of the steps (DRAEM, inferred)
     gamma: float = 0.2                              # factor on the rates at each (DRAEM, inferred)
     mixed_precision: bool = False                   # bfloat16 networks, float32 losses (ours)

@@ -1,16 +1,19 @@
 """Speed of DBRN: the four networks of Table VI, and eager against compiled and bfloat16 inference.
 
     python -m tests.benchmarks.bench_dbrn [--quick] [--device cuda] [--base 64] [--threads 1]
+                                          [--rounds 3] [--no-compile]
 
 FPS: batch 1, both branches, enlargement, discriminator and averaging, preprocessing excluded;
 dropped skips are drawn on the device (specs/dbrn.md, section 9). The combinations take turns, and
-each has the median of its rounds, so that a busy machine is unfair to none of them. MACs are
-counted by torch's flop counter on the very pass that is timed. Needs torch and NumPy only.
+each has the median of its rounds; with one thread on a CPU the clock counts the thread's own time,
+so that a busy machine is unfair to none of them. MACs are counted by torch's flop counter on the
+same pass through tensors without data. Needs torch and NumPy only.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import platform
 import time
 
@@ -63,19 +66,22 @@ class Pass:
             return self.map(self.rgb, self.depth, drops or self.drops())
 
     def seconds(self, low: bool = False) -> float:
+        alone = self.device.type == "cpu" and torch.get_num_threads() == 1
+        clock = time.thread_time if alone else time.perf_counter
         self._wait()
-        start = time.perf_counter()
+        start = clock()
         self(low=low)
         self._wait()
-        return time.perf_counter() - start
+        return clock() - start
 
     def _wait(self):
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     def gmacs(self) -> float:
+        meta = copy.deepcopy(self.net).to("meta")
         with FlopCounterMode(display=False) as counter:
-            self()
+            meta.anomaly_map(self.rgb.to("meta"), self.depth.to("meta"))
         return counter.get_total_flops() / 2e9
 
     def parameters_m(self) -> float:
@@ -126,31 +132,35 @@ def table_6(narrow: bool, base: int, rounds: int, device: str) -> None:
     print(f"fastest first: {'; '.join(order)} ({'as' if order == printed else 'not as'} printed)\n")
 
 
-def modes(narrow: bool, base: int, rounds: int, device: str) -> None:
-    """Eager, compiled and bfloat16 inference of the default networks, on the same dropped skips."""
+def modes(narrow: bool, base: int, rounds: int, device: str, compiling: bool) -> None:
+    """Forms of inference of the default networks, on the same dropped skips."""
     eager = Pass(settings_for(narrow, base), device)
-    compiled = Pass(settings_for(narrow, base), device)
-    compiled.map = torch.compile(compiled.net.anomaly_map)
-    start = time.perf_counter()
-    compiled()
-    compile_s = time.perf_counter() - start
+    forms = [("eager", eager, False), ("bfloat16", eager, True)]
+    if compiling:
+        compiled = Pass(settings_for(narrow, base), device)
+        compiled.net.load_state_dict(eager.net.state_dict())
+        compiled.map = torch.compile(compiled.net.anomaly_map)
+        start = time.perf_counter()
+        compiled()
+        print(f"compilation took {time.perf_counter() - start:.0f} s\n")
+        forms += [("compiled", compiled, False), ("compiled bfloat16", compiled, True)]
     drops = eager.drops()
     reference = eager(drops)
     rows = []
-    for name, p, low in (
-        ("eager", eager, False), ("compiled", compiled, False), ("bfloat16", eager, True),
-        ("compiled bfloat16", compiled, True),
-    ):
+    for name, p, low in forms:
         difference = float((p(drops, low) - reference).abs().max())
         rows.append([name, p, low, difference])
-    times = [in_turns({"": p}, rounds, low=low)[""] for _, p, low, _ in rows]
+    taken = {name: [] for name, *_ in rows}
+    for _ in range(rounds):
+        for name, p, low, _ in rows:
+            taken[name].append(p.seconds(low))
+    times = [float(np.median(t)) for t in taken.values()]
     print_table(
         ["inference", "ms", "times as fast", "largest difference of maps", "tolerance"],
         [[name, f"{t * 1e3:.1f}", f"{times[0] / t:.2f}", f"{difference:.1e}",
           TOLERANCES.get(name, "")]
          for (name, _, _, difference), t in zip(rows, times)],
     )
-    print(f"compilation took {compile_s:.0f} s\n")
     off = [name for name, _, _, d in rows if d > TOLERANCES.get(name, 0)]
     if off:
         raise SystemExit(f"maps differ by more than their tolerance: {', '.join(off)}")
@@ -163,6 +173,7 @@ def main() -> None:
     parser.add_argument("--base", type=int, default=64, help="channels of the UNet's first block")
     parser.add_argument("--rounds", type=int, help="default 3 on the CPU, 50 on a GPU")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-compile", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     where = platform.processor() or platform.machine()
@@ -174,7 +185,7 @@ def main() -> None:
     print(f"{where}, {arguments.threads} threads, torch {torch.__version__}, {size} px, "
           f"UNet base {arguments.base}, single scale, batch 1, median of {rounds}\n")
     table_6(narrow, arguments.base, rounds, arguments.device)
-    modes(narrow, arguments.base, rounds, arguments.device)
+    modes(narrow, arguments.base, rounds, arguments.device, not arguments.no_compile)
 
 
 if __name__ == "__main__":

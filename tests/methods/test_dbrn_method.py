@@ -1,18 +1,26 @@
 """DBRN as a plug-in: repeatable, resumable, independent of batching; its switches switch."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import methods
-from methods.blocks.draem import image_score
+from harness.data.cache import open_split
+from harness.data.datasets import open_dataset
+from harness.data.synthetic import PRESETS, write_category
+from harness.data.views import build_view
+from methods.blocks.draem import Discriminative, image_score
+from methods.blocks.res_unet import ResUnet
+from methods.blocks.swin_unet import SwinUnet
 from methods.blocks.textures import procedural
 from methods.contract import Run, Samples, save_tensors, seed_for, settings_from
 from methods.dbrn.discriminator import Discriminator
-from methods.dbrn.losses import dbrn_loss
+from methods.dbrn.losses import dbrn_loss, reconstruction_terms
 from methods.dbrn.method import Dbrn, images
 from methods.dbrn.network import DbrnNet, SameImage
 from methods.dbrn.settings import Settings
@@ -473,6 +481,39 @@ def test_the_full_networks_have_the_sizes_of_the_spec():
     assert count["body"] == pytest.approx(28.4, abs=0.05)
 
 
+@pytest.mark.slow
+def test_networks_trained_at_demo_size_restore_what_the_simulation_changed(tmp_path):
+    omegaconf = pytest.importorskip("omegaconf")
+    root = Path(methods.__file__).parents[1]
+    demo = omegaconf.OmegaConf.to_container(omegaconf.OmegaConf.load(root / "configs/demo.yaml"))
+    made = demo["datasets"]["synthetic"]["synthetic"]
+    write_category(
+        tmp_path / "data", "cookie", replace(PRESETS["small"], categories=("cookie",), **made)
+    )
+    s = settings_from(Settings, demo["dbrn"])
+    folder = tmp_path / "view"
+    build_view(open_dataset("mvtec3d", tmp_path / "data").category("cookie"), s.prep, folder)
+    train, _ = open_split(folder, "train")
+    method = Dbrn(s, "rgb+3d", Run(category="cookie"))
+    method.fit(train, train)
+
+    unseen = draw_samples(range(1000, 1024), s, "rgb+3d", method._texture())
+    x = simulate(*images(train.batch(range(24))), unseen, s)
+    drops = method.inference_drops(tuple(map(str, range(24))), 0, "cpu")
+    with torch.inference_mode():
+        output = method.net(x.rgb, x.depth, drops)
+    for clean, shown, restored in (
+        (x.clean_rgb, x.rgb, output.full_rgb), (x.clean_depth, x.depth, output.full_depth)
+    ):
+        mask = x.mask.bool().expand_as(clean)
+        before, after = ((y - clean).abs()[mask].mean() for y in (shown, restored))
+        assert after < 0.6 * before
+        # And not by showing one and the same image for all: what was normal stays near itself.
+        kept = ~mask & x.foreground.bool()
+        spread = (clean - clean.mean(dim=(0, 2, 3), keepdim=True)).abs()[kept].mean()
+        assert (restored - clean).abs()[kept].mean() < 0.6 * spread
+
+
 def decisions():
     """Rows of the README's table of decisions: setting and default, as written there."""
     text = (Path(methods.__file__).parent / "dbrn" / "README.md").read_text()
@@ -493,13 +534,119 @@ def test_the_table_of_decisions_names_settings_and_their_defaults():
         assert written == shown, name
 
 
-def test_variants_name_settings_that_exist():
+def test_the_rows_of_every_table_have_a_variant():
     assert {r for r in ROWS} >= {
         "ms", "res_unet_swin_unet", "res_unet_unet", "swin_unet_swin_unet", "no_loss_weighting",
         "lfg_only", "lmask_only", "fusion_early_cat", "fusion_deep_hadamard", "fusion_deep_cat",
     }
-    for name in Dbrn.variants:
-        assert of_variant(name) != tiny()
+
+
+def networks(recon, body):
+    """The reconstruction networks and the discriminator's body are of these classes."""
+    def check(method, loss):
+        assert all(type(net) is recon for net in method.net.branches.values())
+        assert type(method.net.disc.body) is body
+
+    return check
+
+
+def weights(*expected):
+    """The loss weighs background, foreground, mask and SSIM so."""
+    def check(method, loss):
+        terms = [
+            reconstruction_terms(image, recon[0], loss.x.foreground, loss.x.mask)
+            for image, recon in (
+                (loss.x.clean_rgb, loss.output.recon_rgb),
+                (loss.x.clean_depth, loss.output.recon_depth),
+            )
+        ]
+        focal = loss.terms["focal"]
+        total = focal + sum(terms) @ torch.tensor(expected)
+        torch.testing.assert_close(loss.terms["total"], total)
+
+    return check
+
+
+def fusion(kind, channels):
+    """Pairs of that many channels are embedded, and two features become one so."""
+    def check(method, loss):
+        disc = method.net.disc
+        assert disc.pe[0].in_channels == channels and not hasattr(disc, "ism")
+        if kind == "early":
+            return
+        a, b = torch.rand(2, 1, disc.pe[0].out_channels, 4, 4)
+        want = a * b if kind == "hadamard" else disc.fuse(torch.cat([a, b], dim=1))
+        torch.testing.assert_close(disc._fuse(a, b), want)
+
+    return check
+
+
+def three_scales(method, loss):
+    assert [x.shape[-1] for x in loss.output.recon_rgb] == [SIZE, SIZE // 2, SIZE // 4]
+    assert len(loss.output.logits) == 3 * len(loss.x.mask)
+
+
+def nothing_learned(method, loss):
+    fresh = Dbrn(method.settings, "rgb+3d", method.run)
+    assert same_weights(method, fresh)
+
+
+SAYS = {
+    "ms": three_scales,
+    "res_unet_swin_unet": networks(ResUnet, SwinUnet),
+    "res_unet_unet": networks(ResUnet, Discriminative),
+    "swin_unet_swin_unet": networks(SwinUnet, SwinUnet),
+    "no_loss_weighting": weights(1.0, 1.0, 1.0, 1.0),
+    "lfg_only": weights(1.0, 4.0, 1.0, 1.0),
+    "lmask_only": weights(1.0, 1.0, 10.0, 1.0),
+    "fusion_early_cat": fusion("early", 8),
+    "fusion_deep_hadamard": fusion("hadamard", 2),
+    "fusion_deep_cat": fusion("cat", 2),
+    "untrained": nothing_learned,
+}
+
+
+@pytest.mark.parametrize("variant", Dbrn.variants)
+def test_every_variant_changes_what_it_says_and_a_step_with_it_differs(samples, variant):
+    steps = {} if variant == "untrained" else {"train__steps": 1}
+    method, default = (
+        fitted(samples, s) for s in (of_variant(variant, **steps), tiny(train__steps=1))
+    )
+    settings = method.settings
+    draws = draws_for(settings, range(4))
+    x = simulate(*images(samples.batch(range(4))), draws, settings)
+    with torch.inference_mode():
+        output = method.net(x.rgb, x.depth)
+        terms = dbrn_loss(output, x.clean_rgb, x.clean_depth, x.foreground, x.mask, settings)
+    SAYS[variant](method, SimpleNamespace(x=x, output=output, terms=terms))
+    batch = samples.batch(range(2))
+    assert not torch.equal(method.predict(batch).maps, default.predict(batch).maps)
+
+
+def test_without_a_variant_the_networks_and_weights_are_the_full_ones(samples):
+    method = fitted(samples, tiny(train__steps=1))
+    networks(SwinUnet, Discriminative)(method, None)
+    assert method.net.scales == 1 and method.net.disc.fusion == "ism"
+    assert method.settings.loss.weights == (1.0, 4.0, 10.0, 1.0)
+
+
+@pytest.mark.parametrize("multi_scale", [False, True])
+def test_fresh_networks_can_begin_with_flat_images(multi_scale):
+    rgb, depth = torch.rand(2, 3, SIZE, SIZE), torch.rand(2, 1, SIZE, SIZE)
+    flat, published = (
+        Dbrn(tiny(swin__start_level=level, multi_scale=multi_scale), "rgb+3d").net
+        for level in (0.4, None)
+    )
+    with torch.inference_mode():
+        for image in (y for part in flat(rgb, depth)[:2] for y in part):
+            assert (image - 0.4).abs().max() < 0.1
+        assert published(rgb, depth).full_rgb.std() > 0.1
+
+
+def test_the_optimiser_forgets_gradients_as_the_settings_say():
+    for settings, beta2 in ((tiny(), 0.999), (tiny(train__beta2=0.9), 0.9)):
+        groups = Dbrn(settings, "rgb+3d")._optimiser().param_groups
+        assert {g["betas"] for g in groups} == {(0.9, beta2)}
 
 
 def test_settings_fit_a_structured_config():
