@@ -1,4 +1,4 @@
-"""The command line: relief run, plan, status, report, compare, export, sync, ui, data."""
+"""The command line: relief run, plan, status, report, compare, export, sync, ui, data, weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness import cli_data, cli_reports
+from harness import cli_data, cli_reports, cli_weights
 from harness.store import DONE, Store
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_data.app)
+app.add_typer(cli_weights.app)
 for command in (cli_reports.report, cli_reports.compare, cli_reports.export):
     app.command()(command)
 console = Console(highlight=False)

@@ -219,6 +219,14 @@ def split_entry(entry: str) -> tuple[str, str]:
     return name, variant
 
 
+def settings_of(method: str, overrides: list[str] = ()) -> Any:
+    """A method's Settings with overrides as on the command line, METHOD.KEY=VALUE."""
+    given = _dotlist(overrides)
+    if other := sorted(set(given) - {method}):
+        raise ConfigError(f"{', '.join(map(str, other))}: only settings of {method} matter here")
+    return _typed(methods.get(method).Settings, given.get(method, {}), method)
+
+
 def with_overrides(settings: Any, overrides: dict[str, Any], name: str = "") -> Any:
     """A Settings object with dotted overrides applied, typed and checked like the command line."""
     changes = OmegaConf.create()

@@ -37,11 +37,12 @@ from harness.environment import environment
 from harness.measure import Memory, latency, load_average
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store, write_json
 from methods.contract import (
-    RANDOM_INIT, Batch, Prediction, Progress, Run, Samples, View, seed_for, settings_from,
+    IMPORTED, RANDOM_INIT, Batch, Prediction, Progress, Run, Samples, View, seed_for, settings_from,
 )  # fmt: skip
 
 PROGRESS_EVERY_S = 0.5
 LOG_LINES = 30
+MARKS = (RANDOM_INIT, IMPORTED)      # in a note, they mark the row
 
 
 def run_job(job: dict, store_path: str, attempt: int = 1) -> dict:
@@ -279,7 +280,7 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         "speed": speed,
         "sizes": dict(method.sizes()),
         "notes": notes,
-        "marks": place["marks"] + [RANDOM_INIT] * any(RANDOM_INIT in n for n in notes.values()),
+        "marks": place["marks"] + [mark for mark in MARKS if any(mark in n for n in notes.values())],
     }
 
 

@@ -25,6 +25,7 @@ import torch
 
 SETTINGS = ("rgb", "3d", "rgb+3d")
 RANDOM_INIT = "random-init"    # in place of a weight file; in a note it marks the row in every table
+IMPORTED = "imported"          # likewise: published weights instead of a stage
 
 
 def seed_for(*names: object) -> int:
@@ -249,6 +250,15 @@ class Method(ABC):
     @classmethod
     def stage_settings(cls, settings: Any, setting: str) -> Mapping[str, Any]:
         """The stages a cell builds on: names of `stages` -> the settings of each."""
+        return {}
+
+    @classmethod
+    def published(cls, settings: Any, setting: str) -> Mapping[str, Callable[[Path], Any]]:
+        """Readers of published weights, for `relief weights import`.
+
+        Dotted names of settings that take a file -> its path -> how it fits the network of these
+        settings (methods/blocks/weights.py: Fit).
+        """
         return {}
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import torch
 
 from methods.blocks.losses import focal
 from methods.blocks.training import optimise, weight_sizes
-from methods.contract import Batch, Method, Prediction, Run, Samples, save_tensors, seed_for
+from methods.blocks.weights import Fit
+from methods.contract import IMPORTED, Batch, Method, Prediction, Run, Samples, save_tensors, seed_for
 from methods.dsr3d import anomalies, samples
 from methods.dsr3d.model import Dsr3dNet, smooth, stage2_loss
 from methods.dsr3d.settings import Settings
 from methods.dsr3d.stage import FILE, DadaStage, RealDadaStage, StageSettings
-from methods.dsr3d.weights import load_authors, read
+from methods.dsr3d.weights import load_authors, published_dada, read
 from methods.views import Dsr3dView
 
 PHASES = ("train", "upsample")
@@ -83,6 +85,11 @@ class Dsr3d(Method):
             prep = replace(settings.prep, size=dada.size)
             return {"dada_real": StageSettings(setting, dada, prep)}
         return {"dada": StageSettings(setting, dada)}
+
+    @classmethod
+    def published(cls, settings: Settings, setting: str) -> dict[str, Callable[[Path], Fit]]:
+        own = "rgb.dada.weights" if setting == "rgb" else "dada.weights"
+        return {own: published_dada(settings.of(setting).dada, setting)}
 
     def fit(self, train: Samples, validation: Samples) -> None:
         self._load_dada()
@@ -182,5 +189,5 @@ class Dsr3d(Method):
         if self.setting == "rgb":
             notes["network"] = "DSR, which the paper reports for RGB; map not cropped"
         if weights := self.pipeline.dada.weights:
-            notes["dada"] = f"imported weights {Path(weights).name}"
+            notes["dada"] = f"{IMPORTED} weights, {Path(weights).name}"
         return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from methods.blocks.coreset import greedy_coreset, projection_matrix
 from methods.blocks.memory_bank import MemoryBank, reweighted_score
+from methods.blocks.weights import Fit
 from methods.contract import Batch, Method, Prediction, Progress, Run, Samples, save_tensors, seed_for
 from methods.m3dm.features import Features, PointFeatures, PointStage, RgbFeatures, RgbStage
 from methods.m3dm.fusion import fit_svm, smooth_maps, upsampled
@@ -18,7 +20,7 @@ from methods.m3dm.pfa import group_map
 from methods.m3dm.settings import RANDOM, VARIANTS, Settings
 from methods.m3dm.uff import FeatureFusion
 from methods.m3dm.uff_stage import FILE, UffStage, UffTraining
-from methods.m3dm.weights import load_uff, make_uff, point_file, rgb_file, uff_file
+from methods.m3dm.weights import load_uff, make_uff, point_file, published_point, rgb_file, uff_file
 from methods.views import M3dmView
 
 COLUMN = {"xyz": 0, "rgb": 1, "fusion": 2}      # of the weights of the decision
@@ -65,6 +67,10 @@ class M3dm(Method):
                 stages[RgbFeatures.name], stages[PointFeatures.name], settings.pfa, settings.uff
             )
         return stages
+
+    @classmethod
+    def published(cls, settings: Settings, setting: str) -> dict[str, Callable[[Path], Fit]]:
+        return {"weights.point": published_point(settings.point)} if "3d" in setting else {}
 
     def fit(self, train: Samples, validation: Samples) -> None:
         self.patches.uff = self._fusion_network(train)
