@@ -7,7 +7,11 @@ The networks are those of the paper unless --quick; plain is float32, contiguous
 Inference: one image at a time through autoencoder, restriction, decoder, U-Net and smoothing,
 preprocessing excluded. Training: stage 2's whole step, simulated anomalies, losses, backward and
 Adam, from arrays in memory. The ways take turns, each has the median of its rounds, so that a
-busy machine is unfair to none. A way whose maps or losses leave the tolerance ends the program.
+busy machine is unfair to none; one thread on a CPU is timed in CPU seconds.
+
+Rounding can turn a vector to another code, which changes the map around it, so maps are compared
+by their mean absolute difference and losses relatively. What leaves the tolerance ends the program
+with an error.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from methods.dsr3d.model import smooth
 from methods.dsr3d.settings import Settings
 
 PAPER_FPS = 33                  # Table 6, on an RTX A4500
-TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1}     # of maps in [0, 1], and of losses, relative
+TOLERANCES = {"float32": 1e-3, "bfloat16": 0.02}
 NARROW = {
     "dada": {"net": {"hidden": 32, "residual_hidden": 16, "dim": 32, "codes": 256}},
     "restriction_base": 16, "unet_base": 8,
@@ -76,11 +80,13 @@ class Way:
         return loss.detach()
 
     def seconds(self, work: Callable) -> float:
+        alone = self.device.type == "cpu" and torch.get_num_threads() == 1
+        clock = time.process_time if alone else time.perf_counter
         self.wait()
-        start = time.perf_counter()
+        start = clock()
         work()
         self.wait()
-        return time.perf_counter() - start
+        return clock() - start
 
     def wait(self) -> None:
         if self.device.type == "cuda":
@@ -114,7 +120,7 @@ def measure(ways: dict[str, Way], what: str, rounds: int) -> bool:
     print(f"| {what} | s | {unit} | times as fast | difference | tolerance |\n|---|---|---|---|---|---|")
     for name, way in ways.items():
         scale = 1 if what == "infer" else float(plain.abs())
-        difference = float((results[name] - plain).abs().max()) / scale
+        difference = float((results[name] - plain).abs().mean()) / scale
         tolerance = TOLERANCES["bfloat16" if way.low else "float32"]
         agree &= difference <= tolerance
         print(
@@ -156,7 +162,7 @@ def main() -> None:
     cpu = platform.processor() or platform.machine()
     where = torch.cuda.get_device_name() if a.device == "cuda" else f"{cpu}, {a.threads} threads"
     print(f"{'narrow' if a.quick else 'full'} networks, {a.setting}, {a.size} px, training batch "
-          f"{a.batch}, {flops:.0f} GFLOP an image; {where}, torch {torch.__version__}\n")  # fmt: skip
+          f"{a.batch}, {flops:.3g} GFLOP an image; {where}, torch {torch.__version__}\n")  # fmt: skip
     agree = [measure(ways, what, a.rounds) for what in ("infer", "train") if a.only in (None, what)]
     if not all(agree):
         raise SystemExit("results differ by more than their tolerance")
