@@ -56,11 +56,12 @@ def import_(
         console.print(escape(str(error)), soft_wrap=True)
         raise typer.Exit(EXIT_MISFIT) from None
     report = found.report
-    console.print(f"{escape(str(file))} for {found.network} of {name}, setting {setting}:", soft_wrap=True)
+    title = f"{file} for {found.network} of {name}, setting {setting}:"
+    console.print(escape(title), soft_wrap=True)
     console.print(f"  matched    {len(report.loaded)}")
-    for title in ("missing", "unexpected", "differing"):
-        keys = getattr(report, title)
-        console.print(f"  {title:10} {len(keys)}")
+    for kind in ("missing", "unexpected", "differing"):
+        keys = getattr(report, kind)
+        console.print(f"  {kind:10} {len(keys)}")
         for key in keys:
             console.print(f"    {escape(key)}", soft_wrap=True)
     if not report.fits:
@@ -87,7 +88,8 @@ def _reader(name: str, changes: list[str], modality: str | None) -> tuple[str, A
         if option in readers:
             return setting, readers[option]
     names = sorted({f"{method}.{key}" for readers in known.values() for key in readers})
+    where = f" in setting {modality}" if modality else ""
     raise ValueError(
-        f"{name} takes no published weights"
-        f"{f' in setting {modality}' if modality else ''}; of {method} these do: {', '.join(names) or 'none'}"
+        f"{name} takes no published weights{where}; of {method} these do: "
+        f"{', '.join(names) or 'none'}"
     )

@@ -280,7 +280,7 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         "speed": speed,
         "sizes": dict(method.sizes()),
         "notes": notes,
-        "marks": place["marks"] + [mark for mark in MARKS if any(mark in n for n in notes.values())],
+        "marks": place["marks"] + [m for m in MARKS if any(m in n for n in notes.values())],
     }
 
 

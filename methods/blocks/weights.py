@@ -78,6 +78,6 @@ def require_tensors(state: Mapping, source: object) -> dict[str, torch.Tensor]:
     """`state` if all it holds are tensors; WeightsError otherwise."""
     if other := [key for key, value in state.items() if not torch.is_tensor(value)]:
         raise WeightsError(
-            f"{source} holds {', '.join(map(str, other[:5]))}; expected tensors only, a plain state dict"
+            f"{source} holds {', '.join(map(str, other[:5]))}; expected a plain state dict of tensors"
         )
     return dict(state)

@@ -12,7 +12,9 @@ import torch
 from methods.blocks.losses import focal
 from methods.blocks.training import optimise, weight_sizes
 from methods.blocks.weights import Fit
-from methods.contract import IMPORTED, Batch, Method, Prediction, Run, Samples, save_tensors, seed_for
+from methods.contract import (
+    IMPORTED, Batch, Method, Prediction, Run, Samples, save_tensors, seed_for,
+)  # fmt: skip
 from methods.dsr3d import anomalies, samples
 from methods.dsr3d.model import Dsr3dNet, smooth, stage2_loss
 from methods.dsr3d.settings import Settings

@@ -42,7 +42,7 @@ NARROW = {
 class Way:
     """The same networks and data, run in one way."""
 
-    def __init__(self, a: argparse.Namespace, last: bool, low: bool = False, compiled: bool = False):
+    def __init__(self, a: argparse.Namespace, last: bool, low=False, compiled=False):
         values = NARROW if a.quick else {}
         values = values | {"prep": {"size": a.size}, "train": {"batch": a.batch, "steps": 1}}
         self.method = Dsr3d(settings_from(Settings, values), a.setting, Run(device=a.device))
@@ -117,7 +117,8 @@ def measure(ways: dict[str, Way], what: str, rounds: int) -> bool:
     plain, agree = results["plain"], True
     images = 1 if what == "infer" else next(iter(ways.values())).method.pipeline.train.batch
     unit = "images/s" if what == "infer" else "steps/s"
-    print(f"| {what} | s | {unit} | times as fast | difference | tolerance |\n|---|---|---|---|---|---|")
+    print(f"| {what} | s | {unit} | times as fast | difference | tolerance |")
+    print("|---|---|---|---|---|---|")
     for name, way in ways.items():
         scale = 1 if what == "infer" else float(plain.abs())
         difference = float((results[name] - plain).abs().mean()) / scale
@@ -131,7 +132,8 @@ def measure(ways: dict[str, Way], what: str, rounds: int) -> bool:
         best = min(median.values())
         print(f"training: {images / best:.2f} images/s at best")
     else:
-        print(f"FPS at best {1 / min(median.values()):.2f}; the paper prints {PAPER_FPS} (RTX A4500, 384 px)")
+        best = 1 / min(median.values())
+        print(f"FPS at best {best:.2f}; the paper prints {PAPER_FPS} (RTX A4500, 384 px)")
     print()
     return agree
 
