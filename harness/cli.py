@@ -1,4 +1,4 @@
-"""The command line: relief run, plan, status, report, compare, export, sync, ui, data."""
+"""The command line: relief run, plan, status, report, compare, export, sync, ui, data, weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness import cli_data, cli_reports, cli_studies, cli_sweep
+from harness import cli_data, cli_reports, cli_studies, cli_sweep, cli_weights
 from harness.cli_launch import (
     DEFAULT_STORE, Address, Background, Data, Gpus, Serial, StorePath, Tracking, Workers, execute,
     exit_with,
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app)
 app.add_typer(cli_studies.app)
+app.add_typer(cli_weights.app)
 for command in (cli_reports.report, cli_reports.compare, cli_reports.export, cli_sweep.sweep,
                 cli_studies.study):  # fmt: skip
     app.command()(command)

@@ -293,6 +293,14 @@ def _check(config: Config) -> None:
             raise ConfigError(f"datasets.{name}.train_samples is {few}: give 1 or more")
 
 
+def settings_of(method: str, overrides: list[str] = ()) -> Any:
+    """A method's Settings with overrides as on the command line, METHOD.KEY=VALUE."""
+    given = _dotlist(overrides)
+    if other := sorted(set(given) - {method}):
+        raise ConfigError(f"{', '.join(map(str, other))}: only settings of {method} matter here")
+    return structured(methods.get(method).Settings, given.get(method, {}), method)
+
+
 def with_overrides(settings: Any, overrides: dict[str, Any], name: str = "") -> Any:
     """A Settings object with dotted overrides applied, typed and checked like the command line."""
     changes = OmegaConf.create()

@@ -255,6 +255,15 @@ class Method(ABC):
         """The stages a cell builds on: names of `stages` -> the settings of each."""
         return {}
 
+    @classmethod
+    def published(cls, settings: Any, setting: str) -> Mapping[str, Callable[[Path], Any]]:
+        """Readers of published weights, for `relief weights import`.
+
+        Dotted names of settings that take a file -> its path -> how it fits the network of these
+        settings (methods/blocks/weights.py: Fit).
+        """
+        return {}
+
     @abstractmethod
     def fit(self, train: Samples, validation: Samples) -> None:
         """Learn from normal samples; continue from `run.load_checkpoint()` if there is one."""

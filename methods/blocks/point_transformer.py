@@ -217,6 +217,9 @@ def _init(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+ENCODERS = {"point_mae": "MAE_encoder.", "point_bert": "transformer_q."}    # prefixes of keys
+
+
 def encoder_keys(state: dict[str, torch.Tensor], family: str) -> dict[str, torch.Tensor]:
     """Entries of a published pre-training checkpoint that belong to the encoder, with our keys.
 
@@ -224,7 +227,7 @@ def encoder_keys(state: dict[str, torch.Tensor], family: str) -> dict[str, torch
     under "base_model" and carry "module." anywhere (specs/m3dm.md section 3.4).
     """
     state = state.get("base_model", state)
-    prefix = {"point_mae": "MAE_encoder.", "point_bert": "transformer_q."}[family]
+    prefix = ENCODERS[family]
     mapped = {}
     for key, value in state.items():
         key = key.replace("module.", "")

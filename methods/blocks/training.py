@@ -1,4 +1,4 @@
-"""The training loop of methods that learn from simulated anomalies: Adam, milestones, checkpoints.
+"""The training loop of everything that is trained in steps: milestones, checkpoints, reports.
 
 A step's random numbers are drawn by name (methods/contract.py), so a fit that was killed and goes
 on from its checkpoint ends in the same bits as an undisturbed one.
@@ -25,28 +25,36 @@ class Schedule(Protocol):
     """What the loop reads of a method's Train settings."""
 
     steps: int
-    milestones: tuple[float, float]    # shares of the steps
+    milestones: tuple[float, ...]      # shares of the steps
     gamma: float                       # factor on the learning rates at each milestone
 
 
 def optimise(
     name: str, net: nn.Module, optimiser: torch.optim.Optimizer, schedule: Schedule, run: Run,
     draw: Callable[[int], Any], loss: Callable[[int, Any], torch.Tensor],
+    phase: str = "train", phases: tuple[str, ...] = ("train",),
 ) -> None:
     """Take the steps that are left of `schedule`, from the run's checkpoint if there is one.
 
     draw: step -> its random numbers, called one step ahead in a thread; loss: (step, those) -> ().
     name: the method's, for errors. The optimiser's rates are those of the first step.
+    phases: all that share the run's checkpoint, in their order; one of a later phase than
+    `phase` means that this one is done.
     """
     rates = [group["lr"] for group in optimiser.param_groups]
     first = 0
     if state := run.load_checkpoint():
-        first = state["step"]
-        net.load_state_dict(state["net"])
-        optimiser.load_state_dict(state["optimiser"])
+        if phases.index(state["phase"]) >= phases.index(phase):
+            net.load_state_dict(state["net"])
+            first = state["step"] if state["phase"] == phase else schedule.steps
+        if state["phase"] == phase:
+            optimiser.load_state_dict(state["optimiser"])
 
     def state_after(step):
-        return {"step": step, "net": net.state_dict(), "optimiser": optimiser.state_dict()}
+        return {
+            "phase": phase, "step": step, "net": net.state_dict(),
+            "optimiser": optimiser.state_dict(),
+        }  # fmt: skip
 
     net.train()
     start = reported = time.monotonic()
@@ -62,7 +70,7 @@ def optimise(
         if now - reported >= REPORT_EVERY_S or done == schedule.steps:
             seconds_left = (now - start) / (done - first) * (schedule.steps - done)
             number = finite(value, name, done)
-            run.report(Progress("train", done, schedule.steps, number, seconds_left))
+            run.report(Progress(phase, done, schedule.steps, number, seconds_left))
             reported = now
         run.save_checkpoint(lambda: state_after(done))
     net.eval()

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from methods.blocks.losses import focal
-from methods.contract import Batch, Method, Prediction, Run, Samples, save_tensors, seed_for
+from methods.blocks.training import optimise, weight_sizes
+from methods.blocks.weights import Fit
+from methods.contract import (
+    IMPORTED, Batch, Method, Prediction, Run, Samples, save_tensors, seed_for,
+)  # fmt: skip
 from methods.dsr3d import anomalies, samples
 from methods.dsr3d.model import Dsr3dNet, smooth, stage2_loss
 from methods.dsr3d.settings import Settings
 from methods.dsr3d.stage import FILE, DadaStage, RealDadaStage, StageSettings
-from methods.dsr3d.training import optimise
-from methods.dsr3d.weights import load_authors, read
+from methods.dsr3d.weights import load_authors, published_dada, read
 from methods.views import Dsr3dView
 
 PHASES = ("train", "upsample")
@@ -85,9 +88,14 @@ class Dsr3d(Method):
             return {"dada_real": StageSettings(setting, dada, prep)}
         return {"dada": StageSettings(setting, dada)}
 
+    @classmethod
+    def published(cls, settings: Settings, setting: str) -> dict[str, Callable[[Path], Fit]]:
+        own = "rgb.dada.weights" if setting == "rgb" else "dada.weights"
+        return {own: published_dada(settings.of(setting).dada, setting)}
+
     def fit(self, train: Samples, validation: Samples) -> None:
         self._load_dada()
-        s, net = self.pipeline, self.net.train()
+        s, net = self.pipeline, self.net
         trained = (net.restrict_lo, net.restrict_hi, net.object_decoder, net.anomaly_net)
         self._optimise("train", trained, s.train, self._stage2_draws, self._stage2_loss, train)
         if self.setting == "rgb":
@@ -95,7 +103,6 @@ class Dsr3d(Method):
                 "upsample", (net.upsampler,), s.upsampler.train, self._upsampler_draws,
                 self._upsampler_loss, train,
             )  # fmt: skip
-        net.eval()
 
     def _load_dada(self) -> None:
         dada, net = self.pipeline.dada, self.net.autoencoder
@@ -112,14 +119,14 @@ class Dsr3d(Method):
         net.load_state_dict(torch.load(path, map_location=self.run.device, weights_only=True))
 
     def _optimise(self, phase, modules, schedule, draws, loss, train: Samples) -> None:
-        def draw(step: int) -> list:
+        def draw(step: int) -> tuple:
             rng = np.random.default_rng(self._seed("simulate", phase, step))
-            return [partial(draws, rng, len(train))]
+            return draws(rng, len(train))
 
         trained = [p for module in modules for p in module.parameters()]
         optimise(
-            self.net, trained, schedule, draw, lambda drawn: loss(train, *drawn[0]), self.run,
-            phase, PHASES,
+            self.name, self.net, torch.optim.Adam(trained, lr=schedule.lr, fused=True), schedule,
+            self.run, draw, lambda step, drawn: loss(train, *drawn), phase, PHASES,
         )  # fmt: skip
 
     def _stage2_draws(self, rng, count: int) -> tuple[samples.Draws, anomalies.Draws]:
@@ -177,16 +184,12 @@ class Dsr3d(Method):
         self.net.eval()
 
     def sizes(self) -> dict[str, int]:
-        tensors = self.net.state_dict().values()
-        return {
-            "parameters": sum(p.numel() for p in self.net.parameters()),
-            "weight_bytes": sum(t.numel() * t.element_size() for t in tensors),
-        }
+        return weight_sizes(self.net)
 
     def notes(self) -> dict[str, str]:
         notes = {}
         if self.setting == "rgb":
             notes["network"] = "DSR, which the paper reports for RGB; map not cropped"
         if weights := self.pipeline.dada.weights:
-            notes["dada"] = f"imported weights {Path(weights).name}"
+            notes["dada"] = f"{IMPORTED} weights, {Path(weights).name}"
         return notes

@@ -50,7 +50,7 @@ class Dsr3dNet(nn.Module):
     def __init__(self, pipeline: Pipeline, setting: str):
         super().__init__()
         s, channels, dim = pipeline, CHANNELS[setting], pipeline.dada.net.dim
-        self.detach = s.loss.detach
+        self.detach, self.init_std = s.loss.detach, s.init_std
         self.autoencoder = Autoencoder(s.dada.net, setting).requires_grad_(False)
         self.restrict_lo = Restriction(dim, s.restriction_base)
         self.restrict_hi = Restriction(dim, s.restriction_base)
@@ -63,13 +63,13 @@ class Dsr3dNet(nn.Module):
             self.upsampler = AnomalyNet(2 * channels + 2, s.upsampler.base)
 
     def init_weights(self, generator: torch.Generator) -> None:
-        """N(0, 0.02) for decoder and U-Nets, PyTorch's for the restriction modules."""
+        """N(0, init_std) for decoder and U-Nets, PyTorch's for the restriction modules."""
         self.autoencoder.init_weights(generator)
         for net in (self.restrict_lo, self.restrict_hi):
             init_convolutions(net, generator, None)
         for net in (self.object_decoder, self.anomaly_net, getattr(self, "upsampler", None)):
             if net is not None:
-                init_convolutions(net, generator, 0.02)
+                init_convolutions(net, generator, self.init_std)
 
     def train(self, mode: bool = True):
         """The autoencoder stays as it is: its codebooks would follow the data."""

@@ -220,6 +220,7 @@ class Pipeline:
     restriction_base: int = 128                  # channels of the first block (section 2.2)
     decoder: Decoder = Decoder()
     unet_base: int = 32                          # channels of the first block (section 2.4)
+    init_std: Optional[float] = 0.02             # of decoder, U-Net (code); none: as PyTorch
     mask: Mask = Mask()
     anomaly: Anomaly = Anomaly()
     augment: Augment = Augment()

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import torch
 
 from methods.blocks.textures import source_name, texture_folder, texture_source
+from methods.blocks.training import optimise, weight_sizes
 from methods.contract import Run, Samples, Stage, View, save_tensors, seed_for
 from methods.dsr3d.dada import Autoencoder, Coded
 from methods.dsr3d.settings import Dada, DadaLoss
-from methods.dsr3d.simulation import collate, draw_sample, images, stack
-from methods.dsr3d.training import optimise
+from methods.dsr3d.simulation import Draws, collate, draw_sample, images, stack
 from methods.views import Dsr3dView
 
 FILE = "dada.pt"
@@ -62,25 +63,25 @@ class DadaStage(Stage):
         draw, make = self._sampler(train)
         low = s.train.mixed_precision
 
-        def loss(drawn: list) -> torch.Tensor:
+        def loss(step: int, drawn: Any) -> torch.Tensor:
             x = make(drawn).contiguous(memory_format=torch.channels_last)
             with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
                 coded = self.net(x)
             return dada_loss(coded, x, s.loss, self.settings.setting)["total"]
 
         trained = [p for p in self.net.parameters() if p.requires_grad]
-        self.net.train()
-        optimise(self.net, trained, s.train, draw, loss, self.run, "dada", ("dada",))
+        optimiser = torch.optim.Adam(trained, lr=s.train.lr, fused=True)
+        optimise("3dsr (stage dada)", self.net, optimiser, s.train, self.run, draw, loss)
         self.net.eval()
         with torch.inference_mode():
-            seen = self.net(make([part() for part in draw(s.train.steps)]))
+            seen = self.net(make(draw(s.train.steps)))
         for level in ("lo", "hi"):
             codes = getattr(seen, level).codes
             self.used[f"codes_used_{level}"] = len(codes.unique())
         log.info("dada codes=%d %s", s.net.codes, self.used)
 
     def _sampler(self, train: Mapping[str, Samples]):
-        """draw(step), the parts of a step's random numbers, and make(drawn), the images."""
+        """draw(step), a step's random numbers, and make(drawn), the images of these."""
         s, setting, device = self.settings.dada, self.settings.setting, self.run.device
         texture = None
         if needs_images(self.settings):
@@ -92,11 +93,14 @@ class DadaStage(Stage):
             rng = np.random.default_rng(self._seed("simulate", step, index))
             return draw_sample(rng, s, setting, texture)
 
-        def draw(step: int) -> list:
-            return [partial(sample, step, index) for index in range(s.train.batch)]
+        # Reading images takes long: as many threads as torch computes with.
+        pool = ThreadPoolExecutor(torch.get_num_threads())
 
-        def make(drawn: list) -> torch.Tensor:
-            return images(collate(drawn).to(device), s, setting)
+        def draw(step: int) -> Draws:
+            return collate(list(pool.map(partial(sample, step), range(s.train.batch))))
+
+        def make(drawn: Draws) -> torch.Tensor:
+            return images(drawn.to(device), s, setting)
 
         return draw, make
 
@@ -107,12 +111,7 @@ class DadaStage(Stage):
         save_tensors(folder / FILE, self.net.state_dict())
 
     def sizes(self) -> dict[str, int]:
-        tensors = self.net.state_dict().values()
-        return {
-            "parameters": sum(p.numel() for p in self.net.parameters()),
-            "weight_bytes": sum(t.numel() * t.element_size() for t in tensors),
-            **self.used,
-        }
+        return {**weight_sizes(self.net), **self.used}
 
     def notes(self) -> dict[str, str]:
         s = self.settings.dada.images
@@ -136,7 +135,7 @@ class RealDadaStage(DadaStage):
         names = sorted(train)
         ends = np.cumsum([len(train[name]) for name in names])
 
-        def sample(step: int) -> np.ndarray:
+        def draw(step: int) -> np.ndarray:
             rng = np.random.default_rng(self._seed("simulate", step))
             return rng.integers(ends[-1], size=s.train.batch)
 
@@ -147,11 +146,8 @@ class RealDadaStage(DadaStage):
             rgb = batch["rgb"].permute(0, 3, 1, 2).float() / 255
             return stack(rgb, batch["depth"][:, None], setting)
 
-        def draw(step: int) -> list:
-            return [partial(sample, step)]
-
-        def make(drawn: list) -> torch.Tensor:
-            return torch.cat([read(index) for index in drawn[0]])
+        def make(drawn: np.ndarray) -> torch.Tensor:
+            return torch.cat([read(index) for index in drawn])
 
         return draw, make
 

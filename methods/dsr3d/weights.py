@@ -6,15 +6,19 @@ vq_model_pretrained_128_4096.pckl for the autoencoder, and four files a category
 
 from __future__ import annotations
 
-import pickle
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from methods.blocks.weights import (
+    Fit, Report, WeightsError, fit, read_checkpoint, require_tensors,
+)  # fmt: skip
+from methods.dsr3d.dada import Autoencoder
+from methods.dsr3d.settings import Dada
 
 # Theirs -> ours, applied in this order to every key of any of the networks.
 RENAMED = (
@@ -41,31 +45,6 @@ RENAMED = (
 )
 
 
-class WeightsError(ValueError):
-    """A checkpoint that does not fit the network it is meant for."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """How a checkpoint fits a network; keys are the checkpoint's where it has them, else ours."""
-
-    loaded: tuple[str, ...]
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    differing: tuple[str, ...]       # "key: shape in the file, shape wanted"
-
-    @property
-    def fits(self) -> bool:
-        return not (self.missing or self.unexpected or self.differing)
-
-    def __str__(self) -> str:
-        parts = [f"{len(self.loaded)} entries fit"]
-        for name in ("missing", "unexpected", "differing"):
-            if keys := getattr(self, name):
-                parts.append(f"{len(keys)} {name}: {'; '.join(keys)}")
-        return ", ".join(parts)
-
-
 def ours(key: str) -> str:
     """Our name for an entry of a published checkpoint."""
     for pattern, replacement in RENAMED:
@@ -73,34 +52,23 @@ def ours(key: str) -> str:
     return key
 
 
-def compare(state: Mapping[str, torch.Tensor], net: nn.Module) -> Report:
+def compare(state: Mapping[str, torch.Tensor], net: nn.Module) -> Fit:
     """How the authors' `state` fits `net`; loads nothing."""
-    wanted = {key: tuple(value.shape) for key, value in net.state_dict().items()}
-    found = {ours(key): (key, tuple(value.shape)) for key, value in state.items()}
-    both = [key for key in found if key in wanted]
-    return Report(
-        loaded=tuple(found[k][0] for k in both if found[k][1] == wanted[k]),
-        missing=tuple(key for key in wanted if key not in found),
-        unexpected=tuple(found[key][0] for key in found if key not in wanted),
-        differing=tuple(
-            f"{found[k][0]}: {found[k][1]} in the file, {wanted[k]} wanted"
-            for k in both if found[k][1] != wanted[k]
-        ),
-    )  # fmt: skip
+    return fit({ours(key): (key, value) for key, value in state.items()}, net)
 
 
 def load_authors(
     net: nn.Module, state: Mapping[str, torch.Tensor], source: object = "these weights"
 ) -> Report:
-    """Fill `net` with the authors' `state`; WeightsError unless every entry has its place."""
-    report = compare(state, net)
-    if not report.fits:
+    """Fill `net` with `state`, under the authors' keys or ours; WeightsError unless all fits."""
+    found = compare(state, net)
+    if not found.report.fits:
         raise WeightsError(
-            f"{source} does not fit the {type(net).__name__} of these settings: {report}; check "
+            f"{source} does not fit the {found.network} of these settings: {found.report}; check "
             "that file, setting (rgb, 3d, rgb+3d) and the settings' widths belong together"
         )
-    net.load_state_dict({ours(key): value for key, value in state.items()})
-    return report
+    net.load_state_dict(found.state)
+    return found.report
 
 
 def read(path: Path | str) -> dict[str, torch.Tensor]:
@@ -111,13 +79,12 @@ def read(path: Path | str) -> dict[str, torch.Tensor]:
             f"{path} is no file; the weights of DADA are in the folder 'checkpoints' of the "
             "authors' repository VitjanZ/3DSR (DADA_RGB_D.pckl, DADA_D.pckl)"
         )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path} is no PyTorch checkpoint: {error}".splitlines()[0]) from error
-    if not isinstance(state, Mapping) or not all(torch.is_tensor(v) for v in state.values()):
-        raise WeightsError(f"{path} holds a {type(state).__name__}; expected a plain state dict")
-    return dict(state)
+    return require_tensors(read_checkpoint(path), path)
+
+
+def published_dada(dada: Dada, setting: str) -> Callable[[Path], Fit]:
+    """A published autoencoder: its file -> how it fits the one of these settings."""
+    return lambda path: compare(read(path), Autoencoder(dada.net, setting))
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from methods.blocks.coreset import greedy_coreset, projection_matrix
 from methods.blocks.memory_bank import MemoryBank, reweighted_score
 from methods.blocks.training import weight_sizes
+from methods.blocks.weights import Fit
 from methods.contract import (
     Batch, Method, Prediction, Progress, Run, Samples, save_tensors, seed_for,
 )  # fmt: skip
@@ -22,7 +24,7 @@ from methods.m3dm.settings import RANDOM, VARIANTS, Settings
 from methods.m3dm.uff import FeatureFusion
 from methods.m3dm.uff_stage import FILE, UffStage, UffTraining
 from methods.m3dm.weights import (
-    image_net, load_uff, make_uff, point_file, point_net, rgb_file, uff_file,
+    image_net, load_uff, make_uff, point_file, point_net, published_point, rgb_file, uff_file,
 )  # fmt: skip
 from methods.views import M3dmView
 
@@ -70,6 +72,10 @@ class M3dm(Method):
                 stages[RgbFeatures.name], stages[PointFeatures.name], settings.pfa, settings.uff
             )
         return stages
+
+    @classmethod
+    def published(cls, settings: Settings, setting: str) -> dict[str, Callable[[Path], Fit]]:
+        return {"weights.point": published_point(settings.point)} if "3d" in setting else {}
 
     def fit(self, train: Samples, validation: Samples) -> None:
         self.patches.uff = self._fusion_network(train)

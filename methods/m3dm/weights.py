@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import timm
@@ -11,7 +12,8 @@ import torch
 from torch import nn
 
 from methods.blocks.backbones import BACKBONES, ImageTokens, load_strictly
-from methods.blocks.point_transformer import PointTransformer, encoder_keys
+from methods.blocks.point_transformer import ENCODERS, PointTransformer, encoder_keys
+from methods.blocks.weights import Fit, fit, read_checkpoint
 from methods.contract import seed_for
 from methods.m3dm.settings import RANDOM, Point, Rgb
 from methods.m3dm.uff import FeatureFusion
@@ -85,6 +87,19 @@ def point_network(s: Point, given: str | None) -> PointTransformer:
     if path := point_file(given, s):
         load_strictly(net, encoder_keys(_load(path), s.family))
     return net.eval().requires_grad_(False)
+
+
+def published_point(s: Point) -> Callable[[Path], Fit]:
+    """A published point backbone: its file -> how its encoder fits the one of these settings."""
+
+    def read(path: Path) -> Fit:
+        own = encoder_keys(read_checkpoint(path), s.family)
+        net = PointTransformer(s.family, s.width, s.depth, s.heads, drop_path=s.drop_path)
+        found = fit({key: (ENCODERS[s.family] + key, own[key]) for key in own}, net)
+        # With its prefix, so that what was imported reads like what was published.
+        return replace(found, state={ENCODERS[s.family] + k: v for k, v in own.items()})
+
+    return read
 
 
 def load_uff(net: FeatureFusion, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from methods.blocks.weights import Fit
 from methods.contract import (
     Batch,
     Method,
@@ -38,6 +39,7 @@ from methods.shape_guided.weights import (
     appearance,
     load_backbone,
     load_shape_net,
+    published_shape_net,
     rgb_path,
     sdf_path,
     shape_net,
@@ -112,6 +114,11 @@ class ShapeGuided(Method):
             train = replace(s.train, points=None)
             needed[ShapeExpert.name] = ExpertSettings(s.prep, patches, s.net, train)
         return needed
+
+    @classmethod
+    def published(cls, settings: Settings, setting: str) -> dict[str, Callable[[Path], Fit]]:
+        uses = _uses_shape(settings, setting)
+        return {"weights.sdf": published_shape_net(settings.net)} if uses else {}
 
     def fit(self, train: Samples, validation: Samples) -> None:
         self._load_weights()

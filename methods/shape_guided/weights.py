@@ -6,13 +6,15 @@ an error that lists them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from methods.blocks.weights import Fit, WeightsError, fit, read_checkpoint, require_tensors
 from methods.contract import seed_for
 from methods.shape_guided.appearance import Appearance
 from methods.shape_guided.sdf import ShapeNet
@@ -80,6 +82,20 @@ def load_shape_net(net: ShapeNet, file: Path) -> None:
     if SHAPE_KEY not in state:
         raise ValueError(f"{file} has no {SHAPE_KEY!r}; it has {', '.join(map(str, state))}")
     load_strictly(net, state[SHAPE_KEY], f"{file} ({SHAPE_KEY})")
+
+
+def published_shape_net(net: Net) -> Callable[[Path], Fit]:
+    """The authors' shape expert: its file -> how it fits the one of these settings."""
+
+    def read(path: Path) -> Fit:
+        state = read_checkpoint(path)
+        if SHAPE_KEY not in state:
+            raise WeightsError(f"{path} has no {SHAPE_KEY!r}; it has {', '.join(map(str, state))}")
+        own = require_tensors(state[SHAPE_KEY], f"{path} ({SHAPE_KEY})")
+        found = fit({key: (key, value) for key, value in own.items()}, ShapeNet(net))
+        return replace(found, state={SHAPE_KEY: own})
+
+    return read
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
