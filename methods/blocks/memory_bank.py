@@ -19,11 +19,11 @@ from typing import NamedTuple
 import torch
 
 STEP, WIDEST = 32, 256                         # leading directions: multiples of, at most
-LEFT = 1e-4                                    # of the variance; more directions get it below
+LEFT = 3e-4                                    # of the variance; more directions get it below
 SAMPLE = 4096                                  # rows they are found from; any choice is exact
 BOX = 16                                       # directions that leaves are boxes of
 LEAF = {"cpu": 512, "cuda": 1 << 14}           # rows of a leaf, at most
-FIRST = 3                                      # leaves that a first candidate is found in
+FIRST = 2                                      # leaves that a first candidate is found in
 ENTRIES = {"cpu": 1 << 21, "cuda": 1 << 27}    # numbers of a product held at once
 ERROR = 4e-6                                   # of a float32 product, relative to |q|^2 + |b|^2
 CROWD = 64                                     # candidates: one in so many rows; then multiply
@@ -40,10 +40,10 @@ def distinct(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     rows[some][which] is rows. Equal rows can rarely stay apart, where others share the number
     they are sorted by.
     """
-    order = rows[:, 0].argsort(stable=True)
-    rows = rows[order]
-    first = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-    first[1:] = (rows[1:] != rows[:-1]).any(dim=1)
+    key, order = rows[:, 0].sort(stable=True)
+    maybe = (key[1:] == key[:-1]).nonzero()[:, 0]
+    first = torch.ones_like(key, dtype=torch.bool)
+    first[maybe + 1] = (rows[order[maybe + 1]] != rows[order[maybe]]).any(dim=1)
     which = torch.empty_like(order)
     which[order] = first.cumsum(0) - 1
     return order[first], which
@@ -133,26 +133,39 @@ class MemoryBank:
         # All rows whose bound lies within the distance; the slack allows for rounding of products.
         slack = ERROR * (squared + self.squared.max())
         reach = distance.square() + slack
-        query, row = [torch.arange(len(q), device=q.device)], [best]
+        query, row, value = [], [], []          # candidates, and their bound or square - |q|^2
         for i, leaf in enumerate(self.leaves):
             some = (box[:, i] <= reach + slack).nonzero()[:, 0]
             if not len(some):
                 continue
-            inside = wide[some] @ self.blocks[i] <= (reach - squared)[some, None]
-            crowded = inside.sum(dim=1) > max(1, len(leaf) // CROWD)
-            if crowded.any():
-                crowd = some[crowded]
-                inside[crowded] = self._nearly(q[crowd], leaf, slack[crowd])
-            at, column = inside.nonzero(as_tuple=True)
+            low = wide[some] @ self.blocks[i]
+            at, column = (low <= (reach - squared)[some, None]).nonzero(as_tuple=True)
+            count = torch.bincount(at, minlength=len(some))
+            crowded = count > max(1, len(leaf) // CROWD)
+            if int(count[crowded].sum()) > 2 * len(leaf):
+                few, crowd = ~crowded[at], some[crowded]
+                at, column = at[few], column[few]
+                near, there, close = self._nearly(q[crowd], leaf)
+                query.append(crowd[near])
+                row.append(leaf[there])
+                value.append(close - squared[crowd][near])
             query.append(some[at])
             row.append(leaf[column])
-        query, row = torch.cat(query), torch.cat(row)
-        steps = torch.arange(len(query), device=q.device).split(self._at_once(q.shape[1]))
-        exact = torch.cat([self._direct(q[query[s]], row[s]) for s in steps])
-        distance = distance.scatter_reduce(0, query, exact, "amin")
+            value.append(low[at, column])
+        query, row, value = torch.cat(query), torch.cat(row), torch.cat(value)
+        # The most promising of each query first, then those that its distance does not rule out.
+        most = torch.full_like(distance, torch.inf).scatter_reduce_(0, query, value, "amin")
+        exact = torch.full_like(value, torch.inf)
+        for _ in range(2):
+            now = ((value <= most[query]) & exact.isinf()).nonzero()[:, 0]
+            for some in now.split(self._at_once(q.shape[1])):
+                exact[some] = self._direct(q[query[some]], row[some])
+            distance = distance.scatter_reduce(0, query, exact, "amin")
+            most = distance.square() + slack - squared
         hit = exact == distance[query]
-        best = torch.full_like(best, len(self.rows))
-        return Nearest(distance, best.scatter_reduce_(0, query[hit], row[hit], "amin"))
+        first = torch.full_like(best, len(self.rows))
+        first.scatter_reduce_(0, query[hit], row[hit], "amin")
+        return Nearest(distance, torch.where(first < len(self.rows), first, best))
 
     def _candidates(self, q, wide, box) -> tuple[torch.Tensor, torch.Tensor]:
         """A row near each query, by the bound in its nearest leaves: distance and index (Q,)"""
@@ -167,11 +180,20 @@ class MemoryBank:
                 least[some], best[some] = low[better], self.leaves[i][column[better]]
         return self._direct(q, best), best
 
-    def _nearly(self, q: torch.Tensor, leaf: torch.Tensor, slack: torch.Tensor) -> torch.Tensor:
-        """Which rows of the leaf may be its nearest, by full products (Q, m) bool"""
-        rows = self.rows[leaf] - self.middle
-        low = torch.addmm(self.squared[leaf][None], q - self.middle, rows.T, alpha=-2)
-        return low <= low.amin(dim=1, keepdim=True) + 2 * slack[:, None]
+    def _nearly(self, q, leaf) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pairs that may be nearest in the leaf: query, place in it, square of the distance.
+
+        By full products, measured from a row of the leaf, where little cancels.
+        """
+        rows = self.rows[leaf]
+        centre = rows[0].clone()
+        rows, q = rows.sub_(centre), q - centre
+        own = rows.norm(dim=1).square()
+        low = torch.addmm(own[None], q, rows.T, alpha=-2)
+        squared = q.norm(dim=1).square()
+        slack = 2 * ERROR * (squared + own.max())
+        near, there = (low <= (low.amin(dim=1) + slack)[:, None]).nonzero(as_tuple=True)
+        return near, there, low[near, there] + squared[near]
 
     def _direct(self, q: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         return (q - self.rows[index]).norm(dim=1)
