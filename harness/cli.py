@@ -168,10 +168,8 @@ def ui(
     where = Store(store)
     if not (where.path / "mlflow.db").exists():
         raise FileNotFoundError(f"{where.path} has no mlflow.db yet: run a benchmark or `relief sync`")
-    experiments = {launch["name"] for launch in _launches(where)}
-    for name, experiment_id in mlflow_view.experiments(where).items():
-        if name in experiments:
-            console.print(f"{escape(name)}: {mlflow_view.address(experiment_id, port)}", soft_wrap=True)
+    for name, addresses in mlflow_view.addresses(where, port).items():
+        console.print(f"{escape(name)}: {' and '.join(addresses)}", soft_wrap=True)
     command = mlflow_view.server_command(where, port)
     sys.stdout.flush()
     os.execve(command[0], command, {**os.environ, **mlflow_view.ENVIRONMENT})  # signals reach it

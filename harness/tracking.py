@@ -25,6 +25,7 @@ from harness.store import DONE, FAILED, Store, canonical
 
 log = logging.getLogger(__name__)
 
+PAGE = "leaderboard/leaderboard.html"                # artifact of a launch's run
 KEY, DIGEST, LAUNCH, PARENT = "relief.key", "relief.digest", "relief.launch", "mlflow.parentRunId"
 PORT = 5000
 HEADLINE = ("i_auroc", "aupro_0.3", "p_auroc")     # of the leaderboard, as metrics of the parent
@@ -130,10 +131,23 @@ def sync_sweep(store: Store, record: dict, trials: list[dict], uri: str | None =
     return Synced(experiment, written, unchanged)
 
 
-def experiments(store: Store) -> dict[str, str]:
-    """Name -> id of the experiments in the store's own tracking database."""
+def addresses(store: Store, port: int) -> dict[str, list[str]]:
+    """Name of a launch or sweep -> where the UI of the store's own database shows it.
+
+    A launch's leaderboard page, then the runs of its experiment; those of an experiment alone
+    where no report is logged yet.
+    """
     client, _ = _client(store, None)
-    return {found.name: found.experiment_id for found in client.search_experiments()}
+    found: dict[str, list[str]] = {}
+    for experiment in client.search_experiments():
+        runs = address(experiment.experiment_id, port)
+        parents = client.search_runs([experiment.experiment_id], "tags.cells LIKE '%'", max_results=1000)
+        for run in parents:
+            page = f"#/experiments/{experiment.experiment_id}/runs/{run.info.run_id}/artifacts/{PAGE}"
+            found[run.data.tags[LAUNCH]] = [f"http://127.0.0.1:{port}/{page}", runs]
+        if not parents and experiment.name != "Default":
+            found[experiment.name] = [runs]
+    return found
 
 
 def _client(store: Store, uri: str | None) -> tuple[Any, str]:
