@@ -41,7 +41,7 @@ def test_the_expert_s_distances_on_new_normal_surfaces_fall_five_times(demo):
         samples, truth = open_split(store.folder(key), "test")
         points = []
         for i in np.flatnonzero(truth.labels == 0):
-            xyz = torch.from_numpy(samples.arrays["xyz"][i])
+            xyz = samples.batch([i])["xyz"][0]
             points.append(normalise(points_of(xyz, cut_cloud(xyz, settings.patches, 0)))[0])
         points = torch.cat(points)
         first, last = (
@@ -63,7 +63,7 @@ def test_a_defect_of_shape_alone_shows_in_the_sdf_map_and_not_in_colour(demo):
                 on_object(maps[i], truth.masks[i], samples.arrays["xyz"][i])
                 for i, defect in enumerate(truth.defects) if defect == "geometry_only"
             ])
-    print(f"AUROC of the object's pixels, geometry_only: {found}")
+    print("AUROC of the object's pixels, geometry_only:", found)
     assert found["3d"] > 0.65
     assert abs(found["rgb"] - 0.5) < 0.15 and found["3d"] > found["rgb"] + 0.1
 
