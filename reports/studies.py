@@ -33,8 +33,8 @@ MEASURED = {    # metrics of cost: column of the results frame, unit of the tabl
     "memory_mb": ("device_peak_bytes", 2.0**-20),
     "params_m": ("parameters", 1e-6),
     "gmacs": ("macs", 1e-9),
-    "n_features": ("searched_features", 1.0),
-    "memory_share": ("searched_share", 1.0),
+    "n_features": ("rgb_features_searched", 1.0),
+    "memory_share": ("rgb_features_share", 1.0),
 }
 
 
@@ -59,7 +59,8 @@ class Line:
 def study_lines(store: Store, launch: dict) -> list[Line]:
     """One line for every value that the study's table prints for one of the five methods."""
     study = launch["study"]
-    frame = results_frame(store, launch, read_results(store, launch))
+    results = read_results(store, launch)
+    frame = _with_searched(results_frame(store, launch, results), results)
     boards = leaderboards(frame, read_scores(store, frame))
     found = {tuple(cell["printed"]) + (cell["setting"],): cell for cell in launch["cells"]}
     known = set(known_categories(study["dataset"]))
@@ -85,6 +86,14 @@ def study_lines(store: Store, launch: dict) -> list[Line]:
             value.found.text if value.found else "", value.note,
         ))  # fmt: skip
     return lines
+
+
+def _with_searched(frame: pd.DataFrame, results: dict[str, dict]) -> pd.DataFrame:
+    """With the features that Shape-Guided searches for a sample, and their share of all (Table 3)."""
+    sizes = [results.get(key, {}).get("sizes") or {} for key in frame["key"]]
+    searched = pd.Series([s.get("rgb_features_searched") for s in sizes], dtype=float)
+    of = pd.Series([s.get("rgb_features") for s in sizes], dtype=float)
+    return frame.assign(rgb_features_searched=searched, rgb_features_share=searched / of)
 
 
 def ours_only(cells: pd.DataFrame) -> pd.DataFrame:

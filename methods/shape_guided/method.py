@@ -73,6 +73,7 @@ class ShapeGuided(Method):
         self.memory: Memory | None = None
         self.a, self.b = 1.0, 0.0                       # RGB scores on the scale of SDF scores
         self.searched = [0, 0]                          # features searched, samples
+        self.rgb_features = 0                           # of all training samples, before any choice
         device = self.run.device
         if self.uses_rgb:
             self.appearance = appearance(settings.rgb).to(device)
@@ -152,6 +153,7 @@ class ShapeGuided(Method):
             rgb, sdf = (torch.stack([m[name] for m in maps]) for name in ("rgb", "sdf"))
             self.a, self.b = inference.alignment(rgb, sdf)
         self.searched = [0, 0]
+        self.rgb_features = len(train) * (train.arrays["xyz"].shape[1] // 8) ** 2
 
     def _load_weights(self) -> None:
         weights, stage = self.settings.weights, self.run.stages.get(ShapeExpert.name)
@@ -325,6 +327,7 @@ class ShapeGuided(Method):
             }
         if self.searched[1]:
             sizes["rgb_features_searched"] = round(self.searched[0] / self.searched[1])  # Table 3
+            sizes["rgb_features"] = self.rgb_features
         return sizes
 
     def notes(self) -> dict[str, str]:
