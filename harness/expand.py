@@ -23,6 +23,7 @@ def build(config: Config) -> Plan:
 
     Raises ConfigError or DataError (a ValueError) for anything that would fail later for sure.
     """
+    _check_inputs(config)
     jobs: dict[str, Job] = {}
     cells: list[dict] = []
     for name, dataset in config.datasets.items():
@@ -34,6 +35,25 @@ def build(config: Config) -> Plan:
                         identity = (method, variant, setting, name, category, seed)
                         cells.append(expansion.cell(dict(zip(IDENTITY, identity))))
     return Plan(config, jobs, cells)
+
+
+def _check_inputs(config: Config) -> None:
+    """Name all textures and weights that are missing at once."""
+    missing: dict[str, None] = {}
+    for method, variant in map(config.split, config.methods):
+        cls, settings = methods.get(method), config.settings_of(method, variant)
+        for setting in config.settings:
+            try:
+                cls.inputs(settings, setting)
+                for name, options in cls.stage_settings(settings, setting).items():
+                    cls.stages[name].inputs(options)
+            except (ValueError, OSError) as error:
+                missing[str(error)] = None
+    if missing:
+        lines = list(missing) if len(missing) == 1 else [f"- {text}" for text in missing]
+        if len(config.methods) > 1:
+            lines.append("Or leave methods out: methods=[...]")
+        raise ConfigError("\n".join(lines))
 
 
 class _Expansion:
