@@ -87,11 +87,20 @@ def test_a_texture_folder_keeps_its_key_elsewhere_and_its_jobs_find_it(tmp_path)
 
 
 def test_a_missing_texture_folder_is_refused_before_anything_starts():
-    with pytest.raises(FileNotFoundError, match="das3d.texture.folder is not set"):
+    with pytest.raises(ConfigError, match="das3d.texture.folder is not set"):
         planned("das3d.texture.source=dtd")
     planned("das3d.texture.source=dtd", "settings=[3d]")          # depth has no colours
-    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+    with pytest.raises(ConfigError, match="nowhere is not a folder"):
         planned("das3d.texture.source=dtd", "das3d.texture.folder=nowhere")
+
+
+def test_all_that_is_missing_is_named_at_once():
+    with pytest.raises(ConfigError) as refused:
+        planned("methods=[das3d,m3dm,shape_guided]", "settings=[rgb,3d]", "das3d.texture.source=dtd")
+    text = str(refused.value)
+    for wanted in ("das3d.texture.folder", "m3dm.weights.rgb", "m3dm.weights.point",
+                   "shape_guided.weights.rgb", "leave methods out"):  # fmt: skip
+        assert wanted in text
 
 
 def test_a_real_dataset_is_identified_by_its_files(tiny_store):
