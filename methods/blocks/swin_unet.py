@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from methods.blocks.mlp import Mlp
+
 MASKED = -100.0      # added to the attention between tokens that are no neighbours (published)
 
 
@@ -106,17 +108,6 @@ def grid_of(x: torch.Tensor, window: int, grid: int) -> torch.Tensor:
     n = grid // window
     x = x.view(-1, n, n, window, window, x.shape[-1])
     return x.transpose(2, 3).reshape(-1, grid, grid, x.shape[-1])
-
-
-class Mlp(nn.Module):
-    def __init__(self, width: int, hidden: int):
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, x):
-        return self.fc2(self.act(self.fc1(x)))
 
 
 class Block(nn.Module):

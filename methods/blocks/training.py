@@ -10,13 +10,14 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
-from methods.contract import Progress, Run
+from methods.contract import Method, Progress, Run, save_tensors
 
 REPORT_EVERY_S = 0.5
 
@@ -110,6 +111,23 @@ def epoch_order(step: int, batch: int, count: int, seed: Callable[[int], int]) -
     epochs = range(place[0] // count, place[-1] // count + 1)
     orders = [np.random.default_rng(seed(e)).permutation(count) for e in epochs]
     return np.concatenate(orders)[place - epochs[0] * count]
+
+
+class NetworkMethod(Method):
+    """A method whose fitted state is one network, `net`."""
+
+    net: nn.Module
+
+    def save(self, folder: Path) -> None:
+        save_tensors(folder / "net.pt", self.net.state_dict())
+
+    def load(self, folder: Path) -> None:
+        state = torch.load(folder / "net.pt", map_location=self.run.device, weights_only=True)
+        self.net.load_state_dict(state)
+        self.net.eval()
+
+    def sizes(self) -> dict[str, int]:
+        return weight_sizes(self.net)
 
 
 def weight_sizes(net: nn.Module) -> dict[str, int]:

@@ -9,14 +9,12 @@ import torch
 
 from methods.blocks.draem import image_score, init_weights
 from methods.blocks.textures import augmented, source_name, texture_folder, texture_source
-from methods.blocks.training import epoch_order, optimise, weight_sizes
+from methods.blocks.training import NetworkMethod, epoch_order, optimise
 from methods.contract import (
     Batch,
-    Method,
     Prediction,
     Run,
     Samples,
-    save_tensors,
     seed_for,
 )
 from methods.das3d.network import Das3dNet, das3d_loss
@@ -25,7 +23,7 @@ from methods.das3d.synthesis import Draws, draw_samples, synthesise
 from methods.views import Das3dView
 
 
-class Das3d(Method):
+class Das3d(NetworkMethod):
     name = "das3d"
     Settings = Settings
     variants = {
@@ -104,18 +102,6 @@ class Das3d(Method):
         if self.settings.score == "max":
             return Prediction(maps, maps.amax(dim=(1, 2)))
         return Prediction(maps, image_score(maps, self.settings.score_window))
-
-    def save(self, folder: Path) -> None:
-        save_tensors(folder / "net.pt", self.net.state_dict())
-
-    def load(self, folder: Path) -> None:
-        self.net.load_state_dict(
-            torch.load(folder / "net.pt", map_location=self.run.device, weights_only=True)
-        )
-        self.net.eval()
-
-    def sizes(self) -> dict[str, int]:
-        return weight_sizes(self.net)
 
     def notes(self) -> dict[str, str]:
         s = self.settings.texture

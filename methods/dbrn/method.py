@@ -14,14 +14,12 @@ import torch
 from methods.blocks.draem import image_score
 from methods.blocks.swin_unet import SwinUnet, load_pretrained
 from methods.blocks.textures import augmented, source_name, texture_folder, texture_source
-from methods.blocks.training import epoch_order, optimise, weight_sizes
+from methods.blocks.training import NetworkMethod, epoch_order, optimise
 from methods.contract import (
     Batch,
-    Method,
     Prediction,
     Run,
     Samples,
-    save_tensors,
     seed_for,
 )
 from methods.dbrn.dropout import inference_drops, training_drops
@@ -32,7 +30,7 @@ from methods.dbrn.simulation import Draws, Simulated, draw_samples, simulate
 from methods.views import DbrnView
 
 
-class Dbrn(Method):
+class Dbrn(NetworkMethod):
     name = "dbrn"
     Settings = Settings
     variants = {
@@ -176,18 +174,6 @@ class Dbrn(Method):
             )
             for name, net in self.net.branches.items()
         })
-
-    def save(self, folder: Path) -> None:
-        save_tensors(folder / "net.pt", self.net.state_dict())
-
-    def load(self, folder: Path) -> None:
-        self.net.load_state_dict(
-            torch.load(folder / "net.pt", map_location=self.run.device, weights_only=True)
-        )
-        self.net.eval()
-
-    def sizes(self) -> dict[str, int]:
-        return weight_sizes(self.net)
 
     def notes(self) -> dict[str, str]:
         s = self.settings

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from methods.blocks.losses import focal
-from methods.blocks.training import optimise, weight_sizes
+from methods.blocks.training import NetworkMethod, optimise
 from methods.blocks.weights import Fit
 from methods.contract import (
-    IMPORTED, Batch, Method, Prediction, Run, Samples, save_tensors, seed_for,
+    IMPORTED, Batch, Prediction, Run, Samples, seed_for,
 )  # fmt: skip
 from methods.dsr3d import anomalies, samples
 from methods.dsr3d.model import Dsr3dNet, smooth, stage2_loss
@@ -25,7 +25,7 @@ from methods.views import Dsr3dView
 PHASES = ("train", "upsample")
 
 
-class Dsr3d(Method):
+class Dsr3d(NetworkMethod):
     name = "3dsr"
     Settings = Settings
     stages = {"dada": DadaStage, "dada_real": RealDadaStage}
@@ -174,17 +174,6 @@ class Dsr3d(Method):
         if s.score.smooth_map:
             final = smooth(final, s.score, self.setting) if self.setting == "rgb" else smoothed
         return Prediction(final, smoothed.amax(dim=(1, 2)))
-
-    def save(self, folder: Path) -> None:
-        save_tensors(folder / "net.pt", self.net.state_dict())
-
-    def load(self, folder: Path) -> None:
-        state = torch.load(folder / "net.pt", map_location=self.run.device, weights_only=True)
-        self.net.load_state_dict(state)
-        self.net.eval()
-
-    def sizes(self) -> dict[str, int]:
-        return weight_sizes(self.net)
 
     def notes(self) -> dict[str, str]:
         notes = {}

@@ -15,20 +15,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from methods.blocks.mlp import Mlp
 from methods.contract import seed_for
 from methods.m3dm.settings import Uff
 
 ROWS = 2048    # of a block of the loss, and of patches that go through the networks at once
-
-
-class Mlp(nn.Module):
-    def __init__(self, width: int, hidden: int):
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class FeatureFusion(nn.Module):
