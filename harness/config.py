@@ -8,6 +8,8 @@ starts, with the nearest valid names.
 from __future__ import annotations
 
 import difflib
+import functools
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from yaml import YAMLError
 
 import methods
 from harness.data.eyecandies import Options as Eyecandies
-from harness.store import write_text
+from harness.store import canonical, write_text
 from methods.contract import SETTINGS, TEST_SELECTED
 
 REPOSITORY = Path(__file__).parents[1] / "configs"     # in a checkout
@@ -216,13 +218,19 @@ def typed(given: dict, source: str) -> Config:
     """The configuration that these values make, every key and type checked. source: for errors."""
     given = dict(given)
     try:
-        options = {m: structured(methods.get(m).Settings, given.pop(m, {}), m) for m in methods.METHODS}
+        options = {m: _options(m, canonical(given.pop(m, {}))) for m in methods.METHODS}
         config = structured(Config, given)
         config.options = options
         _check(config)
     except (OmegaConfBaseException, ConfigError) as error:
         raise ConfigError(f"{source}: {error}") from error
     return config
+
+
+@functools.lru_cache(maxsize=64)    # sweeps and studies ask for the same ones again and again
+def _options(method: str, values: str) -> Any:
+    """The Settings of a method from its values as JSON."""
+    return structured(methods.get(method).Settings, json.loads(values), method)
 
 
 def structured(schema: Any, values: Any, prefix: str = "") -> Any:
