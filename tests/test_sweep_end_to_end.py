@@ -79,6 +79,7 @@ def test_a_killed_sweep_continues_and_computes_each_trial_once(undisturbed, tmp_
     assert len(after) == len(list(Path(undisturbed).glob("jobs/*/result.json")))
 
 
+@pytest.mark.slow
 def test_a_point_that_cannot_be_spares_the_others_and_is_tried_again(tmp_path):
     path = tmp_path / "odd.yaml"
     path.write_text(f"""

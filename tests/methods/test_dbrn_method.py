@@ -607,10 +607,11 @@ SAYS = {
 
 
 @pytest.mark.parametrize("variant", Dbrn.variants)
-def test_every_variant_changes_what_it_says_and_a_step_with_it_differs(samples, variant):
-    steps = {} if variant == "untrained" else {"train__steps": 1}
+def test_every_variant_changes_what_it_says_and_steps_with_it_differ(samples, variant):
+    # Adam's first step hardly knows the size of a gradient, so other weights show from the third
+    steps = {} if variant == "untrained" else {"train__steps": 3}
     method, default = (
-        fitted(samples, s) for s in (of_variant(variant, **steps), tiny(train__steps=1))
+        fitted(samples, s) for s in (of_variant(variant, **steps), tiny(train__steps=3))
     )
     settings = method.settings
     draws = draws_for(settings, range(4))

@@ -286,9 +286,9 @@ def test_draem_s_ssim_matches(p):
 
 def test_a_checkpoint_that_does_not_fit_is_reported_key_by_key(p):
     state = authors_state(p, "seg_rgbd")
-    report = compare(state, AnomalyNet(8, 32))
+    report = compare(state, AnomalyNet(8, 32)).report
     assert report.fits and len(report.loaded) == len(state)
-    wider = compare(state, AnomalyNet(8, 64))
+    wider = compare(state, AnomalyNet(8, 64)).report
     assert not wider.fits and any("block1.0.weight: (32, 8, 3, 3)" in d for d in wider.differing)
-    other = compare(state, ObjectDecoder(512, 4, 512, 64, 256, (2, 128)))
+    other = compare(state, ObjectDecoder(512, 4, 512, 64, 256, (2, 128))).report
     assert other.missing and other.unexpected
