@@ -64,7 +64,10 @@ def sweep(
         errors.print("interrupted: finished trials are kept, the same command goes on")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     record, trials = folder.record, folder.trials()
-    page = write_sweep(record, trials, folder.path)
+    page = folder.path / "sweep.html"
+    newest = max(path.stat().st_mtime for path in folder.path.glob("trials/*.json"))
+    if not page.exists() or page.stat().st_mtime < newest:    # charts take seconds
+        write_sweep(record, trials, folder.path)
     console.print(sweep_table(record, trials))
     console.print(escape(outcome_text(record, trials)), soft_wrap=True)
     conclude(loaded, record, trials, where, tracking)
