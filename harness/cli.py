@@ -18,7 +18,7 @@ from rich.table import Table
 from harness import cli_data, cli_reports, cli_studies, cli_sweep, cli_weights
 from harness.cli_launch import (
     DEFAULT_STORE, Address, Background, Data, Gpus, Serial, StorePath, Tracking, Workers, execute,
-    exit_with,
+    exit_with, split_arguments,
 )  # fmt: skip
 from harness.store import DONE, Store
 
@@ -179,11 +179,8 @@ def _planned(what: list[str] | None, store: Path, data: str | None, background: 
     from harness import config
     from harness.expand import build
 
-    names = [item for item in what or [] if "=" not in item]
-    if len(names) > 1:
-        raise config.ConfigError(f"one configuration at a time, not {', '.join(names)}")
-    overrides = [item for item in what or [] if "=" in item]
-    loaded = config.load(names[0] if names else "demo", overrides, data, background)
+    name, overrides = split_arguments(what or [], "configuration", default="demo")
+    loaded = config.load(name, overrides, data, background)
     return Store(store), build(loaded)
 
 

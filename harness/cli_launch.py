@@ -43,6 +43,14 @@ Serial = Annotated[
 ]
 
 
+def split_arguments(what: list[str], kind: str, default: str | None = None) -> tuple[str, list[str]]:
+    """(name, overrides) of what a command was given: one NAME among KEY=VALUE."""
+    names = [item for item in what if "=" not in item] or [default] * (default is not None)
+    if len(names) != 1:
+        raise ValueError(f"one {kind} at a time, not {', '.join(names) or 'none'}")
+    return names[0], [item for item in what if "=" in item]
+
+
 def execute(plan, store: Store, tracking: str | None, workers: int | None = None,
             gpus: int | None = None, address: str | None = None, serial: bool = False):  # fmt: skip
     """Do what a plan still needs, with a display. -> its launch and the records of failed jobs."""

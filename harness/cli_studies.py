@@ -13,7 +13,7 @@ from rich.table import Table
 from harness import cli_reports
 from harness.cli_launch import (
     DEFAULT_STORE, Address, Background, Data, Gpus, Serial, StorePath, Tracking, Workers, execute,
-    exit_with,
+    exit_with, split_arguments,
 )  # fmt: skip
 from harness.store import Store, write_text
 
@@ -43,14 +43,10 @@ def study(
 ) -> None:  # fmt: skip
     """Compute a published table and print its values beside ours."""
     from harness import study as studies
-    from harness.config import ConfigError
 
-    names = [item for item in what if "=" not in item]
-    if len(names) != 1:
-        raise ConfigError(f"one study at a time, not {', '.join(names) or 'none'}")
-    overrides = [item for item in what if "=" in item]
+    name, overrides = split_arguments(what, "study")
     base = studies.DEMO if demo else studies.FULL
-    plan, where = studies.plan(names[0], overrides, data, background, base), Store(store)
+    plan, where = studies.plan(name, overrides, data, background, base), Store(store)
     engine = dict(workers=workers, gpus=gpus, address=address, serial=serial)
     launch, failures = execute(plan, where, tracking, **engine)
     cli_reports.conclude(where, launch, tracking)

@@ -11,6 +11,7 @@ from rich.markup import escape
 from harness import cli_reports
 from harness.cli_launch import (
     DEFAULT_STORE, EXIT_INTERRUPTED, Address, Background, Data, Gpus, StorePath, Tracking, Workers,
+    split_arguments,
 )  # fmt: skip
 from harness.store import Store
 
@@ -37,16 +38,12 @@ def sweep(
 ) -> None:
     """Search a method's settings with Ray Tune; what was computed before is free."""
     from harness import sweep as sweeps
-    from harness.config import ConfigError
     from harness.display import Display
     from harness.schedule import interruptible
     from harness.space import load
     from reports.sweeps import outcome_text, sweep_table, write_sweep
 
-    names = [item for item in what if "=" not in item]
-    if len(names) != 1:
-        raise ConfigError(f"one sweep at a time, not {', '.join(names) or 'none'}")
-    loaded = load(names[0], [item for item in what if "=" in item], data, background)
+    loaded = load(*split_arguments(what, "sweep"), data, background)
     where = Store(store)
     where.check_writable()
     console.print(f"[bold]{escape(loaded.name)}[/bold]: {loaded.search.kind} search over "

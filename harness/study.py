@@ -20,6 +20,7 @@ from harness import config as configs
 from harness.config import ConfigError
 from harness.expand import build
 from harness.plan import Plan
+from reports.published import printed_name
 
 DEMO, FULL = "demo", "benchmark"
 
@@ -60,15 +61,6 @@ class Study:
                 for setting in rows.settings:
                     found.add((*printed_name(method, rows.printed or variant, setting), setting))
         return found
-
-
-def printed_name(method: str, variant: str, setting: str) -> tuple[str, str]:
-    """What a method and variant of ours are called in reports/published."""
-    if method == "3dsr" and setting == "rgb":
-        return "dsr", variant
-    if method == "dbrn" and variant == "ms":
-        return "dbrn_ms", ""
-    return method, variant
 
 
 def read(name: str) -> Study:

@@ -60,6 +60,12 @@ class SweepFolder:
     def trial(self, trial_id: str) -> Path:
         return self.path / "trials" / f"{trial_id}.json"
 
+    def forget_failed(self) -> None:
+        """Give failed trials another chance, that of the unchanged settings too."""
+        for trial in self.trials():
+            if trial["status"] == FAILED:
+                self.trial(trial["id"]).unlink()
+
     def trials(self) -> list[dict]:
         """All trials, the unchanged settings first, then as they started."""
         found = [json.loads(p.read_text()) for p in (self.path / "trials").glob("*.json")]
@@ -80,6 +86,7 @@ def run(sweep: Sweep, store: Store, listen: Listener, say: Callable[[str], None]
     record |= {"sweep": _plain(sweep), "entry": sweep.given["methods"][0]}
     if record["ended"] is None:
         folder.write(record)
+        folder.forget_failed()
         os.environ.update(ENVIRONMENT)
         executor = OnRay(**ray_options, isolation=plan.config.schedule.isolation)
         try:
@@ -110,9 +117,6 @@ def _tune(sweep: Sweep, plan: Plan, store: Store, folder: SweepFolder, slots: in
         {"cpu": 0.01},
     )
     state = folder.path / "tune"
-    for trial in folder.trials():
-        if trial["status"] == FAILED:            # gets another chance
-            folder.trial(trial["id"]).unlink()
     if tune.Tuner.can_restore(str(state)):
         tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, resume_errored=True)
     else:

@@ -132,7 +132,7 @@ def sync_sweep(store: Store, record: dict, trials: list[dict], uri: str | None =
 
 
 def addresses(store: Store, port: int) -> dict[str, list[str]]:
-    """Name of a launch or sweep -> where the UI of the store's own database shows it.
+    """Name of a launch -> where the UI of the store's own database shows it.
 
     A launch's leaderboard page, then the runs of its experiment; those of an experiment alone
     where no report is logged yet.

@@ -132,11 +132,16 @@ def quote(
     method: str, variant: str, dataset: str, setting: str, metric: str, category: str
 ) -> Quote | None:
     """The published value of one of our cells' category, if there is one; "mean" is a category."""
+    return _index().get((*printed_name(method, variant, setting), dataset, setting, metric, category))
+
+
+def printed_name(method: str, variant: str, setting: str) -> tuple[str, str]:
+    """(method_key, variant) of the published rows for a method and variant of ours."""
     if method == "3dsr" and setting == "rgb":
-        method = "dsr"    # 3DSR without depth is DSR, and papers print DSR there
-    elif method == "dbrn" and variant in MULTI_SCALE:
-        method, variant = "dbrn_ms", ""
-    return _index().get((method, variant, dataset, setting, metric, category))
+        return "dsr", variant    # 3DSR without depth is DSR, and papers print DSR there
+    if method == "dbrn" and variant in MULTI_SCALE:
+        return "dbrn_ms", ""
+    return method, variant
 
 
 def quoted_mean(

@@ -16,7 +16,7 @@ import jinja2
 import pandas as pd
 
 from harness.store import DONE, Store, write_text
-from reports import names
+from reports import names, pages
 from reports.choice import MIDDLE
 from reports.cost import cost_frame, hours_frame
 from reports.frame import (
@@ -27,7 +27,7 @@ from reports.frame import (
     read_scores,
     results_frame,
 )
-from reports.figures import PALETTE, legend
+from reports.figures import legend
 from reports.insights import CLASSES, insights, speeds
 from reports.latex import leaderboard_latex
 from reports.leaderboard import Board, leaderboard_csv, leaderboard_table, leaderboards
@@ -56,7 +56,6 @@ UNMEASURED = {    # columns of the cost table that many results lack
     "macs": "multiply-accumulate operations",
     "throughput": "throughput in batches",
 }
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(
@@ -132,13 +131,7 @@ def _write_parquet(path: Path, table: pd.DataFrame) -> None:
 
 @cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages.environment()
     environment.filters |= {"percent": percent, "amount": _amount, "bytes": _bytes, "count": _count}
     environment.globals |= {
         "method_label": names.method_label,
@@ -149,7 +142,6 @@ def _environment() -> jinja2.Environment:
         "headline": headline,
         "lead_text": lead_text,
         "score_legend": legend(CLASSES),
-        "palette": PALETTE,
         "quote_text": quote_text,
         "test_text": test_text,
         "verdict_key": VERDICT_KEY,

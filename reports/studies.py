@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 from rich.table import Table
 
 from harness.store import Store, write_text
+from reports import pages
 from reports.frame import read_results, read_scores, results_frame
 from reports.leaderboard import Board, Row, leaderboards
 from reports.names import metric_label, setting_label
@@ -24,7 +24,6 @@ from reports.published import (
 )  # fmt: skip
 from reports.text import DEMO
 
-TEMPLATES = Path(__file__).parent / "templates"
 MEAN = "mean"
 OURS = ("dbrn", "dbrn_ms", "3dsr", "dsr", "das3d", "m3dm", "shape_guided")    # method_key
 MEASURED = {    # metrics of cost: column of the results frame, unit of the table / unit of ours
@@ -205,10 +204,8 @@ def write_study(store: Store, launch: dict, folder: Path) -> tuple[Path, list[Li
         "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads),
         *("| " + " | ".join(line[h].replace("|", "\\|") for h in heads) + " |" for line in shown),
     ]) + "\n")  # fmt: skip
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True,
-                                     trim_blocks=True)  # fmt: skip
     page = folder / "study.html"
-    write_text(page, environment.get_template("study.html.j2").render(
+    write_text(page, pages.environment().get_template("study.html.j2").render(
         title=title(launch), demo=DEMO if launch.get("demo") else "", heads=heads, lines=shown,
         numbers=("published", "ours", "difference", "interval"),
     ))  # fmt: skip

@@ -13,14 +13,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 from rich.table import Table
 
 from harness.store import DONE, write_text
+from reports import pages
 
-TEMPLATES = Path(__file__).parent / "templates"
 ROWS = 12    # of the table on the terminal
 
 log = logging.getLogger(__name__)
@@ -34,9 +33,7 @@ def write_sweep(record: dict, trials: list[dict], folder: Path) -> Path:
     for title, svg in figures:
         write_text(folder / f"{title.lower().replace(' ', '_')}.svg", svg)
     page = folder / "sweep.html"
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
-    write_text(page, environment.get_template("sweep.html.j2").render(
+    write_text(page, pages.environment().get_template("sweep.html.j2").render(
         title=f"Sweep: {record['name']}",
         record=record,
         on_test=record["sweep"]["objective"]["on"] == "test",

@@ -7,6 +7,8 @@ import pytest
 from harness import config, space
 from harness.config import ConfigError
 from harness.space import Domain, describe, load, write_best
+from harness.store import DONE, FAILED, Store, write_json
+from harness.sweep import DEFAULT, SweepFolder
 
 FILE = str(Path(__file__).parent / "sweep.yaml")
 TINY = str(Path(__file__).parent / "tiny.yaml")
@@ -112,3 +114,11 @@ def test_domains_show_their_ends_and_points_their_values():
     assert describe({"a": 0.123456, "b": [1, 2]}) == "a=0.1235 b=[1, 2]"
     assert describe({}) == "unchanged settings"
     assert set(space.COSTS) == {"latency_p50_s", "fit_s", "host_peak_bytes"}
+
+
+def test_failed_trials_get_another_chance_that_of_the_unchanged_settings_too(tmp_path):
+    folder = SweepFolder(Store(tmp_path), "mine")
+    for trial_id, status in ((DEFAULT, FAILED), ("a", DONE), ("b", FAILED)):
+        write_json(folder.trial(trial_id), {"id": trial_id, "status": status, "started": 1.0})
+    folder.forget_failed()
+    assert [trial["id"] for trial in folder.trials()] == ["a"]
