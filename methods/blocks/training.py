@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,6 +75,27 @@ def optimise(
             reported = now
         run.save_checkpoint(lambda: state_after(done))
     net.eval()
+
+
+@torch.no_grad()
+def settle_norms(net: nn.Module, batches: Iterable[Callable[[], Any]]) -> None:
+    """Set BatchNorm's statistics anew, as plain means over training passes of a finished network.
+
+    batches: each, when called, takes one pass. The running statistics remember the last ten or
+    twenty batches, through which the weights still moved; after a short training with small
+    batches that can spoil the network (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021).
+    """
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None                     # a plain mean
+    net.train()
+    for take in batches:
+        take()
+    net.eval()
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
 
 
 def ahead(draw: Callable[[int], Any], first: int, steps: int) -> Iterator[tuple[int, Any]]:

@@ -76,7 +76,10 @@ class Discriminator(nn.Module):
         f = self._embed(torch.cat(pairs))                 # (3B, B or both, C, h, w): r, g, b, depth
         parts = list(f.split([len(pair) for pair in pairs]))
         f_depth = parts.pop() if "3d" in self.setting else None
-        f_rgb = parts.pop().unflatten(0, (3, -1)).mean(dim=0) if "rgb" in self.setting else None
+        f_rgb = None
+        if "rgb" in self.setting:
+            r, g, b = parts.pop().chunk(3)
+            f_rgb = (r + g + b) / 3      # mean(dim=0) takes many times as long in channels-last
         return f_rgb, f_depth
 
     def _embed(self, pairs):

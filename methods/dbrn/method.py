@@ -14,7 +14,7 @@ import torch
 from methods.blocks.draem import image_score
 from methods.blocks.swin_unet import SwinUnet, load_pretrained
 from methods.blocks.textures import augmented, source_name, texture_folder, texture_source
-from methods.blocks.training import NetworkMethod, epoch_order, optimise
+from methods.blocks.training import NetworkMethod, ahead, epoch_order, optimise, settle_norms
 from methods.contract import (
     Batch,
     Prediction,
@@ -24,7 +24,7 @@ from methods.contract import (
 )
 from methods.dbrn.dropout import inference_drops, training_drops
 from methods.dbrn.losses import dbrn_loss
-from methods.dbrn.network import AllDrops, DbrnNet, SameImage, init_weights
+from methods.dbrn.network import AllDrops, DbrnNet, Output, SameImage, init_weights
 from methods.dbrn.settings import Settings
 from methods.dbrn.simulation import Draws, Simulated, draw_samples, simulate
 from methods.views import DbrnView
@@ -85,6 +85,11 @@ class Dbrn(NetworkMethod):
             self.name, self.net, self._optimiser(), s, self.run, draw,
             lambda step, draws: self._loss(train, step, draws),
         )
+        if s.steps and s.norm_batches:
+            drawn = ahead(draw, s.steps, s.steps + s.norm_batches)
+            settle_norms(self.net, (
+                partial(self._pass, train, step, draws) for step, draws in drawn
+            ))
 
     def _optimiser(self) -> torch.optim.Adam:
         """One optimiser, three rates (section 8)."""
@@ -101,6 +106,13 @@ class Dbrn(NetworkMethod):
         return torch.optim.Adam(groups, betas=(0.9, s.beta2), fused=True)
 
     def _loss(self, train: Samples, step: int, draws: Draws) -> torch.Tensor:
+        x, output = self._pass(train, step, draws)
+        return dbrn_loss(
+            output, x.clean_rgb, x.clean_depth, x.foreground, x.mask, self.settings
+        )["total"]
+
+    def _pass(self, train: Samples, step: int, draws: Draws) -> tuple[Simulated, Output]:
+        """What a step's networks are shown, and their answer in float32."""
         s, device = self.settings, torch.device(self.run.device)
         order = epoch_order(step, s.train.batch, len(train), partial(self._seed, "order"))
         draws = draws.to(device)
@@ -109,8 +121,7 @@ class Dbrn(NetworkMethod):
             output = self.net(
                 x.rgb, x.depth, self._training_drops(step), self._same_image(x, draws)
             )
-        output = output.float()
-        return dbrn_loss(output, x.clean_rgb, x.clean_depth, x.foreground, x.mask, s)["total"]
+        return x, output.float()
 
     def _training_drops(self, step: int) -> AllDrops:
         generator = torch.Generator(self.run.device).manual_seed(self._seed("drop", step))

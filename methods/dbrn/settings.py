@@ -176,6 +176,8 @@ class Train:
     beta2: float = 0.999                            # of Adam (inferred); less for short trainings
     milestones: tuple[float, float] = (0.8, 0.9)    # shares of the steps (DRAEM, inferred)
     gamma: float = 0.2                              # factor on the rates at each (DRAEM, inferred)
+    norm_batches: int = 0                           # after the last step, whose mean statistics
+    #   BatchNorm takes; 0: its running ones (DRAEM); more for short trainings (ours)
     mixed_precision: bool = False                   # bfloat16 networks, float32 losses (ours)
 
 

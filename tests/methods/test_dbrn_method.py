@@ -135,7 +135,7 @@ def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(
     samples, variant, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 0.0)
-    settings = of_variant(variant)
+    settings = of_variant(variant, train__norm_batches=2)
     undisturbed = fitted(samples, settings)
 
     def kill(progress):
@@ -148,6 +148,27 @@ def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(
     resumed = fitted(samples, settings, folder=tmp_path, report=seen.append)
     assert [p.step for p in seen] == [3, 4]              # step 3 was not saved before the kill
     assert same_weights(resumed, undisturbed)
+
+
+def test_norms_can_be_set_after_training_to_plain_means_over_batches(samples):
+    running, settled = (fitted(samples, tiny(train__norm_batches=n)) for n in (0, 3))
+    parameters = dict(settled.net.named_parameters())
+    assert all(torch.equal(p, parameters[name]) for name, p in running.net.named_parameters())
+
+    seen = []
+    first = running.net.disc.pe[1]
+    first.register_forward_pre_hook(lambda norm, x: seen.append(x[0].movedim(1, 0).flatten(1)))
+    running.net.train()
+    for step in range(4, 7):                             # after the four of training
+        seeds = [seed_for("simulate", "dbrn", "disc", 0, step, i) for i in range(3)]
+        with torch.no_grad():
+            running._loss(samples, step, draw_samples(
+                seeds, running.settings, "rgb+3d", running._texture()
+            ))
+    norm = settled.net.disc.pe[1]
+    torch.testing.assert_close(norm.running_mean, torch.stack([x.mean(1) for x in seen]).mean(0))
+    torch.testing.assert_close(norm.running_var, torch.stack([x.var(1) for x in seen]).mean(0))
+    assert norm.momentum == first.momentum == 0.1 and not settled.net.training
 
 
 def test_dropout_at_test_time_is_named_by_sample_pass_and_seeds(samples):
