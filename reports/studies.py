@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
+from rich import box
 from rich.table import Table
 
 from harness.store import Store, write_text
@@ -149,21 +150,27 @@ def _measured(frame: pd.DataFrame, cell: dict, metric: str) -> _Value:
 
 def study_table(launch: dict, lines: Iterable[Line]) -> Table:
     """The means for the terminal; what is to be known of all of them stands below."""
-    means = [line for line in lines if line.category == MEAN]
-    shown = [shown_line(line) for line in means]
-    common = shown[0]["remark"] if len({line["remark"] for line in shown}) == 1 else ""
-    names = ["row", "setting", "metric", "published", "ours", "difference", "interval", "remark"]
-    if common:
-        names.remove("remark")
+    shown = [shown_line(line) for line in lines if line.category == MEAN]
+    remarks = list(dict.fromkeys(line["remark"] for line in shown if line["remark"]))
+    names = ["row", "setting", "metric", "published", "ours", "difference", "interval"]
     if len({line["setting"] for line in shown}) == 1:
         names.remove("setting")
-    table = Table(title=title(launch), caption=common or None)
+    legend = remarks
+    if len(remarks) > 1:                 # the texts would leave no room for the numbers
+        legend = [f"{i}  {remark}" for i, remark in enumerate(remarks, start=1)]
+    table = Table(title=title(launch), caption="\n".join(legend) or None, caption_justify="left",
+                  box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fmt: skip
     for name in names:
         right = name in ("published", "ours", "difference", "interval")
-        wraps = name in ("row", "remark")
-        table.add_column(name, justify="right" if right else "left", no_wrap=not wraps)
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "row",
+                         overflow="fold")
+    if len(remarks) > 1:
+        table.add_column("")
+    above = ""
     for line in shown:
-        table.add_row(*(line[name] for name in names))
+        line, above = {**line, "row": line["row"] if line["row"] != above else ""}, line["row"]
+        number = [str(remarks.index(line["remark"]) + 1) if line["remark"] else ""]
+        table.add_row(*(line[name] for name in names), *number * (len(remarks) > 1))
     return table
 
 

@@ -58,9 +58,14 @@ class Dbrn(NetworkMethod):
                     load_pretrained(net, Path(settings.swin.pretrained))
         # channels_last: faster convolutions, above all on the CPU.
         self.net.to(self.run.device, memory_format=torch.channels_last).eval()
+        self._compile()
+
+    def _compile(self) -> None:
+        """What predict calls; compiled code holds the weights, so new ones need new code."""
         self._anomaly_map = self.net.anomaly_map
-        if settings.test.compile:
-            self._anomaly_map = torch.compile(self.net.anomaly_map)
+        if self.settings.test.compile:
+            torch._dynamo.reset()
+            self._anomaly_map = torch.compile(self.net.anomaly_map, options={"freezing": True})
 
     @classmethod
     def view(cls, settings: Settings) -> DbrnView:
@@ -90,6 +95,7 @@ class Dbrn(NetworkMethod):
             settle_norms(self.net, (
                 partial(self._pass, train, step, draws) for step, draws in drawn
             ))
+        self._compile()
 
     def _optimiser(self) -> torch.optim.Adam:
         """One optimiser, three rates (section 8)."""
@@ -185,6 +191,10 @@ class Dbrn(NetworkMethod):
             )
             for name, net in self.net.branches.items()
         })
+
+    def load(self, folder: Path) -> None:
+        super().load(folder)
+        self._compile()
 
     def notes(self) -> dict[str, str]:
         s = self.settings

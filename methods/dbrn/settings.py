@@ -197,7 +197,7 @@ class Test:
     seed: int = 0                       # another one draws other dropped skips
     mask_background: bool = False       # map 0 off the foreground (AST: true)
     precision: str = "float32"          # of the networks, or "bfloat16" (ours)
-    compile: bool = False               # by torch.compile, in half a minute to minutes (ours)
+    compile: bool = False               # by torch.compile, weights frozen; takes minutes (ours)
 
     def __post_init__(self):
         _choose("test.precision", self.precision, ("float32", "bfloat16"))

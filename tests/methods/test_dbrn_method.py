@@ -234,12 +234,21 @@ def test_bfloat16_maps_stay_near_the_full_ones(samples):
 
 
 @pytest.mark.slow
-def test_compiled_maps_stay_near_the_eager_ones(samples):
+def test_compiled_maps_stay_near_the_eager_ones_also_with_new_weights(samples, tmp_path):
     batch, run = samples.batch(range(2)), Run(category="disc")
-    eager, compiled = (
-        Dbrn(tiny(test__compile=c), "rgb+3d", run).predict(batch).maps for c in (False, True)
-    )
-    torch.testing.assert_close(compiled, eager, rtol=0, atol=1e-5)
+    eager, compiled = (Dbrn(tiny(test__compile=c), "rgb+3d", run) for c in (False, True))
+    first = eager.predict(batch).maps
+    torch.testing.assert_close(compiled.predict(batch).maps, first, rtol=0, atol=1e-5)
+    other, generator = Dbrn(tiny(), "rgb+3d", run), torch.Generator().manual_seed(0)
+    for weight in other.net.state_dict().values():
+        if weight.is_floating_point():
+            weight.add_(0.1 * torch.rand(weight.shape, generator=generator))
+    other.save(tmp_path)
+    compiled.load(tmp_path)
+    eager.load(tmp_path)
+    wanted = eager.predict(batch).maps
+    assert (wanted - first).abs().max() > 1e-4
+    torch.testing.assert_close(compiled.predict(batch).maps, wanted, rtol=0, atol=1e-5)
 
 
 def test_training_in_mixed_precision_lowers_no_loss_s_precision(samples):
