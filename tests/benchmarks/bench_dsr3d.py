@@ -50,7 +50,8 @@ class Way:
         self.low, self.device = low, torch.device(a.device)
         self.net = self.method.net.to(memory_format=self.memory)
         if compiled:
-            self.net.compare = torch.compile(self.net.compare)
+            # Weights that no gradient needs are frozen, as they may be at prediction.
+            self.net.compare = torch.compile(self.net.compare, options={"freezing": True})
         self.samples = made_up(a.size, max(4, a.batch))
         trained = [p for p in self.net.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(trained, lr=0.0, fused=True)     # stays comparable

@@ -278,7 +278,7 @@ def hold_fusion(images: int) -> None:
 
 PHASES = {    # of the fit: what holds memory, at two sizes and at the one wanted
     "selection": (hold_selection, 61, 122, 244), "banks": (hold_banks, 61, 122, 244),
-    "decision": (hold_decision, 61, 122, 244), "fusion training": (hold_fusion, 1, 2, 16),
+    "decision": (hold_decision, 61, 122, 244), "fusion training": (hold_fusion, 4, 16, 16),
 }  # fmt: skip
 
 

@@ -1,0 +1,55 @@
+"""3DSR on synthetic parts: which defects depth alone shows, and which colour alone.
+
+The demo's networks on scans of 200 px, where a defect covers a few cells of the features.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from harness import config
+from harness.data.cache import open_split
+from harness.expand import build
+from harness.store import Store
+from tests.harness.conftest import run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+BOTH = [    # of depth's network, and of the one for RGB
+    "dada.net.codes=512", "dada.loss.norm=l1", "dada.train.steps=1500", "decoder.bottleneck=64",
+    "score.window_px=21", "train.lr=1.5e-3",
+]  # fmt: skip
+CHANGES = [
+    "methods=[3dsr]", "settings=[rgb,3d]", "protocol.latency_samples=0",
+    "datasets.synthetic.categories=[rod,tread]", "datasets.synthetic.synthetic.size=200",
+    "3dsr.prep.size=192", "3dsr.mask.threshold=[0.3,0.5]", "3dsr.mask.p_normal=0.1",
+    "3dsr.anomaly.strength=[0.1,0.5]", "3dsr.train.steps=850", "3dsr.rgb.train.steps=400",
+    *(f"3dsr.{change}" for change in BOTH), *(f"3dsr.rgb.{change}" for change in BOTH),
+]  # fmt: skip
+
+
+def test_depth_finds_defects_of_shape_alone_and_colour_those_of_colour_alone(tmp_path):
+    plan, store = build(config.load("demo", CHANGES)), Store(tmp_path)
+    assert not run(plan, store).failures
+    found = {}
+    for job in plan.jobs.values():
+        if job.spec["kind"] == "cell":
+            samples, truth = open_split(store.folder(job.spec["needs"]["view"]), "test")
+            maps = np.load(Path(store.folder(job.key)) / "maps.npy")
+            for defect in ("geometry_only", "color", "contamination"):
+                some = [i for i, kind in enumerate(truth.defects) if kind == defect]
+                inside = samples.arrays["foreground"]
+                if some:
+                    found[job.spec["category"], defect, job.spec["setting"]] = np.mean([
+                        roc_auc_score(truth.masks[i][inside[i]] > 0, maps[i][inside[i]])
+                        for i in some
+                    ])
+    print("AUROC of the object's pixels:", {k: round(float(v), 2) for k, v in found.items()})
+    for part in ("rod", "tread"):
+        shape = {setting: found[part, "geometry_only", setting] for setting in ("rgb", "3d")}
+        assert shape["3d"] > 0.7 and shape["3d"] > shape["rgb"] + 0.05
+    for part, defect in (("rod", "color"), ("tread", "contamination")):
+        assert found[part, defect, "rgb"] > 0.65
+        assert found[part, defect, "rgb"] > found[part, defect, "3d"] + 0.2
