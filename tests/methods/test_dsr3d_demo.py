@@ -49,7 +49,6 @@ def test_depth_finds_defects_of_shape_alone_and_colour_those_of_colour_alone(tmp
     print("AUROC of the object's pixels:", {k: round(float(v), 2) for k, v in found.items()})
     for part in ("rod", "tread"):
         shape = {setting: found[part, "geometry_only", setting] for setting in ("rgb", "3d")}
-        assert shape["3d"] > 0.7 and shape["3d"] > shape["rgb"] + 0.05
+        assert shape["3d"] > 0.7 and shape["3d"] > shape["rgb"] + 0.2
     for part, defect in (("rod", "color"), ("tread", "contamination")):
-        assert found[part, defect, "rgb"] > 0.65
         assert found[part, defect, "rgb"] > found[part, defect, "3d"] + 0.2
