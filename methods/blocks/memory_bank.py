@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 
-STEP, WIDEST = 32, 256                         # leading directions: multiples of, at most
+STEP, WIDEST = 32, 384                         # leading directions: multiples of, at most
 LEFT = 3e-4                                    # of the variance; more directions get it below
 SAMPLE = 4096                                  # rows they are found from; any choice is exact
 BOX = 16                                       # directions that leaves are boxes of
