@@ -158,19 +158,20 @@ def study_table(launch: dict, lines: Iterable[Line]) -> Table:
     legend = remarks
     if len(remarks) > 1:                 # the texts would leave no room for the numbers
         legend = [f"{i}  {remark}" for i, remark in enumerate(remarks, start=1)]
+        names.append("")
     table = Table(title=title(launch), caption="\n".join(legend) or None, caption_justify="left",
                   box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fmt: skip
     for name in names:
         right = name in ("published", "ours", "difference", "interval")
         table.add_column(name, justify="right" if right else "left", no_wrap=name != "row",
                          overflow="fold")
-    if len(remarks) > 1:
-        table.add_column("")
-    above = ""
+    above = None
     for line in shown:
-        line, above = {**line, "row": line["row"] if line["row"] != above else ""}, line["row"]
-        number = [str(remarks.index(line["remark"]) + 1) if line["remark"] else ""]
-        table.add_row(*(line[name] for name in names), *number * (len(remarks) > 1))
+        text = line | {"": str(remarks.index(line["remark"]) + 1) if line["remark"] else ""}
+        if line["row"] == above:
+            text["row"] = ""
+        above = line["row"]
+        table.add_row(*(text[name] for name in names))
     return table
 
 

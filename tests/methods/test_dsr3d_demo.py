@@ -3,17 +3,13 @@
 The demo's networks on scans of 200 px, where a defect covers a few cells of the features.
 """
 
-from pathlib import Path
-
-import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from harness import config
-from harness.data.cache import open_split
 from harness.expand import build
 from harness.store import Store
 from tests.harness.conftest import run
+from tests.methods.on_object import defect_auroc
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -36,17 +32,10 @@ def test_depth_finds_defects_of_shape_alone_and_colour_those_of_colour_alone(tmp
     found = {}
     for job in plan.jobs.values():
         if job.spec["kind"] == "cell":
-            samples, truth = open_split(store.folder(job.spec["needs"]["view"]), "test")
-            maps = np.load(Path(store.folder(job.key)) / "maps.npy")
             for defect in ("geometry_only", "color", "contamination"):
-                some = [i for i, kind in enumerate(truth.defects) if kind == defect]
-                inside = samples.arrays["foreground"]
-                if some:
-                    found[job.spec["category"], defect, job.spec["setting"]] = np.mean([
-                        roc_auc_score(truth.masks[i][inside[i]] > 0, maps[i][inside[i]])
-                        for i in some
-                    ])
-    print("AUROC of the object's pixels:", {k: round(float(v), 2) for k, v in found.items()})
+                value = defect_auroc(job, store, defect, lambda arrays: arrays["foreground"])
+                found[job.spec["category"], defect, job.spec["setting"]] = value
+    print("AUROC of the object's pixels:", found)
     for part in ("rod", "tread"):
         shape = {setting: found[part, "geometry_only", setting] for setting in ("rgb", "3d")}
         assert shape["3d"] > 0.7 and shape["3d"] > shape["rgb"] + 0.2

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
 
 from harness import config
 from harness.data.cache import open_split
@@ -16,6 +15,7 @@ from methods.shape_guided.patches import cut_cloud, normalise, points_of
 from methods.shape_guided.stage import CHECKPOINT, ExpertSettings, ShapeExpert
 from methods.shape_guided.weights import load_shape_net
 from tests.harness.conftest import run
+from tests.methods.on_object import defect_auroc
 
 pytestmark = pytest.mark.slow
 
@@ -57,18 +57,11 @@ def test_a_defect_of_shape_alone_shows_in_the_sdf_map_and_not_in_colour(demo):
     found = {}
     for job in jobs:
         if job.spec["kind"] == "cell" and job.spec["category"] == "tread":
-            samples, truth = open_split(store.folder(job.spec["needs"]["view"]), "test")
-            maps = np.load(Path(store.folder(job.key)) / "maps.npy")
-            found[job.spec["setting"]] = np.mean([
-                on_object(maps[i], truth.masks[i], samples.arrays["xyz"][i])
-                for i, defect in enumerate(truth.defects) if defect == "geometry_only"
-            ])
+            found[job.spec["setting"]] = defect_auroc(job, store, "geometry_only", with_point)
     print("AUROC of the object's pixels, geometry_only:", found)
     assert found["3d"] > 0.65
     assert abs(found["rgb"] - 0.5) < 0.15 and found["3d"] > found["rgb"] + 0.1
 
 
-def on_object(scores, mask, xyz):
-    """AUROC over the pixels that have a point: the background is easily told."""
-    inside = (xyz != 0).all(axis=-1)
-    return roc_auc_score(mask[inside] > 0, scores[inside])
+def with_point(arrays):
+    return (arrays["xyz"] != 0).all(axis=-1)
