@@ -99,7 +99,7 @@ def test_a_point_that_cannot_be_spares_the_others_and_is_tried_again(tmp_path):
 
 
 def test_a_sweep_shows_up_in_mlflow(undisturbed):
-    from harness.tracking import KEY, PARENT, _client
+    from harness.tracking.sync import KEY, PARENT, _client
 
     client, _ = _client(Store(undisturbed), None)
     runs = client.search_runs([client.get_experiment_by_name("sweep").experiment_id])

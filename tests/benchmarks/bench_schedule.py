@@ -9,8 +9,8 @@ import argparse
 import tempfile
 import time
 
-from harness.config import Schedule
-from harness.schedule import Driver, OnRay, describe
+from harness.planning.config import Schedule
+from harness.engine.driver import Driver, OnRay, describe
 from harness.store import DONE, Store
 from tests.harness import toy
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness import config
+from harness.planning import config
 from methods.contract import Run, settings_from
 from methods.shape_guided import inference
 from methods.shape_guided.appearance import normalised

@@ -3,8 +3,8 @@
 import os
 import time
 
-from harness.config import Config, Resources
-from harness.plan import Job, Plan
+from harness.planning.config import Config, Resources
+from harness.planning.plan import Job, Plan
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store
 
 

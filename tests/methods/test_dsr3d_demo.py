@@ -5,8 +5,8 @@ The demo's networks on scans of 200 px, where a defect covers a few cells of the
 
 import pytest
 
-from harness import config
-from harness.expand import build
+from harness.planning import config
+from harness.planning.expand import build
 from harness.store import Store
 from tests.harness.conftest import run
 from tests.methods.on_object import defect_auroc

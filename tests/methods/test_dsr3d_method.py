@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness import config
-from harness.expand import build
+from harness.planning import config
+from harness.planning.expand import build
 from methods.blocks.weights import WeightsError
 from methods.contract import Run, Samples, settings_from
 from methods.dsr3d import anomalies, samples as sampling

@@ -19,7 +19,7 @@ from methods.m3dm.settings import RANDOM, Dlf, Score, Settings, Uff
 from methods.m3dm.uff import FeatureFusion, sample_order, updates
 from methods.m3dm.uff_stage import UffStage
 from methods.m3dm.weights import make_uff, point_network, rgb_network
-from reports.published import published
+from reports.numbers.published import published
 from tests.methods import m3dm_oracle as oracle
 
 SIZE = 48

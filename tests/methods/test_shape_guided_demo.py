@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness import config
+from harness.planning import config
 from harness.data.cache import open_split
-from harness.expand import build
+from harness.planning.expand import build
 from harness.store import Store
 from methods.contract import Run, settings_from
 from methods.shape_guided.patches import cut_cloud, normalise, points_of

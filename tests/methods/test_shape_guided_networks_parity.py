@@ -43,25 +43,38 @@ def test_shape_expert_matches(p, shape):
     assert loss.item() == pytest.approx(float(f["loss_eval_float64"]), abs=1e-6)
 
 
-def test_shape_expert_learns_like_the_original(p):
-    f = p.npz("sdf_model")
+def learning(p, dtype):
+    """Network, batch and recorded numbers of the first steps of a training."""
     net = ShapeNet(Net())
     p.fill(net.train())
     patches, queries = (0.25 * normal(p, n, (4, 500, 3)) for n in ("sdf_patches", "sdf_queries"))
+    return net.to(dtype), patches.to(dtype), queries.to(dtype), p.npz("sdf_model")
+
+
+def test_first_step_of_the_shape_expert_is_the_original_s(p):
+    # In float64: batch norms over four patches make 1e-6 of rounding before them 4e-5 of a
+    # feature, which in float32 moves the loss by up to 1.3e-5, more or less by processor.
+    net, patches, queries, f = learning(p, torch.float64)
+    loss = pull_loss(net, patches, queries, patches)
+    loss.backward()
+    assert loss.item() == pytest.approx(float(f["train_losses"][0]), abs=1e-5)
+    norms = {name: v.grad.norm().item() for name, v in net.named_parameters()}
+    assert list(norms) == f["train_param_names"].tolist()
+    for name, norm in zip(norms, f["train_grad_norms"]):
+        assert norms[name] == pytest.approx(norm, rel=1e-3, abs=1e-6), name
+    close(net.encoder.bn1.running_mean, f["bn1_running_mean"], 1e-6)
+    close(net.encoder.bn5.running_mean, f["bn5_running_mean"], 1e-6)
+    close(net.encoder.bn5.running_var, f["bn5_running_var"], 1e-6)
+
+
+def test_shape_expert_learns_like_the_original(p):
+    net, patches, queries, f = learning(p, torch.float32)
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-4, betas=(0.9, 0.999))
-    for step, expected in enumerate(f["train_losses"]):
+    for expected in f["train_losses"]:
         loss = pull_loss(net, patches, queries, patches)
-        assert loss.item() == pytest.approx(float(expected), abs=5e-4 if step else 1e-5)
+        assert loss.item() == pytest.approx(float(expected), abs=5e-4)
         optimiser.zero_grad()
         loss.backward()
-        if step == 0:
-            norms = {name: v.grad.norm().item() for name, v in net.named_parameters()}
-            assert list(norms) == f["train_param_names"].tolist()
-            for name, norm in zip(norms, f["train_grad_norms"]):
-                assert norms[name] == pytest.approx(norm, rel=1e-3, abs=1e-6), name
-            close(net.encoder.bn1.running_mean, f["bn1_running_mean"], 1e-6)
-            close(net.encoder.bn5.running_mean, f["bn5_running_mean"], 1e-6)
-            close(net.encoder.bn5.running_var, f["bn5_running_var"], 1e-6)
         optimiser.step()
 
 

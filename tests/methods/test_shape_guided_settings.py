@@ -14,7 +14,7 @@ from methods.shape_guided.method import ShapeGuided
 from methods.shape_guided.patches import cut
 from methods.shape_guided.settings import PAPER, Patches, Rgb, Settings
 from methods.shape_guided.stage import CHECKPOINT
-from reports.published import published
+from reports.numbers.published import published
 from tests.methods.shape_guided_tiny import (  # noqa: F401 (fixtures)
     SIZE, distinct, dotted, expert, fitted, samples, stages, test_samples, tiny,
 )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.store import Store, write_json
-from reports.statistics import auroc
+from reports.numbers.statistics import auroc
 
 HOSTILE = '<script>alert("1")</script>'
 SIZE = 48                                            # px

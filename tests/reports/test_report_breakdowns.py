@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from reports.breakdowns import FPR, Category, agreement, hardest, histogram, modalities, roc
-from reports.choice import chosen
-from reports.figures import Axis, Series, lines, pareto, scatter
-from reports.frame import read_scores, results_frame
+from reports.numbers.breakdowns import FPR, Category, agreement, hardest, histogram, modalities, roc
+from reports.numbers.choice import chosen
+from reports.page.figures import Axis, Series, lines, pareto, scatter
+from reports.numbers.frame import read_scores, results_frame
 from tests.reports.fake_store import HOSTILE
 
 

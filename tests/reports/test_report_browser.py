@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from reports.render import write_report
+from reports.page.render import write_report
 from tests.reports.fake_store import HOSTILE
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from reports.compare import BETTER, OVERALL, SAME, UNTESTED, WORSE, chosen, compare
-from reports.compare_text import comparison_csv
-from reports.frame import read_scores, results_frame
-from reports.statistics import auroc
+from reports.numbers.compare import BETTER, OVERALL, SAME, UNTESTED, WORSE, chosen, compare
+from reports.forms.compare_text import comparison_csv
+from reports.numbers.frame import read_scores, results_frame
+from reports.numbers.statistics import auroc
 from tests.reports.fake_store import build_launch
 
 ONE = {"methods": [("das3d", "")], "settings": ["rgb"], "arrays": False, "demo": False,
@@ -129,7 +129,7 @@ def test_csv_has_a_line_a_change(build):
 
 
 def test_the_command_fails_on_a_regression_only_when_asked(build, tmp_path, capsys, monkeypatch):
-    from harness import cli
+    from harness.cli import app as cli
 
     monkeypatch.setattr("os.fsync", lambda handle: None)
     a, _ = build(**ONE)

@@ -3,9 +3,9 @@
 import pytest
 
 from harness.store import Store
-from reports.cost import cost_frame, hours_frame
-from reports.frame import read_results, results_frame
-from reports.render import write_report
+from reports.numbers.cost import cost_frame, hours_frame
+from reports.numbers.frame import read_results, results_frame
+from reports.page.render import write_report
 
 SMALL = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "seeds": [0],
          "arrays": False}  # fmt: skip

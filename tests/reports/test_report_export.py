@@ -9,7 +9,7 @@ from harness.data.views.background import pad_square
 from harness.metrics import evaluate
 from harness.store import Store
 from methods.views import Das3dView, M3dmView
-from reports.export import PADS_WITH_PLANE, at_native_size, export_maps
+from reports.forms.export import PADS_WITH_PLANE, at_native_size, export_maps
 
 ONE = {"methods": [("das3d", "")], "settings": ["rgb"], "categories": ["cookie"], "seeds": [0]}
 

@@ -4,9 +4,9 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from harness import tracking
-from reports.figures import Axis, Series, lines, standalone
-from reports.render import write_report
+from harness.tracking import sync as tracking
+from reports.page.figures import Axis, Series, lines, standalone
+from reports.page.render import write_report
 from tests.reports.fake_store import HOSTILE
 
 SVG = "{http://www.w3.org/2000/svg}"

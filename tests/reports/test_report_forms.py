@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from harness.store import Store
-from reports.frame import read_scores, results_frame
-from reports.latex import leaderboard_latex
-from reports.leaderboard import leaderboards
-from reports.render import write_report
-from reports.stores import Stores, gather, launch_of
+from reports.numbers.frame import read_scores, results_frame
+from reports.forms.latex import leaderboard_latex
+from reports.numbers.leaderboard import leaderboards
+from reports.page.render import write_report
+from reports.numbers.stores import Stores, gather, launch_of
 from tests.reports.fake_store import build_launch
 
 ONE = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "arrays": False}

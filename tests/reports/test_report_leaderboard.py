@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from harness.store import write_json
-from reports.frame import read_scores, results_frame
-from reports.leaderboard import leaderboard_csv, leaderboards
-from reports.text import lead_text
+from reports.numbers.frame import read_scores, results_frame
+from reports.numbers.leaderboard import leaderboard_csv, leaderboards
+from reports.forms.text import lead_text
 
 VALUES = {  # (method, category, seed): I-AUROC
     ("das3d", "cookie", 0): 0.9, ("das3d", "cookie", 1): 0.8,

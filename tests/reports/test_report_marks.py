@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness import tracking
+from harness.tracking import sync as tracking
 from methods.contract import IMPORTED, NOTED_MARKS, RANDOM_INIT, TEST_SELECTED
-from reports.frame import results_frame
-from reports.names import MARKS, mark_text
-from reports.render import write_report
-from reports.stores import gather
+from reports.numbers.frame import results_frame
+from reports.numbers.names import MARKS, mark_text
+from reports.page.render import write_report
+from reports.numbers.stores import gather
 from tests.harness.conftest import planned
 from tests.reports.test_report_page import shown
 

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from rich.console import Console
 
 from harness.store import Store
-from reports.render import leaderboard_text, write_report
+from reports.page.render import leaderboard_text, write_report
 from tests.reports.fake_store import HOSTILE
 
 SMALL = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb", "rgb+3d"], "arrays": False}

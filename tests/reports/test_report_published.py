@@ -4,12 +4,12 @@ import math
 import pytest
 from scipy.stats import t as student
 
-from reports import published
-from reports.leaderboard import Row, Score, _quoted
-from reports.published import (
+from reports.numbers import published
+from reports.numbers.leaderboard import Row, Score, _quoted
+from reports.numbers.published import (
     ABOVE, BELOW, ROUNDING, UNKNOWN, WITHIN, Quote, Spread, quote, quoted_mean, verdict,
 )  # fmt: skip
-from reports.text import leaderboard_markdown
+from reports.forms.text import leaderboard_markdown
 from tests.reports.test_report_leaderboard import boards_of
 
 BENCH = ("mvtec3d", "rgb+3d", "i_auroc")

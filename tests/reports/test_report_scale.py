@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from reports.published import known_categories
+from reports.numbers.published import known_categories
 from tests.reports.fake_store import LIMITS, build_launch
 
 METHODS = [(name, "") for name in ("dbrn", "3dsr", "das3d", "m3dm", "shape_guided")]
@@ -17,7 +17,7 @@ CODE = """
 import json, resource, sys, time
 started = time.process_time()
 from harness.store import Store
-from reports.render import write_report
+from reports.page.render import write_report
 store = Store(sys.argv[1])
 page = write_report(store, store.launches()[-1], sys.argv[2])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

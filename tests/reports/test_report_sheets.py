@@ -5,9 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
-from reports.frame import read_results, read_scores, results_frame
-from reports.sheets import TILE, sheets
-from reports.statistics import auroc
+from reports.numbers.frame import read_results, read_scores, results_frame
+from reports.page.sheets import TILE, sheets
+from reports.numbers.statistics import auroc
 
 ONE = {
     "methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb", "3d"], "categories": ["cookie"],

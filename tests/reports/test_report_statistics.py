@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from reports.statistics import auroc, generator_for, interval, resampled_auroc
+from reports.numbers.statistics import auroc, generator_for, interval, resampled_auroc
 
 
 def scores(normal, anomalous, seeds=1, shift=1.0, levels=None):

@@ -8,8 +8,8 @@ import urllib.request
 
 import pytest
 
-from harness import tracking
-from reports.render import write_report
+from harness.tracking import sync as tracking
+from reports.page.render import write_report
 from tests.reports.test_report_browser import BROWSER
 
 pytest.importorskip("mlflow")

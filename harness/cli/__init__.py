@@ -1,0 +1,1 @@
+"""The command line: the roof over engine, planning and reports; `app.main` is `relief`."""

@@ -1,0 +1,97 @@
+"""What a launch shows while it runs: one live display on a terminal, one line an event in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from harness.planning.plan import Job
+from harness.store import DONE
+
+HEADLINE = ("i_auroc", "aupro_0.3")
+
+
+class Display(AbstractContextManager):
+    """Overall progress and a row a running job. `listen` and `tick` fit schedule.Driver."""
+
+    def __init__(self, console: Console, total: int, label: str):
+        self.console, self.total, self.ended = console, total, 0
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+        )
+        self.overall = self.bars.add_task(f"[bold]{escape(label)}", total=total, note="jobs")
+        self.tasks: dict[str, Any] = {}
+        self.live = Live(self.bars, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.live.stop()
+
+    def listen(self, event: str, job: Job, details: dict) -> None:
+        if event not in ("retry", "waiting"):
+            self.ended += 1
+            self.bars.update(self.overall, completed=self.ended)
+        self.console.print(self._line(event, job, details), highlight=False, soft_wrap=True)
+
+    def _line(self, event: str, job: Job, details: dict) -> str:
+        count = f"[dim]{self.ended}/{self.total}[/dim]"
+        title = escape(job.title)
+        if event == DONE:
+            metrics = details.get("metrics", {})
+            shown = [f"{m}={metrics[m]:.3f}" for m in HEADLINE if metrics.get(m) is not None]
+            seconds = f"{details['timings']['total_s']:.1f}s"
+            return f"{count} [green]done[/green] {title} [dim]{' '.join([*shown, seconds])}[/dim]"
+        colour = "yellow" if event in ("retry", "waiting") else "red"
+        word = details.get("status", event) if event == "failed" else event
+        return f"{count} [{colour}]{word}[/{colour}] {title}: {escape(details.get('reason', ''))}"
+
+    def tick(self, running: Mapping[str, Any]) -> None:
+        for key in set(self.tasks) - {k for k, r in running.items() if r.progress}:
+            self.bars.remove_task(self.tasks.pop(key))
+        for key, r in running.items():
+            if not r.progress:
+                continue
+            if key not in self.tasks:
+                self.tasks[key] = self.bars.add_task(escape(r.job.title), note="")
+            p = r.progress
+            self.bars.update(
+                self.tasks[key], completed=p["step"], total=p["total"], note=describe_progress(p)
+            )
+
+
+def describe_progress(progress: dict) -> str:
+    """"train, loss 0.123, 40 s left" from a job's progress record."""
+    parts = [progress["phase"]]
+    if progress.get("loss") is not None:
+        parts.append(f"loss {progress['loss']:.4g}")
+    if progress.get("seconds_left") is not None:
+        parts.append(f"{duration(progress['seconds_left'])} left")
+    if progress.get("attempt", 1) > 1:
+        parts.append(f"attempt {progress['attempt']}")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def when(epoch: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(epoch))

@@ -1,0 +1,97 @@
+"""What the commands that compute have in common: their options, and running a plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from harness.store import Store
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+EXIT_FAILED_JOBS, EXIT_INTERRUPTED = 1, 130
+
+StorePath = Annotated[
+    Path, typer.Option("--store", envvar="RELIEF_STORE", help="Folder of results; made if missing.")
+]
+Data = Annotated[
+    Optional[str],
+    typer.Option(help="Folder of a dataset (MVTec 3D-AD, Eyecandies, your own) instead of the configuration's."),
+]
+Background = Annotated[
+    Optional[str],
+    typer.Option(help="plane: objects lie on a plane, remove it; none: the scene is all object."),
+]
+Tracking = Annotated[
+    Optional[str],
+    typer.Option(envvar="MLFLOW_TRACKING_URI",
+                 help="MLflow tracking URI (default: SQLite in the store); 'none' for no MLflow."),
+]  # fmt: skip
+DEFAULT_STORE = Path("relief-store")
+Workers = Annotated[Optional[int], typer.Option(min=1, help="CPUs of the local Ray.")]
+Gpus = Annotated[Optional[int], typer.Option(min=0, help="GPUs of the local Ray.")]
+Address = Annotated[
+    Optional[str], typer.Option(help="An existing Ray cluster, e.g. auto or HOST:PORT.")
+]
+Serial = Annotated[
+    bool, typer.Option("--serial", help="One job after another in this process, without Ray.")
+]
+
+
+def split_arguments(what: list[str], kind: str, default: str | None = None) -> tuple[str, list[str]]:
+    """(name, overrides) of what a command was given: one NAME among KEY=VALUE."""
+    names = [item for item in what if "=" not in item] or [default] * (default is not None)
+    if len(names) != 1:
+        raise ValueError(f"one {kind} at a time, not {', '.join(names) or 'none'}")
+    return names[0], [item for item in what if "=" in item]
+
+
+def execute(plan, store: Store, tracking: str | None, workers: int | None = None,
+            gpus: int | None = None, address: str | None = None, serial: bool = False):  # fmt: skip
+    """Do what a plan still needs, with a display. -> its launch and the records of failed jobs."""
+    from harness.cli.display import Display
+    from harness.engine.driver import Driver, InProcess, OnRay, interruptible
+
+    store.check_writable()
+    launch, pending = plan.record(store), plan.pending(store)
+    console.print(
+        f"[bold]{launch['id']}[/bold]: {len(plan.cells)} cells, {len(pending)} jobs to do, "
+        f"store {escape(str(store.path))}"
+    )
+    if not pending:
+        return launch, []
+    isolation = plan.config.schedule.isolation
+    executor = InProcess() if serial else OnRay(address, workers, gpus, isolation)
+    mirror = _mirror(store, launch, tracking)
+    try:
+        with Display(console, len(pending), launch["name"]) as display, interruptible() as check:
+            driver = Driver(plan, store, executor, plan.config.schedule, display.listen)
+            failures = driver.run(lambda running: (check(), display.tick(running))).failures
+    except KeyboardInterrupt:
+        errors.print("interrupted: finished jobs and checkpoints are kept, the same command goes on")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    finally:
+        mirror.stop()
+    return launch, failures
+
+
+def exit_with(failures: list[dict]) -> None:
+    """Exit code 1 and a line if any job failed."""
+    if failures:
+        errors.print(f"[red]{len(failures)} jobs did not finish[/red]; the report lists the reasons, "
+                     "the same command tries them again")  # fmt: skip
+        raise typer.Exit(EXIT_FAILED_JOBS)
+
+
+def _mirror(store: Store, launch: dict, tracking: str | None):
+    from harness.tracking.sync import Mirror
+
+    mirror = Mirror(store, launch, tracking)
+    if tracking != "none":
+        mirror.start()
+    return mirror

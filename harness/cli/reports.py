@@ -1,0 +1,188 @@
+"""The commands that read stores: relief report, compare, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from harness.cli.launch import DEFAULT_STORE, StorePath
+from harness.store import Store
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+EXIT_REGRESSION = 3
+
+Launches = Annotated[
+    Optional[list[str]],
+    typer.Option("--launch", help="Launch id (default: each store's latest); repeat for several."),
+]
+Filters = Optional[list[str]]
+
+
+def report(
+    stores: Annotated[Optional[list[Path]], typer.Argument(metavar="[STORE]...")] = None,
+    store: StorePath = DEFAULT_STORE,
+    launch: Launches = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option(help="Folder to write (default: in the store; of several, relief-report)."),
+    ] = None,
+    images: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Test images to show: middle (default), best, median, worst, disagree, "
+                          "or an id as test/hole/003; repeat for several."),
+    ] = None,
+) -> None:
+    """Write the leaderboard of one or several stores, from their files alone."""
+    from reports.numbers.stores import gather, launch_of
+
+    places = [Store(path) for path in stores or [store]]
+    parts = [
+        (place, launch_of(place, name))
+        for place in places
+        for name in _named(place, launch, alone=len(places) == 1)
+    ]
+    found, wanted = gather(parts)
+    if out is None and len(parts) == 1:
+        out = places[0].path / "reports" / wanted["id"]
+    write(found, wanted, out or Path("relief-report"), images)
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="Store of the reference.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Store to judge; may be the same.")],
+    only_a: Annotated[
+        Filters, typer.Option("--a", metavar="NAME=VALUE", help="Cells of A, e.g. setting=rgb.")
+    ] = None,
+    only_b: Annotated[
+        Filters, typer.Option("--b", metavar="NAME=VALUE", help="Cells of B, e.g. setting=rgb+3d.")
+    ] = None,
+    launch_a: Annotated[Optional[str], typer.Option(help="Launch of A (default: latest).")] = None,
+    launch_b: Annotated[Optional[str], typer.Option(help="Launch of B (default: latest).")] = None,
+    metric: Annotated[
+        Optional[list[str]], typer.Option(help="Default: i_auroc, aupro_0.3, p_auroc.")
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(min=0, help="Smallest loss that counts, in percentage points.")
+    ] = 0.0,
+    fail_on_regression: Annotated[
+        bool,
+        typer.Option("--fail-on-regression", help="Exit with 3 if B is worse or lost a result."),
+    ] = False,
+    csv: Annotated[Optional[Path], typer.Option(help="Write the table to this file, too.")] = None,
+) -> None:
+    """Compare two stores, commits or settings cell by cell, with intervals and tests."""
+    from harness.store import write_text
+    from reports.numbers.compare import chosen
+    from reports.numbers.compare import compare as compare_frames
+    from reports.forms.compare_text import comparison_csv, comparison_text
+    from reports.numbers.frame import IDENTITY, metric_names, read_scores, results_frame
+    from reports.numbers.names import HEADLINE
+    from reports.numbers.stores import launch_of
+
+    filters = [_pairs(only_a, "--a"), _pairs(only_b, "--b")]
+    frames, scores = [], []
+    for path, launch, choice in zip((a, b), (launch_a, launch_b), filters):
+        store = Store(path)
+        frame = chosen(results_frame(store, launch_of(store, launch)), choice)
+        frames.append(frame)
+        scores.append(read_scores(store, frame))
+    known = set(metric_names(frames[0])) & set(metric_names(frames[1]))
+    metrics = metric or [name for name in HEADLINE if name in known]
+    if unknown := set(metrics) - known:
+        raise ValueError(f"no metric {', '.join(sorted(unknown))} on both sides; "
+                         f"there are {', '.join(sorted(known)) or 'none'}")  # fmt: skip
+    ignore = tuple(name for name in IDENTITY if name in filters[0] or name in filters[1])
+    found = compare_frames(*frames, metrics, *scores, ignore=ignore, margin=margin / 100)
+    console.print(comparison_text(found))
+    if csv is not None:
+        write_text(csv, comparison_csv(found))
+    if fail_on_regression and (found.regressions or found.lost):
+        raise typer.Exit(EXIT_REGRESSION)
+
+
+def export(
+    out: Annotated[Path, typer.Argument(help="Folder to write, one subfolder a method.")],
+    store: StorePath = DEFAULT_STORE,
+    launch: Annotated[Optional[str], typer.Option(help="Launch id (default: the latest).")] = None,
+    truth: Annotated[
+        bool, typer.Option("--truth", help="Write the ground truth at the maps' size beside them.")
+    ] = False,
+    size: Annotated[
+        str,
+        typer.Option(help="Of the maps: protocol (as evaluated) or original (as the dataset's "
+                          "files, which the tool compares with)."),
+    ] = "protocol",
+) -> None:
+    """Write the anomaly maps as TIFF files, in the layout of the MVTec 3D-AD evaluation tool."""
+    from reports.forms.export import export_maps
+    from reports.numbers.stores import launch_of
+
+    where = Store(store)
+    done = export_maps(where, launch_of(where, launch), out, truth, size)
+    for line in done.lines():
+        console.print(escape(line), soft_wrap=True)
+
+
+def write(store: Store, launch: dict, folder: Path, images: list[str] | None = None) -> Path:
+    """The report's files, and the leaderboard on the terminal; -> the folder."""
+    from reports.numbers.choice import MIDDLE
+    from reports.page.render import leaderboard_text, write_report
+
+    page = write_report(store, launch, folder.resolve(), images or [MIDDLE])
+    console.print(leaderboard_text(store, launch))
+    console.print(f"Leaderboard {escape(page.as_uri())}", soft_wrap=True)
+    if launch.get("study"):
+        from reports.page.studies import study_table, write_study
+
+        study, lines = write_study(store, launch, folder.resolve())
+        console.print(study_table(launch, lines))
+        console.print(f"Study       {escape(study.as_uri())}", soft_wrap=True)
+    return page.parent
+
+
+def conclude(store: Store, launch: dict, tracking: str | None) -> None:
+    """The leaderboard on the terminal, in files and in MLflow."""
+    folder = write(store, launch, store.path / "reports" / launch["id"])
+    if tracking == "none":
+        return
+    from harness.tracking import sync as mlflow_view
+
+    try:
+        synced = mlflow_view.sync(store, launch, tracking, folder)
+    except Exception as error:  # results are safe in the store whatever the tracking server does
+        reason = escape(str(error).splitlines()[0])
+        errors.print(f"[yellow]MLflow is not up to date[/yellow]: {reason}\n"
+                     "Results are in the store; `relief sync` catches up later.", soft_wrap=True)  # fmt: skip
+        return
+    if tracking is None:
+        where = "" if store.path == DEFAULT_STORE.resolve() else f" --store {store.path}"
+        console.print(f"MLflow      relief ui{escape(where)}, then "
+                      f"{mlflow_view.address(synced.experiment_id)}", soft_wrap=True)  # fmt: skip
+    else:
+        console.print(f"MLflow      {escape(tracking)}, experiment {synced.experiment_id}", soft_wrap=True)
+
+
+def _named(store: Store, launches: list[str] | None, alone: bool) -> list[str | None]:
+    """Which of the launches asked for are in this store; its latest where none was asked for."""
+    if not launches:
+        return [None]
+    if alone:
+        return list(launches)
+    known = {launch["id"] for launch in store.launches()}
+    return [name for name in launches if name in known] or [None]
+
+
+def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
+    found = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"{option} {text!r} is not NAME=VALUE, e.g. {option} setting=rgb")
+        found[name] = value
+    return found

@@ -1,0 +1,96 @@
+"""The commands about published tables: relief study, relief studies list, relief studies coverage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.cli import reports as cli_reports
+from harness.cli.launch import (
+    DEFAULT_STORE, Address, Background, Data, Gpus, Serial, StorePath, Tracking, Workers, execute,
+    exit_with, split_arguments,
+)  # fmt: skip
+from harness.store import Store, write_text
+
+app = typer.Typer(name="studies", help="The published tables.", no_args_is_help=True)
+console = Console(highlight=False)
+
+EXIT_MISSING = 1
+
+
+def study(
+    what: Annotated[
+        list[str],
+        typer.Argument(metavar="PAPER/TABLE [KEY=VALUE]...",
+                       help="A study, e.g. m3dm/table4 (relief studies list), then settings to change"),
+    ],
+    demo: Annotated[
+        bool, typer.Option("--demo", help="The demo's data and narrow networks, in minutes.")
+    ] = False,
+    store: StorePath = DEFAULT_STORE,
+    data: Data = None,
+    background: Background = None,
+    workers: Workers = None,
+    gpus: Gpus = None,
+    address: Address = None,
+    serial: Serial = False,
+    tracking: Tracking = None,
+) -> None:  # fmt: skip
+    """Compute a published table and print its values beside ours."""
+    from harness.planning import study as studies
+
+    name, overrides = split_arguments(what, "study")
+    base = studies.DEMO if demo else studies.FULL
+    plan, where = studies.plan(name, overrides, data, background, base), Store(store)
+    engine = dict(workers=workers, gpus=gpus, address=address, serial=serial)
+    launch, failures = execute(plan, where, tracking, **engine)
+    cli_reports.conclude(where, launch, tracking)
+    exit_with(failures)
+
+
+@app.command("list")
+def list_studies() -> None:
+    """Print every study and the rows it computes."""
+    from harness.planning import study as studies
+    from harness.planning.config import shipped
+
+    table = Table("study", "table", "rows")
+    for name in shipped("studies"):
+        found = studies.read(name)
+        rows = [f"{', '.join(rows.methods)}: {', '.join(rows.settings)}"
+                + (f", {rows.train_samples}-shot" if rows.train_samples else "") for rows in found.rows]  # fmt: skip
+        table.add_row(name, f"{found.paper}, {found.table}", escape("\n".join(rows)))
+    console.print(table)
+
+
+@app.command()
+def coverage(
+    csv: Annotated[
+        Optional[Path], typer.Option(help="Write every value and its reason to this file.")
+    ] = None,
+) -> None:
+    """Count the published values of the five methods that a study computes; name the rest.
+
+    Exits with 1 if a value is neither computed nor explained.
+    """
+    from harness.planning import study as studies
+    from harness.planning.config import shipped
+    from reports.page.studies import coverage, coverage_table
+
+    found = [studies.read(name) for name in shipped("studies")]
+    computed, unmet = {}, {}
+    for one in found:
+        computed.setdefault((one.paper, one.table), set()).update(one.printed_names())
+        unmet.setdefault((one.paper, one.table), []).extend(one.unmet)
+    values = coverage(computed, unmet)
+    console.print(coverage_table(values))
+    if csv is not None:
+        write_text(csv, values.to_csv(index=False, lineterminator="\n"))
+    explained = {part.reason for parts in unmet.values() for part in parts}
+    if not set(values.loc[values["reason"] != "", "reason"]) <= explained:
+        raise typer.Exit(EXIT_MISSING)

@@ -1,0 +1,95 @@
+"""The command about published weights: relief weights import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+app = typer.Typer(name="weights", help="Published weights of the methods.", no_args_is_help=True)
+console = Console(highlight=False)
+
+EXIT_MISFIT = 1
+
+
+@app.callback()
+def group() -> None:
+    """A group, though it has one command."""
+
+
+@app.command(name="import")
+def import_(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="SETTING", help="What takes the weights, e.g. 3dsr.dada.weights."),
+    ],
+    file: Annotated[Path, typer.Argument(help="The checkpoint as its authors publish it.")],
+    out: Annotated[Path, typer.Argument(help="Where to write what that setting takes.")],
+    changes: Annotated[
+        Optional[list[str]],
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the network it must fit."),
+    ] = None,
+    modality: Annotated[
+        Optional[str],
+        typer.Option("--setting", help="rgb, 3d or rgb+3d (default: the last that uses it)."),
+    ] = None,
+) -> None:
+    """Check a published checkpoint key by key, and write it for use in place of training.
+
+    Nothing in the file is executed. Unless every entry has its place, nothing is written and the
+    exit code is 1.
+    """
+    from methods.blocks.weights import WeightsError
+    from methods.contract import save_tensors
+
+    setting, read = _reader(name, changes or [], modality)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is no file; give the checkpoint as it was published")
+    if out.is_dir() or not out.parent.is_dir():
+        raise ValueError(f"{out} is a folder, or in none that exists: give the file to write")
+    try:
+        found = read(file)
+    except WeightsError as error:
+        console.print(escape(str(error)), soft_wrap=True)
+        raise typer.Exit(EXIT_MISFIT) from None
+    report = found.report
+    title = f"{file} for {found.network} of {name}, setting {setting}:"
+    console.print(escape(title), soft_wrap=True)
+    console.print(f"  matched    {len(report.loaded)}")
+    for kind in ("missing", "unexpected", "differing"):
+        keys = getattr(report, kind)
+        console.print(f"  {kind:10} {len(keys)}")
+        for key in keys:
+            console.print(f"    {escape(key)}", soft_wrap=True)
+    if not report.fits:
+        console.print("does not fit, nothing is written: check that file, --setting and the "
+                      "widths in the settings belong together")  # fmt: skip
+        raise typer.Exit(EXIT_MISFIT)
+    save_tensors(out, found.state)
+    console.print(f"relief run settings=\\[{setting}] {name}={escape(str(out))}", soft_wrap=True)
+
+
+def _reader(name: str, changes: list[str], modality: str | None) -> tuple[str, Any]:
+    """The setting, and what reads the checkpoints that `name` takes in it."""
+    import methods
+    from harness.planning.config import settings_of
+    from methods.contract import SETTINGS
+
+    method, _, option = name.partition(".")
+    cls, settings = methods.get(method), settings_of(method, changes)
+    if modality is not None and modality not in SETTINGS:
+        raise ValueError(f"unknown setting {modality!r}; known: {', '.join(SETTINGS)}")
+    wanted = [modality] if modality else list(reversed(SETTINGS))
+    known = {setting: cls.published(settings, setting) for setting in wanted}
+    for setting, readers in known.items():
+        if option in readers:
+            return setting, readers[option]
+    names = sorted({f"{method}.{key}" for readers in known.values() for key in readers})
+    where = f" in setting {modality}" if modality else ""
+    raise ValueError(
+        f"{name} takes no published weights{where}; of {method} these do: "
+        f"{', '.join(names) or 'none'}"
+    )

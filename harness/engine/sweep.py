@@ -1,0 +1,309 @@
+"""Run a sweep: Ray Tune draws points and stops poor ones, the store's jobs compute them.
+
+A trial is a light coordinator. It runs the cells of its point one after another, as any launch
+would, and reports the mean so far after each; so a point known to the store costs nothing, and
+trials share views and stages. The unchanged settings are computed first, for comparison.
+
+    STORE/sweeps/<id>/sweep.json        what was asked for and, at the end, what came of it
+    STORE/sweeps/<id>/trials/<id>.json  one trial: its settings and the scores of its cells
+    STORE/sweeps/<id>/tune/             Tune's own state, from which a killed sweep continues
+
+Tune's state is pickled: continue sweeps in stores of your own only.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.planning.plan import Plan
+from harness.engine.driver import Driver, Listener, OnRay
+from harness.planning.space import Domain, Sweep, describe, write_best
+from harness.store import DONE, FAILED, Store, write_json
+
+OBJECTIVE, CELLS = "objective", "cells"
+RUNNING, STOPPED = "running", "stopped"       # stopped: ended early, as unpromising
+LOST = 2                                      # how often a trial's process may be lost
+DEFAULT = "default"                           # the trial of the unchanged settings
+ENVIRONMENT = {                               # specs/engine.md section 4
+    "TUNE_GLOBAL_CHECKPOINT_S": "1",          # a killed sweep loses a second of decisions
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",       # Ctrl-C is ours
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+class SweepFolder:
+    """The files of one sweep."""
+
+    def __init__(self, store: Store, sweep_id: str):
+        self.id, self.path = sweep_id, store.path / "sweeps" / sweep_id
+
+    @property
+    def record(self) -> dict | None:
+        path = self.path / "sweep.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def write(self, record: dict) -> None:
+        write_json(self.path / "sweep.json", record)
+
+    def trial(self, trial_id: str) -> Path:
+        return self.path / "trials" / f"{trial_id}.json"
+
+    def forget_failed(self) -> None:
+        """Give failed trials another chance, that of the unchanged settings too."""
+        for trial in self.trials():
+            if trial["status"] == FAILED:
+                self.trial(trial["id"]).unlink()
+
+    def trials(self) -> list[dict]:
+        """All trials, the unchanged settings first, then as they started."""
+        found = [json.loads(p.read_text()) for p in (self.path / "trials").glob("*.json")]
+        return sorted(found, key=lambda t: (t["id"] != DEFAULT, t["started"], t["id"]))
+
+
+def run(sweep: Sweep, store: Store, listen: Listener, say: Callable[[str], None],
+        check: Callable[[], None] = lambda: None, **ray_options: Any) -> SweepFolder:  # fmt: skip
+    """Run or continue a sweep; what is done is not done again. -> its folder, complete.
+
+    listen: as Driver's, for the first trial; say: takes a line about each further one; check: may
+    raise to stop.
+    Raises RuntimeError if no trial could be finished.
+    """
+    plan = sweep.plan({})
+    folder = SweepFolder(store, sweep.id(plan))
+    record = folder.record or {"id": folder.id, "name": sweep.name, "started": time.time(), "ended": None}
+    record |= {"sweep": _plain(sweep), "entry": sweep.given["methods"][0]}
+    if record["ended"] is None:
+        folder.write(record)
+        folder.forget_failed()
+        os.environ.update(ENVIRONMENT)
+        executor = OnRay(**ray_options, isolation=plan.config.schedule.isolation)
+        try:
+            # jobs that every point needs are done once, with all CPUs
+            joined = OnRay(isolation=plan.config.schedule.isolation, joined=True)
+            Driver(plan, store, joined, plan.config.schedule, listen).run(lambda running: check())
+            _compute(sweep, DEFAULT, {}, store, folder)
+            _tune(sweep, plan, store, folder, executor.slots, say)
+        finally:
+            executor.close()
+    _conclude(sweep, folder, record)
+    return folder
+
+
+def _plain(sweep: Sweep) -> dict:
+    modes = {metric: sweep.mode(metric) for metric in sweep.objective.metrics}
+    return asdict(sweep) | {"given": sweep.given, "modes": modes}
+
+
+def _tune(sweep: Sweep, plan: Plan, store: Store, folder: SweepFolder, slots: int,
+          say: Callable[[str], None]) -> None:  # fmt: skip
+    from ray import tune
+
+    fits = max(1, slots // max(1, plan.config.resources_of(sweep.entry[0]).cpus))
+    at_once = sweep.search.concurrency or fits
+    trainable = tune.with_resources(
+        functools.partial(_trial, sweep=sweep, store_path=str(store.path), sweep_id=folder.id),
+        {"cpu": 0.01},
+    )
+    state = folder.path / "tune"
+    if tune.Tuner.can_restore(str(state)):
+        tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, resume_errored=True)
+    else:
+        shutil.rmtree(state, ignore_errors=True)
+        for path in (folder.path / "trials").glob("*.json"):
+            if path.stem != DEFAULT:
+                path.unlink()
+        hours = sweep.search.hours
+        tuner = tune.Tuner(
+            trainable,
+            param_space={name: _domain(d, sweep.search.kind) for name, d in sweep.space.items()},
+            tune_config=tune.TuneConfig(
+                search_alg=_searcher(sweep, at_once),
+                scheduler=_scheduler(sweep, len(plan.cells)),
+                num_samples=1 if sweep.search.kind == "grid" else sweep.search.trials,
+                max_concurrent_trials=at_once,
+                time_budget_s=hours and hours * 3600,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="tune", storage_path=str(folder.path), verbose=0, log_to_file=False,
+                callbacks=[_teller()], failure_config=tune.FailureConfig(max_failures=LOST),
+            ),
+        )
+    _Told.say, _Told.folder = say, folder
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)    # a failed trial is told of by us
+    tuner.fit()
+
+
+class _Told:
+    """Where trials are told of; not part of Tune's state, which is pickled."""
+
+    say: Callable[[str], None] = print
+    folder: SweepFolder | None = None
+
+
+def _teller() -> Any:
+    from ray import tune
+
+    class Teller(tune.Callback):
+        def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+            self._say(trials, trial)
+
+        def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+            self._say(trials, trial)
+
+        def _say(self, trials: list, trial: Any) -> None:
+            ended = 1 + sum(t.is_finished() for t in trials if t is not trial)
+            record = json.loads(_Told.folder.trial(trial.trial_id).read_text())
+            means = " ".join(f"{m}={mean:.4f}" for m, mean in record["means"].items())
+            outcome = record["reason"] or f"{means} after {len(record['cells'])} of {record['of']} cells"
+            _Told.say(f"trial {ended}: {record['settings']}: {outcome}")
+
+    return Teller()
+
+
+def _trial(point: dict, *, sweep: Sweep, store_path: str, sweep_id: str) -> None:
+    """What Tune runs in an actor: the cells of one point."""
+    from ray import tune
+
+    store = Store(store_path)
+    trial_id = tune.get_context().get_trial_id()
+    values = sweep.point(point)
+
+    def report(means: dict[str, float], cells: int) -> None:
+        first, *others = sweep.objective.metrics
+        tune.report({OBJECTIVE: means[first], **{m: means[m] for m in others}, CELLS: cells})
+
+    _compute(sweep, trial_id, values, store, SweepFolder(store, sweep_id), report)
+
+
+def _compute(sweep: Sweep, trial_id: str, values: dict, store: Store, folder: SweepFolder,
+             report: Callable[[dict, int], None] = lambda means, cells: None) -> None:  # fmt: skip
+    """The cells of a point in turn, on the Ray that is there; keeps the trial's record."""
+    path = folder.trial(trial_id)
+    before = json.loads(path.read_text()) if path.exists() else {}
+    if before.get("status") == FAILED:            # Tune's next attempt, which is for lost processes
+        raise RuntimeError(before["reason"])
+    record = {
+        "id": trial_id, "values": values, "settings": describe(values), "status": RUNNING, "reason": "",
+        "started": before.get("started", time.time()), "ended": None, "cells": [], "of": 0, "means": {},
+    }  # fmt: skip
+    write_json(path, record)
+    try:
+        plan = sweep.plan(values)
+        record["of"] = len(plan.cells)
+        for cell in plan.cells:
+            record["cells"].append(_score(sweep, plan, cell, store))
+            n = len(record["cells"])
+            record["means"] = {m: sum(c["scores"][m] for c in record["cells"]) / n
+                               for m in sweep.objective.metrics}  # fmt: skip
+            record |= {"status": DONE if n == len(plan.cells) else RUNNING, "ended": time.time()}
+            write_json(path, record)
+            report(record["means"], n)
+    except (ValueError, OSError, RuntimeError) as error:   # a point whose settings do not go together
+        record |= {"status": FAILED, "reason": str(error), "ended": time.time()}
+        write_json(path, record)
+        raise
+
+
+def _score(sweep: Sweep, plan: Plan, cell: dict, store: Store) -> dict:
+    """Compute one cell, unless it is known. RuntimeError if it fails."""
+    schedule = plan.config.schedule
+    Driver(plan.only(cell), store, OnRay(isolation=schedule.isolation, joined=True), schedule).run()
+    result = store.result(cell["key"])
+    if result["status"] != DONE:
+        raise RuntimeError(f"{result['title']}: {result['reason']}")
+    scores = {metric: sweep.value(result, metric) for metric in sweep.objective.metrics}
+    return {"key": cell["key"], "title": result["title"], "scores": scores}
+
+
+def _domain(domain: Domain, kind: str) -> Any:
+    """A domain as Tune knows it; choices are drawn by their place in the list."""
+    from ray import tune
+
+    if domain.discrete:
+        places = list(range(len(domain.values)))
+        return tune.grid_search(places) if kind == "grid" or domain.kind == "grid" else tune.choice(places)
+    if domain.kind == "uniform":
+        return tune.uniform(domain.low, domain.high)
+    if domain.kind == "loguniform":
+        return tune.loguniform(domain.low, domain.high)
+    low, high = int(domain.low), int(domain.high) + 1     # Tune's upper end is excluded
+    return tune.lograndint(low, high) if domain.log else tune.randint(low, high)
+
+
+def _searcher(sweep: Sweep, at_once: int) -> Any:
+    from ray.tune.search import BasicVariantGenerator
+
+    if sweep.search.kind != "tpe":
+        return BasicVariantGenerator(random_state=sweep.search.seed, max_concurrent=at_once)
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    first, *others = sweep.objective.metrics
+    metrics, modes = [OBJECTIVE, *others], [sweep.mode(m) for m in (first, *others)]
+    one = not others
+    return OptunaSearch(metric=metrics[0] if one else metrics, mode=modes[0] if one else modes,
+                        seed=sweep.search.seed)  # fmt: skip
+
+
+def _scheduler(sweep: Sweep, cells: int) -> Any:
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
+
+    early = sweep.early
+    common = {"metric": OBJECTIVE, "mode": sweep.mode(sweep.objective.metrics[0]), "time_attr": CELLS}
+    if early.kind == "asha":
+        return ASHAScheduler(**common, max_t=max(cells, early.grace), grace_period=early.grace,
+                             reduction_factor=early.reduction)  # fmt: skip
+    if early.kind == "median":
+        return MedianStoppingRule(**common, grace_period=early.grace, hard_stop=True)
+    return FIFOScheduler()
+
+
+def _conclude(sweep: Sweep, folder: SweepFolder, record: dict) -> None:
+    """Name what became of every trial, and the best of those that have all their cells."""
+    trials = folder.trials()
+    for trial in trials:
+        if trial["status"] == RUNNING:
+            trial["status"] = STOPPED
+            write_json(folder.trial(trial["id"]), trial)
+    done = [trial for trial in trials if trial["status"] == DONE]
+    if not done:
+        reasons = sorted({trial["reason"] for trial in trials})
+        raise RuntimeError(f"no trial of {folder.id} came to its end: {'; '.join(reasons)}")
+    front = _front(sweep, done)
+    failed = any(trial["status"] == FAILED for trial in trials)     # tried again by the same command
+    record |= {"ended": None if failed else record["ended"] or time.time(), "best": front[0]["id"],
+               "front": [trial["id"] for trial in front]}  # fmt: skip
+    write_best(sweep, front[0]["values"], folder.path / "best.yaml")
+    folder.write(record)
+
+
+def _front(sweep: Sweep, trials: list[dict]) -> list[dict]:
+    """Those that no other beats in one metric without losing in another, by the first metric.
+
+    Of equals, the earlier; so the unchanged settings stand unless something is better.
+    """
+    signs = {m: 1 if sweep.mode(m) == "max" else -1 for m in sweep.objective.metrics}
+    points = [[signs[m] * trial["means"][m] for m in signs] for trial in trials]
+
+    def beaten(i: int) -> bool:
+        return any(
+            all(a >= b for a, b in zip(other, points[i])) and (other != points[i] or j < i)
+            for j, other in enumerate(points) if j != i
+        )  # fmt: skip
+
+    front = [i for i in range(len(trials)) if not beaten(i)]
+    return [trials[i] for i in sorted(front, key=lambda i: (-points[i][0], i))]

@@ -1,0 +1,317 @@
+"""What to run: a YAML file merged into typed defaults, then `key=value` overrides.
+
+Every key is typed, by the dataclasses below and by each method's own Settings under the
+method's name (`das3d.train.steps=100`), so a typo or a wrong type is refused before anything
+starts, with the nearest valid names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Optional
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
+
+import methods
+from harness.data.eyecandies import Options as Eyecandies
+from harness.store import canonical, write_text
+from methods.contract import SETTINGS, TEST_SELECTED
+
+REPOSITORY = Path(__file__).parents[2] / "configs"     # in a checkout
+INSTALLED = Path(__file__).parents[1] / "configs"          # in an installed wheel
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message says what to change."""
+
+
+@dataclass
+class Synthetic:
+    """The dataset that the program makes itself; what is left out comes from the preset."""
+
+    preset: str = "small"                       # tiny, small, standard, paper
+    layout: Literal["mvtec3d", "eyecandies"] = "mvtec3d"
+    size: Optional[int] = None                  # px, width and height
+    train: Optional[int] = None                 # samples a category
+    validation: Optional[int] = None
+    good: Optional[int] = None                  # normal test samples a category
+    per_defect: Optional[int] = None            # anomalous test samples a defect folder
+    seed: int = 0
+
+
+@dataclass
+class Dataset:
+    kind: Literal["auto", "mvtec3d", "folder", "eyecandies", "synthetic"] = "auto"
+    root: Optional[str] = None                  # folder that holds the categories
+    categories: Optional[list[str]] = None      # None: all there are
+    train_samples: Optional[int] = None         # few-shot: so many drawn by seed; None: all
+    background: Literal["plane", "none"] = "plane"   # "none": the scene has no supporting plane
+    nonfinite: Literal["error", "missing"] = "error"  # what NaN and infinite points are
+    scale: float = 1.0                          # metres per unit of the clouds (mvtec3d, folder)
+    eyecandies: Eyecandies = field(default_factory=Eyecandies)
+    synthetic: Synthetic = field(default_factory=Synthetic)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one job reserves; fractions of a GPU let several jobs share it."""
+
+    cpus: int = 1
+    gpus: float = 0.0
+    memory_gb: float = 2.0
+    hours: float = 24.0                         # time limit of one attempt
+
+
+@dataclass
+class Schedule:
+    retries: int = 2                            # further attempts after a crash or lost node
+    checkpoint_every_s: float = 60.0
+    isolation: Literal["auto", "worker", "process"] = "auto"  # auto: a process a job on GPU
+
+
+@dataclass
+class Protocol:
+    """How trained methods are evaluated. Batch size and timing do not change results."""
+
+    batch: int = 8                              # test samples predicted at once
+    latency_warmup: int = 10                    # samples before the clock starts (specs/metrics.md 5)
+    latency_samples: int = 50                   # at least so many timed samples, and
+    latency_seconds: float = 10.0               # at least so long; 0 samples: no timing
+    keep_maps: bool = True                      # store every test map (float32)
+    keep_models: bool = False                   # store the fitted method
+
+
+@dataclass
+class Config:
+    name: str = MISSING
+    demo: bool = False                          # marks every result and the report
+    selected_on: Literal["validation", "test"] = "validation"  # "test" marks every row
+    methods: list[str] = field(default_factory=lambda: list(methods.METHODS))  # method[/variant]
+    settings: list[Literal["rgb", "3d", "rgb+3d"]] = field(default_factory=lambda: list(SETTINGS))
+    seeds: list[int] = field(default_factory=lambda: [0])
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+    resources: dict[str, Resources] = field(default_factory=dict)  # by method; "view", "dataset"
+    schedule: Schedule = field(default_factory=Schedule)
+    protocol: Protocol = field(default_factory=Protocol)
+    # method -> name -> dotted settings, beside or in place of the method's own variants
+    variants: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.options: dict[str, Any] = {}       # method -> its Settings
+
+    @property
+    def marks(self) -> list[str]:
+        """What every table must say beside the results of this configuration."""
+        return ["demo"] * self.demo + [TEST_SELECTED] * (self.selected_on == "test")
+
+    def resources_of(self, name: str) -> Resources:
+        return self.resources.get(name) or self.resources.get("default") or Resources()
+
+    def variants_of(self, method: str) -> dict[str, dict[str, Any]]:
+        """Name -> changes of the settings: the method's own, then those of this configuration."""
+        return {**methods.get(method).variants, **self.variants.get(method, {})}
+
+    def split(self, entry: str) -> tuple[str, str]:
+        """"das3d/untrained" -> ("das3d", "untrained"); ConfigError for unknown names.
+
+        Variants can be joined, "3dsr/paper+no_perlin": the later ones override the earlier.
+        """
+        name, _, variant = entry.partition("/")
+        try:
+            known = self.variants_of(name)
+        except ValueError as error:
+            raise ConfigError(f"methods: {error}") from error
+        for part in variant.split("+") if variant else ():
+            if part not in known:
+                near = difflib.get_close_matches(part, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ConfigError(f"{name} has no variant {part!r}; known: {', '.join(known)}{hint}")
+        return name, variant
+
+    def settings_of(self, method: str, variant: str) -> Any:
+        """The method's Settings with the variant's changes."""
+        settings = self.options[method]
+        for part in filter(None, variant.split("+")):
+            changes = self.variants_of(method)[part]
+            settings = with_overrides(settings, changes, f"{method}/{part}")
+        return settings
+
+    def plain(self) -> dict:
+        """As nested dictionaries, for the launch's record."""
+        return asdict(self) | {name: asdict(value) for name, value in self.options.items()}
+
+
+def find(name: str, kind: Literal["", "sweeps", "studies"] = "") -> Path:
+    """The YAML file of that path, or of that name among the shipped ones of a kind."""
+    folder = (INSTALLED if INSTALLED.is_dir() else REPOSITORY) / kind
+    for path in (Path(name), folder / name, folder / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    what = {"sweeps": "sweep", "studies": "study"}.get(kind, "configuration")
+    raise ConfigError(f"no {what} {name!r}: give a YAML file or one of {', '.join(shipped(kind))}")
+
+
+def shipped(kind: Literal["", "sweeps", "studies"] = "") -> list[str]:
+    """Names of the configurations, sweeps or studies that come with the program."""
+    folder = (INSTALLED if INSTALLED.is_dir() else REPOSITORY) / kind
+    found = folder.rglob("*.yaml") if kind else folder.glob("*.yaml")
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
+
+
+def load(name: str = "demo", overrides: Sequence[str] = (), data: str | None = None,
+         background: str | None = None) -> Config:  # fmt: skip
+    """Read a configuration and apply overrides; `data` replaces its datasets by one folder."""
+    return typed(read(name, overrides, data, background), find(name).name)
+
+
+def read(name: str = "demo", overrides: Sequence[str] = (), data: str | None = None,
+         background: str | None = None) -> dict:  # fmt: skip
+    """What `load` reads, before it is checked: plain values that make a YAML file."""
+    path = find(name)
+    try:
+        given = OmegaConf.merge({"name": path.stem}, OmegaConf.load(path))
+        given = OmegaConf.merge(on_data(given, data), _dotlist(overrides))
+        return on_background(OmegaConf.to_container(given, resolve=True), background)
+    except (OmegaConfBaseException, YAMLError, ConfigError) as error:
+        raise ConfigError(f"{path.name}: {error}") from error
+
+
+def on_data(given: Any, data: str | None) -> Any:
+    """With its datasets replaced by one folder, if there is one."""
+    if data is not None:
+        given["datasets"] = {_dataset_name(data): {"root": str(Path(data).expanduser().resolve())}}
+    return given
+
+
+def on_background(given: dict, background: str | None) -> dict:
+    """With the background of all its datasets set, if it is given."""
+    for dataset in given.get("datasets", {}).values() if background else ():
+        dataset["background"] = background
+    return given
+
+
+def plain_values(path: Path, overrides: Sequence[str] = ()) -> dict:
+    """A YAML file with `key=value` overrides, as plain values."""
+    try:
+        return OmegaConf.to_container(OmegaConf.merge(OmegaConf.load(path), _dotlist(overrides)))
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def merge(given: dict, changes: dict, overrides: Sequence[str] = ()) -> dict:
+    """What `read` gave with nested changes, then `key=value` overrides."""
+    return OmegaConf.to_container(OmegaConf.merge(given, changes, _dotlist(overrides)))
+
+
+def write_yaml(given: dict, path: Path, comment: str) -> None:
+    write_text(path, f"# {comment}\n{OmegaConf.to_yaml(OmegaConf.create(given))}")
+
+
+def typed(given: dict, source: str) -> Config:
+    """The configuration that these values make, every key and type checked. source: for errors."""
+    given = dict(given)
+    try:
+        options = {m: _options(m, canonical(given.pop(m, {}))) for m in methods.METHODS}
+        config = structured(Config, given)
+        config.options = options
+        _check(config)
+    except (OmegaConfBaseException, ConfigError) as error:
+        raise ConfigError(f"{source}: {error}") from error
+    return config
+
+
+@functools.lru_cache(maxsize=64)    # sweeps and studies ask for the same ones again and again
+def _options(method: str, values: str) -> Any:
+    """The Settings of a method from its values as JSON."""
+    return structured(methods.get(method).Settings, json.loads(values), method)
+
+
+def structured(schema: Any, values: Any, prefix: str = "") -> Any:
+    """`values` merged into the dataclass, every key and type checked; ConfigError otherwise."""
+    node = OmegaConf.structured(schema)
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(node, values))
+    except OmegaConfBaseException as error:
+        key = ".".join(filter(None, (prefix, error.full_key)))
+        text = str(error).splitlines()[0]
+        if isinstance(error, ConfigKeyError):
+            holder = error.object_type
+            known = [f.name for f in fields(holder)] if is_dataclass(holder) else []
+            known += list(methods.METHODS) if holder is Config else []
+            near = difflib.get_close_matches(str(error.key), known, 3, 0.6)
+            text = f"unknown key; {'did you mean' if near else 'known here:'} {', '.join(near or known)}"
+        raise ConfigError(f"{key}: {text}" if key else text) from error
+    except (ValueError, TypeError) as error:  # a Settings class refused a value
+        raise ConfigError(f"{prefix or 'configuration'}: {error}") from error
+
+
+def _dotlist(overrides: list[str]) -> Any:
+    for item in overrides:
+        if "=" not in item or item.startswith("="):
+            raise ConfigError(f"override {item!r} is not key=value, e.g. das3d.train.steps=100")
+    return OmegaConf.from_dotlist(list(overrides))
+
+
+def _dataset_name(root: str) -> str:
+    name = Path(root).resolve().name.lower()
+    if "mvtec" in name and "3d" in name:
+        return "mvtec3d"
+    return "eyecandies" if "eyecandies" in name else name.replace(".", "_") or "data"
+
+
+def _check(config: Config) -> None:
+    for method, variants in config.variants.items():
+        if method not in methods.METHODS:
+            raise ConfigError(f"variants: unknown method {method!r}; known: {', '.join(methods.METHODS)}")
+        for variant in variants:
+            config.settings_of(method, variant)
+    for entry in config.methods:
+        config.split(entry)
+    if not config.datasets:
+        raise ConfigError("no dataset: give one under 'datasets' or a folder with --data")
+    for name in ("methods", "settings", "seeds"):
+        values = getattr(config, name)
+        if not values:
+            raise ConfigError(f"{name} is empty: nothing to run")
+        if len(set(values)) != len(values):
+            raise ConfigError(f"{name} lists a value twice: {values}")
+    allowed = {"default", "view", "dataset", *methods.METHODS}
+    if unknown := sorted(set(config.resources) - allowed):
+        raise ConfigError(f"resources for {unknown}; known: {', '.join(sorted(allowed))}")
+    for name, r in config.resources.items():
+        if r.cpus < 1 or r.gpus < 0 or r.memory_gb <= 0 or r.hours <= 0:
+            raise ConfigError(f"resources.{name}: cpus >= 1, gpus >= 0, memory_gb and hours > 0")
+        if r.gpus > 1 and r.gpus != int(r.gpus):
+            raise ConfigError(f"resources.{name}.gpus is {r.gpus}: a fraction below 1 or whole GPUs")
+    for name, dataset in config.datasets.items():
+        if dataset.kind != "synthetic" and not dataset.root:
+            raise ConfigError(
+                f"datasets.{name}.root is not set: unpack MVTec 3D-AD or Eyecandies (or use your "
+                f"own data) and give the folder with --data FOLDER or datasets.{name}.root=FOLDER"
+            )
+        if dataset.train_samples is not None and dataset.train_samples < 1:
+            few = dataset.train_samples
+            raise ConfigError(f"datasets.{name}.train_samples is {few}: give 1 or more")
+
+
+def settings_of(method: str, overrides: list[str] = ()) -> Any:
+    """A method's Settings with overrides as on the command line, METHOD.KEY=VALUE."""
+    given = _dotlist(overrides)
+    if other := sorted(set(given) - {method}):
+        raise ConfigError(f"{', '.join(map(str, other))}: only settings of {method} matter here")
+    return structured(methods.get(method).Settings, given.get(method, {}), method)
+
+
+def with_overrides(settings: Any, overrides: dict[str, Any], name: str = "") -> Any:
+    """A Settings object with dotted overrides applied, typed and checked like the command line."""
+    changes = OmegaConf.create()
+    for key, value in overrides.items():
+        OmegaConf.update(changes, key, value)
+    return structured(settings, changes, name)

@@ -1,0 +1,187 @@
+"""From a configuration to its plan: every job that it takes, each after those it needs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import methods
+from harness import metrics
+from harness.planning.config import Config, ConfigError, Dataset
+from harness.data import views
+from harness.planning.plan import Job, Plan, plain
+from harness.planning.sources import sources
+from harness.store import IDENTITY
+from methods.contract import Method, View
+
+
+def build(config: Config) -> Plan:
+    """Expand a configuration. Reads the datasets' listings, never their content.
+
+    Raises ConfigError or DataError (a ValueError) for anything that would fail later for sure.
+    """
+    _check_inputs(config)
+    jobs: dict[str, Job] = {}
+    cells: list[dict] = []
+    for name, dataset in config.datasets.items():
+        expansion = _Expansion(config, name, dataset, jobs)
+        for category in expansion.sources:
+            for method, variant in map(config.split, config.methods):
+                for setting in config.settings:
+                    for seed in config.seeds:
+                        identity = (method, variant, setting, name, category, seed)
+                        cells.append(expansion.cell(dict(zip(IDENTITY, identity))))
+    return Plan(config, jobs, cells)
+
+
+def _check_inputs(config: Config) -> None:
+    """Name all textures and weights that are missing at once."""
+    missing: dict[str, None] = {}
+    for method, variant in map(config.split, config.methods):
+        cls, settings = methods.get(method), config.settings_of(method, variant)
+        for setting in config.settings:
+            try:
+                cls.inputs(settings, setting)
+                for name, options in cls.stage_settings(settings, setting).items():
+                    cls.stages[name].inputs(options)
+            except (ValueError, OSError) as error:
+                missing[str(error)] = None
+    if missing:
+        lines = list(missing) if len(missing) == 1 else [f"- {text}" for text in missing]
+        if len(config.methods) > 1:
+            lines.append("Or leave methods out: methods=[...]")
+        raise ConfigError("\n".join(lines))
+
+
+class _Expansion:
+    """Adds the jobs of one dataset to `jobs`, and gives their keys."""
+
+    def __init__(self, config: Config, name: str, dataset: Dataset, jobs: dict[str, Job]):
+        self.config, self.dataset, self.jobs = config, dataset, jobs
+        self.sources = sources(config, name, dataset)
+
+    def cell(self, identity: dict) -> dict:
+        """A row of results: its identity and its job's key."""
+        category, setting, seed = (identity[name] for name in ("category", "setting", "seed"))
+        cls = methods.get(identity["method"])
+        settings = self.config.settings_of(identity["method"], identity["variant"])
+        needs = {"view": self._view(category, cls.view(settings))}
+        needs |= {
+            f"stage:{name}": self._stage(cls, name, options, category, seed)
+            for name, options in cls.stage_settings(settings, setting).items()
+        }
+        settings, inputs, paths = _without_paths(settings, cls.inputs(settings, setting))
+        spec = {
+            "kind": "cell",
+            "method": cls.name,
+            "version": cls.version,
+            "setting": setting,
+            "category": category,
+            "seed": seed,
+            "settings": settings,
+            "inputs": inputs,
+            "metrics": metrics.VERSION,
+            "needs": needs,
+        } | self._few_shot()
+        place = {
+            "labels": {"dataset": identity["dataset"], "variant": identity["variant"]},
+            "inputs": paths,
+            "protocol": asdict(self.config.protocol),
+            "checkpoint_every_s": self.config.schedule.checkpoint_every_s,
+            "marks": self._marks(),
+        }
+        title = " ".join(str(identity[k]) for k in IDENTITY if identity[k] != "")
+        return {**identity, "key": self._add(spec, title, place, cls.name)}
+
+    def _stage(
+        self, cls: type[Method], name: str, options: Any, category: str, seed: int
+    ) -> str:
+        """category: that of the cell that builds on it."""
+        stage = cls.stages[name]
+        seed = seed if stage.seeded else 0
+        read = {"nothing": [], "train": list(self.sources), "category": [category]}[stage.reads]
+        needs = {f"view:{c}": self._view(c, stage.view(options)) for c in read}
+        for under, below in stage.stage_settings(options).items():
+            if stage.reads == "train" and cls.stages[under].reads == "category":
+                for c in read:
+                    needs[f"stage:{under}/{c}"] = self._stage(cls, under, below, c, seed)
+            else:
+                needs[f"stage:{under}"] = self._stage(cls, under, below, category, seed)
+        settings, inputs, paths = _without_paths(options, stage.inputs(options))
+        spec = {
+            "kind": "stage",
+            "method": cls.name,
+            "stage": name,
+            "version": stage.version,
+            "seed": seed,
+            "settings": settings,
+            "inputs": inputs,
+            "needs": needs,
+        } | (self._few_shot() if stage.reads == "train" else {})
+        place = {"inputs": paths, "checkpoint_every_s": self.config.schedule.checkpoint_every_s}
+        of = f" {category}" if stage.reads == "category" else ""
+        title = f"{cls.name} {name}{of}{f' {seed}' if stage.seeded else ''}"
+        return self._add(spec, title, place, cls.name)
+
+    def _view(self, category: str, recipe: View) -> str:
+        source, recipe = self.sources[category], replace(recipe, background=self.dataset.background)
+        if source.job:
+            self.jobs.setdefault(source.job.key, source.job)
+        spec = {
+            "kind": "view",
+            "version": views.VERSION,
+            "data": source.identity,
+            "reading": source.reading,
+            "category": category,
+            "view": {"name": recipe.name, **plain(recipe)},
+            "needs": {"dataset": source.job.key} if source.job else {},
+        }
+        return self._add(spec, f"prepare {category} for {recipe.name}", source.place, "view")
+
+    def _few_shot(self) -> dict:
+        count = self.dataset.train_samples
+        return {} if count is None else {"train_samples": count}
+
+    def _marks(self) -> list[str]:
+        count = self.dataset.train_samples
+        return ["demo"] * self.config.demo + ([] if count is None else [f"{count}-shot"])
+
+    def _add(self, spec: dict, title: str, place: dict, resources: str) -> str:
+        job = Job(spec, title, place, self.config.resources_of(resources))
+        key = job.key
+        self.jobs.setdefault(key, job)
+        return key
+
+
+def _without_paths(settings: Any, inputs: Mapping[str, Path | None]) -> tuple[dict, dict, dict]:
+    """-> plain settings without the paths in them, the paths' fingerprints, the paths."""
+    values = plain(settings)
+    for dotted in inputs:
+        *groups, name = dotted.split(".")
+        functools.reduce(dict.__getitem__, groups, values)[name] = None
+    paths = {name: path for name, path in inputs.items() if path}
+    fingerprints = {name: tree_fingerprint(path) for name, path in paths.items()}
+    return values, fingerprints, {name: str(path) for name, path in paths.items()}
+
+
+def tree_fingerprint(path: Path) -> str:
+    """Hash of a file's content, or of a folder's listing: names, sizes, times of change."""
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist")
+    if path.is_file():
+        return _checksum(path, path.stat().st_mtime_ns)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        stat = file.stat()
+        digest.update(f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _checksum(path: Path, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,113 @@
+"""Where the categories of a dataset come from, and what identifies their content."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, replace
+
+from harness.planning.config import Config, ConfigError, Dataset
+from harness.data import mvtec3d, synthetic
+from harness.data.datasets import count_warnings, open_dataset
+from harness.data.samples import fingerprint
+from harness.planning.plan import Job, plain
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a category comes from: what identifies its content, and how to reach it."""
+
+    identity: str                               # fingerprint, or the key of the job that makes it
+    reading: dict                               # how its files are read: the layout's Options
+    place: dict                                 # kind of dataset; root, unless a job makes it
+    job: Job | None = None
+
+
+def sources(config: Config, name: str, dataset: Dataset) -> dict[str, Source]:
+    """The wanted categories of a dataset. Reads its listing, never the content of its files."""
+    if dataset.kind == "synthetic":
+        wanted = _wanted(name, dataset, tuple(synthetic.CATEGORIES))
+        return {c: _synthetic(config, name, dataset, c) for c in wanted}
+    opened = open_dataset(dataset.kind, dataset.root)
+    reading = _reading(name, dataset, opened.kind)
+    opened = open_dataset(opened.kind, dataset.root, **reading)
+    for line in count_warnings(opened):
+        log.warning(line)
+    place = {"kind": opened.kind, "root": str(opened.root)}
+    found = [(c, opened.category(c)) for c in _wanted(name, dataset, opened.categories)]
+    if dataset.train_samples:
+        for c, category in found:
+            _check_few(name, dataset, c, len(category.examine("train")[0]))
+    return {c: Source(fingerprint(category), reading, place) for c, category in found}
+
+
+def validation_counts(config: Config, name: str, dataset: Dataset) -> dict[str, int]:
+    """Category -> how many normal validation samples it has."""
+    if dataset.kind == "synthetic":
+        found = sources(config, name, dataset)
+        return {c: synthetic_recipe(name, dataset, c).counts(c)["validation/good"] for c in found}
+    opened = open_dataset(dataset.kind, dataset.root)
+    wanted = _wanted(name, dataset, opened.categories)
+    return {c: len(opened.category(c).examine("validation")[0]) for c in wanted}
+
+
+def _reading(name: str, dataset: Dataset, kind: str) -> dict:
+    """What besides its files determines the samples of a category."""
+    if kind != "eyecandies":
+        return asdict(mvtec3d.Options(dataset.nonfinite, dataset.scale))
+    if dataset.eyecandies.geometry == "m3dm" and dataset.background == "plane":
+        raise ConfigError(
+            f"datasets.{name}: eyecandies.geometry=m3dm has removed the conveyor already; "
+            "set background=none"
+        )
+    return asdict(dataset.eyecandies)
+
+
+def _check_few(name: str, dataset: Dataset, category: str, available: int) -> None:
+    # Nothing to list is another fault, which the job that reads the category explains.
+    if dataset.train_samples and 0 < available < dataset.train_samples:
+        raise ConfigError(
+            f"datasets.{name}.train_samples is {dataset.train_samples}, and {category} has "
+            f"{available} samples to train on: give at most that, or leave it out to take all"
+        )
+
+
+def _wanted(name: str, dataset: Dataset, known: tuple[str, ...]) -> list[str]:
+    if dataset.categories is None:
+        return list(known)
+    if missing := [c for c in dataset.categories if c not in known]:
+        raise ConfigError(
+            f"datasets.{name}.categories: no {', '.join(missing)}"
+            f"{f' in {dataset.root}' if dataset.root else ''}; there are {', '.join(known)}"
+        )
+    if not dataset.categories:
+        raise ConfigError(f"datasets.{name}.categories is empty: leave it out to take all")
+    return list(dataset.categories)
+
+
+def synthetic_recipe(name: str, dataset: Dataset, category: str) -> synthetic.Spec:
+    """What the generator is asked for: the preset with the given changes."""
+    given = {k: v for k, v in asdict(dataset.synthetic).items() if v is not None}
+    preset = given.pop("preset")
+    if preset not in synthetic.PRESETS:
+        known = ", ".join(synthetic.PRESETS)
+        raise ConfigError(f"datasets.{name}.synthetic.preset: no {preset!r}; known: {known}")
+    try:
+        return replace(synthetic.PRESETS[preset], **given, categories=(category,))
+    except ValueError as error:
+        raise ConfigError(f"datasets.{name}.synthetic: {error}") from error
+
+
+def _synthetic(config: Config, name: str, dataset: Dataset, category: str) -> Source:
+    recipe = synthetic_recipe(name, dataset, category)
+    spec = {
+        "kind": "dataset",
+        "generator": synthetic.VERSION,
+        "category": category,
+        "recipe": plain(recipe),
+    }
+    job = Job(spec, f"make {name}/{category}", resources=config.resources_of("dataset"))
+    _check_few(name, dataset, category, recipe.counts(category)["train/good"])
+    reading = _reading(name, dataset, recipe.layout)
+    return Source(job.key, reading, {"kind": recipe.layout}, job)

@@ -1,0 +1,73 @@
+"""The leaderboards as LaTeX tables; needs the package booktabs and nothing else."""
+
+from __future__ import annotations
+
+import re
+
+from reports.numbers.leaderboard import Board, Row
+from reports.numbers.names import HEADLINE, method_label, metric_label, setting_label
+from reports.forms.text import grouped, percent
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    **{c: "\\" + c for c in "&%$#_{}"},
+    "<": r"\textless{}", ">": r"\textgreater{}",
+}  # fmt: skip
+
+
+def escaped(text: str) -> str:
+    """Text from data, on one line, that LaTeX prints as it is."""
+    text = re.sub(r"\s+", " ", text)
+    return "".join(_SPECIAL.get(c, c) for c in text)
+
+
+def leaderboard_latex(boards: list[Board]) -> str:
+    """A table for every dataset, setting and headline metric, by category."""
+    parts = [
+        "% \\usepackage{booktabs}. In percent; best bold, second underlined, then the standard\n"
+        "% deviation over seeds; below, where a paper prints one, its value."
+    ]
+    for settings in grouped(boards).values():
+        for of_setting in settings.values():
+            parts += [_table(of_setting[metric]) for metric in HEADLINE if metric in of_setting]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(board: Board) -> str:
+    columns = [*board.categories, None]    # None: the mean
+    head = ["method", *board.categories, "mean", "group"]
+    title = f"{metric_label(board.metric)}, {board.dataset}, {setting_label(board.setting)}"
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{escaped(title)}}}",
+        r"\centering\small",
+        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+        r"\toprule",
+        _line(escaped(name) for name in head),
+        r"\midrule",
+    ]
+    for row in board.rows:
+        name = escaped(method_label(row.method, row.variant))
+        marks = "".join(rf"\,[{escaped(mark)}]" for mark in row.marks)
+        cells = [_cell(board, row, column) for column in columns]
+        lines.append(_line([name + marks, *cells, str(row.group or "--")]))
+        if row.published or row.quotes:
+            quoted = [row.quotes.get(c) if c is not None else row.published for c in columns]
+            values = [percent(q.quote.value) if q else "" for q in quoted]
+            lines.append(_line([r"\quad published", *values, ""]))
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
+
+
+def _cell(board: Board, row: Row, category: str | None) -> str:
+    score = row.mean if category is None else row.scores[category]
+    if score.value is None:
+        return "--"
+    commands = {board.second(category): r"\underline", board.best(category): r"\textbf"}
+    command = commands.get(score.value)
+    text = percent(score.value)
+    text = f"{command}{{{text}}}" if command else text
+    return text + (rf" {{\scriptsize$\pm${percent(score.std)}}}" if score.std is not None else "")
+
+
+def _line(cells) -> str:
+    return " & ".join(cells) + r" \\"

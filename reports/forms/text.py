@@ -1,0 +1,219 @@
+"""The leaderboard as Markdown and for the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pandas as pd
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from harness.store import DONE, Store
+from reports.numbers.frame import PENDING, printable, results_frame
+from reports.numbers.leaderboard import Board, Lead, Row, Score, leaderboards
+from reports.numbers.names import (
+    HEADLINE,
+    mark_text,
+    method_label,
+    metric_label,
+    setting_label,
+    status_label,
+)
+from reports.forms.words import VERDICT_KEY, verdict_sign
+
+DEMO = (
+    "Demo: a short run that shows the program at work. "
+    "These numbers do not measure the methods."
+)
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def score_text(score: Score) -> str:
+    """"93.1 ± 0.4", or why there is no number."""
+    if score.value is None:
+        return "n/a" if status_label(score.status) == "n/a" else f"– ({score.note})"
+    return percent(score.value) + (f" ± {percent(score.std)}" if score.std is not None else "")
+
+
+def lead_text(lead: Lead | None, rows: tuple[Row, ...]) -> str:
+    """Who leads by how much, and whether the test images can tell the two apart."""
+    complete = [row for row in rows if row.rank]
+    if not complete:
+        return "No method is complete yet."
+    if lead is None:
+        return f"{method_label(complete[0].method, complete[0].variant)} is the only complete row."
+    first = method_label(lead.first.method, lead.first.variant)
+    second = method_label(lead.second.method, lead.second.variant)
+    if lead.by == 0:
+        return f"{first} and {second} are level."
+    text = f"{first} leads {second} by {100 * lead.by:.1f} points"
+    if lead.interval is None:
+        return text + "."
+    low, high = (f"{100 * bound:+.1f}".replace("-", "−") for bound in lead.interval)
+    told = "" if lead.interval[0] > 0 else "; the test images do not separate them"
+    return f"{text} (95\u00a0% interval {low} to {high}{told})."
+
+
+def grouped(boards: list[Board]) -> dict[str, dict[str, dict[str, Board]]]:
+    """dataset -> setting -> metric -> board, in the order of the list."""
+    tree: dict = {}
+    for board in boards:
+        tree.setdefault(board.dataset, {}).setdefault(board.setting, {})[board.metric] = board
+    return tree
+
+
+def row_marks(launch: dict, boards: list[Board]) -> list[str]:
+    """Marks to show beside rows; in a demo the banner says "demo" for all of them."""
+    marks = {mark for board in boards for row in board.rows for mark in row.marks}
+    return sorted(marks - ({"demo"} if launch.get("demo") else set()))
+
+
+def headline(boards: dict[str, Board]) -> list[str]:
+    return [metric for metric in HEADLINE if metric in boards]
+
+
+def counts_text(frame: pd.DataFrame) -> str:
+    """"31 of 36 cells done, 2 failed, 3 pending"."""
+    counts = Counter(frame["status"])
+    order = sorted(counts, key=lambda status: (status == PENDING, status))
+    others = [f"{counts[status]} {status_label(status)}" for status in order if status != DONE]
+    return ", ".join([f"{counts[DONE]} of {len(frame)} cells done", *others])
+
+
+def leaderboard_markdown(launch: dict, frame: pd.DataFrame, boards: list[Board]) -> str:
+    """Means of the headline metrics, then I-AUROC by category; no times or dates."""
+    marks = row_marks(launch, boards)
+    lines = [f"# Leaderboard: {_escaped(launch['name'])}", ""]
+    if launch.get("demo"):
+        lines += [f"> **{DEMO}**", ""]
+    lines += [
+        f"{counts_text(frame)}. Percent; mean over seeds, then over categories; ± is the standard "
+        "deviation over seeds. Best bold, second italic. A row that lacks a cell has no mean and "
+        "no rank. Group: one plus the number of rows that a paired test finds better.",
+        "",
+    ]
+    for dataset, settings in grouped(boards).items():
+        lines += [f"## {_escaped(dataset)}", ""]
+        for setting, of_setting in settings.items():
+            lines += _markdown_setting(setting, of_setting, marks)
+    if any(row.published for board in boards for row in board.rows):
+        lines += [f"In brackets: what the paper prints; {VERDICT_KEY}.", ""]
+    if marks:
+        lines += [f"- *{_escaped(mark)}*: {mark_text(mark)}" for mark in marks]
+        lines += [""]
+    if len(missing := frame[~frame["status"].isin([DONE, PENDING])]):
+        lines += ["## Cells without a result", ""]
+        rows = [
+            [method_label(c.method, c.variant), setting_label(c.setting), c.dataset, c.category,
+             str(c.seed), status_label(c.status), c.reason]
+            for c in missing.itertuples()
+        ]  # fmt: skip
+        head = ["method", "setting", "dataset", "category", "seed", "status", "reason"]
+        lines += [*_markdown_table(head, rows), ""]
+    return "\n".join(lines)
+
+
+def _markdown_setting(setting: str, boards: dict[str, Board], marks: list[str]) -> list[str]:
+    metrics = headline(boards) or list(boards)[:1]
+    if not metrics:
+        return []
+    main = boards[metrics[0]]
+    rows = []
+    for row in main.rows:
+        others = {m: _same(boards[m], row) for m in metrics}
+        bounds = " to ".join(percent(b) for b in row.interval) if row.interval else "–"
+        rows.append([
+            str(row.rank or "–"), str(row.group or "–"), _marked(row, marks),
+            _marked_score(main, row), bounds,
+            *(_marked_score(boards[m], others[m]) for m in metrics[1:]),
+        ])  # fmt: skip
+    head = ["#", "group", "method", metric_label(main.metric), "95 % interval"]
+    lead = _escaped(lead_text(main.lead, main.rows))
+    lines = [f"### {_escaped(setting_label(setting))}", "", lead, ""]
+    lines += _markdown_table(head + [metric_label(m) for m in metrics[1:]], rows)
+    lines += ["", f"{metric_label(main.metric)} by category:", ""]
+    rows = [
+        [_marked(row, marks), *(_marked_score(main, row, c) for c in main.categories),
+         _marked_score(main, row)]
+        for row in main.rows
+    ]  # fmt: skip
+    return [*lines, *_markdown_table(["method", *main.categories, "mean"], rows), ""]
+
+
+def _same(board: Board, row: Row) -> Row:
+    """The row of the same method and variant on another board."""
+    return next(r for r in board.rows if (r.method, r.variant) == (row.method, row.variant))
+
+
+def _marked(row: Row, marks: list[str]) -> str:
+    shown = "".join(f" [{mark}]" for mark in row.marks if mark in marks)
+    return method_label(row.method, row.variant) + shown
+
+
+def _marked_score(board: Board, row: Row, category: str | None = None) -> str:
+    """"**93.1 ± 0.4** (94.5 ≈)": best and second marked, and what the paper prints."""
+    score = row.mean if category is None else row.scores[category]
+    text = score_text(score)
+    if score.value is None:
+        return text
+    sign = {board.second(category): "*", board.best(category): "**"}.get(score.value, "")
+    found = row.published if category is None else row.quotes.get(category)
+    printed = f" ({percent(found.quote.value)} {verdict_sign(found)})" if found else ""
+    return _Raw(f"{sign}{text}{sign}{printed}")
+
+
+class _Raw(str):
+    """Markdown of our own, not to be escaped."""
+
+
+def _markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [[_escaped(cell) for cell in row] for row in [head, *rows]]
+    lines.insert(1, ["---"] * len(head))
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown and the HTML inside it show as it is, on one line."""
+    if isinstance(text, _Raw):
+        return text
+    text = re.sub(r"([\\`*\[\]|#])", r"\\\1", re.sub(r"\s+", " ", text))
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def leaderboard_text(store: Store, launch: dict) -> Group:
+    """A compact table a dataset for the terminal: mean headline metrics by setting and method."""
+    frame = results_frame(store, launch)
+    boards, parts = leaderboards(frame), []
+    marks = row_marks(launch, boards)
+    for dataset, settings in grouped(boards).items():
+        metrics = headline(next(iter(settings.values())))
+        table = Table(title=Text(dataset), title_justify="left", header_style="bold")
+        table.add_column("setting")
+        table.add_column("method")
+        for metric in metrics:
+            table.add_column(metric_label(metric), justify="right")
+        for setting, found in settings.items():
+            if not metrics:
+                continue
+            for i, row in enumerate(found[metrics[0]].rows):
+                cells = [_terminal(_same(found[m], row).mean, found[m].best()) for m in metrics]
+                name = Text(_marked(row, marks))
+                table.add_row(Text("" if i else setting_label(setting)), name, *cells)
+            table.add_section()
+        parts.append(table)
+    if launch.get("demo"):
+        parts.append(Text(DEMO, style="yellow"))
+    parts += [Text(f"{mark}: {mark_text(mark)}", style="yellow") for mark in marks]
+    parts.append(Text(f"{printable(launch['name'])}: {counts_text(frame)}"))
+    return Group(*parts)
+
+
+def _terminal(score: Score, best: float | None) -> Text:
+    if score.value is None:
+        return Text("–" if score.note else score_text(score), style="dim")
+    return Text(score_text(score), style="bold" if score.value == best else "")

@@ -1,0 +1,48 @@
+"""Sentences and signs that all forms of the report share."""
+
+from __future__ import annotations
+
+from reports.numbers.leaderboard import Board
+from reports.numbers.names import method_label
+from reports.numbers.published import ABOVE, BELOW, UNKNOWN, WITHIN, Verdict
+
+SIGNS = {WITHIN: "≈", ABOVE: "▲", BELOW: "▼", UNKNOWN: "?"}
+VERDICT_KEY = (
+    "≈ ours agrees within its error, ▲ ours is above, ▼ ours is below, ? error unknown"
+)
+
+
+def points(value: float, digits: int = 1) -> str:
+    """A difference in percentage points, with its sign."""
+    return f"{100 * value:+.{digits}f}".replace("-", "−")
+
+
+def verdict_sign(found: Verdict) -> str:
+    return SIGNS[found.text]
+
+
+def quote_text(found: Verdict) -> str:
+    """"DAS3D, Table 1: 98.2; ours -0.4, within error (0.9, from seeds)"."""
+    quoted = found.quote
+    where = f"{method_label(quoted.source)}, {quoted.table}"
+    error = "" if found.margin is None else f" ({100 * found.margin:.1f}, from {found.basis})"
+    note = f". {quoted.note}" if quoted.note else ""
+    value = f"{100 * quoted.value:.4g}"
+    return f"{where}: {value}; ours {points(found.difference)}, {found.text}{error}{note}"
+
+
+def test_text(board: Board) -> str:
+    """Which test made the groups of a board."""
+    if board.tested_on == "images":
+        return (
+            "Groups by DeLong's paired test on the test images of every category, Holm's "
+            "correction over all pairs."
+        )
+    if board.tested_on == "categories":
+        count = len(board.categories)
+        few = "; so few categories cannot separate methods" if count < 6 else ""
+        return (
+            f"Groups by flipping the signs of the differences of {count} categories, Holm's "
+            f"correction over all pairs{few}."
+        )
+    return "No groups: there are no image scores and no second category to test with."

@@ -1,0 +1,210 @@
+"""Two sides of one comparison: two stores, two commits or two settings, cell by cell.
+
+A pair is a cell of one side and the cell of the other with the same names. Only pairs that are
+done on both sides give differences (B - A); what A has and B lost is listed, since a method that
+crashes has not got better. Intervals and p-values come from the first of these that exists:
+
+- images: both sides scored the same test images (I-AUROC; DeLong's paired error);
+- seeds: at least two seeds in common (Student's t of the differences);
+- categories: at least two categories, for an overall difference only (Student's t).
+
+A regression is a difference below -margin whose p-value stays under the level after Holm's
+correction over everything tested.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from harness.store import DONE
+from reports.numbers.frame import IDENTITY
+from reports.numbers.names import metric_order
+from reports.numbers.paired import ALPHA, Placements, auroc_difference, class_scores, holm
+
+OVERALL = "mean"
+WORSE, BETTER, SAME, UNTESTED = "worse", "better", "same", "untested"
+
+
+@dataclass(frozen=True)
+class Change:
+    """B against A, in one category or over all that both have."""
+
+    dataset: str
+    setting: str
+    method: str
+    variant: str
+    metric: str
+    category: str                          # OVERALL for the mean over categories
+    a: float
+    b: float
+    interval: tuple[float, float] | None   # of b - a, 95 %
+    basis: str                             # "images", "seeds", "categories" or ""
+    p: float | None                        # that b - a is within the margin; Holm-corrected
+    verdict: str
+
+    @property
+    def by(self) -> float:
+        return self.b - self.a
+
+
+@dataclass(frozen=True)
+class Comparison:
+    changes: tuple[Change, ...]            # overall first, then by category
+    lost: tuple[str, ...]                  # cells that A has and B has not, in words
+    gained: tuple[str, ...]
+    pairs: int
+
+    @property
+    def regressions(self) -> tuple[Change, ...]:
+        return tuple(change for change in self.changes if change.verdict == WORSE)
+
+
+def chosen(frame: pd.DataFrame, filters: Mapping[str, str]) -> pd.DataFrame:
+    """The cells whose columns have these values, e.g. {"setting": "rgb"}."""
+    known = [*IDENTITY, "commit", "device"]
+    for name, value in filters.items():
+        if name not in known:
+            raise ValueError(f"cannot choose cells by {name!r}; by {', '.join(known)}")
+        values = frame[name].fillna("").astype(str)
+        if not (values == value).any():
+            there = ", ".join(sorted(repr(v) for v in values.unique())) or "none"
+            raise ValueError(f"no cell has {name}={value}; there are {there}")
+        frame = frame[values == value]
+    return frame
+
+
+def compare(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    metrics: list[str],
+    scores_a: dict[str, pd.DataFrame] | None = None,
+    scores_b: dict[str, pd.DataFrame] | None = None,
+    ignore: tuple[str, ...] = (),
+    margin: float = 0.0,
+) -> Comparison:
+    """Compare two results frames.
+
+    ignore: names in which the two cells of a pair may differ, e.g. ("setting",); A's are shown
+    metrics: those compared, where both have them; scores_*: image scores by key
+    margin: smallest loss that counts, in [0, 1]
+    """
+    names = [name for name in IDENTITY if name not in ignore]
+    for side, frame in (("A", a), ("B", b)):
+        twice = frame[frame.duplicated(names, keep=False)]
+        if len(twice):
+            differ = [n for n in ignore if twice[n].nunique() > 1]
+            raise ValueError(
+                f"several cells of {side} are {_words(twice.iloc[0])} but for "
+                f"{' and '.join(differ) or 'their keys'}: choose one, e.g. --{side.lower()} "
+                f"{differ[0] if differ else 'variant'}=..."
+            )
+    pairs = a.merge(b, on=names, suffixes=("", "_b"), how="outer", indicator=True)
+    if not len(pairs[pairs["_merge"] == "both"]):
+        raise ValueError("the two sides have no cell in common: choose with --a and --b name=value")
+    done_a = (pairs["status"] == DONE) & (pairs["_merge"] != "right_only")
+    done_b = (pairs["status_b"] == DONE) & (pairs["_merge"] != "left_only")
+    both = pairs[done_a & done_b]
+    found: list[Change] = []
+    for group, cells in both.groupby(["dataset", "setting", "method", "variant"], sort=False):
+        for metric in sorted(metrics, key=metric_order):
+            if {metric, f"{metric}_b"} <= set(cells.columns):
+                found += _changes(group, metric, cells, scores_a or {}, scores_b or {}, margin)
+    lost, gained = (
+        tuple(_words(row) for _, row in pairs[have & ~have_not].iterrows())
+        for have, have_not in ((done_a, done_b), (done_b, done_a))
+    )
+    return Comparison(tuple(_corrected(found, margin)), lost, gained, len(both))
+
+
+def _changes(group, metric, cells, scores_a, scores_b, margin) -> list[Change]:
+    cells = cells[cells[metric].notna() & cells[f"{metric}_b"].notna()]
+    if cells.empty:
+        return []
+    one, other = ({}, {}) if metric != "i_auroc" else (
+        _placements(cells, "key", scores_a), _placements(cells, "key_b", scores_b)
+    )
+    changes, means = [], []
+    for category, part in cells.groupby("category", sort=False):
+        a, b = part[metric].to_numpy(float), part[f"{metric}_b"].to_numpy(float)
+        means.append((a.mean(), b.mean()))
+        images = category in one and category in other and auroc_difference(
+            {category: one[category]}, {category: other[category]}
+        )
+        tested = _from_images(images, margin) if images else _student(b - a, "seeds", margin)
+        changes.append(Change(*group, metric, category, a.mean(), b.mean(), *tested, UNTESTED))
+    a, b = (float(np.mean(side)) for side in zip(*means))
+    images = len(one) == len(other) == len(means) and auroc_difference(one, other)
+    seeds = _by_seed(cells, metric)
+    if images:
+        tested = _from_images(images, margin)
+    elif len(seeds) > 1:
+        tested = _student(seeds, "seeds", margin)
+    else:
+        tested = _student(np.array([y - x for x, y in means]), "categories", margin)
+    return [Change(*group, metric, OVERALL, a, b, *tested, UNTESTED), *changes]
+
+
+def _by_seed(cells: pd.DataFrame, metric: str) -> np.ndarray:
+    """The mean difference over categories of each seed that has all of them."""
+    difference = (cells[f"{metric}_b"] - cells[metric]).groupby(cells["seed"])
+    whole = difference.size() == cells["category"].nunique()
+    return difference.mean()[whole].to_numpy(float)
+
+
+def _from_images(difference, margin: float) -> tuple:
+    """Interval, basis and p of B - A from a test of A - B."""
+    low, high = difference.interval()
+    return (-high, -low), "images", _p(-difference.value, difference.error, margin, norm.sf)
+
+
+def _student(differences: np.ndarray, basis: str, margin: float) -> tuple:
+    if len(differences) < 2:
+        return None, "", None
+    n, mean = len(differences), float(differences.mean())
+    error = float(differences.std(ddof=1)) / math.sqrt(n)
+    reach = float(student.ppf(0.975, n - 1)) * error
+    p = _p(mean, error, margin, lambda z: student.sf(z, n - 1))
+    return (mean - reach, mean + reach), basis, p
+
+
+def _p(value: float, error: float, margin: float, tail) -> float:
+    """Two-sided p-value that the difference is not beyond the margin."""
+    beyond = abs(value) - margin
+    if beyond <= 0:
+        return 1.0
+    return float(min(1.0, 2 * tail(beyond / error))) if error > 0 else 0.0
+
+
+def _placements(cells: pd.DataFrame, key: str, scores: dict) -> dict[str, Placements]:
+    """Of the categories whose cells all have image scores with both classes."""
+    found = {}
+    for category, part in cells.groupby("category", sort=False):
+        if not set(part[key]) <= set(scores):
+            continue
+        separated = class_scores([scores[k] for k in part[key]])
+        if separated:
+            found[category] = Placements.of(*separated)
+    return found
+
+
+def _corrected(changes: list[Change], margin: float) -> list[Change]:
+    tested = [i for i, change in enumerate(changes) if change.p is not None]
+    corrected = dict(zip(tested, holm([changes[i].p for i in tested])))
+    found = []
+    for i, change in enumerate(changes):
+        p, verdict = corrected.get(i), UNTESTED
+        if p is not None:
+            verdict = SAME if p >= ALPHA else WORSE if change.by < -margin else BETTER
+        found.append(Change(**{**vars(change), "p": p, "verdict": verdict}))
+    return found
+
+
+def _words(row: pd.Series) -> str:
+    return " ".join(str(row[name]) for name in IDENTITY if str(row[name]) not in ("", "nan"))

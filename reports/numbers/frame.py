@@ -1,0 +1,125 @@
+"""The results of a launch as one tidy table, read from files alone."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from harness.store import DONE, Store
+from reports.numbers.names import metric_order
+
+PENDING = "pending"          # asked for, no result yet
+UNDEFINED = "undefined"      # done, but the metric has no value, e.g. with one class only
+
+IDENTITY = ("dataset", "setting", "method", "variant", "category", "seed")
+OUTCOME = ("key", "status", "reason", "marks", "attempt")
+COST = {
+    "timings": ("fit_s", "predict_s", "metrics_s", "total_s"),
+    "counts": ("test",),
+    "speed": (
+        "latency_p50_s", "latency_p95_s", "fps", "end_to_end_p50_s", "preprocess_p50_s", "valid",
+    ),  # fmt: skip
+    "memory": ("host_peak_bytes", "device_peak_bytes"),
+    "sizes": ("parameters", "weight_bytes", "bank_bytes", "macs"),
+    "environment": ("device", "cpus", "gpus", "threads", "commit"),
+}
+RENAMED = {"valid": "speed_valid", "test": "test_images"}
+_METRIC = re.compile(r"[ip]_\w+|aupro_.+")
+
+
+def read_results(store: Store, launch: dict) -> dict[str, dict]:
+    """key -> result, for the cells of the launch that have one, done or not."""
+    found = {cell["key"]: store.result(cell["key"]) for cell in launch["cells"]}
+    return {key: result for key, result in found.items() if result is not None}
+
+
+def results_frame(
+    store: Store, launch: dict, results: dict[str, dict] | None = None
+) -> pd.DataFrame:
+    """One row a cell, in the launch's order; a cell without a result is "pending".
+
+    Columns: IDENTITY, OUTCOME, every metric found (NaN unless the cell is done), the columns of
+    COST (as RENAMED), started, ended. Pass `results` if they are already read.
+    """
+    results = read_results(store, launch) if results is None else results
+    found = {name for result in results.values() for name in result.get("metrics") or {}}
+    metrics = sorted(filter(_METRIC.fullmatch, found), key=metric_order)
+    cells = [marked(launch, cell) for cell in launch["cells"]]
+    rows = [_row(cell, results.get(cell["key"], {}), metrics) for cell in cells]
+    if not rows:
+        return pd.DataFrame([_row({}, {}, metrics)]).iloc[:0]
+    frame = pd.DataFrame(rows).drop_duplicates([*IDENTITY, "key"], ignore_index=True)
+    twice = frame[frame.duplicated(list(IDENTITY), keep=False)]
+    if len(twice):
+        names = ", ".join(str(v) for v in twice.iloc[0][list(IDENTITY)])
+        raise ValueError(
+            f"launch {launch['id']} has {twice.iloc[0]['key']} and {twice.iloc[1]['key']} both as "
+            f"({names}): give one of them another variant name, they cannot share a row"
+        )
+    return frame
+
+
+def marked(launch: dict, cell: dict) -> dict:
+    """The cell with the marks that the launch gives it, whatever its result says.
+
+    How settings were chosen is a fact of the launch: another may have computed the same result.
+    """
+    return cell | {"marks": [*launch.get("marks", []), *cell.get("marks", [])]}
+
+
+def all_marks(cells: pd.Series) -> tuple[str, ...]:
+    """The distinct marks in a column of them, in their order."""
+    return tuple(dict.fromkeys(m for marks in cells for m in marks.split(";") if m))
+
+
+def metric_names(frame: pd.DataFrame) -> list[str]:
+    return [name for name in frame.columns if _METRIC.fullmatch(name)]
+
+
+def read_scores(store: Store, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """key -> per-image scores (id, defect, label, score, in test order) of the finished cells."""
+    done = frame.loc[frame["status"] == DONE, "key"].unique()
+    paths = {key: store.folder(key) / "scores.parquet" for key in done}
+    return {k: pq.ParquetFile(p).read().to_pandas() for k, p in paths.items() if p.exists()}
+
+
+def printable(value: Any) -> str:
+    """Text from logs and errors without terminal codes and what UTF-8 cannot carry."""
+    text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", str(value))
+    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)
+    return text.encode("utf-8", "replace").decode()
+
+
+def _row(cell: dict, result: dict, metrics: list[str]) -> dict:
+    status = result.get("status", PENDING)
+    values = result.get("metrics") if status == DONE else None
+    row = {name: printable(cell.get(name) or "") for name in IDENTITY}
+    row["seed"] = int(cell.get("seed", 0))
+    marks = [*(result.get("marks") or []), *cell.get("marks", [])]
+    row |= {
+        "key": cell.get("key", ""),
+        "status": status,
+        "reason": printable(result.get("reason") or ""),
+        "marks": ";".join(dict.fromkeys(map(printable, marks))),
+        "attempt": result.get("attempt"),
+    }
+    for name in metrics:
+        value = (values or {}).get(name)
+        row[name] = float("nan") if value is None else float(value)
+    for part, names in COST.items():
+        found = result.get(part) or {}
+        row |= {RENAMED.get(name, name): found.get(name) for name in names}
+    row["device"] = _device(result.get("environment") or {})
+    return row | {"started": result.get("started"), "ended": result.get("ended")}
+
+
+def _device(environment: dict) -> str | None:
+    """The GPU's name; for a CPU its model and threads, since times depend on both."""
+    device, threads = environment.get("device"), environment.get("threads")
+    if device != "cpu":
+        return device
+    plural = "" if threads == 1 else "s"
+    return environment.get("processor", "cpu") + (f", {threads} thread{plural}" if threads else "")

@@ -1,0 +1,304 @@
+"""Leaderboards: one for every dataset, setting and metric.
+
+A category's score is the mean over seeds, a method's mean the unweighted mean of its categories,
+all in full precision. One failed, pending or undefined cell takes the score of its category and
+the mean of its row away: a mean over fewer categories is another quantity, and is never ranked.
+The spread is the standard deviation (n - 1) over seeds of each seed's mean over categories.
+Beside the order of the means stand groups: a row's group is one plus the number of rows that a
+paired test finds better, so rows that nothing tells apart share one (`paired`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, TIMEOUT
+from reports.numbers import statistics
+from reports.numbers.frame import PENDING, UNDEFINED, all_marks, metric_names
+from reports.numbers.names import metric_order, setting_order, status_label
+from reports.numbers.paired import (
+    Difference,
+    Placements,
+    auroc_difference,
+    class_scores,
+    groups,
+    sign_flip,
+)
+from reports.numbers.published import Spread, Verdict, quote, quoted_mean, verdict
+
+ABSENT = "absent"            # other methods have the category, this one was not asked for it
+INCOMPLETE = "incomplete"    # a mean that lacks a category
+_TELLING = (FAILED, OUT_OF_MEMORY, TIMEOUT, SKIPPED, PENDING, UNDEFINED, ABSENT)
+CSV_COLUMNS = (
+    "dataset", "setting", "method", "variant", "metric", "category",
+    "value", "std", "seeds", "status", "low", "high", "group",
+    "published", "difference", "verdict", "source", "marks",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number of the board, or why there is none."""
+
+    value: float | None          # None unless status is "done"
+    std: float | None = None     # over seeds; None with fewer than two
+    seeds: int = 0               # seeds with a value
+    status: str = DONE
+    note: str = ""               # what is missing, in words
+
+
+@dataclass(frozen=True)
+class Images:
+    """What the image scores of a method say about its I-AUROC."""
+
+    draws: dict[str, np.ndarray]            # category -> bootstrap draws
+    placements: dict[str, Placements]       # by category
+
+    def interval(self, mean: float, category: str | None = None) -> tuple[float, float]:
+        names = list(self.draws) if category is None else [category]
+        draws = np.mean([self.draws[name] for name in names], axis=0)
+        return statistics.interval(mean, draws, sum(self.placements[n].freedom for n in names))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method (and variant) on a board."""
+
+    method: str
+    variant: str
+    marks: tuple[str, ...]
+    scores: dict[str, Score]     # by category
+    mean: Score
+    rank: int | None = None                        # 1 is best; None if the mean is incomplete
+    group: int | None = None                       # 1 + rows that are better; None if untested
+    images: Images | None = None                   # I-AUROC only
+    interval: tuple[float, float] | None = None    # of the mean, over images; I-AUROC only
+    published: Verdict | None = None               # of the mean
+    quotes: dict[str, Verdict] = field(default_factory=dict)    # of each category
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How far the first is ahead of the second; the interval is paired, image by image."""
+
+    first: Row
+    second: Row
+    by: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Board:
+    dataset: str
+    setting: str
+    metric: str
+    categories: tuple[str, ...]
+    rows: tuple[Row, ...]        # best mean first, then the incomplete ones
+
+    tested_on: str = ""          # "images", "categories" or "" where no test is possible
+
+    def best(self, category: str | None = None) -> float | None:
+        """The best value in a category, or the best mean."""
+        return max(self._values(category), default=None)
+
+    def second(self, category: str | None = None) -> float | None:
+        """The best value but one; None where there is none below the best."""
+        best = self.best(category)
+        return max((v for v in self._values(category) if v < best), default=None)
+
+    def _values(self, category: str | None) -> list[float]:
+        scores = [row.scores[category] if category is not None else row.mean for row in self.rows]
+        return [s.value for s in scores if s.value is not None]
+
+    @property
+    def lead(self) -> Lead | None:
+        ranked = [row for row in self.rows if row.rank]
+        if len(ranked) < 2:
+            return None
+        first, second = ranked[:2]
+        tested = _tested(first, second)
+        bounds = tested.interval() if tested else None
+        return Lead(first, second, first.mean.value - second.mean.value, bounds)
+
+
+def _tested(one: Row, other: Row) -> Difference | None:
+    """Of two rows' means, from the images that both scored."""
+    if one.images is None or other.images is None:
+        return None
+    return auroc_difference(one.images.placements, other.images.placements)
+
+
+def leaderboards(
+    frame: pd.DataFrame, scores: dict[str, pd.DataFrame] | None = None
+) -> list[Board]:
+    """All boards of a results frame: datasets in its order, then settings, then metrics.
+
+    Intervals come from `scores`, the image scores by key; without them there are none.
+    """
+    boards = []
+    for dataset in frame["dataset"].unique():
+        of_dataset = frame[frame["dataset"] == dataset]
+        for setting in sorted(of_dataset["setting"].unique(), key=setting_order):
+            part = of_dataset[of_dataset["setting"] == setting]
+            images = {name: _images(cells, scores or {}) for name, cells in _methods(part)}
+            boards += [_board(part, metric, images) for metric in metric_names(frame)]
+    return boards
+
+
+def _methods(part: pd.DataFrame):
+    return part.groupby(["method", "variant"], sort=False)
+
+
+def _board(part: pd.DataFrame, metric: str, images: dict) -> Board:
+    categories = tuple(part["category"].unique())
+    rows = []
+    for name, cells in _methods(part):
+        row = _row(cells, metric, categories)
+        if metric == "i_auroc" and row.mean.status == DONE and images[name] is not None:
+            interval = images[name].interval(row.mean.value)
+            row = replace(row, images=images[name], interval=interval)
+        rows.append(row)
+    means = sorted((row.mean.value for row in rows if row.mean.status == DONE), reverse=True)
+    ranked = [
+        replace(row, rank=means.index(row.mean.value) + 1) if row.mean.status == DONE else row
+        for row in rows
+    ]
+    ranked.sort(key=lambda row: row.rank or len(rows) + 1)    # stable: ties keep their order
+    dataset, setting = part[["dataset", "setting"]].iloc[0]
+    ranked = [_quoted(row, dataset, setting, metric, categories) for row in ranked]
+    tested_on, ranked = _grouped(ranked, categories)
+    return Board(dataset, setting, metric, categories, tuple(ranked), tested_on)
+
+
+def _grouped(rows: list[Row], categories: tuple[str, ...]) -> tuple[str, list[Row]]:
+    """The rows with their groups, and what the tests looked at."""
+    complete = [row for row in rows if row.rank]
+    if not complete:
+        return "", rows
+    pairs = list(combinations(range(len(complete)), 2))
+    tests = [_tested(complete[i], complete[j]) for i, j in pairs]
+    if all(tests) and complete[0].images:
+        tested_on, p_values = "images", [test.p for test in tests]
+    elif len(categories) > 1:
+        values = np.array([[row.scores[c].value for c in categories] for row in complete])
+        tested_on, p_values = "categories", [sign_flip(values[i] - values[j]) for i, j in pairs]
+    else:
+        return "", rows
+    means = [row.mean.value for row in complete]
+    found = groups(means, dict(zip(pairs, p_values)))
+    grouped = [replace(row, group=group) for row, group in zip(complete, found)]
+    return tested_on, grouped + rows[len(complete):]
+
+
+def _printed_variant(row: Row) -> str:
+    """Papers print few-shot results as variants; here a mark tells of them."""
+    shots = [f"shot_{m.removesuffix('-shot')}" for m in row.marks if m.endswith("-shot")]
+    return "+".join(filter(None, (row.variant, *shots)))
+
+
+def _quoted(row: Row, dataset: str, setting: str, metric: str, categories: tuple) -> Row:
+    """The row with what papers print for it; nothing where they print nothing."""
+    names = (row.method, _printed_variant(row), dataset, setting, metric)
+    stds = [score.std for score in row.scores.values()]
+    spread, found = Spread.pooled(stds, min(s.seeds for s in row.scores.values())), {}
+    for category in categories:
+        score, printed = row.scores[category], quote(*names, category)
+        if printed and score.value is not None:
+            bounds = row.images.interval(score.value, category) if row.images else None
+            found[category] = verdict(score.value, printed, spread, bounds)
+    whole, mean = quoted_mean(*names, categories), None
+    if whole and row.mean.value is not None:
+        of_mean = spread and spread.of_mean(len(categories))
+        mean = verdict(row.mean.value, whole, of_mean, row.interval)
+    return replace(row, published=mean, quotes=found)
+
+
+def _row(cells: pd.DataFrame, metric: str, categories: tuple[str, ...]) -> Row:
+    values = cells[metric].to_numpy(float)
+    undefined = (cells["status"] == DONE).to_numpy() & np.isnan(values)
+    statuses = np.where(undefined, UNDEFINED, cells["status"])
+    of_category, seeds = cells["category"].to_numpy(), cells["seed"].to_numpy()
+    scores = {c: _score(values[of_category == c], statuses[of_category == c]) for c in categories}
+    by_seed = [values[seeds == seed] for seed in np.unique(seeds)]
+    method, variant = cells["method"].iloc[0], cells["variant"].iloc[0]
+    return Row(method, variant, all_marks(cells["marks"]), scores, _mean(scores, by_seed))
+
+
+def _score(values: np.ndarray, statuses: np.ndarray) -> Score:
+    """A category's score from its seeds."""
+    if not len(values):
+        return Score(None, status=ABSENT, note=status_label(ABSENT))
+    counts = Counter(statuses.tolist())
+    if counts[DONE] == len(values):
+        return Score(float(values.mean()), _std(values), len(values))
+    missing = [status for status in counts if status != DONE]
+    missing.sort(key=lambda s: _TELLING.index(s) if s in _TELLING else -1)
+    seeds = "seed" if len(values) == 1 else "seeds"
+    note = ", ".join(f"{counts[s]} of {len(values)} {seeds} {status_label(s)}" for s in missing)
+    return Score(None, seeds=counts[DONE], status=missing[0], note=note)
+
+
+def _mean(scores: dict[str, Score], by_seed: list[np.ndarray]) -> Score:
+    """The mean of all categories; its spread needs every seed to have every category."""
+    seeds = [s.mean() for s in by_seed if len(s) == len(scores) and not np.isnan(s).any()]
+    done = [score.value for score in scores.values() if score.status == DONE]
+    if len(done) < len(scores):
+        note = f"{len(done)} of {len(scores)} categories"
+        return Score(None, seeds=len(seeds), status=INCOMPLETE, note=note)
+    std = _std(np.array(seeds)) if len(seeds) == len(by_seed) else None
+    return Score(float(np.mean(done)), std, len(seeds))
+
+
+def _std(values: np.ndarray) -> float | None:
+    return float(values.std(ddof=1)) if len(values) > 1 else None
+
+
+def _images(cells: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> Images | None:
+    """What is known from a method's image scores; None if any cell lacks them."""
+    if not set(cells["key"]) <= set(scores):
+        return None
+    draws, placements = {}, {}
+    for category, group in cells.groupby("category", sort=False):
+        found = class_scores([scores[key] for key in group["key"]])
+        if found is None:
+            return None
+        normal, anomalous, ids = found
+        rng = statistics.generator_for("bootstrap", group["dataset"].iloc[0], category)
+        draws[category] = statistics.resampled_auroc(normal, anomalous, rng)
+        placements[category] = Placements.of(normal, anomalous, ids)
+    return Images(draws, placements)
+
+
+def leaderboard_table(boards: list[Board]) -> pd.DataFrame:
+    """Every score in long form, without times or dates: equal results give equal tables."""
+    rows = []
+    for board in boards:
+        for row in board.rows:
+            for category, score in [*row.scores.items(), ("mean", row.mean)]:
+                mean = score is row.mean
+                found = row.published if mean else row.quotes.get(category)
+                low, high = (row.interval if mean else None) or (None, None)
+                rows.append((
+                    board.dataset, board.setting, row.method, row.variant, board.metric, category,
+                    score.value, score.std, score.seeds, score.status,
+                    low, high, row.group if mean else None,
+                    found and found.quote.value, found and found.difference,
+                    found.text if found else "", found.quote.source if found else "",
+                    ";".join(row.marks),
+                ))  # fmt: skip
+    rows.sort(key=lambda r: (*r[:4], metric_order(r[4]), r[5] == "mean", r[5]))
+    table = pd.DataFrame(rows, columns=CSV_COLUMNS)
+    numbers = ["value", "std", "low", "high", "published", "difference"]
+    return table.astype({name: float for name in numbers} | {"group": "Int64"})
+
+
+def leaderboard_csv(boards: list[Board]) -> str:
+    """The table with 6 digits: equal results give equal bytes."""
+    return leaderboard_table(boards).to_csv(
+        index=False, lineterminator="\n", float_format="%.6f"
+    )

@@ -1,0 +1,190 @@
+"""Published values beside ours, and whether the two agree.
+
+What a paper prints is one number without a spread. Ours comes from a few seeds, so the question is
+whether the paper's run could be one more of them: its value is "within error" where it lies in
+the 95 % prediction interval t * s * sqrt(1 + 1/n) of one more run around the mean of our n seeds.
+Since n is small, s is pooled over the categories, which are trained apart: C (n - 1) degrees of
+freedom; the spread of a mean over them is s / sqrt(C). Paper and we score the same test images, so
+these add nothing; only where there is a single seed does the bootstrap interval over images stand
+in. Rounding is forgiven in every case.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+from scipy.stats import t as student
+
+from methods.names import printed_name
+
+FOLDER = Path(__file__).parents[1] / "published"
+SOURCES = ("dbrn", "3dsr", "das3d", "m3dm", "shape_guided")
+ROUNDING = 0.001    # the papers' codes round categories to 3 decimals, then the mean again
+WITHIN, ABOVE, BELOW, UNKNOWN = "within error", "above", "below", "error unknown"
+CELL_COLUMNS = (
+    "paper", "table", "method", "method_key", "variant", "setting", "dataset", "category",
+    "metric", "value", "hardware", "note", "file", "row",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A published value and where it stands."""
+
+    value: float
+    source: str          # paper
+    table: str
+    method: str          # as printed
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How much single runs differ."""
+
+    std: float          # of one run
+    seeds: int          # runs that our value is the mean of
+    freedom: int        # degrees of freedom of std
+
+    @classmethod
+    def pooled(cls, stds: list[float | None], seeds: int) -> Spread | None:
+        """Of a category, from the standard deviations (n - 1) of all; None with one seed."""
+        if seeds < 2 or not stds or any(std is None for std in stds):
+            return None
+        variance = sum(std**2 for std in stds) / len(stds)
+        return cls(math.sqrt(variance), seeds, len(stds) * (seeds - 1))
+
+    def of_mean(self, categories: int) -> Spread:
+        """Of the mean over that many categories."""
+        return Spread(self.std / math.sqrt(categories), self.seeds, self.freedom)
+
+    def reach(self, level: float = 0.95) -> float:
+        """Half-width of the prediction interval of one more run."""
+        t = float(student.ppf((1 + level) / 2, self.freedom))
+        return t * self.std * math.sqrt(1 + 1 / self.seeds)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Ours against a paper's: difference, what it may be by chance, and what follows."""
+
+    quote: Quote
+    difference: float            # ours - published
+    text: str                    # WITHIN, ABOVE, BELOW or UNKNOWN
+    margin: float | None         # half-width of the error, with the rounding; None if unknown
+    basis: str                   # "seeds", "images" or "" where the error is unknown
+
+
+@cache
+def published() -> pd.DataFrame:
+    """All rows of all papers; texts as they are, value float, and where each stands.
+
+    file: name in FOLDER; row: line of that file, from 2.
+    """
+    frame = pd.concat([_read(FOLDER / f"{source}.csv") for source in SOURCES], ignore_index=True)
+    return frame.assign(value=frame["value"].astype(float))
+
+
+def _read(file: Path) -> pd.DataFrame:
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    return table.assign(file=file.name, row=table.index + 2)
+
+
+def published_cells(paper: str | None = None, table: str | None = None) -> pd.DataFrame:
+    """Everything the papers print, a value a row, or one paper's, or one of its tables.
+
+    Columns: paper (of SOURCES), table ("Table IV"), method (the row's label as printed),
+    method_key (one a method), variant ("" for the full method, else the ablation's row), setting,
+    dataset, category (or "mean"), metric, value, hardware, note, file (in FOLDER), row (its line).
+    """
+    frame = published().rename(columns={"source": "paper"})
+    if paper is not None:
+        if paper not in SOURCES:
+            raise ValueError(f"unknown paper {paper!r}; known: {', '.join(SOURCES)}")
+        frame = frame[frame["paper"] == paper]
+    if table is not None:
+        tables = frame["table"].unique()
+        if table not in tables:
+            raise ValueError(f"{paper or 'no paper'} has no {table!r}; it has {', '.join(tables)}")
+        frame = frame[frame["table"] == table]
+    return frame[list(CELL_COLUMNS)].reset_index(drop=True)
+
+
+@cache
+def _index() -> dict[tuple, Quote]:
+    """(method_key, variant, dataset, setting, metric, category) -> the quote.
+
+    A method's own paper comes first, then the papers in the order of SOURCES.
+    """
+    found: dict[tuple, Quote] = {}
+    frame = published()
+    own = frame["method_key"].str.removesuffix("_ms") == frame["source"]
+    for row in frame.assign(own=~own).sort_values("own", kind="stable").itertuples():
+        key = (row.method_key, row.variant, row.dataset, row.setting, row.metric, row.category)
+        found.setdefault(key, Quote(row.value, row.source, row.table, row.method, row.note))
+    return found
+
+
+def quote(
+    method: str, variant: str, dataset: str, setting: str, metric: str, category: str
+) -> Quote | None:
+    """The published value of one of our cells' category, if there is one; "mean" is a category."""
+    return _index().get((*printed_name(method, variant, setting), dataset, setting, metric, category))
+
+
+def quoted_mean(
+    method: str, variant: str, dataset: str, setting: str, metric: str, categories: tuple[str, ...]
+) -> Quote | None:
+    """The published mean over just these categories.
+
+    The printed mean where they are all of the dataset's; otherwise that of their printed cells.
+    """
+    names = (method, variant, dataset, setting, metric)
+    printed = quote(*names, "mean")
+    cells = {c: quote(*names, c) for c in known_categories(dataset)}
+    if printed is None or not categories or not set(categories) <= set(cells):
+        return None
+    if set(categories) == set(cells):
+        return printed
+    chosen = [cells[c] for c in categories]
+    if not all(chosen):
+        return None
+    value = sum(q.value for q in chosen) / len(chosen)
+    note = f"mean of the {len(chosen)} printed categories that we have, too"
+    return Quote(value, printed.source, printed.table, printed.method, note)
+
+
+@cache
+def known_categories(dataset: str) -> tuple[str, ...]:
+    """The categories that papers print for a dataset, in their order; none for others."""
+    frame = published()
+    names = frame.loc[frame["dataset"] == dataset, "category"].unique()
+    return tuple(name for name in names if name != "mean")
+
+
+def verdict(
+    ours: float,
+    quoted: Quote,
+    spread: Spread | None,
+    interval: tuple[float, float] | None = None,
+) -> Verdict:
+    """Compare our mean over seeds with a published value.
+
+    spread over seeds; interval of ours over test images, for when there is one seed.
+    """
+    difference = ours - quoted.value
+    if spread is not None:
+        margin, basis = spread.reach() + ROUNDING, "seeds"
+        inside = abs(difference) <= margin
+    elif interval is not None:
+        low, high = interval
+        margin, basis = (high - low) / 2 + ROUNDING, "images"
+        inside = low - ROUNDING <= quoted.value <= high + ROUNDING
+    else:
+        return Verdict(quoted, difference, UNKNOWN, None, "")
+    text = WITHIN if inside else ABOVE if difference > 0 else BELOW
+    return Verdict(quoted, difference, text, margin, basis)

@@ -1,0 +1,88 @@
+"""Several stores read as one.
+
+A key is the same work wherever it lies, so the union of stores is the union of their jobs; a job
+that one store lacks and another has is done. Cells of the same names whose keys differ (other
+settings, other data) get the name of their store, or launch, as part of the variant.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.store import Store
+from reports.numbers.frame import IDENTITY, marked
+
+
+class Stores:
+    """What reports ask of a store, asked of several."""
+
+    def __init__(self, stores: Sequence[Store]):
+        self.stores = list(stores)
+
+    def folder(self, key: str) -> Path:
+        return next((s for s in self.stores if s.done(key)), self.stores[0]).folder(key)
+
+    def result(self, key: str) -> dict | None:
+        """That of the store where the job is done, else the first failure."""
+        found = [result for s in self.stores if (result := s.result(key)) is not None]
+        return next((r for r in found if r["status"] == "done"), found[0] if found else None)
+
+
+def launch_of(store: Store, launch_id: str | None = None) -> dict:
+    """The launch of that name, by default the latest."""
+    launches = {launch["id"]: launch for launch in store.launches()}
+    if not launches:
+        raise FileNotFoundError(f"no launch in {store.path}: start one with `relief run`")
+    if launch_id is None:
+        return list(launches.values())[-1]
+    if launch_id not in launches:
+        there = ", ".join(launches)
+        raise ValueError(f"no launch {launch_id!r} in {store.path}; there are {there}")
+    return launches[launch_id]
+
+
+def gather(parts: Sequence[tuple[Store, dict]]) -> tuple[Store | Stores, dict]:
+    """(store, launch) pairs as one store and one launch; a single pair as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    keys = defaultdict(set)
+    for _, launch in parts:
+        for cell in launch["cells"]:
+            keys[_names(cell)].add(cell["key"])
+    cells, seen = [], set()
+    for store, launch in parts:
+        same_store = sum(s.path == store.path for s, _ in parts) > 1
+        label = launch["id"] if same_store else _label(store, parts)
+        for cell in (marked(launch, cell) for cell in launch["cells"]):
+            if len(keys[_names(cell)]) > 1:
+                cell = cell | {"variant": ", ".join(filter(None, (cell["variant"], label)))}
+            if (names := _names(cell)) not in seen:
+                seen.add(names)
+                cells.append(cell)
+    launches = [launch for _, launch in parts]
+    stores = {store.path: store for store, _ in parts}
+    names = dict.fromkeys(launch["name"] for launch in launches)
+    return Stores(list(stores.values())), {
+        "id": "+".join(launch["id"] for launch in launches),
+        "name": " + ".join(names),
+        "demo": all(launch.get("demo") for launch in launches),
+        "started": max(launch["started"] for launch in launches),
+        "cells": cells,
+        "config": {},
+    }
+
+
+def _names(cell: dict) -> tuple:
+    return tuple(cell[name] for name in IDENTITY)
+
+
+def _label(store: Store, parts: Sequence[tuple[Store, dict]]) -> str:
+    """The shortest end of the store's path that no other store shares."""
+    others = [s.path for s, _ in parts if s.path != store.path]
+    for depth in range(1, len(store.path.parts)):
+        end = store.path.parts[-depth:]
+        if all(other.parts[-depth:] != end for other in others):
+            return "/".join(end)
+    return str(store.path)

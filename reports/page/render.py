@@ -1,0 +1,279 @@
+"""The report of a launch: one HTML file that needs nothing else, and the tables beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from harness.store import DONE, Store, write_text
+from reports.numbers import names
+from reports.page import pages
+from reports.numbers.choice import MIDDLE
+from reports.numbers.cost import cost_frame, hours_frame
+from reports.numbers.frame import (
+    PENDING,
+    metric_names,
+    printable,
+    read_results,
+    read_scores,
+    results_frame,
+)
+from reports.page.figures import legend
+from reports.page.insights import CLASSES, insights, speeds
+from reports.forms.latex import leaderboard_latex
+from reports.numbers.leaderboard import Board, leaderboard_csv, leaderboard_table, leaderboards
+from reports.page.sheets import sheets
+from reports.numbers.statistics import RESAMPLES
+from reports.forms.text import (
+    DEMO,
+    counts_text,
+    grouped,
+    headline,
+    lead_text,
+    leaderboard_markdown,
+    leaderboard_text,
+    percent,
+    row_marks,
+)
+from reports.forms.words import VERDICT_KEY, quote_text, test_text, verdict_sign
+
+__all__ = ["leaderboard_text", "write_report"]
+
+UNMEASURED = {    # columns of the cost table that many results lack
+    "end_to_end_p50_s": "latency with reading and preprocessing",
+    "preprocess_p50_s": "latency of preprocessing alone",
+    "device_peak_bytes": "peak GPU memory",
+    "bank_bytes": "size of memory banks",
+    "macs": "multiply-accumulate operations",
+    "throughput": "throughput in batches",
+}
+
+
+def write_report(
+    store: Store, launch: dict, folder: str | Path, show: Sequence[str] = (MIDDLE,)
+) -> Path:
+    """Write leaderboard.html, .md, .tex, .csv and .parquet, cells.*, cost.csv, hours.csv,
+    figures/*.svg; -> the HTML.
+
+    Every file is replaced in one step, the HTML last. leaderboard.csv holds no times or dates:
+    the same results give the same bytes. show: rules and ids of the images on the sheets.
+    """
+    folder = Path(folder)
+    results = read_results(store, launch)
+    frame = results_frame(store, launch, results)
+    scores = read_scores(store, frame)
+    boards, cost = leaderboards(frame, scores), cost_frame(frame)
+    write_text(folder / "leaderboard.csv", leaderboard_csv(boards))
+    write_text(folder / "leaderboard.md", leaderboard_markdown(launch, frame, boards))
+    write_text(folder / "cost.csv", cost.to_csv(index=False, lineterminator="\n"))
+    hours = hours_frame(store, results)
+    write_text(folder / "hours.csv", hours.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "leaderboard.tex", leaderboard_latex(boards))
+    cells = frame.convert_dtypes()    # whole numbers without ".0" beside missing ones
+    write_text(folder / "cells.csv", cells.to_csv(index=False, lineterminator="\n"))
+    _write_parquet(folder / "cells.parquet", cells)
+    _write_parquet(folder / "leaderboard.parquet", leaderboard_table(boards))
+    found, timed = insights(frame, store, scores, boards), speeds(boards, cost)
+    _write_figures(folder / "figures", found.figures(timed))
+    page = _environment().get_template("leaderboard.html.j2").render(
+        launch=launch,
+        title=printable(launch["name"]),
+        demo=DEMO if launch.get("demo") else "",
+        facts=_facts(frame, results),
+        counts=counts_text(frame),
+        datasets=grouped(boards),
+        metrics=metric_names(frame),
+        axes={dataset: _axis(boards, dataset) for dataset in frame["dataset"].unique()},
+        sheets=sheets(frame, store, results, scores, show),
+        shown=", ".join(show),
+        insights=found,
+        speeds=timed,
+        unmeasured=[title for name, title in UNMEASURED.items() if cost[name].isna().all()],
+        known_cost={name for name in cost.columns if not cost[name].isna().all()},
+        missing=_missing(frame, results),
+        cost=cost.to_dict("records"),
+        hours=hours.to_dict("records"),
+        whole=hours[["jobs", "hours", "cpu_hours", "gpu_hours"]].sum().to_dict(),
+        several_devices=cost["device"].nunique() > 1,
+        marks=row_marks(launch, boards),
+        signatures=_signatures(frame, results),
+        mixed={(d, m) for d, part in frame.groupby("dataset")
+               for m, found in _signatures(part, results).items() if len(found) > 1},
+        settings=_settings(frame, results),
+        resamples=RESAMPLES,
+        quoted={board.dataset for board in boards for row in board.rows if row.published},
+    )
+    write_text(folder / "leaderboard.html", page)
+    return folder / "leaderboard.html"
+
+
+def _write_figures(folder: Path, figures: dict[str, str]) -> None:
+    for name, text in figures.items():
+        write_text(folder / name, text)
+    for old in set(folder.glob("*.svg")) - {folder / name for name in figures}:
+        old.unlink()
+
+
+def _write_parquet(path: Path, table: pd.DataFrame) -> None:
+    part = path.with_suffix(".part")
+    table.to_parquet(part)
+    os.replace(part, path)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = pages.environment()
+    environment.filters |= {"percent": percent, "amount": _amount, "bytes": _bytes, "count": _count}
+    environment.globals |= {
+        "method_label": names.method_label,
+        "setting_label": names.setting_label,
+        "metric_label": names.metric_label,
+        "status_label": names.status_label,
+        "mark_text": names.mark_text,
+        "headline": headline,
+        "lead_text": lead_text,
+        "score_legend": legend(CLASSES),
+        "quote_text": quote_text,
+        "test_text": test_text,
+        "verdict_key": VERDICT_KEY,
+        "verdict_sign": verdict_sign,
+        "same": lambda board, row: next(
+            r for r in board.rows if (r.method, r.variant) == (row.method, row.variant)
+        ),
+    }
+    return environment
+
+
+def _facts(frame: pd.DataFrame, results: dict[str, dict]) -> dict[str, str]:
+    """What a reader asks first about where the numbers come from; unknown facts are left out."""
+    environments = [r.get("environment") or {} for r in results.values()]
+    versions: dict[str, set] = {}
+    for environment in environments:
+        for name, version in (environment.get("versions") or {}).items():
+            versions.setdefault(name, set()).add(str(version))
+    ended = pd.to_numeric(frame["ended"]).max()
+    newest = "" if pd.isna(ended) else f"{datetime.fromtimestamp(ended, UTC):%Y-%m-%d %H:%M} UTC"
+    facts = {
+        "Cells": counts_text(frame),
+        "Newest result": newest,
+        "Seeds": ", ".join(str(seed) for seed in sorted(frame["seed"].unique())),
+        "Device": _listed(frame["device"].dropna()),
+        "Commit": _listed(frame["commit"].dropna()),
+        "Versions": ", ".join(f"{n} {' / '.join(sorted(v))}" for n, v in sorted(versions.items())),
+        "Notes": "; ".join(_notes(results)),
+    }
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def _notes(results: dict[str, dict]) -> list[str]:
+    """What methods want the reader to know, e.g. where textures came from."""
+    found = {
+        f"{names.method_label(result['spec']['method'])}, {name}: {printable(text)}"
+        for result in results.values()
+        if result["status"] == DONE
+        for name, text in (result.get("notes") or {}).items()
+    }
+    return sorted(found)
+
+
+def _listed(values: Iterable) -> str:
+    return "; ".join(sorted({printable(v) for v in values}))
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """The stretch of [0, 1] that a dataset's interval plots span, on round numbers."""
+
+    low: float
+    high: float
+
+    def place(self, value: float) -> float:
+        """Where a value is, in percent of the width."""
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
+
+
+def _axis(boards: list[Board], dataset: str) -> _Axis | None:
+    rows = [row for b in boards if b.dataset == dataset and b.metric == "i_auroc" for row in b.rows]
+    ends = [end for row in rows if row.interval for end in row.interval]
+    if not ends:
+        return None
+    low, high = math.floor(min(ends) * 20) / 20, math.ceil(max(ends) * 20) / 20
+    return _Axis(low, high if high > low else low + 0.05)
+
+
+def _missing(frame: pd.DataFrame, results: dict[str, dict]) -> list[dict]:
+    """Cells that ended without a result, with the end of their log."""
+    ended = frame[~frame["status"].isin([DONE, PENDING])].to_dict("records")
+    return [
+        cell | {"log": "\n".join(printable(x) for x in results[cell["key"]].get("log") or [])}
+        for cell in ended
+    ]
+
+
+def _signatures(frame: pd.DataFrame, results: dict[str, dict]) -> dict[str, dict[str, list[str]]]:
+    """metric -> signature -> the methods scored by it."""
+    table: dict[str, dict[str, list[str]]] = {metric: {} for metric in metric_names(frame)}
+    for cell in frame[frame["status"] == DONE].itertuples():
+        label = names.method_label(cell.method, cell.variant)
+        for metric, signature in (results[cell.key].get("signatures") or {}).items():
+            methods = table.setdefault(metric, {}).setdefault(signature, [])
+            if label not in methods:
+                methods.append(label)
+    return {metric: found for metric, found in table.items() if found}
+
+
+def _settings(frame: pd.DataFrame, results: dict[str, dict]) -> list[tuple[str, str]]:
+    """(where they apply, the resolved settings as JSON), one entry for every distinct text."""
+    texts: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
+    for cell in frame[frame["key"].isin(list(results))].itertuples():
+        settings = (results[cell.key].get("spec") or {}).get("settings")
+        if settings is not None:
+            label = names.method_label(cell.method, cell.variant)
+            text = printable(json.dumps(settings, indent=2, sort_keys=True))
+            texts.setdefault((label, text), []).append((cell.dataset, cell.setting, cell.category))
+    several = {label for label, _ in texts if sum(name == label for name, _ in texts) > 1}
+    return [
+        (f"{label}: {_places(places)}" if label in several else label, text)
+        for (label, text), places in texts.items()
+    ]
+
+
+def _places(places: list[tuple[str, str, str]]) -> str:
+    datasets, settings, categories = (list(dict.fromkeys(column)) for column in zip(*places))
+    settings = [names.setting_label(setting) for setting in settings]
+    return "; ".join(", ".join(part) for part in (datasets, settings, categories))
+
+
+def _known(value: Any) -> bool:
+    return value is not None and not pd.isna(value)
+
+
+def _amount(value: Any) -> str:
+    """Three significant digits without an exponent: 0.0123, 1.23, 123, 1,230."""
+    if not _known(value):
+        return "–"
+    value = float(value)
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{digits}f}"
+
+
+def _bytes(value: Any) -> str:
+    """Mebibytes, three significant digits."""
+    return _amount(value / 2**20) if _known(value) else "–"
+
+
+def _count(value: Any) -> str:
+    """Millions, three significant digits."""
+    return _amount(value / 1e6) if _known(value) else "–"

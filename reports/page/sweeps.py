@@ -1,0 +1,191 @@
+"""The report of a sweep: its trials as a table, and what the settings did to the objective.
+
+Reads the sweep's folder alone. The charts are Optuna's, over a study made of the trials.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+from rich.table import Table
+
+from harness.store import DONE, write_text
+from reports.page import pages
+
+ROWS = 12    # of the table on the terminal
+
+log = logging.getLogger(__name__)
+
+
+def write_sweep(record: dict, trials: list[dict], folder: Path) -> Path:
+    """sweep.html, trials.csv and the charts as SVG files; -> the HTML file."""
+    frame = trials_frame(record, trials)
+    write_text(folder / "trials.csv", frame.to_csv(index=False, lineterminator="\n"))
+    figures = charts(record, trials)
+    for title, svg in figures:
+        write_text(folder / f"{title.lower().replace(' ', '_')}.svg", svg)
+    page = folder / "sweep.html"
+    write_text(page, pages.environment().get_template("sweep.html.j2").render(
+        title=f"Sweep: {record['name']}",
+        record=record,
+        on_test=record["sweep"]["objective"]["on"] == "test",
+        counts=counts_text(trials),
+        objective=objective_text(record),
+        outcome=outcome_text(record, trials),
+        metrics=_metrics(record),
+        trials=_numbered(record, trials),
+        figures=[(title, Markup(svg)) for title, svg in figures],
+    ))  # fmt: skip
+    return page
+
+
+def trials_frame(record: dict, trials: list[dict]) -> pd.DataFrame:
+    """One row a trial: its number, settings, means of the metrics, cells, state."""
+    names = list(record["sweep"]["space"])
+    rows = [
+        {
+            "trial": number,
+            **{name: _text(trial["values"].get(name)) for name in names},
+            **{metric: trial["means"].get(metric) for metric in _metrics(record)},
+            "cells": len(trial["cells"]),
+            "status": trial["status"],
+            "reason": trial["reason"],
+        }
+        for number, trial in enumerate(trials)
+    ]
+    return pd.DataFrame(rows)
+
+
+def sweep_table(record: dict, trials: list[dict]) -> Table:
+    """The best trials and the unchanged settings, for the terminal."""
+    metrics = _metrics(record)
+    table = Table("trial", "settings", *metrics, "cells", "state", title=record["id"])
+    shown = _numbered(record, trials)
+    sign = 1 if record["sweep"]["modes"][metrics[0]] == "min" else -1
+    shown.sort(key=lambda t: (t["status"] != DONE, sign * t["means"].get(metrics[0], 0), t["number"]))
+    for t in [t for i, t in enumerate(shown) if i < ROWS or t["number"] == 0]:
+        style = "bold" if t["id"] in record["front"] else None
+        table.add_row(str(t["number"]), t["settings"], *(t["shown"][m] for m in metrics),
+                      f"{len(t['cells'])}/{t['of']}", t["status"], style=style)  # fmt: skip
+    return table
+
+
+def counts_text(trials: list[dict]) -> str:
+    found = Counter(trial["status"] for trial in trials[1:])
+    return f"{len(trials) - 1} trials (" + ", ".join(f"{n} {s}" for s, n in sorted(found.items())) + ")"
+
+
+def objective_text(record: dict) -> str:
+    objective = record["sweep"]["objective"]
+    samples = ("test samples" if objective["on"] == "test"
+               else "normal validation samples and simulated defects")  # fmt: skip
+    return f"the mean {' and '.join(objective['metrics'])} over all cells, on {samples}"
+
+
+def outcome_text(record: dict, trials: list[dict]) -> str:
+    """What the best trial has over the unchanged settings."""
+    metric = _metrics(record)[0]
+    by_id = {trial["id"]: trial for trial in trials}
+    best, default = by_id[record["best"]], trials[0]
+    if best is default:
+        return f"No trial is better than the unchanged settings ({metric} {default['means'][metric]:.4f})."
+    return (f"Best: {best['settings']}, {metric} {best['means'][metric]:.4f}; "
+            f"the unchanged settings have {default['means'][metric]:.4f}.")  # fmt: skip
+
+
+def charts(record: dict, trials: list[dict]) -> list[tuple[str, str]]:
+    """(title, SVG): objective over time, parallel coordinates, importance; those that can be drawn."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import optuna
+    from matplotlib import pyplot
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")    # of charts that are experimental, of equal importances
+        study = _study(record, trials[1:])
+        plots = optuna.visualization.matplotlib
+        metric = _metrics(record)[0]
+        pick = {} if len(_metrics(record)) == 1 else {
+            "target": lambda trial: trial.values[0], "target_name": metric}  # fmt: skip
+        drawn = [("Objective over time", plots.plot_optimization_history),
+                 ("Parallel coordinates", plots.plot_parallel_coordinate),
+                 ("Importance", plots.plot_param_importances)]  # fmt: skip
+        for title, plot in drawn:
+            if len(study.trials) < 2:
+                continue
+            try:
+                plot(study, **({"target_name": metric} | pick))
+                found.append((title, _svg(pyplot)))
+            except (ValueError, RuntimeError) as error:    # e.g. all trials equal: nothing to weigh
+                log.info("chart=%s left out: %s", title, error)
+            finally:
+                pyplot.close("all")
+    return found
+
+
+def _svg(pyplot: Any) -> str:
+    figure = pyplot.gcf()
+    figure.set_size_inches(9, 4.5)
+    figure.tight_layout()
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None})
+    text = out.getvalue()
+    return text[text.index("<svg"):]
+
+
+def _study(record: dict, trials: list[dict]) -> Any:
+    import optuna
+
+    metrics, space = _metrics(record), record["sweep"]["space"]
+    directions = [f"{record['sweep']['modes'][m]}imize" for m in metrics]
+    study = optuna.create_study(directions=directions)
+    distributions = {name: _distribution(domain) for name, domain in space.items()}
+    for trial in trials:
+        if trial["status"] != DONE:
+            continue
+        params = {n: _text(v) if space[n]["values"] else v for n, v in trial["values"].items()}
+        study.add_trial(optuna.create_trial(
+            params=params, distributions={name: distributions[name] for name in params},
+            values=[trial["means"][m] for m in metrics],
+        ))  # fmt: skip
+    return study
+
+
+def _distribution(domain: dict) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if domain["values"]:
+        return CategoricalDistribution([_text(value) for value in domain["values"]])
+    if domain["kind"] == "int":
+        return IntDistribution(int(domain["low"]), int(domain["high"]), log=domain["log"])
+    return FloatDistribution(domain["low"], domain["high"], log=domain["kind"] == "loguniform")
+
+
+def _numbered(record: dict, trials: list[dict]) -> list[dict]:
+    metrics = _metrics(record)
+    return [
+        trial | {
+            "number": number,
+            "shown": {m: f"{trial['means'][m]:.4f}" if m in trial["means"] else "–" for m in metrics},
+        }
+        for number, trial in enumerate(trials)
+    ]  # fmt: skip
+
+
+def _metrics(record: dict) -> list[str]:
+    return record["sweep"]["objective"]["metrics"]
+
+
+def _text(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (list, dict, bool)) else value

@@ -1,0 +1,60 @@
+import pytest
+
+from harness.cli import app as cli
+from harness.store import Store
+from tests.harness.conftest import TINY, planned
+
+
+def relief(capsys, monkeypatch, *arguments):
+    """Run the command in this process; -> exit code, stdout, stderr."""
+    monkeypatch.setattr("sys.argv", ["relief", *map(str, arguments)])
+    monkeypatch.setattr(cli.console, "_width", 200, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    captured = capsys.readouterr()
+    return ended.value.code or 0, captured.out, captured.err
+
+
+def test_mistakes_are_one_message_and_exit_code_2(capsys, monkeypatch, tmp_path):
+    for arguments, named in [
+        (["run", "dmeo"], "demo"),
+        (["run", "das3d.train.stepz=1"], "did you mean steps"),
+        (["run", "--data", tmp_path / "nowhere"], "nowhere"),
+        (["run", "--data", tmp_path], str(tmp_path.name)),
+        (["run", "demo", "benchmark"], "one configuration at a time"),
+        (["run", "benchmark"], "dataset"),
+        (["status", "--store", tmp_path / "none"], "no launch"),
+        (["report", "--store", tmp_path / "none"], "no launch"),
+        (["ui", "--store", tmp_path / "none"], "mlflow.db"),
+    ]:
+        code, out, err = relief(capsys, monkeypatch, *arguments)
+        assert code == 2, arguments
+        assert named in err.replace("\n", ""), err
+        assert "Traceback" not in err
+    assert not (tmp_path / "none").exists()
+
+
+def test_running_a_finished_launch_again_only_reports(capsys, monkeypatch, tiny_store):
+    code, out, err = relief(capsys, monkeypatch, "run", TINY, "--store", tiny_store.path,
+                            "--tracking", "none")  # fmt: skip
+    assert code == 0, err
+    assert "0 jobs to do" in out and "leaderboard.html" in out.replace("\n", "")
+    page = Store(tiny_store.path).path / "reports" / planned().launch_id / "leaderboard.html"
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_plan_and_status_tell_what_is_done(capsys, monkeypatch, tiny_store):
+    code, out, _ = relief(capsys, monkeypatch, "plan", TINY, "--store", tiny_store.path)
+    assert code == 0 and "0 to do" in out
+    code, out, _ = relief(capsys, monkeypatch, "plan", TINY, "seeds=[0,1]", "--store", tiny_store.path)
+    assert "2 to do" in out
+    code, out, _ = relief(capsys, monkeypatch, "status", "--store", tiny_store.path)
+    assert code == 0 and planned().launch_id in out
+    code, out, _ = relief(capsys, monkeypatch, "status", TINY, "--store", tiny_store.path)
+    assert out.count("done") >= 4
+
+
+def test_a_store_that_cannot_be_written_is_refused_before_anything_runs(capsys, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = relief(capsys, monkeypatch, "run", TINY, "--store", tmp_path / "file" / "store")
+    assert code == 2 and "--store" in err

@@ -1,0 +1,74 @@
+"""The data commands, as a user types them."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from harness.cli import data as cli_data
+from tests.harness.cli.test_cli import relief
+
+MADE = ["--preset", "tiny", "--category", "cookie", "--size", "48", "--train", "2", "--validation",
+        "0", "--good", "1", "--per-defect", "1", "--workers", "1"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return {layout: tmp_path_factory.mktemp(layout) for layout in ("mvtec3d", "eyecandies")}
+
+
+@pytest.mark.parametrize("layout", ["mvtec3d", "eyecandies"])
+def test_what_is_made_passes_the_check_and_can_be_shown(capsys, monkeypatch, made, tmp_path, layout):
+    root = made[layout]
+    code, out, err = relief(
+        capsys, monkeypatch, "data", "make", "synthetic", root, "--layout", layout, *MADE
+    )
+    assert code == 0, err
+    assert "cookie: 7 samples" in out and "relief run --data" in out
+
+    code, out, err = relief(capsys, monkeypatch, "data", "check", root, "--json", tmp_path / "c.json")
+    assert code == 0, err
+    kind = "folder" if layout == "mvtec3d" else "eyecandies"
+    assert f"{root}: {kind}\n" in out and "7 samples opened, errors: 0, warnings: 0" in out
+    report = json.loads((tmp_path / "c.json").read_text())
+    assert report["ok"] and report["counts"]["cookie"]["train"] == {"good": 2}
+
+    code, out, err = relief(capsys, monkeypatch, "data", "show", root, "--out", tmp_path / "s.png",
+                            "--view", "das3d", "--limit", "2")  # fmt: skip
+    assert code == 0, err
+    assert "2 samples in" in out and Image.open(tmp_path / "s.png").width > 700
+    code, out, err = relief(capsys, monkeypatch, "data", "show", root, "-o", tmp_path / "s.html",
+                            "--split", "train", "--sample", "001")  # fmt: skip
+    assert code == 0, err
+    assert "train/good/001" in (tmp_path / "s.html").read_text()
+
+
+def test_faulty_data_is_exit_code_1_and_odd_data_0(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(cli_data.console, "_width", 200)
+    relief(capsys, monkeypatch, "data", "make", "synthetic", tmp_path, *MADE)
+    (tmp_path / "notes").mkdir()
+    code, out, _ = relief(capsys, monkeypatch, "data", "check", tmp_path)
+    assert code == 0 and "errors: 0, warnings: 1" in out and "not recognised" in out
+    (tmp_path / "cookie/train/good/xyz/001.tiff").write_bytes(b"")
+    code, out, _ = relief(capsys, monkeypatch, "data", "check", tmp_path, "--quick")
+    assert code == 1 and "errors: 1, warnings: 1" in out and "cookie/train/good/xyz/001.tiff" in out
+
+
+def test_mistakes_are_one_message_and_exit_code_2(capsys, monkeypatch, made, tmp_path):
+    relief(capsys, monkeypatch, "data", "make", "synthetic", made["mvtec3d"], *MADE)
+    for arguments, named in [
+        (["check", tmp_path / "nowhere"], "is not a folder"),
+        (["check", tmp_path], "is no dataset"),
+        (["check", made["mvtec3d"], "--kind", "mvtec"], "known: auto"),
+        (["check", made["mvtec3d"], "--option", "light=4"], "has no option light"),
+        (["show", made["mvtec3d"], "--view", "das4d"], "das3d"),
+        (["show", made["mvtec3d"], "--out", tmp_path / "s.pdf"], ".html"),
+        (["make", "synthetic", tmp_path, "--preset", "tny"], "tiny"),
+        (["make", "synthetic", tmp_path, "--layout", "real"], "eyecandies"),
+        (["make", "synthetic", tmp_path, "--category", "bread"], "cookie"),
+    ]:
+        code, _, err = relief(capsys, monkeypatch, "data", *arguments)
+        assert code == 2, arguments
+        assert named in err.replace("\n", ""), err
+        assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []

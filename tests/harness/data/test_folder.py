@@ -1,0 +1,187 @@
+"""User data: the layout of MVTec 3D-AD with other files, and recognising what a folder holds."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from harness.data.datasets import open_dataset, recognise
+from harness.data.mvtec3d import CAMERA
+from harness.data.samples import DataError, check_unit, fingerprint
+from harness.data.synthetic import Spec, write_category
+from tests.harness.data.scans import scan, write_category as write_scans, write_cloud
+
+INTRINSICS = {"f": 500.0, "cx": 31.5, "cy": 23.5, "depth_scale": 0.0001}
+
+
+def write_depth_category(root, name="part", camera=INTRINSICS):
+    """train 2, test good 1 and scratch 1, with depth images in tenths of a millimetre."""
+    seed = 0
+    for folder, count in {"train/good": 2, "test/good": 1, "test/scratch": 1}.items():
+        for i in range(count):
+            seed += 1
+            rgb, xyz, mask = scan(seed=seed)
+            arrays = {"rgb": rgb, "depth": np.round(xyz[..., 2] / 0.0001).astype(np.uint16)}
+            if "scratch" in folder:
+                arrays["gt"] = mask
+            for part, array in arrays.items():
+                path = root / name / folder / part / f"{i:03}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+    if camera is not None:
+        (root / name / CAMERA).parent.mkdir()
+        (root / name / CAMERA).write_text(json.dumps(camera))
+    return open_dataset("auto", root).category(name)
+
+
+# Depth images and .npy clouds
+
+
+def test_depth_images_become_points_with_the_camera_of_their_category(tmp_path):
+    sample = write_depth_category(tmp_path).samples("train")[0].read()
+    z = np.round(scan(seed=1)[1][..., 2].astype(np.float64), 4)
+    v, u = np.mgrid[:48, :64]
+    expected = np.stack([(u - 31.5) * z / 500, (v - 23.5) * z / 500, z], axis=2)
+    np.testing.assert_allclose(sample.xyz, expected, atol=1e-6)
+    assert np.array_equal(sample.valid, z > 0) and not sample.valid.all()
+
+
+def test_fx_and_fy_may_differ(tmp_path):
+    camera = {"fx": 500, "fy": 250, "cx": 31.5, "cy": 23.5, "depth_scale": 0.0001, "width": 64}
+    one = write_depth_category(tmp_path, camera=camera).samples("train")[0].read().xyz
+    other = write_depth_category(tmp_path / "other").samples("train")[0].read().xyz
+    np.testing.assert_allclose(one, other * (1, 2, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("camera", "named"),
+    [
+        (None, "camera_parameters.json is missing.*depth_scale"),
+        ({"f": 500, "cx": 1}, "lacks cy, depth_scale; depth/ needs f"),
+        ({**INTRINSICS, "f": "wide"}, "camera_parameters.json: could not convert"),
+        ({**INTRINSICS, "f": 0}, "above 0"),
+        ([], "holds no names with values"),
+        ({**INTRINSICS, "width": 128, "height": 96}, "is for 96 x 128 px, and .*000.png is 48 x 64"),
+        ({**INTRINSICS, "depth_scale": 0.1},
+         "000.png has a median depth of 59.*looks like millimetres, factor 1000; set depth_scale in "
+         ".*camera_parameters.json to 0.0001"),
+    ],
+)  # fmt: skip
+def test_a_camera_file_that_will_not_do_is_named(tmp_path, camera, named):
+    category = write_depth_category(tmp_path, camera=camera)
+    with pytest.raises(DataError, match=named):
+        category.samples("train")[0].read()
+
+
+def test_the_camera_enters_the_fingerprint(tmp_path):
+    category = write_depth_category(tmp_path)
+    before = fingerprint(category)
+    (tmp_path / "part" / CAMERA).write_text(json.dumps({**INTRINSICS, "f": 5000.0}))
+    assert fingerprint(category) != before
+
+
+def test_npy_clouds_are_read_like_tiffs(tmp_path):
+    category = write_scans(tmp_path)
+    ref = category.samples("train")[0]
+    expected = ref.read().xyz
+    np.save(ref.xyz.with_suffix(".npy"), expected.astype(np.float64))
+    ref.xyz.unlink()
+    ref = category.samples("train")[0]
+    assert ref.xyz.suffix == ".npy" and np.array_equal(ref.read().xyz, expected)
+
+
+def test_an_unorganised_cloud_is_told_how_to_become_organised(tmp_path):
+    ref = write_scans(tmp_path).samples("train")[0]
+    np.save(ref.xyz.with_suffix(".npy"), ref.read().xyz.reshape(-1, 3))
+    ref.xyz.unlink()
+    with pytest.raises(DataError, match=r"000.npy .*\(3072, 3\): an unorganised.*reshape\(rows, col"):
+        open_dataset("auto", tmp_path).category("dome").samples("train")[0].read()
+
+
+def test_a_pickle_in_an_npy_file_is_not_opened(tmp_path):
+    ref = write_scans(tmp_path).samples("train")[0]
+    np.save(ref.xyz.with_suffix(".npy"), np.array([{}], object), allow_pickle=True)
+    ref.xyz.unlink()
+    with pytest.raises(DataError, match="cannot read .*000.npy"):
+        open_dataset("auto", tmp_path).category("dome").samples("train")[0].read()
+
+
+def test_two_files_with_one_name_are_named(tmp_path):
+    category = write_scans(tmp_path)
+    ref = category.samples("train")[0]
+    write_cloud(ref.xyz.with_suffix(".tif"), ref.read().xyz)
+    with pytest.raises(DataError, match="000.tiff and 000.tif have the same name"):
+        category.samples("train")
+
+
+# Units
+
+
+def test_millimetres_are_recognised_and_the_scale_repairs_them(tmp_path):
+    for path in write_scans(tmp_path).folder.glob("*/*/xyz/*"):
+        write_cloud(path, tifffile.imread(path) * 1000)
+    ref = open_dataset("auto", tmp_path).category("dome").samples("train")[0]
+    with pytest.raises(DataError, match="000.tiff has a median depth of .*looks like millimetres, "
+                       "factor 1000; set datasets.NAME.scale=0.001"):  # fmt: skip
+        ref.read()
+    scaled = open_dataset("auto", tmp_path, scale="0.001").category("dome").samples("train")[0]
+    assert 0.5 < np.median(scaled.read().xyz[..., 2]) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("median", "unit"),
+    [(60, "centimetres, factor 100"), (600, "millimetres"), (6e5, "micrometres, factor 1e\\+06"),
+     (0.0006, "divided by 1000, factor 0.001")],
+)  # fmt: skip
+def test_a_depth_in_another_unit_is_told_with_its_factor(tmp_path, median, unit):
+    with pytest.raises(DataError, match=unit):
+        check_unit(np.full((8, 8), median), tmp_path, "scale=", 1.0)
+
+
+@pytest.mark.parametrize("median", [0.02, 0.6, 20.0, 0.0])
+def test_a_plausible_or_wholly_missing_depth_passes(tmp_path, median):
+    check_unit(np.full((8, 8), median), tmp_path, "scale=", 1.0)
+
+
+# Recognition
+
+
+def test_each_layout_is_recognised(tmp_path):
+    write_scans(tmp_path / "tiff")
+    write_depth_category(tmp_path / "depth")
+    write_scans(tmp_path / "published", "bagel")
+    one = Spec(32, train=1, validation=0, good=1, per_defect=0)
+    write_category(tmp_path / "made", "cookie", one)
+    write_category(tmp_path / "candy", "cookie", replace(one, layout="eyecandies"))
+    assert {folder.name: recognise(folder) for folder in tmp_path.iterdir()} == {
+        "tiff": "folder", "depth": "folder", "published": "mvtec3d", "made": "folder",
+        "candy": "eyecandies",
+    }  # fmt: skip
+    assert open_dataset("auto", tmp_path / "candy").categories == ("cookie",)
+
+
+def test_two_layouts_in_one_folder_are_refused(tmp_path):
+    write_scans(tmp_path, "dome")
+    (tmp_path / "Lollipop/train/data").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"dome \(mvtec3d\), Lollipop \(eyecandies\)"):
+        open_dataset("auto", tmp_path)
+    assert open_dataset("folder", tmp_path).categories == ("dome",)
+
+
+def test_a_kind_that_does_not_fit_the_folder_is_refused(tmp_path):
+    write_scans(tmp_path)
+    with pytest.raises(DataError, match="not in the layout of eyecandies"):
+        open_dataset("eyecandies", tmp_path)
+    with pytest.raises(ValueError, match="unknown kind of dataset 'mvtec'; known: auto, mvtec3d"):
+        open_dataset("mvtec", tmp_path)
+
+
+def test_a_category_of_eyecandies_names_the_folder_above(tmp_path):
+    (tmp_path / "candies/Lollipop/train/data").mkdir(parents=True)
+    with pytest.raises(ValueError, match=f"give the folder above it, {tmp_path / 'candies'}"):
+        open_dataset("auto", tmp_path / "candies/Lollipop")
+    with pytest.raises(ValueError, match=f"one level further down; give {tmp_path / 'candies'}"):
+        open_dataset("auto", tmp_path)
