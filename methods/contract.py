@@ -25,9 +25,9 @@ import torch
 
 SETTINGS = ("rgb", "3d", "rgb+3d")
 # In a note, each of these marks the row in every table.
-RANDOM_INIT = "random-init"        # random weights in place of a weight file
-TEST_SELECTED = "test-selected"    # chosen by scores on the test set
-IMPORTED = "imported"              # trained by others: a checkpoint of the authors
+RANDOM_INIT = "random-init"  # random weights in place of a weight file
+TEST_SELECTED = "test-selected"  # chosen by scores on the test set
+IMPORTED = "imported"  # trained by others: a checkpoint of the authors
 NOTED_MARKS = (RANDOM_INIT, TEST_SELECTED, IMPORTED)
 
 
@@ -48,7 +48,7 @@ class View:
     """
 
     name: ClassVar[str]
-    background: str = "plane"    # "plane": remove the supporting plane; "none": all is object
+    background: str = "plane"  # "plane": remove the supporting plane; "none": all is object
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ METHODS = {
     "m3dm": "M3DM",
     "shape_guided": "Shape-Guided",
 }
-MULTI_SCALE = ("ms", "multi_scale")    # our variants of DBRN that the paper prints as "Ours(MS)"
+MULTI_SCALE = ("ms", "multi_scale")  # our variants of DBRN that the paper prints as "Ours(MS)"
 
 
 def printed_name(method: str, variant: str, setting: str) -> tuple[str, str]:
     """(method_key, variant) of the published rows for a method and variant of ours."""
     if method == "3dsr" and setting == "rgb":
-        return "dsr", variant    # 3DSR without depth is DSR, and papers print DSR there
+        return "dsr", variant  # 3DSR without depth is DSR, and papers print DSR there
     if method == "dbrn" and variant in MULTI_SCALE:
         return "dbrn_ms", ""
     return method, variant

@@ -17,16 +17,16 @@ class BtfView(View):
     near the plane: their colour stays. Cloud, image and ground truth are padded alike.
     """
 
-    plane_inlier_m: float = 0.004        # RANSAC inlier distance (BTF preprocessing)
-    plane_iterations: int = 1000         # RANSAC iterations (BTF preprocessing)
-    plane_points: int = 50               # points a RANSAC sample (BTF preprocessing)
-    plane_border_px: int = 10            # frame whose points are tried as plane (BTF preprocessing)
-    plane_distance_m: float = 0.005      # points nearer to the plane are removed (paper)
-    pad: bool = True                     # zero-pad to a square, side a multiple of 100 (BTF)
-    dbscan: bool = True                  # keep the largest DBSCAN cluster only (BTF)
-    dbscan_eps_m: float = 0.006          # neighbourhood radius (BTF)
-    dbscan_min_points: int = 30          # points that make a core point, itself counted (BTF)
-    mask_rgb: bool = True                # blacken removed pixels (M3DM from September 2023 on)
+    plane_inlier_m: float = 0.004  # RANSAC inlier distance (BTF preprocessing)
+    plane_iterations: int = 1000  # RANSAC iterations (BTF preprocessing)
+    plane_points: int = 50  # points a RANSAC sample (BTF preprocessing)
+    plane_border_px: int = 10  # frame whose points are tried as plane (BTF preprocessing)
+    plane_distance_m: float = 0.005  # points nearer to the plane are removed (paper)
+    pad: bool = True  # zero-pad to a square, side a multiple of 100 (BTF)
+    dbscan: bool = True  # keep the largest DBSCAN cluster only (BTF)
+    dbscan_eps_m: float = 0.006  # neighbourhood radius (BTF)
+    dbscan_min_points: int = 30  # points that make a core point, itself counted (BTF)
+    mask_rgb: bool = True  # blacken removed pixels (M3DM from September 2023 on)
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Das3dView(BtfView):
     """
 
     name: ClassVar[str] = "das3d"
-    size: int = 256                      # px, side of the square output (paper)
-    hole_fill: str = "none"              # "none": holes lie as deep as the background; "ast3": AST
-    depth_range: str = "image"           # min-max over the "image" or the "category" (train split)
-    depth_resize: str = "nearest"        # "nearest" (floor(i * n / S)) or "bilinear"
+    size: int = 256  # px, side of the square output (paper)
+    hole_fill: str = "none"  # "none": holes lie as deep as the background; "ast3": AST
+    depth_range: str = "image"  # min-max over the "image" or the "category" (train split)
+    depth_resize: str = "nearest"  # "nearest" (floor(i * n / S)) or "bilinear"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class M3dmView(BtfView):
     """
 
     name: ClassVar[str] = "m3dm"
-    size: int = 224                      # px, side of the square output (code)
+    size: int = 224  # px, side of the square output (code)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class ShapeGuidedView(BtfView):
     """
 
     name: ClassVar[str] = "shape_guided"
-    size: int = 224                      # px, side of the square output (code)
+    size: int = 224  # px, side of the square output (code)
 
 
 @dataclass(frozen=True)
@@ -89,21 +89,21 @@ class DbrnView(View):
     """
 
     name: ClassVar[str] = "dbrn"
-    size: int = 224                      # px, side of the square output (inferred)
-    n_fills: int = 3                     # passes of hole filling (AST)
-    fg_threshold: str = "auto"           # distance from the background plane that makes the
+    size: int = 224  # px, side of the square output (inferred)
+    n_fills: int = 3  # passes of hole filling (AST)
+    fg_threshold: str = "auto"  # distance from the background plane that makes the
     #   foreground: "auto" (from the object's height, inferred), "ast" (0.007 m), metres, metres
     #   by category ("bagel:0.005,rope:0.003"), or "none": all is foreground
-    fg_min_m: float = 0.002              # least threshold of "auto", and height that counts (inferred)
-    fg_max_m: float = 0.007              # its largest (AST)
-    fg_share: float = 0.2                # threshold / height of the object (inferred)
-    fg_percentile: float = 95.0          # of the distances, taken as the height (inferred)
-    frame_px: int = 10                   # frame in which the background is looked for (inferred)
-    bg_fill: str = "cluster"             # holes left: mean of the background's cluster (inferred);
+    fg_min_m: float = 0.002  # least threshold of "auto", and height that counts (inferred)
+    fg_max_m: float = 0.007  # its largest (AST)
+    fg_share: float = 0.2  # threshold / height of the object (inferred)
+    fg_percentile: float = 95.0  # of the distances, taken as the height (inferred)
+    frame_px: int = 10  # frame in which the background is looked for (inferred)
+    bg_fill: str = "cluster"  # holes left: mean of the background's cluster (inferred);
     #   "plane": depth of the background plane, "max": the deepest point
-    depth_range: str = "image"           # min-max over the "image" or the "category" (inferred)
-    depth_low: float = 0.2               # depth of the nearest point (paper)
-    depth_high: float = 0.8              # depth of the farthest point (paper)
+    depth_range: str = "image"  # min-max over the "image" or the "category" (inferred)
+    depth_low: float = 0.2  # depth of the nearest point (paper)
+    depth_high: float = 0.8  # depth of the farthest point (paper)
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,13 @@ class Dsr3dView(View):
     """
 
     name: ClassVar[str] = "dsr3d"
-    size: int = 384                      # px, side of the square output; no aspect is kept (code)
-    plane: str = "corners"               # points of the plane: three "corners" of 3 x 3 px (code);
-                                         # three "pixels" of the border (its Eyecandies helper)
-    plane_distance_m: float = 0.005      # points nearer to the plane are background (code)
-    closing: int = 3                     # dilations, then erosions of the foreground (code)
-    depth_low: float = 0.1               # depth of the nearest point (code; paper: 0)
-    depth_high: float = 0.9              # depth of the farthest point (code; paper: 1)
-    hole_passes: int = 2                 # passes of the hole filling (code; paper: 1)
-    mask_rule: str = "nearest"           # resized ground truth (ours); the code's: "any" or "full",
-                                         # bilinear and then > 0 (AUPRO) or = 1 (P-AUROC)
+    size: int = 384  # px, side of the square output; no aspect is kept (code)
+    plane: str = "corners"  # points of the plane: three "corners" of 3 x 3 px (code);
+    # three "pixels" of the border (its Eyecandies helper)
+    plane_distance_m: float = 0.005  # points nearer to the plane are background (code)
+    closing: int = 3  # dilations, then erosions of the foreground (code)
+    depth_low: float = 0.1  # depth of the nearest point (code; paper: 0)
+    depth_high: float = 0.9  # depth of the farthest point (code; paper: 1)
+    hole_passes: int = 2  # passes of the hole filling (code; paper: 1)
+    mask_rule: str = "nearest"  # resized ground truth (ours); the code's: "any" or "full",
+    # bilinear and then > 0 (AUPRO) or = 1 (P-AUROC)

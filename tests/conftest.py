@@ -48,7 +48,10 @@ class Parity:
         import torch
 
         module.load_state_dict(
-            {k: torch.from_numpy(self.parameter(k, v.shape)) for k, v in module.state_dict().items()}
+            {
+                k: torch.from_numpy(self.parameter(k, v.shape))
+                for k, v in module.state_dict().items()
+            }
         )
 
 

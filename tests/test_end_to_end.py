@@ -21,7 +21,9 @@ OPTIONS = [str(TINY), "settings=[rgb,rgb+3d]"]
 
 def relief(*arguments, **options):
     command = [sys.executable, "-m", "harness", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
 
 
 def finish(process, code=0):
@@ -47,7 +49,7 @@ def test_running_again_computes_nothing(undisturbed):
     start = time.monotonic()
     output = finish(relief("run", *OPTIONS, "--store", undisturbed, "--workers", 1))
     assert "0 jobs to do" in output
-    assert time.monotonic() - start < 45      # 15 s on an idle machine; the suite's is not
+    assert time.monotonic() - start < 45  # 15 s on an idle machine; the suite's is not
     assert {p: p.stat().st_mtime_ns for p in Path(undisturbed).glob("jobs/*/result.json")} == before
 
 
@@ -69,7 +71,9 @@ def test_a_launch_stopped_half_way_goes_on_to_the_same_leaderboard(stop, undistu
     assert {r["status"] for r in store.results()} == {DONE}
 
 
-def test_two_launches_on_one_store_at_the_same_time_end_with_one_result_a_cell(undisturbed, tmp_path):
+def test_two_launches_on_one_store_at_the_same_time_end_with_one_result_a_cell(
+    undisturbed, tmp_path
+):
     launches = [relief("run", *OPTIONS, "--store", tmp_path, "--workers", 1) for _ in range(2)]
     for launch in launches:
         finish(launch)

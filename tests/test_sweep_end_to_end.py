@@ -25,8 +25,10 @@ def trials(store):
 
 def outcome(store):
     """What must not depend on interruptions: points, scores and states."""
-    return sorted(json.dumps([t["values"], t["means"], t["status"], [c["key"] for c in t["cells"]]])
-                  for t in trials(store))  # fmt: skip
+    return sorted(
+        json.dumps([t["values"], t["means"], t["status"], [c["key"] for c in t["cells"]]])
+        for t in trials(store)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,11 @@ def test_every_trial_has_its_cells_and_the_best_is_named(undisturbed):
     best = max(found, key=lambda t: t["means"]["i_auroc"])
     chosen = next(t for t in found if t["id"] == record["best"])
     assert chosen["means"] == best["means"]
-    assert {p.name for p in folder(undisturbed).iterdir()} >= {"sweep.html", "trials.csv", "best.yaml"}
+    assert {p.name for p in folder(undisturbed).iterdir()} >= {
+        "sweep.html",
+        "trials.csv",
+        "best.yaml",
+    }
     assert all(c["scores"]["i_auroc"] is not None for t in found for c in t["cells"])
 
 
@@ -59,7 +65,7 @@ def test_a_repeated_sweep_computes_nothing(undisturbed):
     before = {p: p.stat().st_mtime_ns for p in Path(undisturbed).glob("jobs/*/result.json")}
     start = time.monotonic()
     finish(relief("sweep", *SWEEP, "--store", undisturbed))
-    assert time.monotonic() - start < 60      # 10 s on an idle machine; the suite's is not
+    assert time.monotonic() - start < 60  # 10 s on an idle machine; the suite's is not
     assert {p: p.stat().st_mtime_ns for p in Path(undisturbed).glob("jobs/*/result.json")} == before
 
 

@@ -19,9 +19,19 @@ from harness.cli import data as data_commands
 from harness.cli import studies as study_commands
 from harness.cli import weights as weight_commands
 from harness.cli.launch import (
-    DEFAULT_STORE, Address, Background, Data, Gpus, Serial, StorePath, Tracking, Workers, execute,
-    exit_with, split_arguments,
-)  # fmt: skip
+    DEFAULT_STORE,
+    Address,
+    Background,
+    Data,
+    Gpus,
+    Serial,
+    StorePath,
+    Tracking,
+    Workers,
+    execute,
+    exit_with,
+    split_arguments,
+)
 from harness.cli.reports import compare, conclude, export, report
 from harness.cli.sweep import sweep
 from harness.store import DONE, Store
@@ -51,6 +61,7 @@ What = Annotated[
         "e.g. das3d.train.steps=100 seeds=[0,1]",
     ),
 ]
+
 
 @app.command()
 def run(
@@ -99,17 +110,37 @@ def plan(
                 "stage": f"{spec.get('method')} {spec.get('stage')}",
             }[spec["kind"]]
             groups["shared", name].append(job)
-    table = Table("", "work", "jobs", "done", "to do", "CPUs", "GPUs", "expected CPU time", title=planned.launch_id)
+    table = Table(
+        "",
+        "work",
+        "jobs",
+        "done",
+        "to do",
+        "CPUs",
+        "GPUs",
+        "expected CPU time",
+        title=planned.launch_id,
+    )
     for (kind, name), jobs in groups.items():
         todo = [job for job in jobs if job.key in pending]
         known = [seconds[job.key] for job in todo if seconds[job.key] is not None]
-        cost = "-" if not todo else duration(sum(known) * len(todo) / len(known)) if known else "unknown"
+        cost = (
+            "-"
+            if not todo
+            else duration(sum(known) * len(todo) / len(known))
+            if known
+            else "unknown"
+        )
         done = sum(where.done(job.key) for job in jobs)
         r = jobs[0].resources
-        table.add_row(kind, name, *map(str, (len(jobs), done, len(todo), r.cpus, f"{r.gpus:g}")), cost)
+        table.add_row(
+            kind, name, *map(str, (len(jobs), done, len(todo), r.cpus, f"{r.gpus:g}")), cost
+        )
     console.print(table)
-    console.print(f"{len(planned.cells)} cells of {len(planned.jobs)} jobs, {len(pending)} to do. "
-                  "Times are means of finished jobs alike in this store.")  # fmt: skip
+    console.print(
+        f"{len(planned.cells)} cells of {len(planned.jobs)} jobs, {len(pending)} to do. "
+        "Times are means of finished jobs alike in this store."
+    )
 
 
 @app.command()
@@ -129,8 +160,12 @@ def status(
         for launch in _launches(where):
             states = Counter(_state(where, cell["key"]) for cell in launch["cells"])
             failed = sum(n for s, n in states.items() if s not in (DONE, "running", "pending"))
-            table.add_row(launch["id"], when(launch["started"]), str(len(launch["cells"])),
-                          *map(str, (states[DONE], failed, states["running"], states["pending"])))  # fmt: skip
+            table.add_row(
+                launch["id"],
+                when(launch["started"]),
+                str(len(launch["cells"])),
+                *map(str, (states[DONE], failed, states["running"], states["pending"])),
+            )
         console.print(table)
         return
     where, planned = _planned(what, store, data, background)
@@ -138,7 +173,11 @@ def status(
     for key, job in planned.jobs.items():
         state = _state(where, key)
         progress, result = read_progress(where, key), where.result(key) or {}
-        note = describe_progress(progress) if state == "running" and progress else result.get("reason", "")
+        note = (
+            describe_progress(progress)
+            if state == "running" and progress
+            else result.get("reason", "")
+        )
         table.add_row(escape(job.title), state, escape(note))
     console.print(table)
 
@@ -170,7 +209,9 @@ def ui(
 
     where = Store(store)
     if not (where.path / "mlflow.db").exists():
-        raise FileNotFoundError(f"{where.path} has no mlflow.db yet: run a benchmark or `relief sync`")
+        raise FileNotFoundError(
+            f"{where.path} has no mlflow.db yet: run a benchmark or `relief sync`"
+        )
     for name, addresses in mlflow_view.addresses(where, port).items():
         console.print(f"{escape(name)}: {' and '.join(addresses)}", soft_wrap=True)
     command = mlflow_view.server_command(where, port)
@@ -217,8 +258,10 @@ def main() -> None:
             raise
         errors.print(f"[red]error[/red]: {escape(str(error))}", soft_wrap=True)
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            errors.print("The disk is full. Finished jobs are kept: free some space and the same "
-                         "command goes on, or choose another disk with --store.")  # fmt: skip
+            errors.print(
+                "The disk is full. Finished jobs are kept: free some space and the same "
+                "command goes on, or choose another disk with --store."
+            )
         sys.exit(EXIT_USAGE)
 
 

@@ -15,15 +15,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-app = typer.Typer(
-    name="data", help="Look at datasets, check them, make one.", no_args_is_help=True
-)
+app = typer.Typer(name="data", help="Look at datasets, check them, make one.", no_args_is_help=True)
 make = typer.Typer(name="make", help="Make a dataset.", no_args_is_help=True)
 app.add_typer(make)
 console = Console(highlight=False)
 
 EXIT_FAULTY_DATA = 1
-SHOWN = 200      # problems in the table; the JSON file has all
+SHOWN = 200  # problems in the table; the JSON file has all
 
 Root = Annotated[str, typer.Argument(help="Folder that holds the categories.")]
 Kind = Annotated[
@@ -31,9 +29,12 @@ Kind = Annotated[
 ]
 Options = Annotated[
     Optional[list[str]],
-    typer.Option("--option", metavar="KEY=VALUE",
-                 help="How files are read, e.g. nonfinite=missing, scale=0.001, light=4."),
-]  # fmt: skip
+    typer.Option(
+        "--option",
+        metavar="KEY=VALUE",
+        help="How files are read, e.g. nonfinite=missing, scale=0.001, light=4.",
+    ),
+]
 Categories = Annotated[
     Optional[list[str]], typer.Option("--category", help="Only this; may be repeated.")
 ]
@@ -58,7 +59,7 @@ def check(
     """Open every file of a dataset and list what is wrong, odd or unlike the published release."""
     from harness.data.check import check as check_data
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)    # the table has its complaints
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the table has its complaints
     dataset = _open(kind, root, option)
     console.print(f"{escape(str(dataset.root))}: {dataset.kind}", soft_wrap=True)
     with _progress("open") as report:
@@ -100,8 +101,14 @@ def synthetic(
 
     if preset not in PRESETS:
         raise ValueError(f"no preset {preset!r}; known: {', '.join(PRESETS)}")
-    given = dict(categories=tuple(category) if category else None, size=size, train=train,
-                 validation=validation, good=good, per_defect=per_defect)  # fmt: skip
+    given = dict(
+        categories=tuple(category) if category else None,
+        size=size,
+        train=train,
+        validation=validation,
+        good=good,
+        per_defect=per_defect,
+    )
     given = {name: value for name, value in given.items() if value is not None}
     spec = replace(PRESETS[preset], layout=layout, seed=seed, **given)
     for name in spec.categories:
@@ -168,9 +175,15 @@ class _progress:
     """A bar that is called with (done, total)."""
 
     def __init__(self, label: str):
-        self.bar = Progress(TextColumn(escape(label)), BarColumn(), MofNCompleteColumn(),
-                            TimeRemainingColumn(), console=console, transient=True,
-                            disable=not console.is_terminal)  # fmt: skip
+        self.bar = Progress(
+            TextColumn(escape(label)),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
         self.task = self.bar.add_task(label, total=None)
 
     def __enter__(self):

@@ -76,7 +76,7 @@ class Display(AbstractContextManager):
 
 
 def describe_progress(progress: dict) -> str:
-    """"train, loss 0.123, 40 s left" from a job's progress record."""
+    """ "train, loss 0.123, 40 s left" from a job's progress record."""
     parts = [progress["phase"]]
     if progress.get("loss") is not None:
         parts.append(f"loss {progress['loss']:.4g}")

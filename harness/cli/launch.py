@@ -21,7 +21,10 @@ StorePath = Annotated[
 ]
 Data = Annotated[
     Optional[str],
-    typer.Option(help="Folder of a dataset (MVTec 3D-AD, Eyecandies, your own) instead of the configuration's."),
+    typer.Option(
+        help="Folder of a dataset (MVTec 3D-AD, Eyecandies, your own) "
+        "instead of the configuration's."
+    ),
 ]
 Background = Annotated[
     Optional[str],
@@ -29,9 +32,11 @@ Background = Annotated[
 ]
 Tracking = Annotated[
     Optional[str],
-    typer.Option(envvar="MLFLOW_TRACKING_URI",
-                 help="MLflow tracking URI (default: SQLite in the store); 'none' for no MLflow."),
-]  # fmt: skip
+    typer.Option(
+        envvar="MLFLOW_TRACKING_URI",
+        help="MLflow tracking URI (default: SQLite in the store); 'none' for no MLflow.",
+    ),
+]
 DEFAULT_STORE = Path("relief-store")
 Workers = Annotated[Optional[int], typer.Option(min=1, help="CPUs of the local Ray.")]
 Gpus = Annotated[Optional[int], typer.Option(min=0, help="GPUs of the local Ray.")]
@@ -43,7 +48,9 @@ Serial = Annotated[
 ]
 
 
-def split_arguments(what: list[str], kind: str, default: str | None = None) -> tuple[str, list[str]]:
+def split_arguments(
+    what: list[str], kind: str, default: str | None = None
+) -> tuple[str, list[str]]:
     """(name, overrides) of what a command was given: one NAME among KEY=VALUE."""
     names = [item for item in what if "=" not in item] or [default] * (default is not None)
     if len(names) != 1:
@@ -51,8 +58,15 @@ def split_arguments(what: list[str], kind: str, default: str | None = None) -> t
     return names[0], [item for item in what if "=" in item]
 
 
-def execute(plan, store: Store, tracking: str | None, workers: int | None = None,
-            gpus: int | None = None, address: str | None = None, serial: bool = False):  # fmt: skip
+def execute(
+    plan,
+    store: Store,
+    tracking: str | None,
+    workers: int | None = None,
+    gpus: int | None = None,
+    address: str | None = None,
+    serial: bool = False,
+):
     """Do what a plan still needs, with a display. -> its launch and the records of failed jobs."""
     from harness.cli.display import Display
     from harness.engine.driver import Driver, InProcess, OnRay, interruptible
@@ -73,7 +87,9 @@ def execute(plan, store: Store, tracking: str | None, workers: int | None = None
             driver = Driver(plan, store, executor, plan.config.schedule, display.listen)
             failures = driver.run(lambda running: (check(), display.tick(running))).failures
     except KeyboardInterrupt:
-        errors.print("interrupted: finished jobs and checkpoints are kept, the same command goes on")
+        errors.print(
+            "interrupted: finished jobs and checkpoints are kept, the same command goes on"
+        )
         raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         mirror.stop()
@@ -83,8 +99,10 @@ def execute(plan, store: Store, tracking: str | None, workers: int | None = None
 def exit_with(failures: list[dict]) -> None:
     """Exit code 1 and a line if any job failed."""
     if failures:
-        errors.print(f"[red]{len(failures)} jobs did not finish[/red]; the report lists the reasons, "
-                     "the same command tries them again")  # fmt: skip
+        errors.print(
+            f"[red]{len(failures)} jobs did not finish[/red]; the report lists the reasons, "
+            "the same command tries them again"
+        )
         raise typer.Exit(EXIT_FAILED_JOBS)
 
 

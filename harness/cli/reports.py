@@ -34,8 +34,10 @@ def report(
     ] = None,
     images: Annotated[
         Optional[list[str]],
-        typer.Option(help="Test images to show: middle (default), best, median, worst, disagree, "
-                          "or an id as test/hole/003; repeat for several."),
+        typer.Option(
+            help="Test images to show: middle (default), best, median, worst, disagree, "
+            "or an id as test/hole/003; repeat for several."
+        ),
     ] = None,
 ) -> None:
     """Write the leaderboard of one or several stores, from their files alone."""
@@ -78,9 +80,9 @@ def compare(
 ) -> None:
     """Compare two stores, commits or settings cell by cell, with intervals and tests."""
     from harness.store import write_text
+    from reports.forms.compare_text import comparison_csv, comparison_text
     from reports.numbers.compare import chosen
     from reports.numbers.compare import compare as compare_frames
-    from reports.forms.compare_text import comparison_csv, comparison_text
     from reports.numbers.frame import IDENTITY, metric_names, read_scores, results_frame
     from reports.numbers.names import HEADLINE
     from reports.numbers.stores import launch_of
@@ -95,8 +97,10 @@ def compare(
     known = set(metric_names(frames[0])) & set(metric_names(frames[1]))
     metrics = metric or [name for name in HEADLINE if name in known]
     if unknown := set(metrics) - known:
-        raise ValueError(f"no metric {', '.join(sorted(unknown))} on both sides; "
-                         f"there are {', '.join(sorted(known)) or 'none'}")  # fmt: skip
+        raise ValueError(
+            f"no metric {', '.join(sorted(unknown))} on both sides; "
+            f"there are {', '.join(sorted(known)) or 'none'}"
+        )
     ignore = tuple(name for name in IDENTITY if name in filters[0] or name in filters[1])
     found = compare_frames(*frames, metrics, *scores, ignore=ignore, margin=margin / 100)
     console.print(comparison_text(found))
@@ -115,8 +119,10 @@ def export(
     ] = False,
     size: Annotated[
         str,
-        typer.Option(help="Of the maps: protocol (as evaluated) or original (as the dataset's "
-                          "files, which the tool compares with)."),
+        typer.Option(
+            help="Of the maps: protocol (as evaluated) or original (as the dataset's "
+            "files, which the tool compares with)."
+        ),
     ] = "protocol",
 ) -> None:
     """Write the anomaly maps as TIFF files, in the layout of the MVTec 3D-AD evaluation tool."""
@@ -157,15 +163,23 @@ def conclude(store: Store, launch: dict, tracking: str | None) -> None:
         synced = mlflow_view.sync(store, launch, tracking, folder)
     except Exception as error:  # results are safe in the store whatever the tracking server does
         reason = escape(str(error).splitlines()[0])
-        errors.print(f"[yellow]MLflow is not up to date[/yellow]: {reason}\n"
-                     "Results are in the store; `relief sync` catches up later.", soft_wrap=True)  # fmt: skip
+        errors.print(
+            f"[yellow]MLflow is not up to date[/yellow]: {reason}\n"
+            "Results are in the store; `relief sync` catches up later.",
+            soft_wrap=True,
+        )
         return
     if tracking is None:
         where = "" if store.path == DEFAULT_STORE.resolve() else f" --store {store.path}"
-        console.print(f"MLflow      relief ui{escape(where)}, then "
-                      f"{mlflow_view.address(synced.experiment_id)}", soft_wrap=True)  # fmt: skip
+        console.print(
+            f"MLflow      relief ui{escape(where)}, then "
+            f"{mlflow_view.address(synced.experiment_id)}",
+            soft_wrap=True,
+        )
     else:
-        console.print(f"MLflow      {escape(tracking)}, experiment {synced.experiment_id}", soft_wrap=True)
+        console.print(
+            f"MLflow      {escape(tracking)}, experiment {synced.experiment_id}", soft_wrap=True
+        )
 
 
 def _named(store: Store, launches: list[str] | None, alone: bool) -> list[str | None]:

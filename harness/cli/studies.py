@@ -1,4 +1,4 @@
-"""The commands about published tables: relief study, relief studies list, relief studies coverage."""
+"""The commands about published tables: relief study, relief studies list and coverage."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ from rich.table import Table
 
 from harness.cli import reports as cli_reports
 from harness.cli.launch import (
-    DEFAULT_STORE, Address, Background, Data, Gpus, Serial, StorePath, Tracking, Workers, execute,
-    exit_with, split_arguments,
-)  # fmt: skip
+    DEFAULT_STORE,
+    Address,
+    Background,
+    Data,
+    Gpus,
+    Serial,
+    StorePath,
+    Tracking,
+    Workers,
+    execute,
+    exit_with,
+    split_arguments,
+)
 from harness.store import Store, write_text
 
 app = typer.Typer(name="studies", help="The published tables.", no_args_is_help=True)
@@ -26,8 +36,10 @@ EXIT_MISSING = 1
 def study(
     what: Annotated[
         list[str],
-        typer.Argument(metavar="PAPER/TABLE [KEY=VALUE]...",
-                       help="A study, e.g. m3dm/table4 (relief studies list), then settings to change"),
+        typer.Argument(
+            metavar="PAPER/TABLE [KEY=VALUE]...",
+            help="A study, e.g. m3dm/table4 (relief studies list), then settings to change",
+        ),
     ],
     demo: Annotated[
         bool, typer.Option("--demo", help="The demo's data and narrow networks, in minutes.")
@@ -40,7 +52,7 @@ def study(
     address: Address = None,
     serial: Serial = False,
     tracking: Tracking = None,
-) -> None:  # fmt: skip
+) -> None:
     """Compute a published table and print its values beside ours."""
     from harness.planning import study as studies
 
@@ -62,8 +74,11 @@ def list_studies() -> None:
     table = Table("study", "table", "rows")
     for name in shipped("studies"):
         found = studies.read(name)
-        rows = [f"{', '.join(rows.methods)}: {', '.join(rows.settings)}"
-                + (f", {rows.train_samples}-shot" if rows.train_samples else "") for rows in found.rows]  # fmt: skip
+        rows = [
+            f"{', '.join(rows.methods)}: {', '.join(rows.settings)}"
+            + (f", {rows.train_samples}-shot" if rows.train_samples else "")
+            for rows in found.rows
+        ]
         table.add_row(name, f"{found.paper}, {found.table}", escape("\n".join(rows)))
     console.print(table)
 

@@ -10,9 +10,17 @@ from rich.markup import escape
 
 from harness.cli import reports as cli_reports
 from harness.cli.launch import (
-    DEFAULT_STORE, EXIT_INTERRUPTED, Address, Background, Data, Gpus, StorePath, Tracking, Workers,
+    DEFAULT_STORE,
+    EXIT_INTERRUPTED,
+    Address,
+    Background,
+    Data,
+    Gpus,
+    StorePath,
+    Tracking,
+    Workers,
     split_arguments,
-)  # fmt: skip
+)
 from harness.store import Store
 
 console = Console(highlight=False)
@@ -37,8 +45,8 @@ def sweep(
     tracking: Tracking = None,
 ) -> None:
     """Search a method's settings with Ray Tune; what was computed before is free."""
-    from harness.engine import sweep as sweeps
     from harness.cli.display import Display
+    from harness.engine import sweep as sweeps
     from harness.engine.driver import interruptible
     from harness.planning.space import load
     from reports.page.sweeps import outcome_text, sweep_table, write_sweep
@@ -46,8 +54,10 @@ def sweep(
     loaded = load(*split_arguments(what, "sweep"), data, background)
     where = Store(store)
     where.check_writable()
-    console.print(f"[bold]{escape(loaded.name)}[/bold]: {loaded.search.kind} search over "
-                  f"{', '.join(loaded.space)}, store {escape(str(where.path))}")  # fmt: skip
+    console.print(
+        f"[bold]{escape(loaded.name)}[/bold]: {loaded.search.kind} search over "
+        f"{', '.join(loaded.space)}, store {escape(str(where.path))}"
+    )
 
     def say(line: str) -> None:
         console.print(escape(line), soft_wrap=True)
@@ -55,21 +65,24 @@ def sweep(
     try:
         with interruptible() as check:
             display = Display(console, len(loaded.plan({}).pending(where)), loaded.name)
-            folder = sweeps.run(loaded, where, display.listen, say, check,
-                                address=address, cpus=workers, gpus=gpus)  # fmt: skip
+            folder = sweeps.run(
+                loaded, where, display.listen, say, check, address=address, cpus=workers, gpus=gpus
+            )
     except KeyboardInterrupt:
         errors.print("interrupted: finished trials are kept, the same command goes on")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     record, trials = folder.record, folder.trials()
     page = folder.path / "sweep.html"
     newest = max(path.stat().st_mtime for path in folder.path.glob("trials/*.json"))
-    if not page.exists() or page.stat().st_mtime < newest:    # charts take seconds
+    if not page.exists() or page.stat().st_mtime < newest:  # charts take seconds
         write_sweep(record, trials, folder.path)
     console.print(sweep_table(record, trials))
     console.print(escape(outcome_text(record, trials)), soft_wrap=True)
     conclude(loaded, record, trials, where, tracking)
     console.print(f"Trials      {escape(page.as_uri())}", soft_wrap=True)
-    console.print(f"Best        relief run {escape(str(folder.path / 'best.yaml'))}", soft_wrap=True)
+    console.print(
+        f"Best        relief run {escape(str(folder.path / 'best.yaml'))}", soft_wrap=True
+    )
 
 
 def conclude(loaded, record: dict, trials: list[dict], store: Store, tracking: str | None) -> None:
@@ -84,4 +97,6 @@ def conclude(loaded, record: dict, trials: list[dict], store: Store, tracking: s
         try:
             sync_sweep(store, record, trials, tracking)
         except Exception as error:  # files are the truth; tracking may be down
-            errors.print(f"[yellow]MLflow is not up to date[/yellow]: {escape(str(error).splitlines()[0])}")
+            errors.print(
+                f"[yellow]MLflow is not up to date[/yellow]: {escape(str(error).splitlines()[0])}"
+            )

@@ -65,8 +65,10 @@ def import_(
         for key in keys:
             console.print(f"    {escape(key)}", soft_wrap=True)
     if not report.fits:
-        console.print("does not fit, nothing is written: check that file, --setting and the "
-                      "widths in the settings belong together")  # fmt: skip
+        console.print(
+            "does not fit, nothing is written: check that file, --setting and the "
+            "widths in the settings belong together"
+        )
         raise typer.Exit(EXIT_MISFIT)
     save_tensors(out, found.state)
     console.print(f"relief run settings=\\[{setting}] {name}={escape(str(out))}", soft_wrap=True)

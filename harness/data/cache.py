@@ -18,9 +18,9 @@ class Truth:
     """What a method must not see of a split."""
 
     ids: tuple[str, ...]
-    defects: tuple[str, ...]    # folder names, "good" for normal samples
-    labels: np.ndarray          # (N,) int64, 1 anomalous
-    masks: np.ndarray           # (N, S, S) bool, memory-mapped
+    defects: tuple[str, ...]  # folder names, "good" for normal samples
+    labels: np.ndarray  # (N,) int64, 1 anomalous
+    masks: np.ndarray  # (N, S, S) bool, memory-mapped
 
 
 def open_split(folder: Path, split: str) -> tuple[Samples, Truth | None]:

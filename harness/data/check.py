@@ -15,13 +15,13 @@ from harness.data.files import folders
 from harness.data.samples import SPLITS, DataError, Dataset, Ref
 
 ERROR, WARNING = "error", "warning"
-QUICK = 3    # samples opened per category, split and defect in a quick check
+QUICK = 3  # samples opened per category, split and defect in a quick check
 
 
 @dataclass(frozen=True)
 class Problem:
     severity: str
-    file: str              # relative to the root where it lies below it
+    file: str  # relative to the root where it lies below it
     problem: str
     todo: str
 
@@ -32,7 +32,7 @@ class Report:
     kind: str
     quick: bool
     counts: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
-    sizes: dict[str, list[int]] = field(default_factory=dict)    # category -> rows, columns
+    sizes: dict[str, list[int]] = field(default_factory=dict)  # category -> rows, columns
     opened: int = 0
     problems: list[Problem] = field(default_factory=list)
 
@@ -85,8 +85,13 @@ def check(
             for fault in faults:
                 found.add(ERROR, fault.file, fault.problem, fault.todo)
     for line in count_warnings(dataset):
-        found.add(WARNING, dataset.root / line.split()[0], line, "complete it if it is meant to be "
-                  "the published one: results on other samples compare with nothing")  # fmt: skip
+        found.add(
+            WARNING,
+            dataset.root / line.split()[0],
+            line,
+            "complete it if it is meant to be "
+            "the published one: results on other samples compare with nothing",
+        )
     _open_all(dataset, _some(listed) if quick else listed, found, workers, report)
     found.problems.sort(key=lambda problem: (problem.severity, problem.file))
     return found
@@ -113,9 +118,13 @@ def _check_published_size(dataset: Dataset, category: str, size: tuple, found: R
         return
     rows, columns = KINDS[dataset.kind].published_size(category)
     if size != (rows, columns):
-        found.add(WARNING, dataset.root / category, f"images of {size[0]} x {size[1]} px, "
-                  f"published with {rows} x {columns}", "preprocessed in place by other code? "
-                  "Then unpack it again: the views here start from the original files")  # fmt: skip
+        found.add(
+            WARNING,
+            dataset.root / category,
+            f"images of {size[0]} x {size[1]} px, published with {rows} x {columns}",
+            "preprocessed in place by other code? "
+            "Then unpack it again: the views here start from the original files",
+        )
 
 
 def _open_all(
@@ -159,6 +168,7 @@ def _some(refs: Iterable[Ref]) -> list[Ref]:
     for ref in refs:
         groups.setdefault((ref.category, ref.split, ref.defect), []).append(ref)
     return [
-        group[i] for group in groups.values()
+        group[i]
+        for group in groups.values()
         for i in sorted(set(np.linspace(0, len(group) - 1, QUICK).astype(int).tolist()))
-    ]  # fmt: skip
+    ]

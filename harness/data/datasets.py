@@ -12,7 +12,7 @@ from harness.data.files import folders
 from harness.data.samples import DataError, Dataset
 
 KINDS: dict[str, ModuleType] = {"mvtec3d": mvtec3d, "folder": mvtec3d, "eyecandies": eyecandies}
-MANIFEST = "manifest.json"    # in categories that the program made itself
+MANIFEST = "manifest.json"  # in categories that the program made itself
 
 
 def open_dataset(kind: str, root: str | Path, **options) -> Dataset:
@@ -53,8 +53,9 @@ def recognise(root: Path) -> str:
         listed = ", ".join(f"{names[0]} ({kind})" for kind, names in found.items())
         raise DataError(
             f"{root} holds categories of two layouts: {listed}",
-            "give one folder a dataset, or say which with kind=", root,
-        )  # fmt: skip
+            "give one folder a dataset, or say which with kind=",
+            root,
+        )
     if not found:
         raise DataError(f"{root} is no dataset: {_what_is_there(root)}")
     ((kind, names),) = found.items()

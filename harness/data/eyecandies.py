@@ -20,30 +20,47 @@ import numpy as np
 
 from harness.data.files import read_depth, read_mask, read_matrix, read_rgb, read_yaml
 from harness.data.samples import (
-    SPLITS, Category, DataError, Oddity, Ref, Sample, backproject, check_unit,
-)  # fmt: skip
+    SPLITS,
+    Category,
+    DataError,
+    Oddity,
+    Ref,
+    Sample,
+    backproject,
+    check_unit,
+)
 
 log = logging.getLogger(__name__)
 
 LAYOUT = "<Category>/{train,test_public}/data/<number>_{image_5.png,depth.png,info_depth.yaml,...}"
 FOLDERS = {"train": "train", "validation": "val", "test": "test_public"}
-LIGHTS = ("all four spots", "bottom", "right", "top", "left", "environment")    # image_0 ...
+LIGHTS = ("all four spots", "bottom", "right", "top", "left", "environment")  # image_0 ...
 GEOMETRIES = ("camera", "m3dm")
 PUBLISHED_COUNTS = {
-    "train": {"good": 1000}, "validation": {"good": 100}, "test": {"good": 25, "bad": 25},
-}  # fmt: skip
+    "train": {"good": 1000},
+    "validation": {"good": 100},
+    "test": {"good": 25, "bad": 25},
+}
 CATEGORIES = (
-    "CandyCane", "ChocolateCookie", "ChocolatePraline", "Confetto", "GummyBear",
-    "HazelnutTruffle", "LicoriceSandwich", "Lollipop", "Marshmallow", "PeppermintCandy",
-)  # fmt: skip
+    "CandyCane",
+    "ChocolateCookie",
+    "ChocolatePraline",
+    "Confetto",
+    "GummyBear",
+    "HazelnutTruffle",
+    "LicoriceSandwich",
+    "Lollipop",
+    "Marshmallow",
+    "PeppermintCandy",
+)
 
-SIZE_PX = 512            # width and height; the focal length is published for it
-FLOOR_M = 0.02           # M3DM keeps what is higher above the conveyor than this,
-REACH_M = 1.8            # nearer along it than this,
-SIDE_M = 1.0             # and not farther to either side (M3DM's preprocessing code)
+SIZE_PX = 512  # width and height; the focal length is published for it
+FLOOR_M = 0.02  # M3DM keeps what is higher above the conveyor than this,
+REACH_M = 1.8  # nearer along it than this,
+SIDE_M = 1.0  # and not farther to either side (M3DM's preprocessing code)
 
 _NAME = re.compile(r"(\d+)_(.+)\.(png|yaml|txt)", re.IGNORECASE)
-_EXTENSIONS = {"info_depth": "yaml", "metadata": "yaml", "pose": "txt"}    # the others: png
+_EXTENSIONS = {"info_depth": "yaml", "metadata": "yaml", "pose": "txt"}  # the others: png
 
 
 @dataclass(frozen=True)
@@ -58,9 +75,9 @@ class Options:
 
     light: int = 5
     geometry: str = "camera"
-    scale: float = 0.1         # M3DM's factor: brings the scenes to the size of MVTec's, for which
-                               # every threshold in millimetres was made
-    focal_px: float = 711.11   # at 512 px width, in proportion at others (the dataset's page)
+    scale: float = 0.1  # M3DM's factor: brings the scenes to the size of MVTec's, for which
+    # every threshold in millimetres was made
+    focal_px: float = 711.11  # at 512 px width, in proportion at others (the dataset's page)
 
     def __post_init__(self):
         if self.light not in range(len(LIGHTS)):
@@ -88,7 +105,7 @@ class EyecandiesRef(Ref):
     info: Path = Path()
     pose: Path | None = None
     metadata: Path | None = None
-    by_mask: bool = False      # labelled by its mask, for want of metadata
+    by_mask: bool = False  # labelled by its mask, for want of metadata
     options: Options = Options()
 
     def load(self) -> Sample:
@@ -106,13 +123,17 @@ class EyecandiesRef(Ref):
 
     def oddities(self, sample: Sample) -> list[Oddity]:
         found = super().oddities(sample)
-        if self.options.geometry == "m3dm":    # its third axis is no depth
+        if self.options.geometry == "m3dm":  # its third axis is no depth
             found = [odd for odd in found if odd.code != "z_not_positive"]
         if self.by_mask:
-            found.append(Oddity(
-                "label_from_mask", self.metadata or self.gt, "no `anomalous` in the metadata; by "
-                f"its mask the sample is {self.defect}", "restore the metadata",
-            ))  # fmt: skip
+            found.append(
+                Oddity(
+                    "label_from_mask",
+                    self.metadata or self.gt,
+                    f"no `anomalous` in the metadata; by its mask the sample is {self.defect}",
+                    "restore the metadata",
+                )
+            )
         return found
 
     def verify(self) -> tuple[tuple[int, int], list[Oddity]]:
@@ -140,8 +161,9 @@ class EyecandiesRef(Ref):
         except (TypeError, KeyError, ValueError):
             raise DataError(
                 f"{self.info} has no normalization with min and max; the depth needs both",
-                "restore it", self.info,
-            ) from None  # fmt: skip
+                "restore it",
+                self.info,
+            ) from None
         if not (math.isfinite(low) and low <= high < math.inf):
             problem = f"{self.info}: min {low}, max {high} is no range"
             raise DataError(problem, "restore it", self.info)
@@ -152,8 +174,9 @@ class EyecandiesRef(Ref):
         if self.split != "test" and self.metadata and _anomalous(self.metadata):
             raise DataError(
                 f"{self.metadata} says anomalous, in {FOLDERS[self.split]}",
-                "only normal samples belong there: move its files to test_public", self.metadata,
-            )  # fmt: skip
+                "only normal samples belong there: move its files to test_public",
+                self.metadata,
+            )
 
 
 @dataclass(frozen=True)
@@ -171,11 +194,22 @@ class EyecandiesCategory(Category):
                 faults.append(fault)
                 continue
             gt = items.get("mask") if split == "test" else None
-            refs.append(EyecandiesRef(
-                self.name, split, defect, name, items[f"image_{self.options.light}"],
-                items["depth"], gt, items["info_depth"], items.get("pose"), items.get("metadata"),
-                by_mask, self.options,
-            ))  # fmt: skip
+            refs.append(
+                EyecandiesRef(
+                    self.name,
+                    split,
+                    defect,
+                    name,
+                    items[f"image_{self.options.light}"],
+                    items["depth"],
+                    gt,
+                    items["info_depth"],
+                    items.get("pose"),
+                    items.get("metadata"),
+                    by_mask,
+                    self.options,
+                )
+            )
         self._tell_doubts(split, refs)
         return refs, faults
 
@@ -198,11 +232,12 @@ class EyecandiesCategory(Category):
             paths = [self._data(split) / name for name in names]
             raise DataError(
                 f"{' and '.join(map(str, paths))} is missing beside {next(iter(items.values()))}",
-                f"restore it or remove all files of sample {name}", paths[0],
-            )  # fmt: skip
+                f"restore it or remove all files of sample {name}",
+                paths[0],
+            )
 
     def _label(self, split: str, name: str, items: dict) -> tuple[str, bool]:
-        """"good" or "bad", and whether only the mask says so."""
+        """ "good" or "bad", and whether only the mask says so."""
         if split != "test":
             return "good", False
         says = _anomalous(items["metadata"]) if "metadata" in items else None
@@ -219,8 +254,13 @@ class EyecandiesCategory(Category):
         log.warning(
             "label_from_mask category=%s split=%s samples=%d: no `anomalous` in their metadata; "
             "anomalous by label %d, by mask %d, of %d",
-            self.name, FOLDERS[split], doubtful, sum(ref.label for ref in refs), masks, len(refs),
-        )  # fmt: skip
+            self.name,
+            FOLDERS[split],
+            doubtful,
+            sum(ref.label for ref in refs),
+            masks,
+            len(refs),
+        )
 
 
 def make_category(name: str, folder: Path, options: Options) -> Category:
@@ -287,9 +327,7 @@ def m3dm_cloud(depth: np.ndarray, pose: np.ndarray, f: float, scale: float) -> n
     return points[..., [0, 2, 1]] * (scale, -scale, scale)
 
 
-def _samples(
-    folder: Path, wanted: set[str]
-) -> tuple[dict[str, dict[str, Path]], list[DataError]]:
+def _samples(folder: Path, wanted: set[str]) -> tuple[dict[str, dict[str, Path]], list[DataError]]:
     """The files of a data folder: the sample's number as written -> item -> file."""
     names: dict[int, str] = {}
     found: dict[str, dict[str, Path]] = {}
@@ -297,10 +335,13 @@ def _samples(
     for digits, item, path in _listed(folder, wanted):
         items = found.setdefault(names.setdefault(int(digits), digits), {})
         if item in items:
-            faults.append(DataError(
-                f"{path} and {items[item].name} are both {item} of sample {int(digits)}",
-                "keep the right one of them", path,
-            ))  # fmt: skip
+            faults.append(
+                DataError(
+                    f"{path} and {items[item].name} are both {item} of sample {int(digits)}",
+                    "keep the right one of them",
+                    path,
+                )
+            )
         items.setdefault(item, path)
     return found, faults
 

@@ -18,11 +18,22 @@ NONFINITE = ("error", "missing")
 
 # What the readers raise for damaged files: a wrong length may ask for terabytes (MemoryError).
 _READ_ERRORS = (
-    OSError, ValueError, TypeError, AttributeError, LookupError, SyntaxError, EOFError,
-    ArithmeticError, RuntimeError, MemoryError, Image.DecompressionBombError,
-    struct.error, zlib.error, yaml.YAMLError,
-)  # fmt: skip
-_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)    # the same, several times faster
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    SyntaxError,
+    EOFError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    Image.DecompressionBombError,
+    struct.error,
+    zlib.error,
+    yaml.YAMLError,
+)
+_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, several times faster
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -32,8 +43,9 @@ def read_rgb(path: Path) -> np.ndarray:
             if image.mode not in ("RGB", "RGBA", "L", "P"):
                 raise DataError(
                     f"{path} has mode {image.mode}; expected an 8-bit RGB image",
-                    "write it as 8-bit RGB PNG", path,
-                )  # fmt: skip
+                    "write it as 8-bit RGB PNG",
+                    path,
+                )
             return np.array(image.convert("RGB"))
     except _READ_ERRORS as error:
         raise unreadable(path, error) from error
@@ -59,8 +71,10 @@ def read_depth(path: Path) -> np.ndarray:
     if not mode.startswith("I") or depth.min() < 0 or depth.max() > 65535:
         raise DataError(
             f"{path} has mode {mode}, values {depth.min()} to {depth.max()}; expected a 16-bit "
-            "grey PNG", "write the depth as uint16, one channel", path,
-        )  # fmt: skip
+            "grey PNG",
+            "write the depth as uint16, one channel",
+            path,
+        )
     return depth.astype(np.uint16)
 
 
@@ -78,21 +92,25 @@ def read_cloud(path: Path, nonfinite: str) -> np.ndarray:
         raise DataError(
             f"{path} is {xyz.dtype} of shape {xyz.shape}: an unorganised list of points",
             "an organised cloud has the image's rows and columns: if the points are in the order "
-            "of its pixels write cloud.reshape(rows, columns, 3), else project them first", path,
-        )  # fmt: skip
+            "of its pixels write cloud.reshape(rows, columns, 3), else project them first",
+            path,
+        )
     if xyz.ndim != 3 or xyz.shape[2] != 3 or xyz.dtype.kind != "f":
         raise DataError(
             f"{path} is {xyz.dtype} of shape {xyz.shape}; expected float32 (rows, columns, 3), "
-            "x, y, z in metres", "write it so", path,
-        )  # fmt: skip
+            "x, y, z in metres",
+            "write it so",
+            path,
+        )
     xyz = xyz.astype(np.float32, copy=False)
     if not np.isfinite(xyz).all():
         bad = ~np.isfinite(xyz).all(axis=2)
         if nonfinite == "error":
             raise DataError(
                 f"{path} has {bad.sum()} points that are NaN or infinite, of {bad.size}",
-                'open the dataset with nonfinite="missing" if they mark missing points', path,
-            )  # fmt: skip
+                'open the dataset with nonfinite="missing" if they mark missing points',
+                path,
+            )
         xyz[bad] = 0
     return xyz
 
@@ -114,8 +132,9 @@ def read_matrix(path: Path) -> np.ndarray:
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise DataError(
             f"{path} holds {matrix.shape} numbers, some maybe not finite; expected a 4 x 4 matrix",
-            "restore it", path,
-        )  # fmt: skip
+            "restore it",
+            path,
+        )
     return matrix
 
 
@@ -124,7 +143,7 @@ def unreadable(path: Path, error: Exception) -> DataError:
         return error
     size = path.stat().st_size if path.exists() else 0
     todo = "truncated or damaged, so restore it"
-    if "imagecodecs" in str(error):    # tifffile reads LZW only with that package
+    if "imagecodecs" in str(error):  # tifffile reads LZW only with that package
         todo = "write the TIFF uncompressed or with deflate"
     return DataError(
         f"cannot read {path} ({size} bytes): {error or type(error).__name__}", todo, path

@@ -19,11 +19,23 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.files import (
-    NONFINITE, folders, read_cloud, read_depth, read_json, read_mask, read_rgb,
-)  # fmt: skip
+    NONFINITE,
+    folders,
+    read_cloud,
+    read_depth,
+    read_json,
+    read_mask,
+    read_rgb,
+)
 from harness.data.samples import (
-    SPLITS, Category, DataError, Ref, Sample, backproject, check_unit,
-)  # fmt: skip
+    SPLITS,
+    Category,
+    DataError,
+    Ref,
+    Sample,
+    backproject,
+    check_unit,
+)
 
 LAYOUT = "<category>/train/good/{rgb,xyz} and <category>/test/<defect>/{rgb,xyz,gt}"
 CAMERA = "calibration/camera_parameters.json"
@@ -37,27 +49,71 @@ _SUFFIXES = {
 
 # The release of 2021: train, validation, rows, columns, test images by folder.
 PUBLISHED_COUNTS = {
-    "bagel": (244, 22, 800, 800,
-              {"good": 22, "combined": 23, "contamination": 22, "crack": 22, "hole": 21}),
-    "cable_gland": (223, 23, 400, 400,
-                    {"good": 21, "bent": 21, "cut": 22, "hole": 22, "thread": 22}),
-    "carrot": (286, 29, 800, 800,
-               {"good": 27, "combined": 27, "contamination": 27, "crack": 26, "cut": 26,
-                "hole": 26}),
-    "cookie": (210, 22, 500, 500,
-               {"good": 28, "combined": 25, "contamination": 25, "crack": 27, "hole": 26}),
-    "dowel": (288, 34, 400, 400,
-              {"good": 26, "bent": 27, "combined": 26, "contamination": 26, "cut": 25}),
-    "foam": (236, 27, 900, 900,
-             {"good": 20, "color": 20, "combined": 20, "contamination": 20, "cut": 20}),
-    "peach": (361, 42, 600, 600,
-              {"good": 26, "combined": 25, "contamination": 27, "cut": 25, "hole": 29}),
-    "potato": (300, 33, 800, 800,
-               {"good": 22, "combined": 23, "contamination": 23, "cut": 23, "hole": 23}),
+    "bagel": (
+        244,
+        22,
+        800,
+        800,
+        {"good": 22, "combined": 23, "contamination": 22, "crack": 22, "hole": 21},
+    ),
+    "cable_gland": (
+        223,
+        23,
+        400,
+        400,
+        {"good": 21, "bent": 21, "cut": 22, "hole": 22, "thread": 22},
+    ),
+    "carrot": (
+        286,
+        29,
+        800,
+        800,
+        {"good": 27, "combined": 27, "contamination": 27, "crack": 26, "cut": 26, "hole": 26},
+    ),
+    "cookie": (
+        210,
+        22,
+        500,
+        500,
+        {"good": 28, "combined": 25, "contamination": 25, "crack": 27, "hole": 26},
+    ),
+    "dowel": (
+        288,
+        34,
+        400,
+        400,
+        {"good": 26, "bent": 27, "combined": 26, "contamination": 26, "cut": 25},
+    ),
+    "foam": (
+        236,
+        27,
+        900,
+        900,
+        {"good": 20, "color": 20, "combined": 20, "contamination": 20, "cut": 20},
+    ),
+    "peach": (
+        361,
+        42,
+        600,
+        600,
+        {"good": 26, "combined": 25, "contamination": 27, "cut": 25, "hole": 29},
+    ),
+    "potato": (
+        300,
+        33,
+        800,
+        800,
+        {"good": 22, "combined": 23, "contamination": 23, "cut": 23, "hole": 23},
+    ),
     "rope": (298, 33, 400, 900, {"good": 32, "contamination": 25, "cut": 27, "open": 17}),
-    "tire": (210, 29, 800, 600,
-             {"good": 25, "combined": 5, "contamination": 28, "cut": 27, "hole": 27}),
-}  # fmt: skip
+    "tire": (
+        210,
+        29,
+        800,
+        600,
+        {"good": 25, "combined": 5, "contamination": 28, "cut": 27, "hole": 27},
+    ),
+}
 CATEGORIES = tuple(PUBLISHED_COUNTS)
 
 
@@ -70,7 +126,7 @@ class Options:
     """
 
     nonfinite: str = "error"
-    scale: float = 1.0         # metres per unit of the clouds; depth PNGs have their depth_scale
+    scale: float = 1.0  # metres per unit of the clouds; depth PNGs have their depth_scale
 
     def __post_init__(self):
         if self.nonfinite not in NONFINITE:
@@ -83,12 +139,12 @@ class Options:
 class Intrinsics:
     """Our keys of camera_parameters.json: f, or fx and fy; cx, cy; depth_scale; size if given."""
 
-    fx: float                  # px
+    fx: float  # px
     fy: float
-    cx: float                  # px, pixel centres at integers
+    cx: float  # px, pixel centres at integers
     cy: float
-    depth_scale: float         # metres per unit of the depth PNGs
-    height: float = 0          # px, of the images it is for; 0: not told
+    depth_scale: float  # metres per unit of the depth PNGs
+    height: float = 0  # px, of the images it is for; 0: not told
     width: float = 0
 
     @classmethod
@@ -98,9 +154,11 @@ class Intrinsics:
         needed = ("fx", "fy", "cx", "cy", "depth_scale")
         if lacking := [name for name in needed if name not in given]:
             raise DataError(
-                f"{path} lacks {', '.join(lacking)}", "depth/ needs f (or fx and fy), cx and cy in "
-                "pixels and depth_scale in metres per unit, e.g. 0.001", path,
-            )  # fmt: skip
+                f"{path} lacks {', '.join(lacking)}",
+                "depth/ needs f (or fx and fy), cx and cy in "
+                "pixels and depth_scale in metres per unit, e.g. 0.001",
+                path,
+            )
         try:
             values = {f.name: float(given[f.name]) for f in fields(cls) if f.name in given}
         except (TypeError, ValueError) as error:
@@ -134,9 +192,10 @@ class FolderRef(Ref):
         if camera.height and camera.width and (camera.height, camera.width) != depth.shape:
             raise DataError(
                 f"{self.camera} is for {camera.height:g} x {camera.width:g} px, and {self.xyz} "
-                f"is {depth.shape[0]} x {depth.shape[1]}", "scale f, cx and cy with the images",
+                f"is {depth.shape[0]} x {depth.shape[1]}",
+                "scale f, cx and cy with the images",
                 self.camera,
-            )  # fmt: skip
+            )
         check_unit(depth, self.xyz, f"depth_scale in {self.camera} to ", camera.depth_scale)
         return backproject(depth, camera.fx, camera.fy, camera.cx, camera.cy)
 
@@ -154,8 +213,10 @@ class FolderCategory(Category):
     def files(self) -> list[Path]:
         parts = (
             folder / part
-            for split in SPLITS for folder in folders(self.folder / split) for part in _SUFFIXES
-        )  # fmt: skip
+            for split in SPLITS
+            for folder in folders(self.folder / split)
+            for part in _SUFFIXES
+        )
         camera = [path for path in (self.folder / CAMERA,) if path.is_file()]
         return camera + [path for part in parts for path in _listed(part)]
 
@@ -170,24 +231,40 @@ class FolderCategory(Category):
         needed = ["rgb", points] + ["gt"] * (split == "test" and folder.name != "good")
         camera = self.folder / CAMERA if points == "depth" else None
         if camera and files["depth"] and not camera.is_file():
-            faults.append(DataError(
-                f"{camera} is missing, and {folder / 'depth'} needs it", 'write {"f": ..., "cx": '
-                '..., "cy": ..., "depth_scale": 0.001}: pixels, and metres per unit', camera,
-            ))  # fmt: skip
+            faults.append(
+                DataError(
+                    f"{camera} is missing, and {folder / 'depth'} needs it",
+                    'write {"f": ..., "cx": '
+                    '..., "cy": ..., "depth_scale": 0.001}: pixels, and metres per unit',
+                    camera,
+                )
+            )
             return
         for name in sorted(set().union(*files.values())):
             if lacking := [part for part in needed if name not in files[part]]:
                 there = ", ".join(str(files[part][name]) for part in files if name in files[part])
                 wanted = [folder / part / f"{name}{_SUFFIXES[part][0]}" for part in lacking]
-                faults.append(DataError(
-                    f"{' and '.join(map(str, wanted))} is missing beside {there}",
-                    "restore it or remove both", wanted[0],
-                ))  # fmt: skip
+                faults.append(
+                    DataError(
+                        f"{' and '.join(map(str, wanted))} is missing beside {there}",
+                        "restore it or remove both",
+                        wanted[0],
+                    )
+                )
                 continue
-            refs.append(FolderRef(
-                self.name, split, folder.name, name, files["rgb"][name], files[points][name],
-                files["gt"].get(name), camera, self.options,
-            ))  # fmt: skip
+            refs.append(
+                FolderRef(
+                    self.name,
+                    split,
+                    folder.name,
+                    name,
+                    files["rgb"][name],
+                    files[points][name],
+                    files["gt"].get(name),
+                    camera,
+                    self.options,
+                )
+            )
 
 
 def make_category(name: str, folder: Path, options: Options) -> Category:
@@ -197,8 +274,9 @@ def make_category(name: str, folder: Path, options: Options) -> Category:
 def is_category(folder: Path) -> bool:
     return any(
         (folder / split / "good" / part).is_dir()
-        for split in ("train", "test") for part in ("rgb", "xyz", "depth")
-    )  # fmt: skip
+        for split in ("train", "test")
+        for part in ("rgb", "xyz", "depth")
+    )
 
 
 def published(name: str) -> dict[str, dict[str, int]] | None:
@@ -228,9 +306,12 @@ def _by_stem(path: Path, faults: list[DataError]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for p in _listed(path):
         if p.stem in files:
-            faults.append(DataError(
-                f"{p} and {files[p.stem].name} have the same name {p.stem!r}",
-                "keep the right one of them", p,
-            ))  # fmt: skip
+            faults.append(
+                DataError(
+                    f"{p} and {files[p.stem].name} have the same name {p.stem!r}",
+                    "keep the right one of them",
+                    p,
+                )
+            )
         files.setdefault(p.stem, p)
     return files

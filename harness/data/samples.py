@@ -22,9 +22,9 @@ import numpy as np
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
-MIN_VALID_SHARE = 0.01        # a cloud with fewer valid points is no scan of anything
-PLAUSIBLE_M = (0.02, 20.0)    # median depth of an inspection scene, in metres
-ON_AXIS = 1e-9                # slope given to rays along the optical axis
+MIN_VALID_SHARE = 0.01  # a cloud with fewer valid points is no scan of anything
+PLAUSIBLE_M = (0.02, 20.0)  # median depth of an inspection scene, in metres
+ON_AXIS = 1e-9  # slope given to rays along the optical axis
 
 
 class DataError(ValueError):
@@ -51,15 +51,15 @@ class Oddity(NamedTuple):
 class Sample:
     """One scan, read and checked."""
 
-    id: str              # "test/hole/003"
+    id: str  # "test/hole/003"
     category: str
     split: str
-    defect: str          # folder name, "good" for normal samples
-    label: int           # 0 normal, 1 anomalous: as filed, not by mask
-    rgb: np.ndarray      # (H, W, 3) uint8
-    xyz: np.ndarray      # (H, W, 3) float32, metres, zeros where missing
-    valid: np.ndarray    # (H, W) bool, any coordinate non-zero
-    mask: np.ndarray     # (H, W) bool, True where defective
+    defect: str  # folder name, "good" for normal samples
+    label: int  # 0 normal, 1 anomalous: as filed, not by mask
+    rgb: np.ndarray  # (H, W, 3) uint8
+    xyz: np.ndarray  # (H, W, 3) float32, metres, zeros where missing
+    valid: np.ndarray  # (H, W) bool, any coordinate non-zero
+    mask: np.ndarray  # (H, W) bool, True where defective
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Ref(ABC):
     category: str
     split: str
     defect: str
-    name: str            # "003"
+    name: str  # "003"
     rgb: Path
-    xyz: Path            # the file that the points come from
+    xyz: Path  # the file that the points come from
     gt: Path | None
 
     @property
@@ -101,20 +101,32 @@ class Ref(ABC):
     def oddities(self, sample: Sample) -> list[Oddity]:
         found = []
         if behind := int((sample.valid & (sample.xyz[..., 2] <= 0)).sum()):
-            found.append(Oddity(
-                "z_not_positive", self.xyz, f"{behind} of {sample.valid.sum()} points have z <= 0",
-                "z should point away from the camera, in metres: check the axes and the scale",
-            ))  # fmt: skip
+            found.append(
+                Oddity(
+                    "z_not_positive",
+                    self.xyz,
+                    f"{behind} of {sample.valid.sum()} points have z <= 0",
+                    "z should point away from the camera, in metres: check the axes and the scale",
+                )
+            )
         if self.label and not sample.mask.any():
-            found.append(Oddity(
-                "empty_mask", self.gt or self.rgb, "anomalous, but no pixel of its mask is",
-                "kept with label 1; it counts for image metrics only",
-            ))  # fmt: skip
+            found.append(
+                Oddity(
+                    "empty_mask",
+                    self.gt or self.rgb,
+                    "anomalous, but no pixel of its mask is",
+                    "kept with label 1; it counts for image metrics only",
+                )
+            )
         if not self.label and sample.mask.any():
-            found.append(Oddity(
-                "good_sample_with_mask", self.gt, f"normal, but {sample.mask.sum()} pixels of its "
-                "mask are anomalous", "move the sample to a defect, or clear the mask",
-            ))  # fmt: skip
+            found.append(
+                Oddity(
+                    "good_sample_with_mask",
+                    self.gt,
+                    f"normal, but {sample.mask.sum()} pixels of its mask are anomalous",
+                    "move the sample to a defect, or clear the mask",
+                )
+            )
         return found
 
     def assemble(self, rgb: np.ndarray, xyz: np.ndarray, mask: np.ndarray | None) -> Sample:
@@ -122,22 +134,25 @@ class Ref(ABC):
         mask = np.zeros(xyz.shape[:2], bool) if mask is None else mask
         sizes = {
             path: array.shape[:2]
-            for path, array in ((self.rgb, rgb), (self.xyz, xyz), (self.gt, mask)) if path
-        }  # fmt: skip
+            for path, array in ((self.rgb, rgb), (self.xyz, xyz), (self.gt, mask))
+            if path
+        }
         if len(set(sizes.values())) > 1:
             found = ", ".join(f"{path} is {h} x {w}" for path, (h, w) in sizes.items())
             odd = self.rgb if mask.shape == xyz.shape[:2] else self.gt
             raise DataError(
                 f"the parts of {self.category}/{self.id} differ in rows x columns: {found}",
-                "they must be pixel-aligned, so restore them from one source", odd,
-            )  # fmt: skip
-        valid = (xyz[..., 0] != 0) | (xyz[..., 1] != 0) | (xyz[..., 2] != 0)    # any() is slow
+                "they must be pixel-aligned, so restore them from one source",
+                odd,
+            )
+        valid = (xyz[..., 0] != 0) | (xyz[..., 1] != 0) | (xyz[..., 2] != 0)  # any() is slow
         if valid.mean() < MIN_VALID_SHARE:
             raise DataError(
                 f"{self.xyz} has {valid.sum()} valid points of {valid.size} "
-                f"(< {MIN_VALID_SHARE:.0%}): not a usable scan", "restore or remove the sample",
+                f"(< {MIN_VALID_SHARE:.0%}): not a usable scan",
+                "restore or remove the sample",
                 self.xyz,
-            )  # fmt: skip
+            )
         return Sample(
             self.id, self.category, self.split, self.defect, self.label, rgb, xyz, valid, mask
         )
@@ -169,16 +184,22 @@ class Category(ABC):
         refs, faults = self.list_split(split)
         odd = sorted({ref.defect for ref in refs} - {"good"})
         if odd and split == "train":
-            faults.append(DataError(
-                f"{self.folder / split} holds {', '.join(odd)} beside 'good'",
-                "only normal samples may be trained on: move them to 'test'", self.folder / split,
-            ))  # fmt: skip
+            faults.append(
+                DataError(
+                    f"{self.folder / split} holds {', '.join(odd)} beside 'good'",
+                    "only normal samples may be trained on: move them to 'test'",
+                    self.folder / split,
+                )
+            )
         if not refs and not faults and split != "validation":
             what = "training" if split == "train" else "test"
-            faults.append(DataError(
-                f"no {what} sample in {self.where(split)}", "put some there or leave the category "
-                "out", self.folder,
-            ))  # fmt: skip
+            faults.append(
+                DataError(
+                    f"no {what} sample in {self.where(split)}",
+                    "put some there or leave the category out",
+                    self.folder,
+                )
+            )
         return sorted(refs, key=lambda ref: ref.id), faults
 
     def samples(self, split: str) -> list[Ref]:
@@ -253,16 +274,21 @@ def check_unit(depth: np.ndarray, file: Path, setting: str, scale: float) -> Non
     if low <= median <= high or not np.isfinite(median):
         return
     unit, factor = next(
-        (unit, factor) for above, unit, factor in (
-            (1e5, "micrometres", 1e6), (100, "millimetres", 1000), (high, "centimetres", 100),
+        (unit, factor)
+        for above, unit, factor in (
+            (1e5, "micrometres", 1e6),
+            (100, "millimetres", 1000),
+            (high, "centimetres", 100),
             (0, "metres divided by 1000", 0.001),
-        ) if median > above
-    )  # fmt: skip
+        )
+        if median > above
+    )
     raise DataError(
         f"{file} has a median depth of {median:.3g}, not between {low:g} and {high:g} m: looks "
-        f"like {unit}, factor {factor:g}", f"set {setting}{scale / factor:g}, or write metres",
+        f"like {unit}, factor {factor:g}",
+        f"set {setting}{scale / factor:g}, or write metres",
         file,
-    )  # fmt: skip
+    )
 
 
 def _similarity(a: str, b: str) -> float:

@@ -21,17 +21,17 @@ from harness.data.views import BUILDERS, MASK
 from methods.contract import View, seed_for
 from methods.views import Das3dView
 
-TILE_PX = 192              # longer side of an image on the sheet
+TILE_PX = 192  # longer side of an image on the sheet
 GAP_PX, LINE_PX = 6, 16
-ROWS = 24                  # samples on a sheet unless more are asked for
-GREY = 96                  # where an array has no value
+ROWS = 24  # samples on a sheet unless more are asked for
+GREY = 96  # where an array has no value
 
 
 @dataclass(frozen=True)
 class Row:
     title: str
-    note: str                          # why something could not be shown, or ""
-    tiles: dict[str, np.ndarray]       # column -> (h, w, 3) uint8
+    note: str  # why something could not be shown, or ""
+    tiles: dict[str, np.ndarray]  # column -> (h, w, 3) uint8
 
 
 def view_named(name: str, background: str) -> View:
@@ -158,9 +158,13 @@ def _coloured(values: np.ndarray) -> np.ndarray:
 
 
 def _sheet(rows: Sequence[Row], title: str) -> Image.Image:
-    width = max([4 * (TILE_PX + GAP_PX)] + [
-        sum(tile.shape[1] + GAP_PX for tile in row.tiles.values()) for row in rows
-    ]) + GAP_PX  # fmt: skip
+    width = (
+        max(
+            [4 * (TILE_PX + GAP_PX)]
+            + [sum(tile.shape[1] + GAP_PX for tile in row.tiles.values()) for row in rows]
+        )
+        + GAP_PX
+    )
     font = ImageFont.load_default(12)
     wrapped = [_wrapped(row.note, width - 2 * GAP_PX, font) for row in rows]
     tallest = [max((tile.shape[0] for tile in row.tiles.values()), default=0) for row in rows]

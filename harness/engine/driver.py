@@ -20,15 +20,15 @@ from typing import Any, Protocol
 import torch
 from tenacity import RetryCallState, Retrying, stop_after_attempt
 
-from harness.planning.config import Resources, Schedule
 from harness.engine.job import run_job
+from harness.planning.config import Resources, Schedule
 from harness.planning.plan import Job, Plan
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, TIMEOUT, Store
 
-CRASHED = "crashed"          # the worker process or its node went away: worth another attempt
+CRASHED = "crashed"  # the worker process or its node went away: worth another attempt
 GIB = 2**30
 POLL_S = 0.5
-INFEASIBLE_CHECK_S = 30.0    # how often waiting jobs are checked against the nodes there are
+INFEASIBLE_CHECK_S = 30.0  # how often waiting jobs are checked against the nodes there are
 
 
 class InfeasibleError(RuntimeError):
@@ -46,7 +46,7 @@ def describe(job: Job) -> dict:
     }
 
 
-Task = Callable[[dict, str, int], dict]      # (job, store path, attempt) -> outcome
+Task = Callable[[dict, str, int], dict]  # (job, store path, attempt) -> outcome
 
 
 class Executor(Protocol):
@@ -90,10 +90,16 @@ class InProcess:
 class OnRay:
     """Jobs as Ray tasks, on a Ray that this starts on loopback or on a cluster by address."""
 
-    def __init__(self, address: str | None = None, cpus: int | None = None,
-                 gpus: int | None = None, isolation: str = "auto", task: Task = run_job,
-                 joined: bool = False):  # fmt: skip
-        """joined: use the Ray that this process is connected to, and leave it running at the end."""
+    def __init__(
+        self,
+        address: str | None = None,
+        cpus: int | None = None,
+        gpus: int | None = None,
+        isolation: str = "auto",
+        task: Task = run_job,
+        joined: bool = False,
+    ):
+        """joined: use the Ray that this process is connected to; it runs on at the end."""
         if not joined:
             _prepare_environment(local=address is None)
         import ray
@@ -109,12 +115,19 @@ class OnRay:
         self.single = ray.remote(max_calls=1, max_retries=0)(task)
 
     def _start(self, address: str | None, cpus: int | None, gpus: int | None) -> None:
-        options: dict[str, Any] = {"address": address or "local", "log_to_driver": False,
-                                   "logging_level": "ERROR"}  # fmt: skip
+        options: dict[str, Any] = {
+            "address": address or "local",
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+        }
         if address is None:
             # only descriptions and outcomes travel through the object store
-            options |= {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False,
-                        "object_store_memory": 100 * 2**20}  # fmt: skip
+            options |= {
+                "num_cpus": cpus,
+                "num_gpus": gpus,
+                "include_dashboard": False,
+                "object_store_memory": 100 * 2**20,
+            }
         attempts = Retrying(stop=stop_after_attempt(3), reraise=True, before_sleep=self._again)
         attempts(self.ray.init, **options)
 
@@ -137,7 +150,8 @@ class OnRay:
         if any(all(n.get(k, 0) >= v for k, v in wanted.items()) for n in nodes):
             return
         sizes = "; ".join(
-            f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs, {n.get('memory', 0) / GIB:.1f} GiB"
+            f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs, "
+            f"{n.get('memory', 0) / GIB:.1f} GiB"
             for n in nodes
         )
         raise InfeasibleError(_too_much(resources, f"the nodes have: {sizes}"))
@@ -146,9 +160,12 @@ class OnRay:
         r = job["resources"]
         alone = self.isolation == "process" or (self.isolation == "auto" and r["gpus"] > 0)
         task = (self.single if alone else self.shared).options(
-            num_cpus=r["cpus"], num_gpus=r["gpus"], memory=int(r["memory_gb"] * GIB),
-            name=job["title"], scheduling_strategy="DEFAULT",    # not inside a sweep's trial
-        )  # fmt: skip
+            num_cpus=r["cpus"],
+            num_gpus=r["gpus"],
+            memory=int(r["memory_gb"] * GIB),
+            name=job["title"],
+            scheduling_strategy="DEFAULT",  # not inside a sweep's trial
+        )
         self.refs[task.remote(job, store_path, attempt)] = job["key"]
 
     def poll(self, timeout: float) -> list[dict]:
@@ -166,8 +183,12 @@ class OnRay:
         except lost.TaskCancelledError as error:
             return {"key": key, "status": TIMEOUT, "reason": _first_line(error)}
         except lost.RayTaskError as error:  # outside run_job's own handling: the store, a lock
-            return {"key": key, "status": FAILED, "reason": _first_line(error.cause or error),
-                    "log": str(error).splitlines()[-30:]}  # fmt: skip
+            return {
+                "key": key,
+                "status": FAILED,
+                "reason": _first_line(error.cause or error),
+                "log": str(error).splitlines()[-30:],
+            }
         except lost.RayError as error:
             return {"key": key, "status": CRASHED, "reason": _first_line(error)}
 
@@ -200,8 +221,8 @@ def _prepare_environment(local: bool) -> None:
     """Variables that Ray reads at import or start (specs/engine.md section 1.3)."""
     values = {
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",           # workers use this very environment
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",      # jobs without GPU see no GPU
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use this very environment
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # jobs without GPU see no GPU
         "RAY_worker_niceness": "0",
         "DO_NOT_TRACK": "true",
     }
@@ -226,14 +247,22 @@ class Summary:
     failures: list[dict] = field(default_factory=list)
 
 
-Listener = Callable[[str, Job, dict], None]   # event ("done", "failed", "retry", "waiting"), job, details
+Listener = Callable[
+    [str, Job, dict], None
+]  # event ("done", "failed", "retry", "waiting"), job, details
 
 
 class Driver:
     """Runs the pending jobs of a plan; a job starts when all it needs is done."""
 
-    def __init__(self, plan: Plan, store: Store, executor: Executor, schedule: Schedule,
-                 listen: Listener = lambda event, job, details: None):  # fmt: skip
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        executor: Executor,
+        schedule: Schedule,
+        listen: Listener = lambda event, job, details: None,
+    ):
         self.plan, self.store, self.executor = plan, store, executor
         self.schedule, self.listen = schedule, listen
         self.waiting = {job.key: job for job in plan.pending(store)}
@@ -373,7 +402,9 @@ def interruptible() -> Iterator[Callable[[], None]]:
         if asked:
             raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield check
         check()

@@ -10,8 +10,18 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("relief-bench", "torch", "timm", "numpy", "scipy", "scikit-learn",
-            "opencv-python-headless", "tifffile", "ray", "mlflow")  # fmt: skip
+PACKAGES = (
+    "relief-bench",
+    "torch",
+    "timm",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "opencv-python-headless",
+    "tifffile",
+    "ray",
+    "mlflow",
+)
 
 
 def environment(device: torch.device) -> dict:
@@ -46,10 +56,22 @@ def _commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=root, text=True,
-                              capture_output=True, timeout=10, check=True).stdout.strip()  # fmt: skip
-        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=root, text=True,
-                                 capture_output=True, timeout=10, check=True).stdout  # fmt: skip
+        head = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=root,
+            text=True,
+            capture_output=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"],
+            cwd=root,
+            text=True,
+            capture_output=True,
+            timeout=10,
+            check=True,
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
     return head + ("+" if changed else "")

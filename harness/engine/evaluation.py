@@ -31,8 +31,9 @@ def predict_all(method: Any, samples: Any, size: int, device: Any, report: Any) 
 def _check(found: Prediction, batch: Batch) -> None:
     if found.maps.ndim != 3 or len(found.maps) != len(batch) or found.scores.shape != (len(batch),):
         raise ValueError(
-            f"predict returned maps {tuple(found.maps.shape)} and scores {tuple(found.scores.shape)} "
-            f"for {len(batch)} samples; the contract says (B, H, W) and (B,)"
+            f"predict returned maps {tuple(found.maps.shape)} and scores "
+            f"{tuple(found.scores.shape)} for {len(batch)} samples; "
+            "the contract says (B, H, W) and (B,)"
         )
 
 

@@ -29,7 +29,6 @@ import torch
 
 import methods
 from harness import metrics
-from harness.store.curve import Curve
 from harness.data import synthetic, views
 from harness.data.cache import open_split
 from harness.data.datasets import open_dataset
@@ -37,9 +36,16 @@ from harness.engine.environment import environment
 from harness.engine.evaluation import predict_all, validate
 from harness.engine.measure import Memory, latency, load_average, macs, preprocessing
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store, write_json
+from harness.store.curve import Curve
 from methods.contract import (
-    NOTED_MARKS, Progress, Run, Samples, View, seed_for, settings_from,
-)  # fmt: skip
+    NOTED_MARKS,
+    Progress,
+    Run,
+    Samples,
+    View,
+    seed_for,
+    settings_from,
+)
 
 PROGRESS_EVERY_S = 0.5
 LOG_LINES = 30
@@ -48,8 +54,8 @@ LOG_LINES = 30
 def run_job(job: dict, store_path: str, attempt: int = 1) -> dict:
     """Compute a job unless its result is there; -> outcome {key, status, reason, log}.
 
-    job: {key, spec, place, title, resources}, as `schedule.describe` makes it. Whoever holds the job's
-    lock computes; others wait and find the result. Exceptions of the job become an outcome.
+    job: {key, spec, place, title, resources}, as `driver.describe` makes it. Whoever holds the
+    job's lock computes; others wait and find the result. Exceptions of the job become an outcome.
     """
     store, key, resources = Store(store_path), job["key"], job["resources"]
     log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
@@ -144,7 +150,9 @@ def _progress_file(store: Store, key: str, attempt: int) -> Any:
         if now - last[0] < PROGRESS_EVERY_S and progress.step < progress.total:
             return
         last[0] = now
-        write_json(path, {"started": started, "attempt": attempt, "pid": os.getpid(), **vars(progress)})
+        write_json(
+            path, {"started": started, "attempt": attempt, "pid": os.getpid(), **vars(progress)}
+        )
 
     report.path, report.curve = path, curve
     return report
@@ -154,10 +162,12 @@ def _make_dataset(job: dict, store: Store, device: torch.device, report: Any) ->
     spec, folder, start = job["spec"], store.work(job["key"]), time.perf_counter()
     recipe = settings_from(synthetic.Spec, spec["recipe"])
     synthetic.write_category(
-        folder, spec["category"], recipe,
+        folder,
+        spec["category"],
+        recipe,
         report=lambda done, total: report(Progress("render", done, total)),
         workers=job["resources"]["cpus"],
-    )  # fmt: skip
+    )
     return {"timings": {"render_s": time.perf_counter() - start}}
 
 
@@ -165,7 +175,9 @@ def _prepare_view(job: dict, store: Store, device: torch.device, report: Any) ->
     spec, start = job["spec"], time.perf_counter()
     needed = spec["needs"].get("dataset")
     root = store.folder(needed) if needed else job["place"]["root"]
-    category = open_dataset(job["place"]["kind"], root, **spec["reading"]).category(spec["category"])
+    category = open_dataset(job["place"]["kind"], root, **spec["reading"]).category(
+        spec["category"]
+    )
     summary = views.build_view(
         category,
         _view(spec["view"]),
@@ -266,9 +278,13 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         # without ids nothing can be looked up: the whole way from arrays to map is timed
         singles = [replace(test.batch([i], device), ids=("",)) for i in range(min(len(test), 16))]
         speed = latency(
-            method.predict, singles, device, protocol["latency_warmup"],
-            protocol["latency_samples"], protocol["latency_seconds"],
-        )  # fmt: skip
+            method.predict,
+            singles,
+            device,
+            protocol["latency_warmup"],
+            protocol["latency_samples"],
+            protocol["latency_seconds"],
+        )
         speed["valid"] = _alone(job["resources"])
         speed |= _with_preprocessing(speed, store.result(spec["needs"]["view"]))
         sizes["macs"] = macs(method.predict, singles[0])
@@ -290,9 +306,11 @@ def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dic
         "validation": chosen_by,
         "signatures": metrics.signatures(maps.shape[1:]),
         "counts": {
-            "train": len(train), "train_available": available,
-            "test": len(test), "anomalous": int(truth.labels.sum()),
-        },  # fmt: skip
+            "train": len(train),
+            "train_available": available,
+            "test": len(test),
+            "anomalous": int(truth.labels.sum()),
+        },
         "timings": clock.laps,
         "speed": speed,
         "sizes": sizes,
@@ -368,17 +386,25 @@ def _write_scores(path: Path, ids: tuple[str, ...], truth: Any, scores: np.ndarr
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {"id": list(ids), "defect": list(truth.defects), "label": truth.labels, "score": scores}
+    columns = {
+        "id": list(ids),
+        "defect": list(truth.defects),
+        "label": truth.labels,
+        "score": scores,
+    }
     pq.write_table(pa.table(columns), path)
 
 
 RUNNERS = {
-    "dataset": _make_dataset, "view": _prepare_view, "stage": _run_stage, "cell": _run_cell,
-}  # fmt: skip
+    "dataset": _make_dataset,
+    "view": _prepare_view,
+    "stage": _run_stage,
+    "cell": _run_cell,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """python -m harness.engine.job JOB.json STORE: run one described job here, without the engine."""
+    """python -m harness.engine.job JOB.json STORE: run one described job here, without Ray."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) != 2:
         print("usage: python -m harness.engine.job JOB.json STORE", file=sys.stderr)

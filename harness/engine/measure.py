@@ -29,10 +29,10 @@ class Memory:
         self.device = device
         self.resettable = False
         try:
-            CLEAR_REFS.write_text("5")      # Linux: reset this process's high-water mark
+            CLEAR_REFS.write_text("5")  # Linux: reset this process's high-water mark
             self.resettable = True
         except OSError:
-            pass                            # reported as unknown below, not as the process's life peak
+            pass  # reported as unknown below, not as the process's life peak
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
@@ -64,6 +64,7 @@ def latency(
     Runs `warmup` unmeasured, then until both `samples` and `seconds` are reached.
     -> p50, p95 in seconds, fps = 1 / p50, how many were timed
     """
+
     def once(i: int) -> float:
         batch = batches[i % len(batches)]
         _synchronise(device)
@@ -126,7 +127,7 @@ def macs(predict: Callable[[Any], Any], batch: Any) -> int | None:
     try:
         with counter:
             predict(batch)
-    except Exception as error:    # a count is not worth a cell
+    except Exception as error:  # a count is not worth a cell
         log.warning("macs_not_counted error=%s", str(error).splitlines()[0])
         return None
     return counter.get_total_flops() // 2

@@ -24,18 +24,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.planning.plan import Plan
 from harness.engine.driver import Driver, Listener, OnRay
+from harness.planning.plan import Plan
 from harness.planning.space import Domain, Sweep, describe, write_best
 from harness.store import DONE, FAILED, Store, write_json
 
 OBJECTIVE, CELLS = "objective", "cells"
-RUNNING, STOPPED = "running", "stopped"       # stopped: ended early, as unpromising
-LOST = 2                                      # how often a trial's process may be lost
-DEFAULT = "default"                           # the trial of the unchanged settings
-ENVIRONMENT = {                               # specs/engine.md section 4
-    "TUNE_GLOBAL_CHECKPOINT_S": "1",          # a killed sweep loses a second of decisions
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",       # Ctrl-C is ours
+RUNNING, STOPPED = "running", "stopped"  # stopped: ended early, as unpromising
+LOST = 2  # how often a trial's process may be lost
+DEFAULT = "default"  # the trial of the unchanged settings
+ENVIRONMENT = {  # specs/engine.md section 4
+    "TUNE_GLOBAL_CHECKPOINT_S": "1",  # a killed sweep loses a second of decisions
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -72,8 +72,14 @@ class SweepFolder:
         return sorted(found, key=lambda t: (t["id"] != DEFAULT, t["started"], t["id"]))
 
 
-def run(sweep: Sweep, store: Store, listen: Listener, say: Callable[[str], None],
-        check: Callable[[], None] = lambda: None, **ray_options: Any) -> SweepFolder:  # fmt: skip
+def run(
+    sweep: Sweep,
+    store: Store,
+    listen: Listener,
+    say: Callable[[str], None],
+    check: Callable[[], None] = lambda: None,
+    **ray_options: Any,
+) -> SweepFolder:
     """Run or continue a sweep; what is done is not done again. -> its folder, complete.
 
     listen: as Driver's, for the first trial; say: takes a line about each further one; check: may
@@ -82,7 +88,12 @@ def run(sweep: Sweep, store: Store, listen: Listener, say: Callable[[str], None]
     """
     plan = sweep.plan({})
     folder = SweepFolder(store, sweep.id(plan))
-    record = folder.record or {"id": folder.id, "name": sweep.name, "started": time.time(), "ended": None}
+    record = folder.record or {
+        "id": folder.id,
+        "name": sweep.name,
+        "started": time.time(),
+        "ended": None,
+    }
     record |= {"sweep": _plain(sweep), "entry": sweep.given["methods"][0]}
     if record["ended"] is None:
         folder.write(record)
@@ -106,8 +117,14 @@ def _plain(sweep: Sweep) -> dict:
     return asdict(sweep) | {"given": sweep.given, "modes": modes}
 
 
-def _tune(sweep: Sweep, plan: Plan, store: Store, folder: SweepFolder, slots: int,
-          say: Callable[[str], None]) -> None:  # fmt: skip
+def _tune(
+    sweep: Sweep,
+    plan: Plan,
+    store: Store,
+    folder: SweepFolder,
+    slots: int,
+    say: Callable[[str], None],
+) -> None:
     from ray import tune
 
     fits = max(1, slots // max(1, plan.config.resources_of(sweep.entry[0]).cpus))
@@ -118,7 +135,9 @@ def _tune(sweep: Sweep, plan: Plan, store: Store, folder: SweepFolder, slots: in
     )
     state = folder.path / "tune"
     if tune.Tuner.can_restore(str(state)):
-        tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, resume_errored=True)
+        tuner = tune.Tuner.restore(
+            str(state), trainable, resume_unfinished=True, resume_errored=True
+        )
     else:
         shutil.rmtree(state, ignore_errors=True)
         for path in (folder.path / "trials").glob("*.json"):
@@ -137,12 +156,16 @@ def _tune(sweep: Sweep, plan: Plan, store: Store, folder: SweepFolder, slots: in
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
-                name="tune", storage_path=str(folder.path), verbose=0, log_to_file=False,
-                callbacks=[_teller()], failure_config=tune.FailureConfig(max_failures=LOST),
+                name="tune",
+                storage_path=str(folder.path),
+                verbose=0,
+                log_to_file=False,
+                callbacks=[_teller()],
+                failure_config=tune.FailureConfig(max_failures=LOST),
             ),
         )
     _Told.say, _Told.folder = say, folder
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)    # a failed trial is told of by us
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told of by us
     tuner.fit()
 
 
@@ -167,7 +190,9 @@ def _teller() -> Any:
             ended = 1 + sum(t.is_finished() for t in trials if t is not trial)
             record = json.loads(_Told.folder.trial(trial.trial_id).read_text())
             means = " ".join(f"{m}={mean:.4f}" for m, mean in record["means"].items())
-            outcome = record["reason"] or f"{means} after {len(record['cells'])} of {record['of']} cells"
+            outcome = (
+                record["reason"] or f"{means} after {len(record['cells'])} of {record['of']} cells"
+            )
             _Told.say(f"trial {ended}: {record['settings']}: {outcome}")
 
     return Teller()
@@ -188,17 +213,31 @@ def _trial(point: dict, *, sweep: Sweep, store_path: str, sweep_id: str) -> None
     _compute(sweep, trial_id, values, store, SweepFolder(store, sweep_id), report)
 
 
-def _compute(sweep: Sweep, trial_id: str, values: dict, store: Store, folder: SweepFolder,
-             report: Callable[[dict, int], None] = lambda means, cells: None) -> None:  # fmt: skip
+def _compute(
+    sweep: Sweep,
+    trial_id: str,
+    values: dict,
+    store: Store,
+    folder: SweepFolder,
+    report: Callable[[dict, int], None] = lambda means, cells: None,
+) -> None:
     """The cells of a point in turn, on the Ray that is there; keeps the trial's record."""
     path = folder.trial(trial_id)
     before = json.loads(path.read_text()) if path.exists() else {}
-    if before.get("status") == FAILED:            # Tune's next attempt, which is for lost processes
+    if before.get("status") == FAILED:  # Tune's next attempt, which is for lost processes
         raise RuntimeError(before["reason"])
     record = {
-        "id": trial_id, "values": values, "settings": describe(values), "status": RUNNING, "reason": "",
-        "started": before.get("started", time.time()), "ended": None, "cells": [], "of": 0, "means": {},
-    }  # fmt: skip
+        "id": trial_id,
+        "values": values,
+        "settings": describe(values),
+        "status": RUNNING,
+        "reason": "",
+        "started": before.get("started", time.time()),
+        "ended": None,
+        "cells": [],
+        "of": 0,
+        "means": {},
+    }
     write_json(path, record)
     try:
         plan = sweep.plan(values)
@@ -206,12 +245,17 @@ def _compute(sweep: Sweep, trial_id: str, values: dict, store: Store, folder: Sw
         for cell in plan.cells:
             record["cells"].append(_score(sweep, plan, cell, store))
             n = len(record["cells"])
-            record["means"] = {m: sum(c["scores"][m] for c in record["cells"]) / n
-                               for m in sweep.objective.metrics}  # fmt: skip
+            record["means"] = {
+                m: sum(c["scores"][m] for c in record["cells"]) / n for m in sweep.objective.metrics
+            }
             record |= {"status": DONE if n == len(plan.cells) else RUNNING, "ended": time.time()}
             write_json(path, record)
             report(record["means"], n)
-    except (ValueError, OSError, RuntimeError) as error:   # a point whose settings do not go together
+    except (
+        ValueError,
+        OSError,
+        RuntimeError,
+    ) as error:  # a point whose settings do not go together
         record |= {"status": FAILED, "reason": str(error), "ended": time.time()}
         write_json(path, record)
         raise
@@ -234,12 +278,16 @@ def _domain(domain: Domain, kind: str) -> Any:
 
     if domain.discrete:
         places = list(range(len(domain.values)))
-        return tune.grid_search(places) if kind == "grid" or domain.kind == "grid" else tune.choice(places)
+        return (
+            tune.grid_search(places)
+            if kind == "grid" or domain.kind == "grid"
+            else tune.choice(places)
+        )
     if domain.kind == "uniform":
         return tune.uniform(domain.low, domain.high)
     if domain.kind == "loguniform":
         return tune.loguniform(domain.low, domain.high)
-    low, high = int(domain.low), int(domain.high) + 1     # Tune's upper end is excluded
+    low, high = int(domain.low), int(domain.high) + 1  # Tune's upper end is excluded
     return tune.lograndint(low, high) if domain.log else tune.randint(low, high)
 
 
@@ -255,18 +303,29 @@ def _searcher(sweep: Sweep, at_once: int) -> Any:
     first, *others = sweep.objective.metrics
     metrics, modes = [OBJECTIVE, *others], [sweep.mode(m) for m in (first, *others)]
     one = not others
-    return OptunaSearch(metric=metrics[0] if one else metrics, mode=modes[0] if one else modes,
-                        seed=sweep.search.seed)  # fmt: skip
+    return OptunaSearch(
+        metric=metrics[0] if one else metrics,
+        mode=modes[0] if one else modes,
+        seed=sweep.search.seed,
+    )
 
 
 def _scheduler(sweep: Sweep, cells: int) -> Any:
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
     early = sweep.early
-    common = {"metric": OBJECTIVE, "mode": sweep.mode(sweep.objective.metrics[0]), "time_attr": CELLS}
+    common = {
+        "metric": OBJECTIVE,
+        "mode": sweep.mode(sweep.objective.metrics[0]),
+        "time_attr": CELLS,
+    }
     if early.kind == "asha":
-        return ASHAScheduler(**common, max_t=max(cells, early.grace), grace_period=early.grace,
-                             reduction_factor=early.reduction)  # fmt: skip
+        return ASHAScheduler(
+            **common,
+            max_t=max(cells, early.grace),
+            grace_period=early.grace,
+            reduction_factor=early.reduction,
+        )
     if early.kind == "median":
         return MedianStoppingRule(**common, grace_period=early.grace, hard_stop=True)
     return FIFOScheduler()
@@ -284,9 +343,12 @@ def _conclude(sweep: Sweep, folder: SweepFolder, record: dict) -> None:
         reasons = sorted({trial["reason"] for trial in trials})
         raise RuntimeError(f"no trial of {folder.id} came to its end: {'; '.join(reasons)}")
     front = _front(sweep, done)
-    failed = any(trial["status"] == FAILED for trial in trials)     # tried again by the same command
-    record |= {"ended": None if failed else record["ended"] or time.time(), "best": front[0]["id"],
-               "front": [trial["id"] for trial in front]}  # fmt: skip
+    failed = any(trial["status"] == FAILED for trial in trials)  # tried again by the same command
+    record |= {
+        "ended": None if failed else record["ended"] or time.time(),
+        "best": front[0]["id"],
+        "front": [trial["id"] for trial in front],
+    }
     write_best(sweep, front[0]["values"], folder.path / "best.yaml")
     folder.write(record)
 
@@ -302,8 +364,9 @@ def _front(sweep: Sweep, trials: list[dict]) -> list[dict]:
     def beaten(i: int) -> bool:
         return any(
             all(a >= b for a, b in zip(other, points[i])) and (other != points[i] or j < i)
-            for j, other in enumerate(points) if j != i
-        )  # fmt: skip
+            for j, other in enumerate(points)
+            if j != i
+        )
 
     front = [i for i in range(len(trials)) if not beaten(i)]
     return [trials[i] for i in sorted(front, key=lambda i: (-points[i][0], i))]

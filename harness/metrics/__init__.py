@@ -25,7 +25,7 @@ __all__ = [
     "signatures",
 ]
 
-CURVE_POINTS = 1000    # enough for any figure: the line moves by less than 0.002
+CURVE_POINTS = 1000  # enough for any figure: the line moves by less than 0.002
 
 
 def evaluate(

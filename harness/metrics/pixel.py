@@ -25,8 +25,8 @@ import numpy as np
 from harness.metrics.image import image_name
 from harness.metrics.ranking import Ranking
 
-LIMITS = (0.3, 0.2, 0.1, 0.07, 0.05, 0.03, 0.01)    # upper ends of the FPR; 0.3 is the standard
-THRESHOLDS = 100                                    # of v1, in the code of all the papers
+LIMITS = (0.3, 0.2, 0.1, 0.07, 0.05, 0.03, 0.01)  # upper ends of the FPR; 0.3 is the standard
+THRESHOLDS = 100  # of v1, in the code of all the papers
 
 
 def label_regions(inside: np.ndarray, connectivity: int = 8) -> tuple[np.ndarray, int]:
@@ -37,7 +37,7 @@ def label_regions(inside: np.ndarray, connectivity: int = 8) -> tuple[np.ndarray
     count, labels = cv2.connectedComponents(
         np.ascontiguousarray(inside).view(np.uint8), connectivity=connectivity
     )
-    return labels, count - 1                        # OpenCV always counts the background
+    return labels, count - 1  # OpenCV always counts the background
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ class PixelScores(Ranking):
 
     @classmethod
     def _sorted(cls, normal, anomalous, weight, regions) -> PixelScores:
-        normal.sort()                               # in place: by far the largest array
+        normal.sort()  # in place: by far the largest array
         order = np.argsort(anomalous, kind="stable")
         return cls(normal, anomalous[order], weight[order], regions)
 
@@ -132,10 +132,10 @@ class PixelScores(Ranking):
         if self.is_degenerate:
             return math.nan
         lo = self.false_above / self.normal.size
-        starts = lo < limit                         # all others are found beyond the limit
+        starts = lo < limit  # all others are found beyond the limit
         lo, hi = lo[starts], self.false_from[starts] / self.normal.size
         left = limit - (lo + hi) / 2
-        cut = hi > limit                            # the stretch crosses the limit
+        cut = hi > limit  # the stretch crosses the limit
         left[cut] = (limit - lo[cut]) ** 2 / (2 * (hi[cut] - lo[cut]))
         return float(self.weight[starts] @ left) / (self.regions * limit)
 
@@ -162,7 +162,7 @@ class PixelScores(Ranking):
         if self.is_degenerate:
             return np.empty(0), np.empty(0)
         scores = self.anomalous
-        first = np.flatnonzero(np.append(True, scores[1:] != scores[:-1]))[::-1]    # high to low
+        first = np.flatnonzero(np.append(True, scores[1:] != scores[:-1]))[::-1]  # high to low
         fpr = np.stack([self.false_above[first], self.false_from[first]], axis=1).ravel()
         after = self._pro_from[first]
         pro = np.stack([np.append(0.0, after[:-1]), after], axis=1).ravel()
@@ -197,7 +197,7 @@ def thin_curve(fpr: np.ndarray, pro: np.ndarray, max_points: int) -> tuple[np.nd
         return fpr, pro
     way = np.sqrt(fpr) + pro
     kept = np.unique(np.searchsorted(way, np.linspace(0.0, way[-1], max_points)))
-    kept[-1] = fpr.size - 1                         # of several points at (1, 1) the last
+    kept[-1] = fpr.size - 1  # of several points at (1, 1) the last
     return fpr[kept], pro[kept]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from harness.metrics.pixel import LIMITS, THRESHOLDS
 
-VERSION = 1    # raise it whenever a change here changes a number
+VERSION = 1  # raise it whenever a change here changes a number
 
 
 def signatures(

@@ -24,8 +24,8 @@ from harness.data.eyecandies import Options as Eyecandies
 from harness.store import canonical, write_text
 from methods.contract import SETTINGS, TEST_SELECTED
 
-REPOSITORY = Path(__file__).parents[2] / "configs"     # in a checkout
-INSTALLED = Path(__file__).parents[1] / "configs"          # in an installed wheel
+REPOSITORY = Path(__file__).parents[2] / "configs"  # in a checkout
+INSTALLED = Path(__file__).parents[1] / "configs"  # in an installed wheel
 
 
 class ConfigError(ValueError):
@@ -36,25 +36,25 @@ class ConfigError(ValueError):
 class Synthetic:
     """The dataset that the program makes itself; what is left out comes from the preset."""
 
-    preset: str = "small"                       # tiny, small, standard, paper
+    preset: str = "small"  # tiny, small, standard, paper
     layout: Literal["mvtec3d", "eyecandies"] = "mvtec3d"
-    size: Optional[int] = None                  # px, width and height
-    train: Optional[int] = None                 # samples a category
+    size: Optional[int] = None  # px, width and height
+    train: Optional[int] = None  # samples a category
     validation: Optional[int] = None
-    good: Optional[int] = None                  # normal test samples a category
-    per_defect: Optional[int] = None            # anomalous test samples a defect folder
+    good: Optional[int] = None  # normal test samples a category
+    per_defect: Optional[int] = None  # anomalous test samples a defect folder
     seed: int = 0
 
 
 @dataclass
 class Dataset:
     kind: Literal["auto", "mvtec3d", "folder", "eyecandies", "synthetic"] = "auto"
-    root: Optional[str] = None                  # folder that holds the categories
-    categories: Optional[list[str]] = None      # None: all there are
-    train_samples: Optional[int] = None         # few-shot: so many drawn by seed; None: all
-    background: Literal["plane", "none"] = "plane"   # "none": the scene has no supporting plane
+    root: Optional[str] = None  # folder that holds the categories
+    categories: Optional[list[str]] = None  # None: all there are
+    train_samples: Optional[int] = None  # few-shot: so many drawn by seed; None: all
+    background: Literal["plane", "none"] = "plane"  # "none": the scene has no supporting plane
     nonfinite: Literal["error", "missing"] = "error"  # what NaN and infinite points are
-    scale: float = 1.0                          # metres per unit of the clouds (mvtec3d, folder)
+    scale: float = 1.0  # metres per unit of the clouds (mvtec3d, folder)
     eyecandies: Eyecandies = field(default_factory=Eyecandies)
     synthetic: Synthetic = field(default_factory=Synthetic)
 
@@ -66,12 +66,12 @@ class Resources:
     cpus: int = 1
     gpus: float = 0.0
     memory_gb: float = 2.0
-    hours: float = 24.0                         # time limit of one attempt
+    hours: float = 24.0  # time limit of one attempt
 
 
 @dataclass
 class Schedule:
-    retries: int = 2                            # further attempts after a crash or lost node
+    retries: int = 2  # further attempts after a crash or lost node
     checkpoint_every_s: float = 60.0
     isolation: Literal["auto", "worker", "process"] = "auto"  # auto: a process a job on GPU
 
@@ -80,18 +80,18 @@ class Schedule:
 class Protocol:
     """How trained methods are evaluated. Batch size and timing do not change results."""
 
-    batch: int = 8                              # test samples predicted at once
-    latency_warmup: int = 10                    # samples before the clock starts (specs/metrics.md 5)
-    latency_samples: int = 50                   # at least so many timed samples, and
-    latency_seconds: float = 10.0               # at least so long; 0 samples: no timing
-    keep_maps: bool = True                      # store every test map (float32)
-    keep_models: bool = False                   # store the fitted method
+    batch: int = 8  # test samples predicted at once
+    latency_warmup: int = 10  # samples before the clock starts (specs/metrics.md 5)
+    latency_samples: int = 50  # at least so many timed samples, and
+    latency_seconds: float = 10.0  # at least so long; 0 samples: no timing
+    keep_maps: bool = True  # store every test map (float32)
+    keep_models: bool = False  # store the fitted method
 
 
 @dataclass
 class Config:
     name: str = MISSING
-    demo: bool = False                          # marks every result and the report
+    demo: bool = False  # marks every result and the report
     selected_on: Literal["validation", "test"] = "validation"  # "test" marks every row
     methods: list[str] = field(default_factory=lambda: list(methods.METHODS))  # method[/variant]
     settings: list[Literal["rgb", "3d", "rgb+3d"]] = field(default_factory=lambda: list(SETTINGS))
@@ -104,7 +104,7 @@ class Config:
     variants: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self):
-        self.options: dict[str, Any] = {}       # method -> its Settings
+        self.options: dict[str, Any] = {}  # method -> its Settings
 
     @property
     def marks(self) -> list[str]:
@@ -119,7 +119,7 @@ class Config:
         return {**methods.get(method).variants, **self.variants.get(method, {})}
 
     def split(self, entry: str) -> tuple[str, str]:
-        """"das3d/untrained" -> ("das3d", "untrained"); ConfigError for unknown names.
+        """ "das3d/untrained" -> ("das3d", "untrained"); ConfigError for unknown names.
 
         Variants can be joined, "3dsr/paper+no_perlin": the later ones override the earlier.
         """
@@ -132,7 +132,9 @@ class Config:
             if part not in known:
                 near = difflib.get_close_matches(part, known, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ConfigError(f"{name} has no variant {part!r}; known: {', '.join(known)}{hint}")
+                raise ConfigError(
+                    f"{name} has no variant {part!r}; known: {', '.join(known)}{hint}"
+                )
         return name, variant
 
     def settings_of(self, method: str, variant: str) -> Any:
@@ -165,14 +167,22 @@ def shipped(kind: Literal["", "sweeps", "studies"] = "") -> list[str]:
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
 
 
-def load(name: str = "demo", overrides: Sequence[str] = (), data: str | None = None,
-         background: str | None = None) -> Config:  # fmt: skip
+def load(
+    name: str = "demo",
+    overrides: Sequence[str] = (),
+    data: str | None = None,
+    background: str | None = None,
+) -> Config:
     """Read a configuration and apply overrides; `data` replaces its datasets by one folder."""
     return typed(read(name, overrides, data, background), find(name).name)
 
 
-def read(name: str = "demo", overrides: Sequence[str] = (), data: str | None = None,
-         background: str | None = None) -> dict:  # fmt: skip
+def read(
+    name: str = "demo",
+    overrides: Sequence[str] = (),
+    data: str | None = None,
+    background: str | None = None,
+) -> dict:
     """What `load` reads, before it is checked: plain values that make a YAML file."""
     path = find(name)
     try:
@@ -227,7 +237,7 @@ def typed(given: dict, source: str) -> Config:
     return config
 
 
-@functools.lru_cache(maxsize=64)    # sweeps and studies ask for the same ones again and again
+@functools.lru_cache(maxsize=64)  # sweeps and studies ask for the same ones again and again
 def _options(method: str, values: str) -> Any:
     """The Settings of a method from its values as JSON."""
     return structured(methods.get(method).Settings, json.loads(values), method)
@@ -246,7 +256,8 @@ def structured(schema: Any, values: Any, prefix: str = "") -> Any:
             known = [f.name for f in fields(holder)] if is_dataclass(holder) else []
             known += list(methods.METHODS) if holder is Config else []
             near = difflib.get_close_matches(str(error.key), known, 3, 0.6)
-            text = f"unknown key; {'did you mean' if near else 'known here:'} {', '.join(near or known)}"
+            hint = "did you mean" if near else "known here:"
+            text = f"unknown key; {hint} {', '.join(near or known)}"
         raise ConfigError(f"{key}: {text}" if key else text) from error
     except (ValueError, TypeError) as error:  # a Settings class refused a value
         raise ConfigError(f"{prefix or 'configuration'}: {error}") from error
@@ -269,7 +280,9 @@ def _dataset_name(root: str) -> str:
 def _check(config: Config) -> None:
     for method, variants in config.variants.items():
         if method not in methods.METHODS:
-            raise ConfigError(f"variants: unknown method {method!r}; known: {', '.join(methods.METHODS)}")
+            raise ConfigError(
+                f"variants: unknown method {method!r}; known: {', '.join(methods.METHODS)}"
+            )
         for variant in variants:
             config.settings_of(method, variant)
     for entry in config.methods:
@@ -289,7 +302,9 @@ def _check(config: Config) -> None:
         if r.cpus < 1 or r.gpus < 0 or r.memory_gb <= 0 or r.hours <= 0:
             raise ConfigError(f"resources.{name}: cpus >= 1, gpus >= 0, memory_gb and hours > 0")
         if r.gpus > 1 and r.gpus != int(r.gpus):
-            raise ConfigError(f"resources.{name}.gpus is {r.gpus}: a fraction below 1 or whole GPUs")
+            raise ConfigError(
+                f"resources.{name}.gpus is {r.gpus}: a fraction below 1 or whole GPUs"
+            )
     for name, dataset in config.datasets.items():
         if dataset.kind != "synthetic" and not dataset.root:
             raise ConfigError(

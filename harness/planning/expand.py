@@ -11,8 +11,8 @@ from typing import Any
 
 import methods
 from harness import metrics
-from harness.planning.config import Config, ConfigError, Dataset
 from harness.data import views
+from harness.planning.config import Config, ConfigError, Dataset
 from harness.planning.plan import Job, Plan, plain
 from harness.planning.sources import sources
 from harness.store import IDENTITY
@@ -97,9 +97,7 @@ class _Expansion:
         title = " ".join(str(identity[k]) for k in IDENTITY if identity[k] != "")
         return {**identity, "key": self._add(spec, title, place, cls.name)}
 
-    def _stage(
-        self, cls: type[Method], name: str, options: Any, category: str, seed: int
-    ) -> str:
+    def _stage(self, cls: type[Method], name: str, options: Any, category: str, seed: int) -> str:
         """category: that of the cell that builds on it."""
         stage = cls.stages[name]
         seed = seed if stage.seeded else 0

@@ -21,9 +21,9 @@ from harness.store import Store, canonical, key_of, write_json
 class Job:
     """A piece of work. Equal keys are the same work, on any machine and for any launch."""
 
-    spec: dict                                  # determines the result; plain JSON
+    spec: dict  # determines the result; plain JSON
     title: str
-    place: dict = field(default_factory=dict)   # paths and manners; never changes the result
+    place: dict = field(default_factory=dict)  # paths and manners; never changes the result
     resources: Resources = field(default_factory=Resources)
 
     @property
@@ -41,8 +41,8 @@ class Plan:
 
     config: Config
     jobs: dict[str, Job]
-    cells: list[dict]                           # IDENTITY and "key", in the leaderboard's order
-    study: dict | None = None                   # the published table that the cells stand for
+    cells: list[dict]  # IDENTITY and "key", in the leaderboard's order
+    study: dict | None = None  # the published table that the cells stand for
 
     @property
     def launch_id(self) -> str:
@@ -54,7 +54,7 @@ class Plan:
     def pending(self, store: Store) -> list[Job]:
         """Jobs still to do: cells without a result and whatever they need that is not there."""
         wanted: set[str] = set()
-        for key in reversed(self.jobs):         # a job comes after its needs, so walk backwards
+        for key in reversed(self.jobs):  # a job comes after its needs, so walk backwards
             job = self.jobs[key]
             if (job.spec["kind"] == "cell" or key in wanted) and not store.done(key):
                 wanted |= {key, *job.needs}
@@ -75,7 +75,7 @@ class Plan:
             "id": self.launch_id,
             "name": self.config.name,
             "demo": self.config.demo,
-            "marks": self.config.marks,         # also of results that another launch computed
+            "marks": self.config.marks,  # also of results that another launch computed
             "started": time.time(),
             "cells": self.cells,
             "config": self.config.plain(),
@@ -95,6 +95,7 @@ class Plan:
 
 def plain(value: Any) -> dict:
     """A settings dataclass as plain JSON values: tuples become lists."""
+
     def convert(item: Any) -> Any:
         if isinstance(item, dict):
             return {str(k): convert(v) for k, v in item.items()}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass, replace
 
-from harness.planning.config import Config, ConfigError, Dataset
 from harness.data import mvtec3d, synthetic
 from harness.data.datasets import count_warnings, open_dataset
 from harness.data.samples import fingerprint
+from harness.planning.config import Config, ConfigError, Dataset
 from harness.planning.plan import Job, plain
 
 log = logging.getLogger(__name__)
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 class Source:
     """Where a category comes from: what identifies its content, and how to reach it."""
 
-    identity: str                               # fingerprint, or the key of the job that makes it
-    reading: dict                               # how its files are read: the layout's Options
-    place: dict                                 # kind of dataset; root, unless a job makes it
+    identity: str  # fingerprint, or the key of the job that makes it
+    reading: dict  # how its files are read: the layout's Options
+    place: dict  # kind of dataset; root, unless a job makes it
     job: Job | None = None
 
 

@@ -4,7 +4,8 @@
     config: {methods: [das3d], settings: [rgb+3d]}     # changes of it
     space:
       das3d.p_d: {kind: uniform, low: 0.0, high: 0.5}
-      das3d.skew.sigma: {kind: choice, values: [[0.3, 1.0], [0.7, 2.0]], when: {das3d.skew.enabled: true}}
+      das3d.skew.sigma:
+        {kind: choice, values: [[0.3, 1.0], [0.7, 2.0]], when: {das3d.skew.enabled: true}}
     objective: {metrics: [i_auroc], on: validation}
     search: {kind: tpe, trials: 32, seed: 0, hours: 12}
     early: {kind: asha}
@@ -21,16 +22,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Optional
 
+from harness.metrics import LIMITS
 from harness.planning import config as configs
 from harness.planning.config import Config, ConfigError
 from harness.planning.expand import build
-from harness.metrics import LIMITS
 from harness.planning.plan import Plan
 from harness.planning.sources import validation_counts
 from harness.store import canonical
 
-SWEPT = "swept"               # the variant that a point's settings make
-COSTS = {                     # metric -> where a cell's result has it; less is better
+SWEPT = "swept"  # the variant that a point's settings make
+COSTS = {  # metric -> where a cell's result has it; less is better
     "latency_p50_s": ("speed", "latency_p50_s"),
     "fit_s": ("timings", "fit_s"),
     "host_peak_bytes": ("memory", "host_peak_bytes"),
@@ -43,10 +44,10 @@ class Domain:
     """The values of one setting. `when` holds back a setting until others have these values."""
 
     kind: Literal["choice", "grid", "uniform", "loguniform", "int"]
-    values: Optional[list[Any]] = None          # choice: drawn from; grid: each of them tried
-    low: Optional[float] = None                 # uniform, loguniform, int; both ends included
+    values: Optional[list[Any]] = None  # choice: drawn from; grid: each of them tried
+    low: Optional[float] = None  # uniform, loguniform, int; both ends included
     high: Optional[float] = None
-    log: bool = False                           # int: uniform in the logarithm
+    log: bool = False  # int: uniform in the logarithm
     when: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -87,16 +88,16 @@ class Objective:
     """What is maximised (accuracies) or minimised (costs): the mean over all cells of a point."""
 
     metrics: list[str] = field(default_factory=lambda: ["i_auroc"])
-    on: Literal["validation", "test"] = "validation"    # "test" marks all that comes of it
+    on: Literal["validation", "test"] = "validation"  # "test" marks all that comes of it
 
 
 @dataclass
 class Search:
     kind: Literal["random", "grid", "tpe"] = "random"
-    trials: int = 16                            # of random (for each point of a grid in it) and tpe
+    trials: int = 16  # of random (for each point of a grid in it) and tpe
     seed: int = 0
-    hours: Optional[float] = None               # no new trial and no new cell after so long
-    concurrency: Optional[int] = None           # trials at a time; None: as many as jobs fit
+    hours: Optional[float] = None  # no new trial and no new cell after so long
+    concurrency: Optional[int] = None  # trials at a time; None: as many as jobs fit
 
 
 @dataclass
@@ -104,8 +105,8 @@ class Early:
     """Ends trials whose mean over the first cells is poor."""
 
     kind: Literal["none", "asha", "median"] = "none"
-    grace: int = 1                              # cells of every trial in any case
-    reduction: int = 2                          # asha: one in so many goes on
+    grace: int = 1  # cells of every trial in any case
+    reduction: int = 2  # asha: one in so many goes on
 
 
 @dataclass
@@ -119,7 +120,7 @@ class Sweep:
     early: Early = field(default_factory=Early)
 
     def __post_init__(self):
-        self.given: dict = {}                   # the configuration that points change, unchecked
+        self.given: dict = {}  # the configuration that points change, unchecked
 
     @property
     def entry(self) -> tuple[str, str]:
@@ -134,9 +135,10 @@ class Sweep:
             value = drawn[name]
             values[name] = domain.values[int(value)] if domain.discrete else value
         return {
-            name: value for name, value in values.items()
+            name: value
+            for name, value in values.items()
             if all(values.get(k) == v for k, v in self.space[name].when.items())
-        }  # fmt: skip
+        }
 
     def configured(self, values: Mapping[str, Any], both: bool = False) -> dict:
         """The configuration with a point's settings as the variant "swept".
@@ -165,7 +167,9 @@ class Sweep:
             group, name = COSTS[metric]
             found = (result.get(group) or {}).get(name)
         else:
-            found = (result["metrics" if self.objective.on == "test" else "validation"] or {}).get(metric)
+            found = (result["metrics" if self.objective.on == "test" else "validation"] or {}).get(
+                metric
+            )
         if found is None:
             raise ValueError(f"{result['title']} has no {metric} on {self.objective.on}")
         return float(found)
@@ -175,14 +179,19 @@ class Sweep:
 
     def id(self, plan: Plan) -> str:
         """The same search over the same data, settings and code versions has the same name."""
-        parts = [asdict(self.search) | {"hours": None, "concurrency": None}, asdict(self.early),
-                 asdict(self.objective), {k: asdict(d) for k, d in self.space.items()},
-                 [cell["key"] for cell in plan.cells]]  # fmt: skip
+        parts = [
+            asdict(self.search) | {"hours": None, "concurrency": None},
+            asdict(self.early),
+            asdict(self.objective),
+            {k: asdict(d) for k, d in self.space.items()},
+            [cell["key"] for cell in plan.cells],
+        ]
         return f"{self.name}-{hashlib.sha256(canonical(parts).encode()).hexdigest()[:8]}"
 
 
-def load(name: str, overrides: Sequence[str] = (), data: str | None = None,
-         background: str | None = None) -> Sweep:  # fmt: skip
+def load(
+    name: str, overrides: Sequence[str] = (), data: str | None = None, background: str | None = None
+) -> Sweep:
     """Read a sweep and check all of it. Raises ConfigError.
 
     overrides: key=value of the sweep (search.trials=4, base=benchmark) or of its configuration
@@ -224,24 +233,34 @@ def _check_search(sweep: Sweep) -> None:
     if early.grace < 1 or early.reduction < 2:
         raise ConfigError("early: grace is 1 or more, reduction 2 or more")
     if early.kind != "none" and len(sweep.objective.metrics) > 1:
-        raise ConfigError(f"early.kind {early.kind} compares one metric, and objective.metrics are "
-                          f"{', '.join(sweep.objective.metrics)}: set early.kind=none")  # fmt: skip
+        raise ConfigError(
+            f"early.kind {early.kind} compares one metric, and objective.metrics are "
+            f"{', '.join(sweep.objective.metrics)}: set early.kind=none"
+        )
     for name, domain in sweep.space.items():
         if search.kind == "tpe" and domain.kind == "grid":
-            raise ConfigError(f"space.{name}: tpe draws from choices; a grid is for random and grid")
+            raise ConfigError(
+                f"space.{name}: tpe draws from choices; a grid is for random and grid"
+            )
         if search.kind == "grid" and not domain.discrete:
-            raise ConfigError(f"space.{name}: a grid search needs choice or grid, not {domain.kind}")
+            raise ConfigError(
+                f"space.{name}: a grid search needs choice or grid, not {domain.kind}"
+            )
 
 
 def _check_space(sweep: Sweep, loaded: Config) -> None:
     if not sweep.space:
-        raise ConfigError("space is empty: name a setting, e.g. das3d.p_d: {kind: uniform, low: 0, high: 0.5}")
+        raise ConfigError(
+            "space is empty: name a setting, e.g. das3d.p_d: {kind: uniform, low: 0, high: 0.5}"
+        )
     method, variant = sweep.entry
     settings = loaded.settings_of(method, variant)
     for name, domain in sweep.space.items():
         if not name.startswith(f"{method}."):
-            raise ConfigError(f"space.{name} is no setting of {method}, the swept method; "
-                              f"its settings begin with {method}.")  # fmt: skip
+            raise ConfigError(
+                f"space.{name} is no setting of {method}, the swept method; "
+                f"its settings begin with {method}."
+            )
         if fault := domain.fault():
             raise ConfigError(f"space.{name}: {fault}")
         if unknown := sorted(set(domain.when) - set(sweep.space)):
@@ -262,21 +281,23 @@ def _check_objective(sweep: Sweep, loaded: Config) -> None:
         if metric not in known:
             raise ConfigError(f"objective.metrics: no {metric!r}; known: {', '.join(known)}")
     if "latency_p50_s" in objective.metrics and not loaded.protocol.latency_samples:
-        raise ConfigError("objective latency_p50_s: nothing is timed with protocol.latency_samples=0")
+        raise ConfigError(
+            "objective latency_p50_s: nothing is timed with protocol.latency_samples=0"
+        )
     if objective.on == "test" or not set(objective.metrics) & set(ACCURACIES):
         return
     for name, dataset in loaded.datasets.items():
         for category, count in validation_counts(loaded, name, dataset).items():
             if not count:
                 raise ConfigError(
-                    f"{name}/{category} has no validation samples to choose settings by: put normal "
-                    "ones into validation/good, or select on test data with objective.on=test, "
-                    "which marks the results"
+                    f"{name}/{category} has no validation samples to choose by: put "
+                    "normal ones into validation/good, or select on test data with "
+                    "objective.on=test, which marks the results"
                 )
 
 
 def write_best(sweep: Sweep, values: Mapping[str, Any], path: Path) -> None:
-    """A configuration that `relief run` accepts: the swept method with and without these settings."""
+    """A configuration for `relief run`: the swept method with and without these settings."""
     note = "chosen on test data" if sweep.objective.on == "test" else "chosen on validation data"
     given = {k: v for k, v in sweep.configured(values, both=True).items() if k != "name"}
     configs.write_yaml(given, path, f"The best point of the sweep {sweep.name}, {note}.")

@@ -31,7 +31,7 @@ class Rows:
 
     methods: list[str]
     settings: list[str]
-    train_samples: Optional[int] = None          # few-shot
+    train_samples: Optional[int] = None  # few-shot
     printed: Optional[str] = None
 
 
@@ -41,7 +41,7 @@ class Unmet:
 
     reason: str
     variant: str = ""
-    metrics: list[str] = field(default_factory=list)      # none: all
+    metrics: list[str] = field(default_factory=list)  # none: all
 
 
 @dataclass
@@ -72,27 +72,56 @@ def read(name: str) -> Study:
         raise ConfigError(f"{name}: {error}") from error
 
 
-def plan(name: str, overrides: Sequence[str] = (), data: str | None = None,
-         background: str | None = None, base: str = FULL) -> Plan:  # fmt: skip
+def plan(
+    name: str,
+    overrides: Sequence[str] = (),
+    data: str | None = None,
+    background: str | None = None,
+    base: str = FULL,
+) -> Plan:
     """All rows of a study as one plan; its launch says which published row each cell stands for."""
     study = read(name)
-    parts = [build(_configuration(study, rows, name, overrides, data, background, base))
-             for rows in study.rows]  # fmt: skip
+    parts = [
+        build(_configuration(study, rows, name, overrides, data, background, base))
+        for rows in study.rows
+    ]
     jobs: dict[str, Any] = {}
     cells: dict[tuple, dict] = {}
     for rows, part in zip(study.rows, parts):
         jobs |= part.jobs
         for cell in part.cells:
-            key, variant = printed_name(cell["method"], rows.printed or cell["variant"], cell["setting"])
+            key, variant = printed_name(
+                cell["method"], rows.printed or cell["variant"], cell["setting"]
+            )
             cell = cell | {"printed": [key, variant]}
-            cells.setdefault((cell["dataset"], cell["method"], cell["variant"], cell["setting"],
-                              cell["category"], cell["seed"]), cell)  # fmt: skip
-    return Plan(parts[0].config, jobs, list(cells.values()),
-                {"name": name, "paper": study.paper, "table": study.table, "dataset": study.dataset})  # fmt: skip
+            cells.setdefault(
+                (
+                    cell["dataset"],
+                    cell["method"],
+                    cell["variant"],
+                    cell["setting"],
+                    cell["category"],
+                    cell["seed"],
+                ),
+                cell,
+            )
+    return Plan(
+        parts[0].config,
+        jobs,
+        list(cells.values()),
+        {"name": name, "paper": study.paper, "table": study.table, "dataset": study.dataset},
+    )
 
 
-def _configuration(study: Study, rows: Rows, name: str, overrides: Sequence[str],
-                   data: str | None, background: str | None, base: str) -> configs.Config:  # fmt: skip
+def _configuration(
+    study: Study,
+    rows: Rows,
+    name: str,
+    overrides: Sequence[str],
+    data: str | None,
+    background: str | None,
+    base: str,
+) -> configs.Config:
     given = configs.read(base, overrides, data, background)
     given |= {"name": name, "methods": rows.methods, "settings": rows.settings}
     if rows.train_samples is not None:

@@ -5,6 +5,15 @@ from harness.store.records import IDENTITY
 from harness.store.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, TIMEOUT, Store
 
 __all__ = [
-    "DONE", "FAILED", "IDENTITY", "OUT_OF_MEMORY", "SKIPPED", "TIMEOUT", "Store",
-    "canonical", "key_of", "write_json", "write_text",
-]  # fmt: skip
+    "DONE",
+    "FAILED",
+    "IDENTITY",
+    "OUT_OF_MEMORY",
+    "SKIPPED",
+    "TIMEOUT",
+    "Store",
+    "canonical",
+    "key_of",
+    "write_json",
+    "write_text",
+]

@@ -18,7 +18,7 @@ from typing import Protocol
 from harness.store.files import write_text
 
 FILE = "curve.csv"
-POINTS = 500           # the most that a phase keeps, spread evenly over its steps
+POINTS = 500  # the most that a phase keeps, spread evenly over its steps
 WRITE_EVERY_S = 10.0
 
 Points = list[tuple[int, float]]
@@ -45,7 +45,7 @@ class Curve:
         if progress.loss is None or not math.isfinite(progress.loss):
             return
         points = self.phases.setdefault(progress.phase, [])
-        while points and points[-1][0] >= progress.step:    # steps since the checkpoint come again
+        while points and points[-1][0] >= progress.step:  # steps since the checkpoint come again
             points.pop()
         gap = progress.total / POINTS
         last = progress.step == progress.total

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-IDENTITY = ("method", "variant", "setting", "dataset", "category", "seed")    # of a cell
+IDENTITY = ("method", "variant", "setting", "dataset", "category", "seed")  # of a cell

@@ -26,8 +26,12 @@ from filelock import FileLock, Timeout
 from harness.store.files import write_json
 
 DONE, FAILED, TIMEOUT, OUT_OF_MEMORY, SKIPPED = (
-    "done", "failed", "timeout", "out_of_memory", "skipped",
-)  # fmt: skip
+    "done",
+    "failed",
+    "timeout",
+    "out_of_memory",
+    "skipped",
+)
 
 
 class Store:

@@ -1,4 +1,4 @@
-"""MLflow as a view of the store: one experiment a benchmark, one parent run a launch, a child a cell.
+"""MLflow as a view of the store: an experiment a benchmark, a parent run a launch, a child a cell.
 
 Files are the truth. `sync` brings MLflow up to date with them and changes nothing where nothing
 changed, so it can run during a launch, after it, and again against another server.
@@ -18,22 +18,22 @@ from typing import Any
 
 from filelock import FileLock
 
+from harness.store import DONE, FAILED, IDENTITY, Store, canonical
 from harness.store.curve import FILE as CURVE
 from harness.store.curve import Points, read_curve
-from harness.store import DONE, FAILED, IDENTITY, Store, canonical
 
 log = logging.getLogger(__name__)
 
-PAGE = "leaderboard/leaderboard.html"                # artifact of a launch's run
+PAGE = "leaderboard/leaderboard.html"  # artifact of a launch's run
 KEY, DIGEST, LAUNCH, PARENT = "relief.key", "relief.digest", "relief.launch", "mlflow.parentRunId"
 PORT = 5000
-HEADLINE = ("i_auroc", "aupro_0.3", "p_auroc")     # of the leaderboard, as metrics of the parent
-ARTIFACTS = ("scores.parquet", "pro_curve.npz", CURVE)    # of a cell, beside its result
-ENVIRONMENT = {                                    # specs/engine.md sections 1.3 and 5.5
+HEADLINE = ("i_auroc", "aupro_0.3", "p_auroc")  # of the leaderboard, as metrics of the parent
+ARTIFACTS = ("scores.parquet", "pro_curve.npz", CURVE)  # of a cell, beside its result
+ENVIRONMENT = {  # specs/engine.md sections 1.3 and 5.5
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",        # the default retries for minutes a call
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the default retries for minutes a call
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # else seven more server processes
 }
@@ -56,7 +56,7 @@ def sync(store: Store, launch: dict, uri: str | None = None, report: Path | None
     Raises MlflowException (or OSError) when the tracking store cannot be reached.
     """
     client, uri = _client(store, uri)
-    with FileLock(store.path / "locks" / "mlflow.lock"):   # parallel first use ruins a new database
+    with FileLock(store.path / "locks" / "mlflow.lock"):  # parallel first use ruins a new database
         experiment = _experiment(client, store, launch["name"], uri)
         runs = {_identity(run): run for run in _all_runs(client, experiment, launch["id"])}
         parent = runs.get((launch["id"], None)) or _create(
@@ -73,8 +73,9 @@ def sync(store: Store, launch: dict, uri: str | None = None, report: Path | None
             if run and run.data.tags.get(DIGEST) == digest:
                 unchanged += 1
                 continue
-            _write_cell(client, experiment, parent.info.run_id, launch, cell, result, run, digest,
-                        store)  # fmt: skip
+            _write_cell(
+                client, experiment, parent.info.run_id, launch, cell, result, run, digest, store
+            )
             written += 1
         _write_parent(client, parent, launch, store, report)
     return Synced(experiment, written, unchanged)
@@ -109,10 +110,11 @@ def sync_sweep(store: Store, record: dict, trials: list[dict], uri: str | None =
                     Metric(name, value, at, step)
                     for step, cell in enumerate(trial["cells"], 1)
                     for name, value in cell["scores"].items()
-                ] + [Metric(f"mean/{name}", value, at, 0) for name, value in trial["means"].items()],
+                ]
+                + [Metric(f"mean/{name}", value, at, 0) for name, value in trial["means"].items()],
                 params=[Param(k, v) for k, v in params.items() if k not in run.data.params],
                 tags=[RunTag("status", trial["status"]), RunTag("reason", trial["reason"][:5000])],
-            )  # fmt: skip
+            )
             failed = trial["status"] == FAILED
             client.set_terminated(run.info.run_id, "FAILED" if failed else "FINISHED", at)
             client.set_tag(run.info.run_id, DIGEST, digest)
@@ -122,9 +124,12 @@ def sync_sweep(store: Store, record: dict, trials: list[dict], uri: str | None =
                 client.log_artifact(parent.info.run_id, str(file), "sweep")
             best = next(trial for trial in trials if trial["id"] == record["best"])
             at = _ms(max(trial["ended"] or trial["started"] for trial in trials))
-            client.log_batch(parent.info.run_id, metrics=[
-                Metric(f"best/{name}", value, at, 0) for name, value in best["means"].items()
-            ])  # fmt: skip
+            client.log_batch(
+                parent.info.run_id,
+                metrics=[
+                    Metric(f"best/{name}", value, at, 0) for name, value in best["means"].items()
+                ],
+            )
             client.set_tag(parent.info.run_id, "best", record["best"])
             client.set_terminated(parent.info.run_id, "FINISHED", at)
     return Synced(experiment, written, unchanged)
@@ -140,9 +145,13 @@ def addresses(store: Store, port: int) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for experiment in client.search_experiments():
         runs = address(experiment.experiment_id, port)
-        parents = client.search_runs([experiment.experiment_id], "tags.cells LIKE '%'", max_results=1000)
+        parents = client.search_runs(
+            [experiment.experiment_id], "tags.cells LIKE '%'", max_results=1000
+        )
         for run in parents:
-            page = f"#/experiments/{experiment.experiment_id}/runs/{run.info.run_id}/artifacts/{PAGE}"
+            page = (
+                f"#/experiments/{experiment.experiment_id}/runs/{run.info.run_id}/artifacts/{PAGE}"
+            )
             found[run.data.tags[LAUNCH]] = [f"http://127.0.0.1:{port}/{page}", runs]
         if not parents and experiment.name != "Default":
             found[experiment.name] = [runs]
@@ -154,7 +163,7 @@ def _client(store: Store, uri: str | None) -> tuple[Any, str]:
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
-    for name in ("mlflow", "alembic"):          # creating the schema is no news to the user
+    for name in ("mlflow", "alembic"):  # creating the schema is no news to the user
         logging.getLogger(name).setLevel(logging.WARNING)
     uri = uri or default_uri(store)
     return MlflowClient(tracking_uri=uri), uri
@@ -168,7 +177,7 @@ def _experiment(client: Any, store: Store, name: str, uri: str) -> str:
     return client.create_experiment(
         name,
         artifact_location=(store.path / "mlflow-artifacts").as_uri() if local else None,
-        tags={"mlflow.experimentKind": "custom_model_development"},   # else the UI opens for GenAI
+        tags={"mlflow.experimentKind": "custom_model_development"},  # else the UI opens for GenAI
     )
 
 
@@ -192,8 +201,17 @@ def _create(client: Any, experiment: str, started: float, name: str, tags: dict)
     return client.create_run(experiment, start_time=_ms(started), run_name=name, tags=tags)
 
 
-def _write_cell(client: Any, experiment: str, parent: str, launch: dict, cell: dict,
-                result: dict, run: Any, digest: str, store: Store) -> None:  # fmt: skip
+def _write_cell(
+    client: Any,
+    experiment: str,
+    parent: str,
+    launch: dict,
+    cell: dict,
+    result: dict,
+    run: Any,
+    digest: str,
+    store: Store,
+) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
     title = " ".join(str(cell[name]) for name in IDENTITY if cell[name] != "")
@@ -201,7 +219,7 @@ def _write_cell(client: Any, experiment: str, parent: str, launch: dict, cell: d
     if run is None:
         tags = {LAUNCH: launch["id"], KEY: cell["key"], PARENT: parent}
         run = _create(client, experiment, started, title, tags)
-    run_id, at = run.info.run_id, _ms(ended)    # the record's own time: logging twice adds nothing
+    run_id, at = run.info.run_id, _ms(ended)  # the record's own time: logging twice adds nothing
     values = {**result.get("metrics", {}), **_numbers(result)}
     finite = {k: v for k, v in values.items() if v is not None and math.isfinite(v)}
     params = {name: str(cell[name]) for name in IDENTITY}
@@ -230,7 +248,7 @@ def _write_cell(client: Any, experiment: str, parent: str, launch: dict, cell: d
         if file.exists():
             client.log_artifact(run_id, str(file))
     client.set_terminated(run_id, "FINISHED" if result["status"] == DONE else "FAILED", at)
-    client.set_tag(run_id, DIGEST, digest)      # last: an interrupted write is repeated
+    client.set_tag(run_id, DIGEST, digest)  # last: an interrupted write is repeated
 
 
 def _marks(launch: dict, cell: dict, result: dict) -> list[str]:
@@ -259,7 +277,9 @@ def _numbers(result: dict) -> dict[str, float]:
     }
 
 
-def _write_parent(client: Any, parent: Any, launch: dict, store: Store, report: Path | None) -> None:
+def _write_parent(
+    client: Any, parent: Any, launch: dict, store: Store, report: Path | None
+) -> None:
     run_id = parent.info.run_id
     results = [r for cell in launch["cells"] if (r := store.result(cell["key"]))]
     digest = _digest([[r["key"], r["status"], r["ended"]] for r in results] + [report is not None])
@@ -269,8 +289,11 @@ def _write_parent(client: Any, parent: Any, launch: dict, store: Store, report: 
     done = sum(r["status"] == DONE for r in results)
     # a launch can be younger than all its results, if others computed them
     at = _ms(max([launch["started"], *(r["ended"] for r in results)]))
-    client.set_tag(run_id, "cells", f"{done} done, {len(results) - done} failed, "
-                                    f"{len(launch['cells']) - len(results)} pending")  # fmt: skip
+    client.set_tag(
+        run_id,
+        "cells",
+        f"{done} done, {len(results) - done} failed, {len(launch['cells']) - len(results)} pending",
+    )
     if report is not None:
         for file in sorted(report.iterdir()):
             client.log_artifact(run_id, str(file), "leaderboard")
@@ -287,7 +310,7 @@ def _write_headline(client: Any, run_id: str, report: Path, at: int) -> None:
     import pandas as pd
     from mlflow.entities import Metric
 
-    if not (report / "leaderboard.parquet").exists():    # a report of an earlier version
+    if not (report / "leaderboard.parquet").exists():  # a report of an earlier version
         return
     table = pd.read_parquet(report / "leaderboard.parquet")
     means = table[(table["category"] == "mean") & table["metric"].isin(HEADLINE)]
@@ -297,7 +320,7 @@ def _write_headline(client: Any, run_id: str, report: Path, at: int) -> None:
         method = "-".join(filter(None, (row.method, row.variant)))
         name = f"{row.dataset}/{row.setting}/{method}/{row.metric}"
         metrics.append(Metric(_metric_name(name), row.value, at, 0))
-    for start in range(0, len(metrics), 1000):           # the most that one call takes
+    for start in range(0, len(metrics), 1000):  # the most that one call takes
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
     shown = means.astype(object).where(means.notna(), "")
     client.log_table(run_id, shown, "leaderboard.json")
@@ -342,12 +365,25 @@ def server_command(store: Store, port: int) -> list[str]:
     import sys
 
     return [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-        "--workers", "1", "--backend-store-uri", default_uri(store),
-        "--default-artifact-root", (store.path / "mlflow-artifacts").as_uri(),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        default_uri(store),
+        "--default-artifact-root",
+        (store.path / "mlflow-artifacts").as_uri(),
+    ]
 
 
 def address(experiment_id: str, port: int = PORT) -> str:
     """Where the runs of an experiment are in the UI."""
-    return f"http://127.0.0.1:{port}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    return (
+        f"http://127.0.0.1:{port}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    )

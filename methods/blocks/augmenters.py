@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 SPACES = ("YCrCb", "HSV", "HLS", "Lab", "Luv", "YUV")
-_LUMINANCE = {"HSV": 2, "HLS": 1}        # channel of the brightness; the others keep it in 0
+_LUMINANCE = {"HSV": 2, "HLS": 1}  # channel of the brightness; the others keep it in 0
 _VALUES = np.arange(256)
 
 
@@ -27,6 +27,7 @@ def brightness(
     image: np.ndarray, space: str, factor: float, offset: float, multiply_first: bool = True
 ) -> np.ndarray:
     """Scale and shift the luminance in one of SPACES."""
+
     def multiply(v):
         # In float32, as imgaug: 1.15 * 100 is 115 there, and 114.99... in float64.
         return np.floor(np.clip(np.float32(factor) * v.astype(np.float32), 0, 255))
@@ -58,7 +59,7 @@ def hue_saturation(image: np.ndarray, hue: int, saturation: int) -> np.ndarray:
 
 def solarise(image: np.ndarray, threshold: float) -> np.ndarray:
     """Invert what is at least as bright as `threshold`."""
-    table = np.where(_VALUES >= np.floor(threshold), 255 - _VALUES, _VALUES)
+    table = np.where(np.floor(threshold) <= _VALUES, 255 - _VALUES, _VALUES)
     return cv2.LUT(image, table.astype(np.uint8))
 
 
@@ -91,10 +92,12 @@ def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
     H, W = image.shape[:2]
     row, col = (H - 1) / 2, (W - 1) / 2
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    to_source = np.array([
-        [cos, sin, col - cos * col - sin * row],
-        [-sin, cos, row + sin * col - cos * row],
-    ])
+    to_source = np.array(
+        [
+            [cos, sin, col - cos * col - sin * row],
+            [-sin, cos, row + sin * col - cos * row],
+        ]
+    )
     return cv2.warpAffine(image, to_source, (W, H), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
@@ -112,7 +115,7 @@ def draw(rng: np.random.Generator, count: int = 3) -> list[Callable[[np.ndarray]
 
 def _draw_solarise(rng):
     inverted = rng.random() < 0.5
-    return partial(solarise, threshold=rng.uniform(32, 128) if inverted else 256)    # 256: none
+    return partial(solarise, threshold=rng.uniform(32, 128) if inverted else 256)  # 256: none
 
 
 _DRAWERS = (

@@ -16,20 +16,22 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Backbone:
-    tag: str         # of timm
-    file: str        # the usual name of its weights
-    source: str      # where they are published
+    tag: str  # of timm
+    file: str  # the usual name of its weights
+    source: str  # where they are published
 
 
 DINO = "https://dl.fbaipublicfiles.com/dino"
 HUB = "https://huggingface.co/timm"
 BACKBONES = {
     "vit_base_patch8_224_dino": Backbone(
-        "vit_base_patch8_224.dino", "dino_vitbase8_pretrain.pth",
+        "vit_base_patch8_224.dino",
+        "dino_vitbase8_pretrain.pth",
         f"{DINO}/dino_vitbase8_pretrain/dino_vitbase8_pretrain.pth",
     ),
     "vit_small_patch8_224_dino": Backbone(
-        "vit_small_patch8_224.dino", "dino_deitsmall8_pretrain.pth",
+        "vit_small_patch8_224.dino",
+        "dino_deitsmall8_pretrain.pth",
         f"{DINO}/dino_deitsmall8_pretrain/dino_deitsmall8_pretrain.pth",
     ),
     "vit_base_patch8_224": Backbone(
@@ -38,7 +40,8 @@ BACKBONES = {
         f"{HUB}/vit_base_patch8_224.augreg_in21k_ft_in1k",
     ),
     "vit_base_patch8_224_in21k": Backbone(
-        "vit_base_patch8_224.augreg_in21k", "vit_base_patch8_224.augreg_in21k.safetensors",
+        "vit_base_patch8_224.augreg_in21k",
+        "vit_base_patch8_224.augreg_in21k.safetensors",
         f"{HUB}/vit_base_patch8_224.augreg_in21k",
     ),
     "vit_tiny_patch16_224": Backbone(
@@ -46,7 +49,7 @@ BACKBONES = {
         "vit_tiny_patch16_224.augreg_in21k_ft_in1k.safetensors",
         f"{HUB}/vit_tiny_patch16_224.augreg_in21k_ft_in1k",
     ),
-}  # fmt: skip
+}
 
 
 class ImageTokens(nn.Module):

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from sklearn.random_projection import SparseRandomProjection, johnson_lindenstrauss_min_dim
 
-ENTRIES = {"cpu": 1 << 20, "cuda": 1 << 27}    # numbers of a matrix product held at once
-MIN_TRIED, MAX_TRIED = 32, 1024                # rows tried against each other in a round
-PRODUCT_ERROR = 4e-6                           # of |a|^2 + |b|^2 - 2ab over |a|^2 + |b|^2, float32
-HALF_ERROR = 4e-3                              # relative, of a float16 distance's square
+ENTRIES = {"cpu": 1 << 20, "cuda": 1 << 27}  # numbers of a matrix product held at once
+MIN_TRIED, MAX_TRIED = 32, 1024  # rows tried against each other in a round
+PRODUCT_ERROR = 4e-6  # of |a|^2 + |b|^2 - 2ab over |a|^2 + |b|^2, float32
+HALF_ERROR = 4e-3  # relative, of a float16 distance's square
 
 
 def projection_matrix(rows: int, channels: int, eps: float, seed: int) -> np.ndarray | None:
@@ -37,9 +37,11 @@ def projection_matrix(rows: int, channels: int, eps: float, seed: int) -> np.nda
 
 
 def greedy_coreset(
-    z: torch.Tensor, count: int, dtype: str = "float32",
+    z: torch.Tensor,
+    count: int,
+    dtype: str = "float32",
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """Indices (count,) of rows of z (N, D), float32: row 0, then always the farthest row.
 
     dtype "float16" repeats the published arithmetic: halved differences, summed in float32, and
@@ -95,8 +97,8 @@ class _Distances:
         index, far, bound = rows.tolist(), self.far[rows].cpu().numpy(), float(bound)
         chosen = []
         while len(chosen) < most:
-            best = int(far.argmax())                                     # the first of equals
-            if far[best] < bound or far[best] == bound and index[best] > first_left:
+            best = int(far.argmax())  # the first of equals
+            if far[best] < bound or (far[best] == bound and index[best] > first_left):
                 break
             chosen.append(index[best])
             # The published loop zeroes the choice before it takes the minimum with its distances.

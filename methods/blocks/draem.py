@@ -13,8 +13,12 @@ from torch import nn
 def block(a: int, b: int, c: int) -> nn.Sequential:
     """(Conv, BatchNorm, ReLU) twice, a -> b -> c channels."""
     return nn.Sequential(
-        nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(inplace=True),
-        nn.Conv2d(b, c, 3, padding=1), nn.BatchNorm2d(c), nn.ReLU(inplace=True),
+        nn.Conv2d(a, b, 3, padding=1),
+        nn.BatchNorm2d(b),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(b, c, 3, padding=1),
+        nn.BatchNorm2d(c),
+        nn.ReLU(inplace=True),
     )
 
 
@@ -22,7 +26,9 @@ def up(a: int, b: int) -> nn.Sequential:
     """Double the size, then Conv, BatchNorm, ReLU."""
     return nn.Sequential(
         nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
-        nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(inplace=True),
+        nn.Conv2d(a, b, 3, padding=1),
+        nn.BatchNorm2d(b),
+        nn.ReLU(inplace=True),
     )
 
 
@@ -37,11 +43,11 @@ class ReconstructiveEncoder(nn.Module):
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, x):
-        b1 = self.block1(x)                                               # (B, w, H, W)
-        b2 = self.block2(self.pool(b1))                                   # (B, 2w, H/2, W/2)
-        b3 = self.block3(self.pool(b2))                                   # (B, 4w, H/4, W/4)
-        b4 = self.block4(self.pool(b3))                                   # (B, 8w, H/8, W/8)
-        b5 = self.block5(self.pool(b4))                                   # (B, 8w, H/16, W/16)
+        b1 = self.block1(x)  # (B, w, H, W)
+        b2 = self.block2(self.pool(b1))  # (B, 2w, H/2, W/2)
+        b3 = self.block3(self.pool(b2))  # (B, 4w, H/4, W/4)
+        b4 = self.block4(self.pool(b3))  # (B, 8w, H/8, W/8)
+        b5 = self.block5(self.pool(b4))  # (B, 8w, H/16, W/16)
         return b1, b2, b3, b4, b5
 
 
@@ -49,7 +55,7 @@ class ReconstructiveDecoder(nn.Module):
     def __init__(self, channels: int, w: int, skips: bool):
         super().__init__()
         self.skips = skips
-        k = 2 if skips else 1                        # a skip doubles what its block takes in
+        k = 2 if skips else 1  # a skip doubles what its block takes in
         self.up1 = up(8 * w, 8 * w)
         self.db1 = block(k * 8 * w, 8 * w, 4 * w)
         self.up2 = up(4 * w, 4 * w)
@@ -61,10 +67,10 @@ class ReconstructiveDecoder(nn.Module):
         self.fin_out = nn.Sequential(nn.Conv2d(w, channels, 3, padding=1))
 
     def forward(self, b1, b2, b3, b4, b5):
-        db1 = self.db1(self._join(self.up1(b5), b4))                      # (B, 4w, H/8, W/8)
-        db2 = self.db2(self._join(self.up2(db1), b3))                     # (B, 2w, H/4, W/4)
-        db3 = self.db3(self._join(self.up3(db2), b2))                     # (B, w, H/2, W/2)
-        db4 = self.db4(self._join(self.up4(db3), b1))                     # (B, w, H, W)
+        db1 = self.db1(self._join(self.up1(b5), b4))  # (B, 4w, H/8, W/8)
+        db2 = self.db2(self._join(self.up2(db1), b3))  # (B, 2w, H/4, W/4)
+        db3 = self.db3(self._join(self.up3(db2), b2))  # (B, w, H/2, W/2)
+        db4 = self.db4(self._join(self.up4(db3), b1))  # (B, w, H, W)
         return db3, db4, self.fin_out(db4)
 
     def _join(self, upsampled, skip):
@@ -104,12 +110,12 @@ class DiscriminativeEncoder(nn.Module):
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, x):
-        b1 = self.block1(x)                                               # (B, c, H, W)
-        b2 = self.block2(self.pool(b1))                                   # (B, 2c, H/2, W/2)
-        b3 = self.block3(self.pool(b2))                                   # (B, 4c, H/4, W/4)
-        b4 = self.block4(self.pool(b3))                                   # (B, 8c, H/8, W/8)
-        b5 = self.block5(self.pool(b4))                                   # (B, 8c, H/16, W/16)
-        b6 = self.block6(self.pool(b5))                                   # (B, 8c, H/32, W/32)
+        b1 = self.block1(x)  # (B, c, H, W)
+        b2 = self.block2(self.pool(b1))  # (B, 2c, H/2, W/2)
+        b3 = self.block3(self.pool(b2))  # (B, 4c, H/4, W/4)
+        b4 = self.block4(self.pool(b3))  # (B, 8c, H/8, W/8)
+        b5 = self.block5(self.pool(b4))  # (B, 8c, H/16, W/16)
+        b6 = self.block6(self.pool(b5))  # (B, 8c, H/32, W/32)
         return b1, b2, b3, b4, b5, b6
 
 
@@ -129,11 +135,11 @@ class DiscriminativeDecoder(nn.Module):
         self.fin_out = nn.Sequential(nn.Conv2d(c, channels, 3, padding=1))
 
     def forward(self, b1, b2, b3, b4, b5, b6):
-        x = self.db_b(torch.cat([self.up_b(b6), b5], dim=1))              # (B, 8c, H/16, W/16)
-        x = self.db1(torch.cat([self.up1(x), b4], dim=1))                 # (B, 4c, H/8, W/8)
-        x = self.db2(torch.cat([self.up2(x), b3], dim=1))                 # (B, 2c, H/4, W/4)
-        x = self.db3(torch.cat([self.up3(x), b2], dim=1))                 # (B, c, H/2, W/2)
-        x = self.db4(torch.cat([self.up4(x), b1], dim=1))                 # (B, c, H, W)
+        x = self.db_b(torch.cat([self.up_b(b6), b5], dim=1))  # (B, 8c, H/16, W/16)
+        x = self.db1(torch.cat([self.up1(x), b4], dim=1))  # (B, 4c, H/8, W/8)
+        x = self.db2(torch.cat([self.up2(x), b3], dim=1))  # (B, 2c, H/4, W/4)
+        x = self.db3(torch.cat([self.up3(x), b2], dim=1))  # (B, c, H/2, W/2)
+        x = self.db4(torch.cat([self.up4(x), b1], dim=1))  # (B, c, H, W)
         return self.fin_out(x)
 
 

@@ -61,7 +61,7 @@ def focal(
     """
     one_hot = torch.cat([1 - target, target], dim=1).clamp(1e-5, 1 - 1e-5)
     pt = (one_hot * probability).sum(dim=1) + 1e-5
-    loss = -((1 - pt) ** gamma * pt.log())                                # (B, H, W)
+    loss = -((1 - pt) ** gamma * pt.log())  # (B, H, W)
     if alpha is not None:
         normal, anomalous = (a / sum(alpha) for a in alpha)
         loss = loss * (normal + (anomalous - normal) * target[:, 0])

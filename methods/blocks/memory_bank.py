@@ -18,20 +18,20 @@ from typing import NamedTuple
 
 import torch
 
-STEP, WIDEST = 32, 384                         # leading directions: multiples of, at most
-LEFT = 3e-4                                    # of the variance; more directions get it below
-SAMPLE = 4096                                  # rows they are found from; any choice is exact
-BOX = 16                                       # directions that leaves are boxes of
-LEAF = {"cpu": 512, "cuda": 1 << 14}           # rows of a leaf, at most
-FIRST = 2                                      # leaves that a first candidate is found in
-ENTRIES = {"cpu": 1 << 21, "cuda": 1 << 27}    # numbers of a product held at once
-ERROR = 4e-6                                   # of a float32 product, relative to |q|^2 + |b|^2
-CROWD = 64                                     # candidates: one in so many rows; then multiply
+STEP, WIDEST = 32, 384  # leading directions: multiples of, at most
+LEFT = 3e-4  # of the variance; more directions get it below
+SAMPLE = 4096  # rows they are found from; any choice is exact
+BOX = 16  # directions that leaves are boxes of
+LEAF = {"cpu": 512, "cuda": 1 << 14}  # rows of a leaf, at most
+FIRST = 2  # leaves that a first candidate is found in
+ENTRIES = {"cpu": 1 << 21, "cuda": 1 << 27}  # numbers of a product held at once
+ERROR = 4e-6  # of a float32 product, relative to |q|^2 + |b|^2
+CROWD = 64  # candidates: one in so many rows; then multiply
 
 
 class Nearest(NamedTuple):
-    distance: torch.Tensor    # (Q,) float32
-    index: torch.Tensor       # (Q,) int64
+    distance: torch.Tensor  # (Q,) float32
+    index: torch.Tensor  # (Q,) int64
 
 
 def distinct(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,7 +79,7 @@ class MemoryBank:
         self.middle = rows.mean(dim=0)
         sample = rows[:: max(1, len(rows) // SAMPLE)] - self.middle
         values, vectors = torch.linalg.eigh((sample.T @ sample).double())
-        self.basis = vectors.flip(1)[:, : _width(values)].float()        # (C, k)
+        self.basis = vectors.flip(1)[:, : _width(values)].float()  # (C, k)
         parts = rows.split(self._at_once(rows.shape[1]))
         leading, squared = zip(*(self._leading(part) for part in parts))
         leading, self.squared = torch.cat(leading), torch.cat(squared)
@@ -87,8 +87,8 @@ class MemoryBank:
         index = torch.cat([leading, left[:, None], self.squared[:, None]], dim=1)
         box = leading[:, :BOX]
         self.leaves = _leaves(box, LEAF[rows.device.type])
-        self.blocks = [index[leaf].T.contiguous() for leaf in self.leaves]    # (k + 2, m) each
-        self.low = torch.stack([box[leaf].amin(dim=0) for leaf in self.leaves])     # (L, BOX)
+        self.blocks = [index[leaf].T.contiguous() for leaf in self.leaves]  # (k + 2, m) each
+        self.low = torch.stack([box[leaf].amin(dim=0) for leaf in self.leaves])  # (L, BOX)
         self.high = torch.stack([box[leaf].amax(dim=0) for leaf in self.leaves])
 
     def __len__(self) -> int:
@@ -133,7 +133,7 @@ class MemoryBank:
         # All rows whose bound lies within the distance; the slack allows for rounding of products.
         slack = ERROR * (squared + self.squared.max())
         reach = distance.square() + slack
-        query, row, value = [], [], []          # candidates, and their bound or square - |q|^2
+        query, row, value = [], [], []  # candidates, and their bound or square - |q|^2
         for i, leaf in enumerate(self.leaves):
             some = (box[:, i] <= reach + slack).nonzero()[:, 0]
             if not len(some):
@@ -208,7 +208,7 @@ class MemoryBank:
         reach = self._distances(query, rows[some]).topk(count, largest=False).values[-1]
         slack = 2 * ERROR * (squared + self.squared.max())
         rows = rows[low <= reach.square() - squared + slack].sort().values
-        found = self._distances(query, rows).sort(stable=True)           # the first of equals
+        found = self._distances(query, rows).sort(stable=True)  # the first of equals
         return found.values[:count], rows[found.indices[:count]]
 
     def _distances(self, query: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -218,9 +218,13 @@ class MemoryBank:
 
 
 def reweighted_score(
-    bank: MemoryBank, patches: torch.Tensor, nearest: Nearest, neighbours: int = 3,
-    eps: float = 0.0, divisor: float = 1.0,
-) -> torch.Tensor:  # fmt: skip
+    bank: MemoryBank,
+    patches: torch.Tensor,
+    nearest: Nearest,
+    neighbours: int = 3,
+    eps: float = 0.0,
+    divisor: float = 1.0,
+) -> torch.Tensor:
     """PatchCore's image score from patches (P, C) and their nearest rows, as BTF and M3DM code it.
 
     The largest distance s, times 1 - exp(s / sqrt C) / (sum exp(d_i / sqrt C) + eps), where d_i

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 class PerlinDraw(NamedTuple):
     """The random numbers of one noise image."""
 
-    u: np.ndarray            # (G + 1, G + 1) gradient angles in turns, zero beyond the grid
-    grid: tuple[int, int]    # cells along rows and columns
+    u: np.ndarray  # (G + 1, G + 1) gradient angles in turns, zero beyond the grid
+    grid: tuple[int, int]  # cells along rows and columns
     angle_deg: float
 
 
@@ -44,9 +44,9 @@ def perlin_noise(u: torch.Tensor, grids: torch.Tensor, size: tuple[int, int]) ->
     u (B, R, C) in turns, entries beyond a sample's own grid are ignored; grids (B, 2) cells
     along rows and columns; size (H, W) px -> (B, H, W), about within [-1, 1]
     """
-    turn = 2 * math.pi * u                                                # (B, R, C)
-    row, row_offset = _line_weights(grids[:, 0], u.shape[1], size[0], u.dtype)   # (B, H, R)
-    col, col_offset = _line_weights(grids[:, 1], u.shape[2], size[1], u.dtype)   # (B, W, C)
+    turn = 2 * math.pi * u  # (B, R, C)
+    row, row_offset = _line_weights(grids[:, 0], u.shape[1], size[0], u.dtype)  # (B, H, R)
+    col, col_offset = _line_weights(grids[:, 1], u.shape[2], size[1], u.dtype)  # (B, W, C)
     noise = row_offset @ turn.cos() @ col.mT + row @ turn.sin() @ col_offset.mT  # (B, H, W)
     return math.sqrt(2) * noise
 
@@ -59,8 +59,8 @@ def _line_weights(cells, lines: int, size: int, dtype):
     """
     pixel = torch.arange(size, device=cells.device, dtype=dtype)
     line = torch.arange(lines, device=cells.device, dtype=dtype)
-    position = pixel * cells[:, None].to(dtype) / size                    # (B, size), in cells
-    offset = position[:, :, None] - line                                  # (B, size, lines)
+    position = pixel * cells[:, None].to(dtype) / size  # (B, size), in cells
+    offset = position[:, :, None] - line  # (B, size, lines)
     weight = _fade((1 - offset.abs()).clamp(min=0))
     return weight, weight * offset
 
@@ -78,7 +78,7 @@ def rotate(images: torch.Tensor, degrees: torch.Tensor) -> torch.Tensor:
     angle = torch.deg2rad(degrees.to(images))[:, None, None]
     dr = torch.arange(H, device=images.device, dtype=images.dtype)[:, None] - (H - 1) / 2
     dc = torch.arange(W, device=images.device, dtype=images.dtype) - (W - 1) / 2
-    row = angle.cos() * dr - angle.sin() * dc                             # (B, H, W), from centre
+    row = angle.cos() * dr - angle.sin() * dc  # (B, H, W), from centre
     col = angle.sin() * dr + angle.cos() * dc
     # With align_corners, -1 and 1 are the centres of the first and last pixel.
     where = torch.stack([col * 2 / (W - 1), row * 2 / (H - 1)], dim=-1)

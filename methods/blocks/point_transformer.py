@@ -16,7 +16,7 @@ from methods.blocks.mlp import Mlp
 
 MODES = ("batchstat", "official", "eval")
 NORM_EPS = 1e-5
-AT_ONCE = {"cpu": 16, "cuda": 1024}    # groups whose activations fit into a cache
+AT_ONCE = {"cpu": 16, "cuda": 1024}  # groups whose activations fit into a cache
 
 
 class MiniPointNet(nn.Module):
@@ -55,7 +55,7 @@ class MiniPointNet(nn.Module):
             F.linear(part.mul_(scale).add_(shift).relu_(), weight).amax(dim=1)
             for part in mixed.split(at_once)
         ]
-        return torch.cat(tokens) + out.bias                              # (G, C)
+        return torch.cat(tokens) + out.bias  # (G, C)
 
     def _first_affine(self, groups: torch.Tensor, batch_statistics: bool):
         """The first convolution and its norm as one linear map: weight (128, 3), bias (128,)"""
@@ -69,7 +69,7 @@ class MiniPointNet(nn.Module):
     def _mix(self, groups, weight, bias, out: torch.Tensor) -> None:
         """Up to the second norm: (g, S, 3) -> out (g, S, 512)"""
         x = _linear(self.first_conv[3], F.linear(groups, weight, bias).relu_())
-        whole = x.amax(dim=1)                                            # (g, 256)
+        whole = x.amax(dim=1)  # (g, 256)
         # The convolution of [whole, x] in two parts: `whole` is the same all over its group.
         mix = self.second_conv[0]
         weight = mix.weight[..., 0]
@@ -91,7 +91,7 @@ def _moments_after(conv: nn.Conv1d, points: torch.Tensor):
     points = points.double()
     mean = points.mean(dim=0)
     centred = points - mean
-    covariance = centred.T @ centred / len(points)                       # (3, 3)
+    covariance = centred.T @ centred / len(points)  # (3, 3)
     weight = conv.weight[..., 0].double()
     variance = ((weight @ covariance) * weight).sum(dim=1)
     return (weight @ mean + conv.bias).to(conv.weight), variance.to(conv.weight)
@@ -107,7 +107,7 @@ class Attention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         B, N, C = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(q, k, v)                      # (B, heads, N, C/heads)
+        x = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, C/heads)
         return self.proj(x.transpose(1, 2).reshape(B, N, C))
 
 
@@ -122,7 +122,7 @@ class Block(nn.Module):
         self.attn = Attention(width, heads)
 
     def forward(self, x: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
-        weights = (1, 1) if keep is None else keep.T[..., None, None]    # (2, B, 1, 1)
+        weights = (1, 1) if keep is None else keep.T[..., None, None]  # (2, B, 1, 1)
         x = x + weights[0] * self.attn(self.norm1(x))
         return x + weights[1] * self.mlp(self.norm2(x))
 
@@ -151,9 +151,14 @@ class PointTransformer(nn.Module):
     """
 
     def __init__(
-        self, family: str = "point_mae", width: int = 384, depth: int = 12, heads: int = 6,
-        token: int = 256, drop_path: float = 0.1,
-    ):  # fmt: skip
+        self,
+        family: str = "point_mae",
+        width: int = 384,
+        depth: int = 12,
+        heads: int = 6,
+        token: int = 256,
+        drop_path: float = 0.1,
+    ):
         super().__init__()
         self.taps = tuple(depth * third // 3 - 1 for third in (1, 2, 3))
         self.drop_path = drop_path
@@ -176,9 +181,12 @@ class PointTransformer(nn.Module):
         return torch.stack([self.encoder(cloud, batch_statistics) for cloud in groups])
 
     def forward(
-        self, groups: torch.Tensor, centres: torch.Tensor, mode: str = "batchstat",
+        self,
+        groups: torch.Tensor,
+        centres: torch.Tensor,
+        mode: str = "batchstat",
         keep: torch.Tensor | None = None,
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> torch.Tensor:
         """keep (B, depth, 2): weights of the branches, from `drop_weights`; none: all 1."""
         x = self.tokens(groups, mode != "eval")
         position = self.pos_embed(centres)
@@ -209,7 +217,7 @@ def _init(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-ENCODERS = {"point_mae": "MAE_encoder.", "point_bert": "transformer_q."}    # prefixes of keys
+ENCODERS = {"point_mae": "MAE_encoder.", "point_bert": "transformer_q."}  # prefixes of keys
 
 
 def encoder_keys(state: dict[str, torch.Tensor], family: str) -> dict[str, torch.Tensor]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import torch
 from scipy.spatial import cKDTree
 
-FAR = 1e10                    # squared, running distance before the first point (pointnet2_ops)
-SKIPPED = 1e-3                # squared: points this near to the origin never become centres (same)
-MAX_THREADS = 512             # of the published kernel; they decide between equal distances
-PAIRS = {"cpu": 1 << 19, "cuda": 1 << 25}    # distances held at once
-CLOSE = 1e-5                  # relative gap of squared distances that float32 may not order right
+FAR = 1e10  # squared, running distance before the first point (pointnet2_ops)
+SKIPPED = 1e-3  # squared: points this near to the origin never become centres (same)
+MAX_THREADS = 512  # of the published kernel; they decide between equal distances
+PAIRS = {"cpu": 1 << 19, "cuda": 1 << 25}  # distances held at once
+CLOSE = 1e-5  # relative gap of squared distances that float32 may not order right
 
 
 def pack(xyz: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -23,7 +23,7 @@ def pack(xyz: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
     Row-major; a point is valid if all its coordinates differ from 0. N is the longest cloud.
     """
-    flat = xyz.flatten(1, 2)                                             # (B, H*W, 3)
+    flat = xyz.flatten(1, 2)  # (B, H*W, 3)
     there = (flat != 0).all(dim=2)
     counts = there.sum(dim=1)
     if not counts.all():
@@ -45,18 +45,18 @@ def farthest_points(points: torch.Tensor, count: int, valid: torch.Tensor) -> to
     As pointnet2_ops: points within SKIPPED of the origin are left out, and of equally far points
     that wins which the kernel's tree of threads lets win. A cloud that runs out repeats a point.
     """
-    order = _kernel_order(valid)                                         # (B, N)
+    order = _kernel_order(valid)  # (B, N)
     x, y, z = take(points, order).unbind(dim=2)
     usable = valid.gather(1, order) & (x * x + y * y + z * z > SKIPPED)
-    nearest = torch.where(usable, FAR, -1.0)                             # (B, N)
-    last = torch.argmin(order, dim=1, keepdim=True)                      # where point 0 went
+    nearest = torch.where(usable, FAR, -1.0)  # (B, N)
+    last = torch.argmin(order, dim=1, keepdim=True)  # where point 0 went
     chosen = [last]
     dx, dy, dz = torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
     for _ in range(count - 1):
         torch.sub(x, x.gather(1, last), out=dx).square_()
         torch.sub(y, y.gather(1, last), out=dy).square_()
         torch.sub(z, z.gather(1, last), out=dz).square_()
-        torch.minimum(nearest, dx.add_(dy).add_(dz), out=nearest)        # unusable stay at -1
+        torch.minimum(nearest, dx.add_(dy).add_(dz), out=nearest)  # unusable stay at -1
         last = nearest.argmax(dim=1, keepdim=True)
         chosen.append(last)
     found = order.gather(1, torch.cat(chosen, dim=1))
@@ -113,7 +113,7 @@ def _by_tree(queries, points, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """
     _, index = cKDTree(points.numpy()).query(queries.numpy(), k + 1)
     index = torch.from_numpy(index)
-    squared = _squared(queries[:, None], points[index])                  # (Q, k + 1)
+    squared = _squared(queries[:, None], points[index])  # (Q, k + 1)
     close = squared[:, k] - squared[:, k - 1] <= CLOSE * squared[:, k]
     distance, index = _in_order(squared[:, :k], index[:, :k])
     if close.any():
@@ -140,7 +140,7 @@ def _smallest(squared: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor
     found = squared.topk(k + 1, dim=1, largest=False)
     tied = (found.values[:, k] == found.values[:, k - 1]).nonzero()[:, 0]
     index = found.indices[:, :k]
-    if len(tied):                                        # topk takes any of the equal ones
+    if len(tied):  # topk takes any of the equal ones
         index[tied] = torch.sort(squared[tied], dim=1, stable=True).indices[:, :k]
     return _in_order(squared.gather(1, index), index)
 

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import nn
 
 LEARNING = ("ema", "gradient")
-CHUNK = 1 << 26               # distances held at once: 256 MB in float32
+CHUNK = 1 << 26  # distances held at once: 256 MB in float32
 
 
 class Quantised(NamedTuple):
-    q: torch.Tensor           # (B, D, H, W) codes, straight-through: the gradient skips the lookup
-    codes: torch.Tensor       # (B, H, W) int64
-    loss: torch.Tensor        # ()
+    q: torch.Tensor  # (B, D, H, W) codes, straight-through: the gradient skips the lookup
+    codes: torch.Tensor  # (B, H, W) int64
+    loss: torch.Tensor  # ()
 
 
 class Quantiser(nn.Module):
@@ -32,17 +32,23 @@ class Quantiser(nn.Module):
     """
 
     def __init__(
-        self, codes: int, dim: int, commitment: float = 0.25, decay: float = 0.99,
-        epsilon: float = 1e-5, learning: str = "ema", restart_below: float = 0.0,
-    ):  # fmt: skip
+        self,
+        codes: int,
+        dim: int,
+        commitment: float = 0.25,
+        decay: float = 0.99,
+        epsilon: float = 1e-5,
+        learning: str = "ema",
+        restart_below: float = 0.0,
+    ):
         super().__init__()
         self.commitment, self.decay, self.epsilon = commitment, decay, epsilon
         self.learning, self.restart_below = learning, restart_below
         ema = learning == "ema"
-        self.codebook = nn.Parameter(torch.empty(codes, dim), requires_grad=not ema)   # (K, D)
+        self.codebook = nn.Parameter(torch.empty(codes, dim), requires_grad=not ema)  # (K, D)
         if ema:
-            self.register_buffer("ema_sum", torch.empty(codes, dim))      # W_k, (K, D)
-            self.register_buffer("ema_count", torch.zeros(codes))         # N_k, (K,)
+            self.register_buffer("ema_sum", torch.empty(codes, dim))  # W_k, (K, D)
+            self.register_buffer("ema_count", torch.zeros(codes))  # N_k, (K,)
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
@@ -59,8 +65,8 @@ class Quantiser(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             z = z.float()
             B, D, H, W = z.shape
-            rows = z.permute(0, 2, 3, 1).reshape(-1, D)                   # (N, D), N = B*H*W
-            codes = nearest(rows.detach(), self.codebook.detach())        # (N,)
+            rows = z.permute(0, 2, 3, 1).reshape(-1, D)  # (N, D), N = B*H*W
+            codes = nearest(rows.detach(), self.codebook.detach())  # (N,)
             q = self.codebook[codes].view(B, H, W, D).permute(0, 3, 1, 2)
             loss = self.commitment * F.mse_loss(z, q.detach())
             if self.learning == "gradient":
@@ -73,7 +79,7 @@ class Quantiser(nn.Module):
     def _follow(self, rows: torch.Tensor, codes: torch.Tensor) -> None:
         """Move every code towards the mean of the rows it was taken for."""
         K, keep = len(self.codebook), self.decay
-        counts = torch.bincount(codes, minlength=K).to(rows.dtype)        # (K,)
+        counts = torch.bincount(codes, minlength=K).to(rows.dtype)  # (K,)
         sums = torch.zeros_like(self.ema_sum).index_add_(0, codes, rows)  # (K, D)
         count = keep * self.ema_count + (1 - keep) * counts
         total = count.sum()
@@ -84,8 +90,8 @@ class Quantiser(nn.Module):
             self._restart(rows)
 
     def _restart(self, rows: torch.Tensor) -> None:
-        """Put codes that are hardly used on rows (N, D), evenly spread over them, as if seen once."""
-        dead = (self.ema_count < self.restart_below)[:, None]             # (K, 1)
+        """Put hardly used codes on rows (N, D), evenly spread over them, as if seen once."""
+        dead = (self.ema_count < self.restart_below)[:, None]  # (K, 1)
         K = len(self.codebook)
         seeds = rows[torch.arange(K, device=rows.device) * len(rows) // K]
         for state in (self.codebook, self.ema_sum):

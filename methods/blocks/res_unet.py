@@ -19,8 +19,11 @@ class Residual(nn.Module):
     def __init__(self, a: int, b: int):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(inplace=True),
-            nn.Conv2d(b, b, 3, padding=1), nn.BatchNorm2d(b),
+            nn.Conv2d(a, b, 3, padding=1),
+            nn.BatchNorm2d(b),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(b, b, 3, padding=1),
+            nn.BatchNorm2d(b),
         )
         self.shortcut = (
             nn.Identity() if a == b else nn.Sequential(nn.Conv2d(a, b, 1), nn.BatchNorm2d(b))
@@ -50,15 +53,17 @@ class ResUnet(nn.Module):
     """
 
     def __init__(
-        self, image_size: int, in_channels: int, out_channels: int, width: int = 128,
+        self,
+        image_size: int,
+        in_channels: int,
+        out_channels: int,
+        width: int = 128,
         extra_scales: int = 0,
     ):
         super().__init__()
         widths = [width, 2 * width, 4 * width, 8 * width, 8 * width]
-        self.encoder = nn.ModuleList(
-            Residual(a, b) for a, b in zip([in_channels, *widths], widths)
-        )
-        ups = widths[-2::-1]                                              # 8w, 4w, 2w, w
+        self.encoder = nn.ModuleList(Residual(a, b) for a, b in zip([in_channels, *widths], widths))
+        ups = widths[-2::-1]  # 8w, 4w, 2w, w
         self.decoder = nn.ModuleList(Join(a, b) for a, b in zip([widths[-1], *ups], ups))
         self.output = nn.Conv2d(width, out_channels, 1)
         if extra_scales:
@@ -66,7 +71,7 @@ class ResUnet(nn.Module):
                 nn.Conv2d(widths[i], out_channels, 1) for i in range(1, extra_scales + 1)
             )
         sides = [image_size // 2**i for i in range(3)]
-        self.skip_shapes = [(side**2, w) for side, w in zip(sides, widths)]      # (L, C) each
+        self.skip_shapes = [(side**2, w) for side, w in zip(sides, widths)]  # (L, C) each
         self.path_rates = torch.zeros(0)
 
     def forward(self, x: torch.Tensor, drops: Drops = Drops()) -> list[torch.Tensor]:
@@ -74,11 +79,11 @@ class ResUnet(nn.Module):
         for i, block in enumerate(self.encoder):
             x = block(F.max_pool2d(x, 2) if i else x)
             skips.append(x)
-        skips.pop()                                  # the bottleneck itself
+        skips.pop()  # the bottleneck itself
         if drops.skips is not None:
             kept = [s * _as_map(keep, s) for s, keep in zip(skips, drops.skips)]
             skips = kept + skips[len(kept) :]
-        features = []                                # finest first
+        features = []  # finest first
         for join in self.decoder:
             x = join(x, skips.pop())
             features.insert(0, x)

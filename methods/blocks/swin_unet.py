@@ -19,14 +19,14 @@ from torch import nn
 
 from methods.blocks.mlp import Mlp
 
-MASKED = -100.0      # added to the attention between tokens that are no neighbours (published)
+MASKED = -100.0  # added to the attention between tokens that are no neighbours (published)
 
 
 class Drops(NamedTuple):
     """Multipliers that drop parts of a pass; None drops nothing."""
 
-    skips: Sequence[torch.Tensor] | None = None   # of each skip, broadcast over (B, L, C)
-    paths: torch.Tensor | None = None             # (2 blocks, B) of the residual branches
+    skips: Sequence[torch.Tensor] | None = None  # of each skip, broadcast over (B, L, C)
+    paths: torch.Tensor | None = None  # (2 blocks, B) of the residual branches
 
 
 class PatchEmbed(nn.Module):
@@ -50,9 +50,7 @@ class WindowAttention(nn.Module):
     def __init__(self, width: int, window: int, heads: int):
         super().__init__()
         self.heads, self.scale = heads, (width // heads) ** -0.5
-        self.relative_position_bias_table = nn.Parameter(
-            torch.zeros((2 * window - 1) ** 2, heads)
-        )
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         self.register_buffer("relative_position_index", relative_position_index(window))
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
@@ -60,13 +58,11 @@ class WindowAttention(nn.Module):
     def forward(self, x, mask=None):
         N, L, C = x.shape
         qkv = self.qkv(x).view(N, L, 3, self.heads, C // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)                    # (N, heads, L, C/heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (N, heads, L, C/heads)
         added = self.bias()
         if mask is not None:
             added = (added + mask[:, None]).repeat(N // len(mask), 1, 1, 1)
-        x = F.scaled_dot_product_attention(
-            q, k, v, added.expand(N, -1, -1, -1), scale=self.scale
-        )
+        x = F.scaled_dot_product_attention(q, k, v, added.expand(N, -1, -1, -1), scale=self.scale)
         return self.proj(x.transpose(1, 2).reshape(N, L, C))
 
     def bias(self):
@@ -160,8 +156,8 @@ class PatchMerging(nn.Module):
 
     def forward(self, x):
         B, L, C = x.shape
-        x = x.view(B, self.grid // 2, 2, self.grid // 2, 2, C)            # rows, columns
-        x = x.permute(0, 1, 3, 4, 2, 5).reshape(B, L // 4, 4 * C)         # column offset is slower
+        x = x.view(B, self.grid // 2, 2, self.grid // 2, 2, C)  # rows, columns
+        x = x.permute(0, 1, 3, 4, 2, 5).reshape(B, L // 4, 4 * C)  # column offset is slower
         return self.reduction(self.norm(x))
 
 
@@ -195,7 +191,7 @@ class Stage(nn.Module):
             self.downsample = downsample
         if upsample:
             self.upsample = upsample
-        self.rows = 2 * len(self.blocks)      # of Drops.paths
+        self.rows = 2 * len(self.blocks)  # of Drops.paths
 
     def forward(self, x, paths=None):
         for i, block in enumerate(self.blocks):
@@ -279,7 +275,7 @@ class SwinUnet(nn.Module):
                 Head(widths[i], width, out_channels, grids[i]) for i in range(1, extra_scales + 1)
             )
         self.side = image_size
-        self.skip_shapes = [(grids[i] ** 2, widths[i]) for i in range(last)]     # (L, C) each
+        self.skip_shapes = [(grids[i] ** 2, widths[i]) for i in range(last)]  # (L, C) each
         self.path_rates = _path_rates(depths, path_rate)
 
     def forward(self, x: torch.Tensor, drops: Drops = Drops()) -> list[torch.Tensor]:
@@ -296,10 +292,10 @@ class SwinUnet(nn.Module):
             x = stage(x, own)[1]
         x = self.layers_up[0](self.norm(x))
 
-        skips = skips[:-1]                       # the bottleneck's input is no skip
+        skips = skips[:-1]  # the bottleneck's input is no skip
         if drops.skips is not None:
             skips = [skip * keep for skip, keep in zip(skips, drops.skips)]
-        features = []                            # before each stage's upsampling, finest first
+        features = []  # before each stage's upsampling, finest first
         for stage, join, own in zip(
             self.layers_up[1:], self.concat_back_dim[1:], paths[len(self.layers) :]
         ):
@@ -349,9 +345,12 @@ def start_flat(net: SwinUnet, level: float, gain: float = 0.01) -> None:
     training most of its steps. gain: of the features below the last convolution, near 0, so that
     the first thing they learn is what belongs to the image.
     """
-    finals = [(net.up.norm, net.output), *((h.norm_out, h.output) for h in getattr(net, "heads", ()))]
+    finals = [
+        (net.up.norm, net.output),
+        *((h.norm_out, h.output) for h in getattr(net, "heads", ())),
+    ]
     for norm, output in finals:
-        weight = output.weight[:, :, 0, 0]                                # (c_out, width)
+        weight = output.weight[:, :, 0, 0]  # (c_out, width)
         norm.weight.fill_(gain)
         norm.bias.copy_(weight.pinverse() @ weight.new_full((len(weight),), level))
 
@@ -371,7 +370,8 @@ def load_pretrained(net: SwinUnet, path: Path) -> list[str]:
     own = {k: p for k, p in net.named_parameters() if k in state and state[k].shape == p.shape}
     if not own:
         raise ValueError(
-            f"{path} has no entry that fits this Swin-Unet, e.g. {next(iter(state), 'none at all')}; "
+            f"{path} has no entry that fits this Swin-Unet, "
+            f"e.g. {next(iter(state), 'none at all')}; "
             "it needs a checkpoint of Swin-T or Swin-Unet with the same width and window"
         )
     with torch.no_grad():

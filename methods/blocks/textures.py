@@ -36,10 +36,10 @@ def source_name(source: str, folder: str | None, published: str = "dtd") -> str:
 
 
 def texture_folder(source: str, folder: str | None, setting: str = "texture") -> Path | None:
-    """The folder that `source` reads; None if it reads none. FileNotFoundError if it is not there."""
+    """The folder that `source` reads, None if none. FileNotFoundError if it is not there."""
     if source not in SOURCES:
         raise ValueError(f"unknown texture source {source!r}; known: {', '.join(SOURCES)}")
-    if source in ("bundled", "procedural") or source == "auto" and not folder:
+    if source in ("bundled", "procedural") or (source == "auto" and not folder):
         return None
     return _existing(source, folder, setting)
 
@@ -49,8 +49,8 @@ def texture_source(
 ) -> Texture:
     """The source called `source`, giving textures of `size` px.
 
-    folder: the images of dtd, imagenet and folder; for other_categories, the root of the data set, of
-    which `category` is left out. setting: what the settings of textures are called, for errors.
+    folder: the images of dtd, imagenet and folder; for other_categories, the root of the data set,
+    of which `category` is left out. setting: what the settings of textures are called, for errors.
     """
     root = texture_folder(source, folder, setting)
     if source == "bundled":
@@ -80,8 +80,11 @@ def _existing(source, folder, setting) -> Path:
         "folder": "any folder of images",
         "imagenet": "the ImageNet-1k training set, one folder of JPEGs a class",
         "other_categories": "the root of the data set, with one folder a category",
-    }.get(source, "the Describable Textures Dataset, 47 folders of JPEGs, "
-                  "https://www.robots.ox.ac.uk/~vgg/data/dtd")
+    }.get(
+        source,
+        "the Describable Textures Dataset, 47 folders of JPEGs, "
+        "https://www.robots.ox.ac.uk/~vgg/data/dtd",
+    )
     raise FileNotFoundError(
         f"{given}, and {setting}.source {source!r} needs {meaning}: give its path as "
         f"{setting}.folder, or set {setting}.source to 'auto' to do without"
@@ -129,6 +132,7 @@ def _resize(image, size):
 
 def augmented(texture: Texture, count: int = 3) -> Texture:
     """`texture`, changed by `count` different augmenters."""
+
     def draw(rng):
         image = texture(rng)
         for change in augmenters.draw(rng, count):

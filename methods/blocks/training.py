@@ -26,14 +26,20 @@ class Schedule(Protocol):
     """What the loop reads of a method's Train settings."""
 
     steps: int
-    milestones: tuple[float, ...]      # shares of the steps
-    gamma: float                       # factor on the learning rates at each milestone
+    milestones: tuple[float, ...]  # shares of the steps
+    gamma: float  # factor on the learning rates at each milestone
 
 
 def optimise(
-    name: str, net: nn.Module, optimiser: torch.optim.Optimizer, schedule: Schedule, run: Run,
-    draw: Callable[[int], Any], loss: Callable[[int, Any], torch.Tensor],
-    phase: str = "train", phases: tuple[str, ...] = ("train",),
+    name: str,
+    net: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    schedule: Schedule,
+    run: Run,
+    draw: Callable[[int], Any],
+    loss: Callable[[int, Any], torch.Tensor],
+    phase: str = "train",
+    phases: tuple[str, ...] = ("train",),
 ) -> None:
     """Take the steps that are left of `schedule`, from the run's checkpoint if there is one.
 
@@ -53,9 +59,11 @@ def optimise(
 
     def state_after(step):
         return {
-            "phase": phase, "step": step, "net": net.state_dict(),
+            "phase": phase,
+            "step": step,
+            "net": net.state_dict(),
             "optimiser": optimiser.state_dict(),
-        }  # fmt: skip
+        }
 
     net.train()
     start = reported = time.monotonic()
@@ -89,7 +97,7 @@ def settle_norms(net: nn.Module, batches: Iterable[Callable[[], Any]]) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None                     # a plain mean
+        norm.momentum = None  # a plain mean
     net.train()
     for take in batches:
         take()

@@ -22,7 +22,7 @@ class Report:
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
-    differing: tuple[str, ...]       # "key: shape in the file, shape wanted"
+    differing: tuple[str, ...]  # "key: shape in the file, shape wanted"
 
     @property
     def fits(self) -> bool:
@@ -40,9 +40,9 @@ class Report:
 class Fit:
     """How a checkpoint fits a network, and what of it the method's setting takes."""
 
-    network: str                     # its class
+    network: str  # its class
     report: Report
-    state: dict                      # a file of it is as good as the published one
+    state: dict  # a file of it is as good as the published one
 
 
 def fit(named: Mapping[str, tuple[str, torch.Tensor]], net: nn.Module) -> Fit:
@@ -56,9 +56,10 @@ def fit(named: Mapping[str, tuple[str, torch.Tensor]], net: nn.Module) -> Fit:
         unexpected=tuple(found[key][0] for key in found if key not in wanted),
         differing=tuple(
             f"{found[k][0]}: {found[k][1]} in the file, {wanted[k]} wanted"
-            for k in both if found[k][1] != wanted[k]
+            for k in both
+            if found[k][1] != wanted[k]
         ),
-    )  # fmt: skip
+    )
     return Fit(type(net).__name__, report, {key: value for key, (_, value) in named.items()})
 
 
@@ -78,6 +79,7 @@ def require_tensors(state: Mapping, source: object) -> dict[str, torch.Tensor]:
     """`state` if all it holds are tensors; WeightsError otherwise."""
     if other := [key for key, value in state.items() if not torch.is_tensor(value)]:
         raise WeightsError(
-            f"{source} holds {', '.join(map(str, other[:5]))}; expected a plain state dict of tensors"
+            f"{source} holds {', '.join(map(str, other[:5]))}; "
+            "expected a plain state dict of tensors"
         )
     return dict(state)

@@ -27,7 +27,7 @@ class Das3d(NetworkMethod):
     name = "das3d"
     Settings = Settings
     variants = {
-        "no_skew_no_dropout": {"skew.enabled": False, "p_d": 0.0},       # Table 6
+        "no_skew_no_dropout": {"skew.enabled": False, "p_d": 0.0},  # Table 6
         "skew_only": {"p_d": 0.0},
         "dropout_only": {"skew.enabled": False},
         "untrained": {"train.steps": 0},
@@ -61,7 +61,12 @@ class Das3d(NetworkMethod):
             return draw_samples(seeds, self.settings, self.setting, texture)
 
         optimise(
-            self.name, self.net, optimiser, s, self.run, draw,
+            self.name,
+            self.net,
+            optimiser,
+            s,
+            self.run,
+            draw,
             lambda step, draws: self._loss(train, step, draws),
         )
 
@@ -74,9 +79,7 @@ class Das3d(NetworkMethod):
             output = self.net(x.rgb, x.depth)
         if low:
             output = type(output)(*(y if y is None else y.float() for y in output))
-        return das3d_loss(
-            output, x.clean_rgb, x.clean_depth, x.mask, self.settings.loss
-        )["total"]
+        return das3d_loss(output, x.clean_rgb, x.clean_depth, x.mask, self.settings.loss)["total"]
 
     def _texture(self):
         if "rgb" not in self.setting:
@@ -98,7 +101,7 @@ class Das3d(NetworkMethod):
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Prediction:
         rgb, depth, _ = images(batch)
-        maps = self.net(rgb, depth).logits.softmax(dim=1)[:, 1]           # (B, H, W)
+        maps = self.net(rgb, depth).logits.softmax(dim=1)[:, 1]  # (B, H, W)
         if self.settings.score == "max":
             return Prediction(maps, maps.amax(dim=(1, 2)))
         return Prediction(maps, image_score(maps, self.settings.score_window))

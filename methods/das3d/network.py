@@ -19,10 +19,10 @@ from methods.das3d.settings import Loss, Settings
 
 
 class Output(NamedTuple):
-    recon_rgb: torch.Tensor | None      # (B, 3, H, W)
-    recon_depth: torch.Tensor | None    # (B, depth_channels, H, W)
-    fuse: torch.Tensor                  # (B, 5w a modality, H, W)
-    logits: torch.Tensor                # (B, 2, H, W), channel 1 = anomaly
+    recon_rgb: torch.Tensor | None  # (B, 3, H, W)
+    recon_depth: torch.Tensor | None  # (B, depth_channels, H, W)
+    fuse: torch.Tensor  # (B, 5w a modality, H, W)
+    logits: torch.Tensor  # (B, 2, H, W), channel 1 = anomaly
 
 
 class Das3dNet(nn.Module):
@@ -61,7 +61,7 @@ class Das3dNet(nn.Module):
             features = self.recon_depth.features(depth.expand(-1, self.depth_channels, -1, -1))
             recon_depth = features["out"]
             fuse += self._enlarged(features, depth.shape[-2:])
-        fuse = torch.cat(fuse, dim=1)                                     # (B, 10w, H, W)
+        fuse = torch.cat(fuse, dim=1)  # (B, 10w, H, W)
         if self.detach:
             fuse = fuse.detach()
         return Output(recon_rgb, recon_depth, fuse, self.disc(fuse))
@@ -69,7 +69,8 @@ class Das3dNet(nn.Module):
     def _enlarged(self, features, size):
         maps = [features[name] for name in self.feature_names]
         return [
-            m if m.shape[-2:] == size
+            m
+            if m.shape[-2:] == size
             else F.interpolate(m, size, mode="bilinear", align_corners=False)
             for m in maps
         ]

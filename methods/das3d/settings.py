@@ -23,24 +23,24 @@ def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
 class Perlin:
     """Noise that places the anomalies (section 3, appendix A)."""
 
-    threshold: float = 0.5                               # t_p, of the noise (DRAEM)
-    min_exponent: int = 0                                # coarsest grid: 2^0 cells a side (DRAEM)
-    max_exponent: int = 5                                # finest grid: 2^5 cells a side (DRAEM)
-    rotation_deg: tuple[float, float] = (-90.0, 90.0)    # angle of the noise (DRAEM)
+    threshold: float = 0.5  # t_p, of the noise (DRAEM)
+    min_exponent: int = 0  # coarsest grid: 2^0 cells a side (DRAEM)
+    max_exponent: int = 5  # finest grid: 2^5 cells a side (DRAEM)
+    rotation_deg: tuple[float, float] = (-90.0, 90.0)  # angle of the noise (DRAEM)
 
 
 @dataclass(frozen=True)
 class Skew:
     """Skew-normal kernel that gives the anomalies their relief (section 3, steps 4 to 6)."""
 
-    enabled: bool = True                            # false: dZ = M_t (Table 6)
-    alpha: tuple[float, float] = (-0.5, 0.5)        # of either component, 1/px (paper)
-    sigma: tuple[float, float] = (1.0, 4.0)         # px (inferred; Sigma = I, as plotted: 1, 1)
-    rho: float = 0.0                                # correlation of rows and columns (inferred)
-    standardise: bool = False                       # alpha^T x with x / sigma (paper: plain x)
-    norm: str = "sum"                               # kernel "sum" or "max", or "result" (inferred)
-    h: int | None = None                            # px, odd; none: 2 ceil(3 sigma) + 1 (inferred)
-    literal_ablation: bool = False                  # without the kernel, p_z = 1 (section 8)
+    enabled: bool = True  # false: dZ = M_t (Table 6)
+    alpha: tuple[float, float] = (-0.5, 0.5)  # of either component, 1/px (paper)
+    sigma: tuple[float, float] = (1.0, 4.0)  # px (inferred; Sigma = I, as plotted: 1, 1)
+    rho: float = 0.0  # correlation of rows and columns (inferred)
+    standardise: bool = False  # alpha^T x with x / sigma (paper: plain x)
+    norm: str = "sum"  # kernel "sum" or "max", or "result" (inferred)
+    h: int | None = None  # px, odd; none: 2 ceil(3 sigma) + 1 (inferred)
+    literal_ablation: bool = False  # without the kernel, p_z = 1 (section 8)
 
     def __post_init__(self):
         _choose("skew.norm", self.norm, ("sum", "max", "result"))
@@ -57,16 +57,16 @@ class Skew:
 class Mask:
     """Ground truth of the synthesis (section 3, step 8)."""
 
-    intersect_foreground: bool = False              # cut M* to the foreground (inferred)
+    intersect_foreground: bool = False  # cut M* to the foreground (inferred)
 
 
 @dataclass(frozen=True)
 class Texture:
     """Colours of the anomalies (appendix C)."""
 
-    source: str = "dtd"                             # one of SOURCES (paper, its ref. 10)
-    folder: str | None = None                       # images of dtd and folder
-    augment: bool = True                            # three of DRAEM's ten augmenters (inferred)
+    source: str = "dtd"  # one of SOURCES (paper, its ref. 10)
+    folder: str | None = None  # images of dtd and folder
+    augment: bool = True  # three of DRAEM's ten augmenters (inferred)
 
     def __post_init__(self):
         _choose("texture.source", self.source, SOURCES)
@@ -76,45 +76,45 @@ class Texture:
 class Recon:
     """Reconstruction networks F_I and F_Z (section 4.1)."""
 
-    width: int = 128                                # channels of the first block (DRAEM)
-    skips: bool = False                             # U-Net with skip connections (DRAEM: none)
+    width: int = 128  # channels of the first block (DRAEM)
+    skips: bool = False  # U-Net with skip connections (DRAEM: none)
 
 
 @dataclass(frozen=True)
 class Disc:
     """Discriminator D (section 4.3)."""
 
-    base: int = 64                                  # channels of the first block (DRAEM)
+    base: int = 64  # channels of the first block (DRAEM)
 
 
 @dataclass(frozen=True)
 class Loss:
     """Weights of the terms of the loss (section 5; paper: all 1)."""
 
-    w_depth: float = 1.0                            # mean (Z - F_Z)^2
-    w_rgb: float = 1.0                              # mean (I - F_I)^2
-    w_ssim: float = 1.0                             # 1 - SSIM of I and F_I
-    w_focal: float = 1.0                            # focal loss of the map
+    w_depth: float = 1.0  # mean (Z - F_Z)^2
+    w_rgb: float = 1.0  # mean (I - F_I)^2
+    w_ssim: float = 1.0  # 1 - SSIM of I and F_I
+    w_focal: float = 1.0  # focal loss of the map
 
 
 @dataclass(frozen=True)
 class Train:
     """Optimisation by Adam (section 6; nothing printed)."""
 
-    steps: int = 20_000                             # (inferred)
-    batch: int = 8                                  # samples (DRAEM)
-    lr: float = 1e-4                                # learning rate (DRAEM)
-    milestones: tuple[float, float] = (0.8, 0.9)    # shares of the steps (DRAEM)
-    gamma: float = 0.2                              # factor on lr at each milestone (DRAEM)
-    normal_prob: float = 0.0                        # extra share of clean samples (DRAEM: 0.5)
-    mixed_precision: bool = False                   # bfloat16 networks, float32 losses (ours)
+    steps: int = 20_000  # (inferred)
+    batch: int = 8  # samples (DRAEM)
+    lr: float = 1e-4  # learning rate (DRAEM)
+    milestones: tuple[float, float] = (0.8, 0.9)  # shares of the steps (DRAEM)
+    gamma: float = 0.2  # factor on lr at each milestone (DRAEM)
+    normal_prob: float = 0.0  # extra share of clean samples (DRAEM: 0.5)
+    mixed_precision: bool = False  # bfloat16 networks, float32 losses (ours)
 
 
 @dataclass(frozen=True)
 class Aug:
     """Changes of the clean pair before the synthesis."""
 
-    rotate_prob: float = 0.0                        # turned by U(-90, 90) degrees (DRAEM: 0.3)
+    rotate_prob: float = 0.0  # turned by U(-90, 90) degrees (DRAEM: 0.3)
 
 
 @dataclass(frozen=True)
@@ -124,15 +124,15 @@ class Settings:
     skew: Skew = Skew()
     mask: Mask = Mask()
     texture: Texture = Texture()
-    p_z: tuple[float, float] = (0.05, 0.3)          # share of the depth range (inferred)
-    t_h: float = 0.02                               # least change that is an anomaly (inferred)
-    beta: tuple[float, float] = (0.0, 0.8)          # share of the old colour that stays (paper)
-    p_d: float = 0.5                                # augmentation dropout (section 5, inferred)
-    depth_channels: int = 1                         # of F_Z: 1, or 3 equal ones (EasyNet)
-    features: str = "b1,b2,db3,db4"                 # what D sees (EasyNet), out of FEATURES
-    detach_features: bool = False                   # keep the focal gradient in D (section 5)
-    score: str = "window"                           # max of the averaged map (DRAEM), or "max"
-    score_window: int = 21                          # px, odd, side of that average (DRAEM)
+    p_z: tuple[float, float] = (0.05, 0.3)  # share of the depth range (inferred)
+    t_h: float = 0.02  # least change that is an anomaly (inferred)
+    beta: tuple[float, float] = (0.0, 0.8)  # share of the old colour that stays (paper)
+    p_d: float = 0.5  # augmentation dropout (section 5, inferred)
+    depth_channels: int = 1  # of F_Z: 1, or 3 equal ones (EasyNet)
+    features: str = "b1,b2,db3,db4"  # what D sees (EasyNet), out of FEATURES
+    detach_features: bool = False  # keep the focal gradient in D (section 5)
+    score: str = "window"  # max of the averaged map (DRAEM), or "max"
+    score_window: int = 21  # px, odd, side of that average (DRAEM)
     recon: Recon = Recon()
     disc: Disc = Disc()
     loss: Loss = Loss()

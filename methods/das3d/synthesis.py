@@ -26,17 +26,17 @@ from methods.das3d.settings import Settings
 class Draws:
     """The random numbers of B samples."""
 
-    u: torch.Tensor              # (B, G + 1, G + 1) Perlin gradient angles, turns
-    grid: torch.Tensor           # (B, 2) Perlin cells
-    angle_deg: torch.Tensor      # (B,) of the noise
-    alpha: torch.Tensor          # (B, 2) skewness along rows and columns, float64
-    sigma: torch.Tensor          # (B,) px, float64
-    p_z: torch.Tensor            # (B,)
-    beta: torch.Tensor           # (B,)
-    drop_rgb: torch.Tensor       # (B,) bool, d_I
-    drop_depth: torch.Tensor     # (B,) bool, d_Z
-    turn_deg: torch.Tensor       # (B,) of the clean pair
-    texture: torch.Tensor        # (B, S, S, 3) uint8
+    u: torch.Tensor  # (B, G + 1, G + 1) Perlin gradient angles, turns
+    grid: torch.Tensor  # (B, 2) Perlin cells
+    angle_deg: torch.Tensor  # (B,) of the noise
+    alpha: torch.Tensor  # (B, 2) skewness along rows and columns, float64
+    sigma: torch.Tensor  # (B,) px, float64
+    p_z: torch.Tensor  # (B,)
+    beta: torch.Tensor  # (B,)
+    drop_rgb: torch.Tensor  # (B,) bool, d_I
+    drop_depth: torch.Tensor  # (B,) bool, d_Z
+    turn_deg: torch.Tensor  # (B,) of the clean pair
+    texture: torch.Tensor  # (B, S, S, 3) uint8
 
     def to(self, device: torch.device | str) -> Draws:
         return Draws(*(getattr(self, f.name).to(device) for f in fields(self)))
@@ -45,11 +45,11 @@ class Draws:
 class Synthetic(NamedTuple):
     """A training batch: the clean pair and what the networks are shown."""
 
-    clean_rgb: torch.Tensor      # (B, 3, H, W) I
-    clean_depth: torch.Tensor    # (B, 1, H, W) Z
-    rgb: torch.Tensor            # (B, 3, H, W) I_a~
-    depth: torch.Tensor          # (B, 1, H, W) Z_a~
-    mask: torch.Tensor           # (B, 1, H, W) M*~ in {0, 1}
+    clean_rgb: torch.Tensor  # (B, 3, H, W) I
+    clean_depth: torch.Tensor  # (B, 1, H, W) Z
+    rgb: torch.Tensor  # (B, 3, H, W) I_a~
+    depth: torch.Tensor  # (B, 1, H, W) Z_a~
+    mask: torch.Tensor  # (B, 1, H, W) M*~ in {0, 1}
 
 
 def draw_samples(
@@ -77,8 +77,16 @@ def _draw_sample(rng, s, setting, texture):
     colours = np.zeros((size, size, 3), np.uint8) if drop_rgb else texture(rng)
     numbers = (np.float32(x) for x in (p_z, beta))
     return (
-        perlin.u, np.array(perlin.grid), np.float32(perlin.angle_deg), alpha, np.float64(sigma),
-        *numbers, np.bool_(drop_rgb), np.bool_(drop_depth), np.float32(turn_deg), colours,
+        perlin.u,
+        np.array(perlin.grid),
+        np.float32(perlin.angle_deg),
+        alpha,
+        np.float64(sigma),
+        *numbers,
+        np.bool_(drop_rgb),
+        np.bool_(drop_depth),
+        np.float32(turn_deg),
+        colours,
     )
 
 
@@ -92,20 +100,20 @@ def synthesise(
     if s.aug.rotate_prob > 0:
         rgb, depth, foreground = turn(rgb, depth, foreground, draws.turn_deg)
     noise = rotate(perlin_noise(draws.u, draws.grid, rgb.shape[-2:])[:, None], draws.angle_deg)
-    region = ternary(noise, s.perlin.threshold) * foreground              # M_t (B, 1, H, W)
+    region = ternary(noise, s.perlin.threshold) * foreground  # M_t (B, 1, H, W)
     p_z = draws.p_z.view(-1, 1, 1, 1)
     if s.skew.enabled:
         Sigma = isotropic(draws.sigma, s.skew.rho)
         kernels = skew_kernels(draws.alpha, Sigma, s.skew.h, s.skew.standardise)
-        change = depth_change(region, kernels, s.skew.norm)               # dZ (B, 1, H, W)
+        change = depth_change(region, kernels, s.skew.norm)  # dZ (B, 1, H, W)
     else:
         change = region
         if s.skew.literal_ablation:
             p_z = torch.ones_like(p_z)
-    mask = refined_mask(change, p_z, s.t_h)                               # M* (B, 1, H, W)
+    mask = refined_mask(change, p_z, s.t_h)  # M* (B, 1, H, W)
     if s.mask.intersect_foreground:
         mask = mask * foreground
-    colours = draws.texture.permute(0, 3, 1, 2).to(rgb.dtype) / 255       # I_u (B, 3, H, W)
+    colours = draws.texture.permute(0, 3, 1, 2).to(rgb.dtype) / 255  # I_u (B, 3, H, W)
     rgb_a = paste(rgb, colours, mask, draws.beta.view(-1, 1, 1, 1))
     depth_a = depth + p_z * change
     return Synthetic(
@@ -141,13 +149,13 @@ def skew_kernels(
     side = kernel_side(Sigma) if h is None else torch.full_like(alpha[:, 0], h).long()
     radius = int(side.max()) // 2
     x = torch.arange(-radius, radius + 1, device=alpha.device, dtype=alpha.dtype)
-    x = torch.stack(torch.meshgrid(x, x, indexing="ij"), dim=-1)          # (K, K, 2)
+    x = torch.stack(torch.meshgrid(x, x, indexing="ij"), dim=-1)  # (K, K, 2)
     squared = torch.einsum("ijr,brc,ijc->bij", x, torch.linalg.inv(Sigma), x)
     det = torch.linalg.det(Sigma).view(-1, 1, 1)
     phi = torch.exp(-squared / 2) / (2 * math.pi * det.sqrt())
     scale = Sigma.diagonal(dim1=-2, dim2=-1).sqrt() if standardise else torch.ones_like(alpha)
     skewed = torch.einsum("ijr,br->bij", x, alpha / scale)
-    inside = x.abs().amax(dim=-1) <= (side // 2).view(-1, 1, 1)           # (B, K, K)
+    inside = x.abs().amax(dim=-1) <= (side // 2).view(-1, 1, 1)  # (B, K, K)
     return 2 * phi * torch.special.ndtr(skewed) * inside
 
 
@@ -174,10 +182,10 @@ def convolve(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
     images (B, 1, H, W), kernels (B, K, K) with K odd -> (B, 1, H, W)
     """
     (H, W), K = images.shape[-2:], kernels.shape[-1]
-    padded = [-(-(n + K - 1) // 32) * 32 for n in (H, W)]    # no wrap-around, and a fast length
+    padded = [-(-(n + K - 1) // 32) * 32 for n in (H, W)]  # no wrap-around, and a fast length
     spectrum = torch.fft.rfft2(images[:, 0], s=padded)
     spectrum = spectrum * torch.fft.rfft2(kernels.to(images.dtype), s=padded)
-    full = torch.fft.irfft2(spectrum, s=padded)                           # (B, H + K - 1, ...)
+    full = torch.fft.irfft2(spectrum, s=padded)  # (B, H + K - 1, ...)
     return full[:, None, K // 2 : K // 2 + H, K // 2 : K // 2 + W]
 
 

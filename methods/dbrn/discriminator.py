@@ -35,7 +35,8 @@ class Discriminator(nn.Module):
             self.pe = PatchEmbed(channels, width, PATCH)
         else:
             self.pe = nn.Sequential(
-                nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width),
+                nn.Conv2d(channels, width, 3, padding=1),
+                nn.BatchNorm2d(width),
                 nn.ReLU(inplace=True),
             )
         if self.fusion == "ism":
@@ -44,8 +45,15 @@ class Discriminator(nn.Module):
             self.fuse = nn.Conv2d(2 * width, width, 1)
         if s.disc.net == "swin_unet":
             self.body = SwinUnet(
-                size, None, 2, width, s.swin.depths, s.swin.heads, s.swin.window,
-                s.swin.mlp_ratio, s.swin.path_rate,
+                size,
+                None,
+                2,
+                width,
+                s.swin.depths,
+                s.swin.heads,
+                s.swin.window,
+                s.swin.mlp_ratio,
+                s.swin.path_rate,
             )
         else:
             self.body = Discriminative(width, 2, s.disc.base)
@@ -73,13 +81,13 @@ class Discriminator(nn.Module):
             pairs.append(torch.stack([rgb, rgb_r], dim=2).transpose(0, 1).flatten(0, 1))
         if "3d" in self.setting:
             pairs.append(torch.cat([depth, depth_r], dim=1))
-        f = self._embed(torch.cat(pairs))                 # (3B, B or both, C, h, w): r, g, b, depth
+        f = self._embed(torch.cat(pairs))  # (3B, B or both, C, h, w): r, g, b, depth
         parts = list(f.split([len(pair) for pair in pairs]))
         f_depth = parts.pop() if "3d" in self.setting else None
         f_rgb = None
         if "rgb" in self.setting:
             r, g, b = parts.pop().chunk(3)
-            f_rgb = (r + g + b) / 3      # mean(dim=0) takes many times as long in channels-last
+            f_rgb = (r + g + b) / 3  # mean(dim=0) takes many times as long in channels-last
         return f_rgb, f_depth
 
     def _embed(self, pairs):
@@ -97,8 +105,8 @@ class Discriminator(nn.Module):
 
 
 def init_weights(net: Discriminator, generator: torch.Generator, std: float) -> None:
-    """DRAEM's initialisation, but a Swin-Unet's own, with `std`, for a body that is one; in place."""
-    for name, part in net.named_children():
+    """DRAEM's initialisation, in place; a body that is a Swin-Unet has its own, with `std`."""
+    for _name, part in net.named_children():
         if isinstance(part, SwinUnet):
             swin_unet.init_weights(part, generator, std)
         else:

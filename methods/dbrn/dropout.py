@@ -25,10 +25,13 @@ def training_drops(
     paths = (uniform >= rates[:, None]) / (1 - rates[:, None]) if len(rates) else None
     if not skips:
         return Drops(None, paths)
-    return Drops([
-        keep(torch.rand(batch, *shape, generator=generator, device=device), rate)
-        for shape, rate in zip(mask_shapes(net, dropout.type), dropout.rates)
-    ], paths)
+    return Drops(
+        [
+            keep(torch.rand(batch, *shape, generator=generator, device=device), rate)
+            for shape, rate in zip(mask_shapes(net, dropout.type), dropout.rates)
+        ],
+        paths,
+    )
 
 
 def inference_drops(
@@ -37,16 +40,18 @@ def inference_drops(
     """Dropped skips of test samples. seeds: one a sample, giving the seed of skip k."""
     skips = []
     for k, (shape, rate) in enumerate(zip(mask_shapes(net, dropout.type), dropout.rates)):
-        uniform = np.stack([
-            np.random.default_rng(seed(k)).random(shape, np.float32) for seed in seeds
-        ])
+        uniform = np.stack(
+            [np.random.default_rng(seed(k)).random(shape, np.float32) for seed in seeds]
+        )
         skips.append(keep(torch.from_numpy(uniform).to(device), rate))
     return Drops(skips)
 
 
 def mask_shapes(net, kind: str) -> list[tuple[int, int]]:
     """(L or 1, C or 1) of each skip: "token" drops all of its channels, "channel" all tokens."""
-    return [(1 if kind == "channel" else L, 1 if kind == "token" else C) for L, C in net.skip_shapes]
+    return [
+        (1 if kind == "channel" else L, 1 if kind == "token" else C) for L, C in net.skip_shapes
+    ]
 
 
 def keep(uniform: torch.Tensor, rate: float) -> torch.Tensor:

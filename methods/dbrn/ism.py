@@ -28,7 +28,7 @@ class ImportanceScoring(nn.Sequential):
     def weights(self, f_rgb, f_depth):
         """W_RGB, W_D (B, 1 or C, H, W) each."""
         scores = super().forward(torch.cat([f_rgb, f_depth], dim=1))
-        scores = scores.unflatten(1, (2, -1))                             # (B, 2, 1 or C, H, W)
+        scores = scores.unflatten(1, (2, -1))  # (B, 2, 1 or C, H, W)
         if self.act == "softmax":
             scores = scores.softmax(dim=1)
         elif self.act != "none":

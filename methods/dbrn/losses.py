@@ -11,7 +11,10 @@ from methods.dbrn.settings import Settings
 
 
 def reconstruction_terms(
-    image: torch.Tensor, recon: torch.Tensor, foreground: torch.Tensor, mask: torch.Tensor,
+    image: torch.Tensor,
+    recon: torch.Tensor,
+    foreground: torch.Tensor,
+    mask: torch.Tensor,
     reduction: str = "common",
 ) -> torch.Tensor:
     """Squared error on background, foreground and mask, and 1 - SSIM: (4,), not yet weighted.
@@ -21,7 +24,7 @@ def reconstruction_terms(
     that of the set's.
     """
     sets = torch.stack([(1 - foreground) * (1 - mask), foreground * (1 - mask), mask])
-    error = (image - recon).square().sum(dim=1, keepdim=True)             # (B, 1, H, W)
+    error = (image - recon).square().sum(dim=1, keepdim=True)  # (B, 1, H, W)
     sums = (sets * error).sum(dim=(1, 2, 3, 4))
     if reduction == "common":
         means = sums / image.numel()
@@ -31,8 +34,13 @@ def reconstruction_terms(
 
 
 def reconstruction_loss(
-    image: torch.Tensor, recons: list[torch.Tensor], foreground: torch.Tensor, mask: torch.Tensor,
-    weights: tuple[float, ...], reduction: str = "common", ms: str = "enlarged",
+    image: torch.Tensor,
+    recons: list[torch.Tensor],
+    foreground: torch.Tensor,
+    mask: torch.Tensor,
+    weights: tuple[float, ...],
+    reduction: str = "common",
+    ms: str = "enlarged",
 ) -> torch.Tensor:
     """L_rec (equation 2) of the images at all scales, recons[s] (B, C, H / 2^s, W / 2^s).
 
@@ -54,8 +62,12 @@ def reconstruction_loss(
 
 
 def dbrn_loss(
-    output: Output, rgb: torch.Tensor, depth: torch.Tensor, foreground: torch.Tensor,
-    mask: torch.Tensor, s: Settings,
+    output: Output,
+    rgb: torch.Tensor,
+    depth: torch.Tensor,
+    foreground: torch.Tensor,
+    mask: torch.Tensor,
+    s: Settings,
 ) -> dict[str, torch.Tensor]:
     """Terms of the loss, and their weighted sum "total" (equation 5).
 
@@ -64,13 +76,14 @@ def dbrn_loss(
     """
     terms = {}
     for name, image, recons in (
-        ("rgb", rgb, output.recon_rgb), ("depth", depth, output.recon_depth)
+        ("rgb", rgb, output.recon_rgb),
+        ("depth", depth, output.recon_depth),
     ):
         if recons is not None:
             terms[name] = reconstruction_loss(
                 image, recons, foreground, mask, s.loss.weights, s.loss.reduction, s.loss.ms
             )
-    probability = output.logits.softmax(dim=1)                            # (S B, 2, H, W)
+    probability = output.logits.softmax(dim=1)  # (S B, 2, H, W)
     by_scale = probability.unflatten(0, (-1, len(mask)))
     if s.loss.focal_on == "mean":
         terms["focal"] = focal(by_scale.mean(dim=0), mask, s.focal.gamma, s.focal.alpha)

@@ -34,14 +34,14 @@ class Dbrn(NetworkMethod):
     name = "dbrn"
     Settings = Settings
     variants = {
-        "ms": {"multi_scale": True},                                     # Tables I, II: Ours (MS)
-        "res_unet_swin_unet": {"recon.net": "res_unet", "disc.net": "swin_unet"},    # III, VI
+        "ms": {"multi_scale": True},  # Tables I, II: Ours (MS)
+        "res_unet_swin_unet": {"recon.net": "res_unet", "disc.net": "swin_unet"},  # III, VI
         "res_unet_unet": {"recon.net": "res_unet"},
         "swin_unet_swin_unet": {"disc.net": "swin_unet"},
-        "no_loss_weighting": {"loss.weights": (1.0, 1.0, 1.0, 1.0)},     # Table IV
+        "no_loss_weighting": {"loss.weights": (1.0, 1.0, 1.0, 1.0)},  # Table IV
         "lfg_only": {"loss.weights": (1.0, 4.0, 1.0, 1.0)},
         "lmask_only": {"loss.weights": (1.0, 1.0, 10.0, 1.0)},
-        "fusion_early_cat": {"fusion": "early"},                         # Table V
+        "fusion_early_cat": {"fusion": "early"},  # Table V
         "fusion_deep_hadamard": {"fusion": "hadamard"},
         "fusion_deep_cat": {"fusion": "cat"},
         "untrained": {"train.steps": 0},
@@ -87,14 +87,19 @@ class Dbrn(NetworkMethod):
             return draw_samples(seeds, self.settings, self.setting, texture)
 
         optimise(
-            self.name, self.net, self._optimiser(), s, self.run, draw,
+            self.name,
+            self.net,
+            self._optimiser(),
+            s,
+            self.run,
+            draw,
             lambda step, draws: self._loss(train, step, draws),
         )
         if s.steps and s.norm_batches:
             drawn = ahead(draw, s.steps, s.steps + s.norm_batches)
-            settle_norms(self.net, (
-                partial(self._pass, train, step, draws) for step, draws in drawn
-            ))
+            settle_norms(
+                self.net, (partial(self._pass, train, step, draws) for step, draws in drawn)
+            )
         self._compile()
 
     def _optimiser(self) -> torch.optim.Adam:
@@ -103,19 +108,21 @@ class Dbrn(NetworkMethod):
         ism = list(disc.ism.parameters()) if hasattr(disc, "ism") else []
         own = {id(p) for p in ism}
         groups = [
-            {"params": [p for net in self.net.branches.values() for p in net.parameters()],
-             "lr": s.lr_recon},
+            {
+                "params": [p for net in self.net.branches.values() for p in net.parameters()],
+                "lr": s.lr_recon,
+            },
             {"params": [p for p in disc.parameters() if id(p) not in own], "lr": s.lr_disc},
             {"params": ism, "lr": s.lr_ism},
-        ]  # fmt: skip
+        ]
         groups = [g for g in groups if g["params"]]
         return torch.optim.Adam(groups, betas=(0.9, s.beta2), fused=True)
 
     def _loss(self, train: Samples, step: int, draws: Draws) -> torch.Tensor:
         x, output = self._pass(train, step, draws)
-        return dbrn_loss(
-            output, x.clean_rgb, x.clean_depth, x.foreground, x.mask, self.settings
-        )["total"]
+        return dbrn_loss(output, x.clean_rgb, x.clean_depth, x.foreground, x.mask, self.settings)[
+            "total"
+        ]
 
     def _pass(self, train: Samples, step: int, draws: Draws) -> tuple[Simulated, Output]:
         """What a step's networks are shown, and their answer in float32."""
@@ -165,10 +172,12 @@ class Dbrn(NetworkMethod):
     def predict(self, batch: Batch) -> Prediction:
         s = self.settings
         rgb, depth, foreground = images(batch)
-        maps = torch.stack([
-            self._predict_maps(rgb, depth, self.inference_drops(batch.ids, number, rgb.device))
-            for number in range(s.test.passes if s.test.dropout else 1)
-        ]).mean(dim=0)                                                    # (B, H, W)
+        maps = torch.stack(
+            [
+                self._predict_maps(rgb, depth, self.inference_drops(batch.ids, number, rgb.device))
+                for number in range(s.test.passes if s.test.dropout else 1)
+            ]
+        ).mean(dim=0)  # (B, H, W)
         if s.test.mask_background:
             maps = maps * foreground[:, 0]
         if s.score == "max":
@@ -185,12 +194,17 @@ class Dbrn(NetworkMethod):
         if not self.settings.test.dropout:
             return AllDrops()
         seed = partial(self._seed, "test drop", self.settings.test.seed, number)
-        return AllDrops(**{
-            name: inference_drops(
-                net, [partial(seed, sample, name) for sample in ids], self.settings.dropout, device
-            )
-            for name, net in self.net.branches.items()
-        })
+        return AllDrops(
+            **{
+                name: inference_drops(
+                    net,
+                    [partial(seed, sample, name) for sample in ids],
+                    self.settings.dropout,
+                    device,
+                )
+                for name, net in self.net.branches.items()
+            }
+        )
 
     def load(self, folder: Path) -> None:
         super().load(folder)

@@ -33,27 +33,29 @@ class AllDrops(NamedTuple):
 class SameImage(NamedTuple):
     """Whose reconstruction to hide from the discriminator, and the image shown twice instead."""
 
-    hide_rgb: torch.Tensor       # (B,) bool
-    hide_depth: torch.Tensor     # (B,) bool
-    rgb: torch.Tensor            # (B, 3, H, W)
-    depth: torch.Tensor          # (B, 1, H, W)
+    hide_rgb: torch.Tensor  # (B,) bool
+    hide_depth: torch.Tensor  # (B,) bool
+    rgb: torch.Tensor  # (B, 3, H, W)
+    depth: torch.Tensor  # (B, 1, H, W)
 
 
 class Output(NamedTuple):
     """S scales; images and logits of scale s and sample b stand at index s * B + b."""
 
-    recon_rgb: list[torch.Tensor] | None      # S of (B, 3, H / 2^s, W / 2^s)
-    recon_depth: list[torch.Tensor] | None    # S of (B, 1, H / 2^s, W / 2^s)
-    full_rgb: torch.Tensor | None             # (S B, 3, H, W), enlarged
-    full_depth: torch.Tensor | None           # (S B, 1, H, W), enlarged
-    logits: torch.Tensor                      # (S B, 2, H, W), channel 1 = anomaly
+    recon_rgb: list[torch.Tensor] | None  # S of (B, 3, H / 2^s, W / 2^s)
+    recon_depth: list[torch.Tensor] | None  # S of (B, 1, H / 2^s, W / 2^s)
+    full_rgb: torch.Tensor | None  # (S B, 3, H, W), enlarged
+    full_depth: torch.Tensor | None  # (S B, 1, H, W), enlarged
+    logits: torch.Tensor  # (S B, 2, H, W), channel 1 = anomaly
 
     def float(self) -> Output:
         """In float32, for the losses."""
-        return Output(*(
-            [r.float() for r in y] if isinstance(y, list) else y if y is None else y.float()
-            for y in self
-        ))
+        return Output(
+            *(
+                [r.float() for r in y] if isinstance(y, list) else y if y is None else y.float()
+                for y in self
+            )
+        )
 
 
 class DbrnNet(nn.Module):
@@ -79,8 +81,11 @@ class DbrnNet(nn.Module):
         return {name: net for name, net in nets.items() if net is not None}
 
     def forward(
-        self, rgb: torch.Tensor | None, depth: torch.Tensor | None,
-        drops: AllDrops = AllDrops(), same: SameImage | None = None,
+        self,
+        rgb: torch.Tensor | None,
+        depth: torch.Tensor | None,
+        drops: AllDrops = AllDrops(),
+        same: SameImage | None = None,
     ) -> Output:
         originals, recon = {"rgb": rgb, "depth": depth}, dict.fromkeys(BRANCHES)
         full, pairs = dict.fromkeys(BRANCHES), dict.fromkeys(BRANCHES, (None, None))
@@ -102,7 +107,7 @@ class DbrnNet(nn.Module):
         return self.mean_map(self(rgb, depth, drops).logits)
 
     def mean_map(self, logits: torch.Tensor) -> torch.Tensor:
-        probability = logits.float().softmax(dim=1)[:, 1]                 # (S B, H, W)
+        probability = logits.float().softmax(dim=1)[:, 1]  # (S B, H, W)
         return probability.unflatten(0, (self.scales, -1)).mean(dim=0)
 
     def _repeated(self, x):
@@ -114,8 +119,16 @@ def reconstruction(s: Settings, channels: int) -> nn.Module:
     if s.recon.net == "res_unet":
         return ResUnet(s.prep.size, channels, channels, s.recon.width, s.extra_scales)
     return SwinUnet(
-        s.prep.size, channels, channels, s.swin.width, s.swin.depths, s.swin.heads, s.swin.window,
-        s.swin.mlp_ratio, s.swin.path_rate, s.extra_scales,
+        s.prep.size,
+        channels,
+        channels,
+        s.swin.width,
+        s.swin.depths,
+        s.swin.heads,
+        s.swin.window,
+        s.swin.mlp_ratio,
+        s.swin.path_rate,
+        s.extra_scales,
     )
 
 

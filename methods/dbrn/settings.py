@@ -13,7 +13,7 @@ from methods.blocks.textures import SOURCES
 from methods.views import DbrnView
 
 SCALES = (1.0, 0.5, 0.25)
-PATCH = 4                                           # px, side of a token (Swin-Unet)
+PATCH = 4  # px, side of a token (Swin-Unet)
 
 
 def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -25,23 +25,23 @@ def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
 class Perlin:
     """Noise that places the anomalies (section 3.1)."""
 
-    threshold: float = 0.5                               # of the noise (DRAEM, inferred)
-    min_exponent: int = 0                                # coarsest grid: 2^0 cells a side (DRAEM)
-    max_exponent: int = 5                                # finest grid: 2^5 cells a side (DRAEM)
-    rotation_deg: tuple[float, float] = (-90.0, 90.0)    # angle of the noise (DRAEM)
+    threshold: float = 0.5  # of the noise (DRAEM, inferred)
+    min_exponent: int = 0  # coarsest grid: 2^0 cells a side (DRAEM)
+    max_exponent: int = 5  # finest grid: 2^5 cells a side (DRAEM)
+    rotation_deg: tuple[float, float] = (-90.0, 90.0)  # angle of the noise (DRAEM)
 
 
 @dataclass(frozen=True)
 class Sim:
     """Anomaly simulation in three cases (section 3.3)."""
 
-    e1: float = 0.7                     # p above it: normal (paper)
-    e2: float = 0.5                     # p above it, up to e1: erased; below: blended (paper)
-    beta_max: float = 1.0               # opacity of the old image ~ U(0, beta_max) (paper: [0, 1])
-    share_p: bool = True                # one case for both modalities (inferred)
-    share_beta: bool = False            # one opacity for both modalities (inferred)
-    share_source: bool = True           # one texture for both modalities (inferred)
-    max_retries: int = 0                # new masks where one misses the object (inferred: none)
+    e1: float = 0.7  # p above it: normal (paper)
+    e2: float = 0.5  # p above it, up to e1: erased; below: blended (paper)
+    beta_max: float = 1.0  # opacity of the old image ~ U(0, beta_max) (paper: [0, 1])
+    share_p: bool = True  # one case for both modalities (inferred)
+    share_beta: bool = False  # one opacity for both modalities (inferred)
+    share_source: bool = True  # one texture for both modalities (inferred)
+    max_retries: int = 0  # new masks where one misses the object (inferred: none)
     perlin: Perlin = Perlin()
 
     def __post_init__(self):
@@ -55,9 +55,9 @@ class Sim:
 class Texture:
     """Images that anomalies are sampled from (section 3.2)."""
 
-    source: str = "dtd"                             # one of SOURCES (inferred)
-    folder: str | None = None                       # images of dtd and folder
-    augment: bool = True                            # three of DRAEM's ten augmenters (inferred)
+    source: str = "dtd"  # one of SOURCES (inferred)
+    folder: str | None = None  # images of dtd and folder
+    augment: bool = True  # three of DRAEM's ten augmenters (inferred)
 
     def __post_init__(self):
         _choose("texture.source", self.source, SOURCES)
@@ -67,8 +67,8 @@ class Texture:
 class Recon:
     """Reconstruction networks, one a modality (section 4)."""
 
-    net: str = "swin_unet"              # or "res_unet" (Table III)
-    width: int = 128                    # channels of the Res-UNet's first block (inferred)
+    net: str = "swin_unet"  # or "res_unet" (Table III)
+    width: int = 128  # channels of the Res-UNet's first block (inferred)
 
     def __post_init__(self):
         _choose("recon.net", self.net, ("swin_unet", "res_unet"))
@@ -78,16 +78,16 @@ class Recon:
 class Swin:
     """Swin-Unets, reconstructing or discriminating (section 4.1)."""
 
-    width: int = 96                                         # channels of a token (Swin-Unet)
-    depths: tuple[int, int, int, int] = (2, 2, 4, 2)        # blocks a stage (paper)
-    heads: tuple[int, int, int, int] = (3, 6, 12, 24)       # of attention (Swin-Unet)
-    window: int = 7                                         # tokens, side (Swin-Unet, inferred)
-    mlp_ratio: float = 4.0                                  # hidden width / width (Swin-Unet)
-    path_rate: float = 0.1                                  # stochastic depth (Swin-Unet)
-    init_std: float = 0.02                                  # of linear weights (Swin-Unet)
-    start_level: float | None = None                        # of a fresh network's images; none:
+    width: int = 96  # channels of a token (Swin-Unet)
+    depths: tuple[int, int, int, int] = (2, 2, 4, 2)  # blocks a stage (paper)
+    heads: tuple[int, int, int, int] = (3, 6, 12, 24)  # of attention (Swin-Unet)
+    window: int = 7  # tokens, side (Swin-Unet, inferred)
+    mlp_ratio: float = 4.0  # hidden width / width (Swin-Unet)
+    path_rate: float = 0.1  # stochastic depth (Swin-Unet)
+    init_std: float = 0.02  # of linear weights (Swin-Unet)
+    start_level: float | None = None  # of a fresh network's images; none:
     #   noise around 0 (Swin-Unet); 0.5 spares short trainings a plateau (ours)
-    pretrained: str | None = None                           # checkpoint to start from (inferred)
+    pretrained: str | None = None  # checkpoint to start from (inferred)
 
     def __post_init__(self):
         for i, heads in enumerate(self.heads):
@@ -102,8 +102,8 @@ class Swin:
 class Dropout:
     """Dropped encoder outputs, in training and at test time (section 4.2)."""
 
-    rates: tuple[float, float, float] = (0.6, 0.4, 0.2)     # shallow, middle, deep skip (paper)
-    type: str = "element"               # each value; "token", "channel": together (inferred)
+    rates: tuple[float, float, float] = (0.6, 0.4, 0.2)  # shallow, middle, deep skip (paper)
+    type: str = "element"  # each value; "token", "channel": together (inferred)
 
     def __post_init__(self):
         _choose("dropout.type", self.type, ("element", "token", "channel"))
@@ -113,9 +113,9 @@ class Dropout:
 class Disc:
     """Discriminator (section 6)."""
 
-    net: str = "unet"                   # or "swin_unet" (Table III)
-    base: int = 64                      # channels of the UNet's first block (DRAEM, inferred)
-    pe: str = "full"                    # of the UNet: 3x3 at full resolution, or "patch4" (inferred)
+    net: str = "unet"  # or "swin_unet" (Table III)
+    base: int = 64  # channels of the UNet's first block (DRAEM, inferred)
+    pe: str = "full"  # of the UNet: 3x3 at full resolution, or "patch4" (inferred)
 
     def __post_init__(self):
         _choose("disc.net", self.net, ("unet", "swin_unet"))
@@ -126,10 +126,10 @@ class Disc:
 class Ism:
     """Importance scoring module (section 6.2)."""
 
-    out: str = "pixel"                  # one weight a pixel, or "channel": a feature (inferred)
-    act: str = "softmax"                # over the two; "sigmoid", "relu", "none" (inferred)
-    same_image_prob: float = 0.5        # a modality is shown twice the same, halved (inferred)
-    same_image: str = "input"           # that image, or the "clean" one (inferred)
+    out: str = "pixel"  # one weight a pixel, or "channel": a feature (inferred)
+    act: str = "softmax"  # over the two; "sigmoid", "relu", "none" (inferred)
+    same_image_prob: float = 0.5  # a modality is shown twice the same, halved (inferred)
+    same_image: str = "input"  # that image, or the "clean" one (inferred)
 
     def __post_init__(self):
         _choose("ism.out", self.out, ("pixel", "channel"))
@@ -143,12 +143,12 @@ class Loss:
 
     # lambda_1 to 4: background, foreground, mask, 1 - SSIM (paper; which is which: inferred)
     weights: tuple[float, float, float, float] = (1.0, 4.0, 10.0, 1.0)
-    reduction: str = "common"           # all pixels; "subset": the set's own (inferred)
-    ms: str = "enlarged"                # mean over enlarged scales; "native", "sum" (inferred)
-    focal_on: str = "each"              # map of every scale, or their "mean" (inferred)
-    w_rgb: float = 1.0                  # reconstruction of RGB (equation 5)
-    w_depth: float = 1.0                # reconstruction of depth (equation 5)
-    w_focal: float = 1.0                # focal loss of the map (equation 5)
+    reduction: str = "common"  # all pixels; "subset": the set's own (inferred)
+    ms: str = "enlarged"  # mean over enlarged scales; "native", "sum" (inferred)
+    focal_on: str = "each"  # map of every scale, or their "mean" (inferred)
+    w_rgb: float = 1.0  # reconstruction of RGB (equation 5)
+    w_depth: float = 1.0  # reconstruction of depth (equation 5)
+    w_focal: float = 1.0  # focal loss of the map (equation 5)
 
     def __post_init__(self):
         _choose("loss.reduction", self.reduction, ("common", "subset"))
@@ -160,44 +160,44 @@ class Loss:
 class Focal:
     """Focal loss (section 7)."""
 
-    alpha: tuple[float, float] | None = (0.25, 0.75)    # normal, anomaly; none: 1, 1 (inferred)
-    gamma: float = 2.0                                  # (DRAEM)
+    alpha: tuple[float, float] | None = (0.25, 0.75)  # normal, anomaly; none: 1, 1 (inferred)
+    gamma: float = 2.0  # (DRAEM)
 
 
 @dataclass(frozen=True)
 class Train:
     """Optimisation by Adam (section 8)."""
 
-    steps: int = 20_000                             # (inferred)
-    batch: int = 8                                  # samples (DRAEM, inferred)
-    lr_recon: float = 1e-4                          # reconstruction networks (paper)
-    lr_disc: float = 1e-5                           # discriminator without the ISM (paper)
-    lr_ism: float = 1e-3                            # ISM's convolutions (paper)
-    beta2: float = 0.999                            # of Adam (inferred); less for short trainings
-    milestones: tuple[float, float] = (0.8, 0.9)    # shares of the steps (DRAEM, inferred)
-    gamma: float = 0.2                              # factor on the rates at each (DRAEM, inferred)
-    norm_batches: int = 0                           # after the last step, whose mean statistics
+    steps: int = 20_000  # (inferred)
+    batch: int = 8  # samples (DRAEM, inferred)
+    lr_recon: float = 1e-4  # reconstruction networks (paper)
+    lr_disc: float = 1e-5  # discriminator without the ISM (paper)
+    lr_ism: float = 1e-3  # ISM's convolutions (paper)
+    beta2: float = 0.999  # of Adam (inferred); less for short trainings
+    milestones: tuple[float, float] = (0.8, 0.9)  # shares of the steps (DRAEM, inferred)
+    gamma: float = 0.2  # factor on the rates at each (DRAEM, inferred)
+    norm_batches: int = 0  # after the last step, whose mean statistics
     #   BatchNorm takes; 0: its running ones (DRAEM); more for short trainings (ours)
-    mixed_precision: bool = False                   # bfloat16 networks, float32 losses (ours)
+    mixed_precision: bool = False  # bfloat16 networks, float32 losses (ours)
 
 
 @dataclass(frozen=True)
 class Aug:
     """Changes of the clean pair before the simulation."""
 
-    rotate_prob: float = 0.0                        # turned by U(-90, 90) degrees (DRAEM: 0.3)
+    rotate_prob: float = 0.0  # turned by U(-90, 90) degrees (DRAEM: 0.3)
 
 
 @dataclass(frozen=True)
 class Test:
     """Inference (section 9)."""
 
-    dropout: bool = True                # dropped skips stay (paper); false: deterministic
-    passes: int = 1                     # whose maps are averaged (inferred)
-    seed: int = 0                       # another one draws other dropped skips
-    mask_background: bool = False       # map 0 off the foreground (AST: true)
-    precision: str = "float32"          # of the networks, or "bfloat16" (ours)
-    compile: bool = False               # by torch.compile, weights frozen; takes minutes (ours)
+    dropout: bool = True  # dropped skips stay (paper); false: deterministic
+    passes: int = 1  # whose maps are averaged (inferred)
+    seed: int = 0  # another one draws other dropped skips
+    mask_background: bool = False  # map 0 off the foreground (AST: true)
+    precision: str = "float32"  # of the networks, or "bfloat16" (ours)
+    compile: bool = False  # by torch.compile, weights frozen; takes minutes (ours)
 
     def __post_init__(self):
         _choose("test.precision", self.precision, ("float32", "bfloat16"))
@@ -208,12 +208,12 @@ class Test:
 @dataclass(frozen=True)
 class Settings:
     prep: DbrnView = DbrnView()
-    multi_scale: bool = False                       # "Ours (MS)" of Tables I and II; else "Ours"
-    scales: tuple[float, ...] = SCALES              # of the images of multi_scale (inferred)
-    fusion: str = "ism"                             # "early", "hadamard", "cat" (Table V)
-    detach_recon: bool = False                      # keep the focal gradient in the discriminator
-    score: str = "window"                           # max of the averaged map (DRAEM), or "max"
-    score_window: int = 21                          # px, odd, side of that average (DRAEM)
+    multi_scale: bool = False  # "Ours (MS)" of Tables I and II; else "Ours"
+    scales: tuple[float, ...] = SCALES  # of the images of multi_scale (inferred)
+    fusion: str = "ism"  # "early", "hadamard", "cat" (Table V)
+    detach_recon: bool = False  # keep the focal gradient in the discriminator
+    score: str = "window"  # max of the averaged map (DRAEM), or "max"
+    score_window: int = 21  # px, odd, side of that average (DRAEM)
     sim: Sim = Sim()
     texture: Texture = Texture()
     recon: Recon = Recon()

@@ -20,21 +20,21 @@ from methods.blocks.perlin import draw_perlin, perlin_noise, rotate
 from methods.blocks.textures import Texture
 from methods.dbrn.settings import Settings, Sim
 
-GREY = (0.299, 0.587, 0.114)     # of r, g, b
+GREY = (0.299, 0.587, 0.114)  # of r, g, b
 
 
 @dataclass(frozen=True)
 class Draws:
     """The random numbers of B samples; pairs are for RGB and depth."""
 
-    u: torch.Tensor              # (B, K, G + 1, G + 1) Perlin gradient angles, turns; K tries
-    grid: torch.Tensor           # (B, K, 2) Perlin cells
-    angle_deg: torch.Tensor      # (B, K) of the noise
-    p: torch.Tensor              # (B, 2) which case, float64
-    beta: torch.Tensor           # (B, 2) opacity of the old image
-    same: torch.Tensor           # (B,) which modality is shown twice the same
-    turn_deg: torch.Tensor       # (B,) of the clean pair
-    texture: torch.Tensor        # (B, 1 or 2, S, S, 3) uint8
+    u: torch.Tensor  # (B, K, G + 1, G + 1) Perlin gradient angles, turns; K tries
+    grid: torch.Tensor  # (B, K, 2) Perlin cells
+    angle_deg: torch.Tensor  # (B, K) of the noise
+    p: torch.Tensor  # (B, 2) which case, float64
+    beta: torch.Tensor  # (B, 2) opacity of the old image
+    same: torch.Tensor  # (B,) which modality is shown twice the same
+    turn_deg: torch.Tensor  # (B,) of the clean pair
+    texture: torch.Tensor  # (B, 1 or 2, S, S, 3) uint8
 
     def to(self, device: torch.device | str) -> Draws:
         return Draws(*(getattr(self, f.name).to(device) for f in fields(self)))
@@ -43,17 +43,15 @@ class Draws:
 class Simulated(NamedTuple):
     """A training batch: the clean pair and what the networks are shown."""
 
-    clean_rgb: torch.Tensor      # (B, 3, H, W) R
-    clean_depth: torch.Tensor    # (B, 1, H, W) D
-    foreground: torch.Tensor     # (B, 1, H, W) FG in {0, 1}
-    rgb: torch.Tensor            # (B, 3, H, W) R_a
-    depth: torch.Tensor          # (B, 1, H, W) D_a
-    mask: torch.Tensor           # (B, 1, H, W) M in {0, 1}
+    clean_rgb: torch.Tensor  # (B, 3, H, W) R
+    clean_depth: torch.Tensor  # (B, 1, H, W) D
+    foreground: torch.Tensor  # (B, 1, H, W) FG in {0, 1}
+    rgb: torch.Tensor  # (B, 3, H, W) R_a
+    depth: torch.Tensor  # (B, 1, H, W) D_a
+    mask: torch.Tensor  # (B, 1, H, W) M in {0, 1}
 
 
-def draw_samples(
-    seeds: Sequence[int], settings: Settings, setting: str, texture: Texture
-) -> Draws:
+def draw_samples(seeds: Sequence[int], settings: Settings, setting: str, texture: Texture) -> Draws:
     """Draw the numbers of one sample per seed."""
     drawn = [_draw_sample(np.random.default_rng(s), settings, setting, texture) for s in seeds]
     return Draws(*(torch.from_numpy(np.stack(column)) for column in zip(*drawn)))
@@ -62,9 +60,7 @@ def draw_samples(
 def _draw_sample(rng, s, setting, texture):
     noise, sim = s.sim.perlin, s.sim
     exponents = (noise.min_exponent, noise.max_exponent)
-    tries = [
-        draw_perlin(rng, exponents, noise.rotation_deg) for _ in range(1 + sim.max_retries)
-    ]
+    tries = [draw_perlin(rng, exponents, noise.rotation_deg) for _ in range(1 + sim.max_retries)]
     p, beta = rng.random(2), rng.uniform(0, sim.beta_max, 2)
     same = rng.random()
     turn_deg = rng.uniform(-90, 90) * (rng.random() < s.aug.rotate_prob)
@@ -80,9 +76,14 @@ def _draw_sample(rng, s, setting, texture):
     blank = np.zeros((size, size, 3), np.uint8)
     seen = [(p <= sim.e2).any()] if count == 1 else p <= sim.e2
     return (
-        np.stack([t.u for t in tries]), np.array([t.grid for t in tries]),
-        np.float32([t.angle_deg for t in tries]), p, np.float32(beta), np.float32(same),
-        np.float32(turn_deg), np.stack([texture(rng) if use else blank for use in seen]),
+        np.stack([t.u for t in tries]),
+        np.array([t.grid for t in tries]),
+        np.float32([t.angle_deg for t in tries]),
+        p,
+        np.float32(beta),
+        np.float32(same),
+        np.float32(turn_deg),
+        np.stack([texture(rng) if use else blank for use in seen]),
     )
 
 
@@ -95,8 +96,8 @@ def simulate(
     """
     if s.aug.rotate_prob > 0:
         rgb, depth, foreground = turn(rgb, depth, foreground, draws.turn_deg, s.prep.depth_high)
-    mask = anomaly_mask(foreground, draws, s.sim)                         # (B, 1, H, W)
-    source = draws.texture.movedim(-1, 2).to(rgb.dtype) / 255             # (B, 1 or 2, 3, H, W)
+    mask = anomaly_mask(foreground, draws, s.sim)  # (B, 1, H, W)
+    source = draws.texture.movedim(-1, 2).to(rgb.dtype) / 255  # (B, 1 or 2, 3, H, W)
     grey = torch.tensor(GREY, dtype=rgb.dtype, device=rgb.device)
     grey = torch.einsum("bchw,c->bhw", source[:, -1], grey)[:, None]
     (p_rgb, p_depth), (beta_rgb, beta_depth) = (
@@ -104,7 +105,9 @@ def simulate(
     )
     normal = (draws.p > s.sim.e1).all(dim=1).view(-1, 1, 1, 1)
     return Simulated(
-        rgb, depth, foreground,
+        rgb,
+        depth,
+        foreground,
         corrupt(rgb, source[:, 0], mask, p_rgb, beta_rgb, s.sim),
         corrupt(depth, grey, mask, p_depth, beta_depth, s.sim),
         mask * ~normal,
@@ -117,8 +120,8 @@ def anomaly_mask(foreground: torch.Tensor, draws: Draws, sim: Sim) -> torch.Tens
     B, K = draws.u.shape[:2]
     noise = perlin_noise(draws.u.flatten(0, 1), draws.grid.flatten(0, 1), foreground.shape[-2:])
     noise = rotate(noise[:, None], draws.angle_deg.flatten()).unflatten(0, (B, K))
-    masks = (noise > sim.perlin.threshold) * foreground[:, None]          # (B, K, 1, H, W)
-    found = masks.flatten(2).any(dim=2)                                   # (B, K)
+    masks = (noise > sim.perlin.threshold) * foreground[:, None]  # (B, K, 1, H, W)
+    found = masks.flatten(2).any(dim=2)  # (B, K)
     found[:, -1] = True
     chosen = found.to(torch.uint8).argmax(dim=1)
     return masks[torch.arange(B, device=masks.device), chosen]

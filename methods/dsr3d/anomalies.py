@@ -16,17 +16,17 @@ import torch.nn.functional as F
 from methods.blocks.quantiser import distances
 from methods.dsr3d.settings import Anomaly
 
-CHUNK = 1 << 24                  # distances sorted at once: 64 MB in float32, as much for the order
+CHUNK = 1 << 24  # distances sorted at once: 64 MB in float32, as much for the order
 
 
 @dataclass(frozen=True)
 class Call:
     """The random numbers of one call of `generate`, features (B, D, h, w)."""
 
-    u: torch.Tensor              # (B, h, w) in [0, 1): which of the candidates
-    shuffle: bool                # patches change places instead
-    side: int                    # of a patch, feature vectors
-    order: torch.Tensor          # (B, patches) int64: new patch i was patch order[i]
+    u: torch.Tensor  # (B, h, w) in [0, 1): which of the candidates
+    shuffle: bool  # patches change places instead
+    side: int  # of a patch, feature vectors
+    order: torch.Tensor  # (B, patches) int64: new patch i was patch order[i]
 
     def to(self, device: torch.device | str) -> Call:
         return replace(self, u=self.u.to(device), order=self.order.to(device))
@@ -36,12 +36,12 @@ class Call:
 class Draws:
     """The random numbers of a training step's anomalies."""
 
-    strength_lo: torch.Tensor    # (B,) float64
-    strength_hi: torch.Tensor    # (B,) float64
-    both: torch.Tensor           # (B,) bool: both levels are anomalous
-    lo: torch.Tensor             # (B,) bool: where not both, the low level is, else the high
+    strength_lo: torch.Tensor  # (B,) float64
+    strength_hi: torch.Tensor  # (B,) float64
+    both: torch.Tensor  # (B,) bool: both levels are anomalous
+    lo: torch.Tensor  # (B,) bool: where not both, the low level is, else the high
     low: Call
-    high_on_anomalous: Call      # high features that saw the anomalous low ones
+    high_on_anomalous: Call  # high features that saw the anomalous low ones
     high_on_clean: Call
 
     def to(self, device: torch.device | str) -> Draws:
@@ -70,8 +70,13 @@ def _call(rng, batch, size, s) -> Call:
 
 
 def generate(
-    z: torch.Tensor, q: torch.Tensor, codebook: torch.Tensor, mask: torch.Tensor,
-    strength: torch.Tensor, call: Call, s: Anomaly,
+    z: torch.Tensor,
+    q: torch.Tensor,
+    codebook: torch.Tensor,
+    mask: torch.Tensor,
+    strength: torch.Tensor,
+    call: Call,
+    s: Anomaly,
 ) -> torch.Tensor:
     """q with anomalies where mask (B, 1, h, w) is 1.
 
@@ -81,7 +86,7 @@ def generate(
     if call.shuffle:
         return torch.where(inside, shuffled(q, call.order, call.side), q)
     # The same choice at all positions has the same distribution; ranking all is most of the cost.
-    at = inside[:, 0]                                                     # (B, h, w), P of them
+    at = inside[:, 0]  # (B, h, w), P of them
     strengths = strength.view(-1, 1, 1).expand(at.shape)[at]
     codes = choose_codes(z.permute(0, 2, 3, 1)[at], codebook, strengths, call.u[at], s)
     changed = q.permute(0, 2, 3, 1).clone()
@@ -97,10 +102,10 @@ def choose_codes(
     if s.replacement == "random":
         return (u * K).long()
     dropped, count = candidates(strength, K, s.drop_nearest)
-    rank = dropped + (u.double() * count).long()                          # (P,)
+    rank = dropped + (u.double() * count).long()  # (P,)
     codes = torch.empty_like(rank)
     for part in torch.arange(len(rows), device=rows.device).split(max(1, CHUNK // K)):
-        order = distances(rows[part], codebook).argsort(dim=1)            # (p, K), nearest first
+        order = distances(rows[part], codebook).argsort(dim=1)  # (p, K), nearest first
         codes[part] = order.gather(1, rank[part, None])[:, 0]
     return codes
 

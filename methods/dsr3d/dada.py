@@ -18,7 +18,7 @@ from torch import nn
 from methods.blocks.quantiser import Quantiser
 from methods.dsr3d.settings import DadaNet
 
-CHANNELS = {"rgb": 3, "3d": 1, "rgb+3d": 4}     # depth first
+CHANNELS = {"rgb": 3, "3d": 1, "rgb+3d": 4}  # depth first
 
 
 class Residual(nn.Module):
@@ -63,8 +63,8 @@ class EncoderHi(nn.Module):
         if self.groups == 2:
             depth, rgb = x.split([1, 3], dim=1)
             x = F.relu(torch.cat([self.conv_depth(depth), self.conv_rgb(rgb)], dim=1))
-        x = F.relu(self.conv_1(x))                                        # (B, h/2, H/2, W/2)
-        x = F.relu(self.conv_2(x))                                        # (B, h, H/4, W/4)
+        x = F.relu(self.conv_1(x))  # (B, h/2, H/2, W/2)
+        x = F.relu(self.conv_2(x))  # (B, h, H/4, W/4)
         return self.residuals(self.conv_3(x))
 
 
@@ -89,9 +89,13 @@ class ImageDecoder(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, channels: int, hidden: int, residual: tuple[int, int, bool],
+        self,
+        in_channels: int,
+        channels: int,
+        hidden: int,
+        residual: tuple[int, int, bool],
         groups: int = 1,
-    ):  # fmt: skip
+    ):
         super().__init__()
         self.groups = groups
         layers, residual_hidden, relu_skip = residual
@@ -106,8 +110,8 @@ class ImageDecoder(nn.Module):
             self.out_rgb = nn.Conv2d(last // 2, 3, 1)
 
     def forward(self, x):
-        x = self.residuals(self.conv_1(x))                                # (B, h, H/4, W/4)
-        x = self.up_2(F.relu(self.up_1(x)))                               # (B, ., H, W)
+        x = self.residuals(self.conv_1(x))  # (B, h, H/4, W/4)
+        x = self.up_2(F.relu(self.up_1(x)))  # (B, ., H, W)
         if self.groups == 1:
             return x
         depth, rgb = x.chunk(2, dim=1)
@@ -117,14 +121,14 @@ class ImageDecoder(nn.Module):
 class Features(NamedTuple):
     """What quantising one level gave."""
 
-    z: torch.Tensor          # (B, D, h, w) before
-    q: torch.Tensor          # (B, D, h, w) after
-    codes: torch.Tensor      # (B, h, w)
-    loss: torch.Tensor       # ()
+    z: torch.Tensor  # (B, D, h, w) before
+    q: torch.Tensor  # (B, D, h, w) after
+    codes: torch.Tensor  # (B, h, w)
+    loss: torch.Tensor  # ()
 
 
 class Coded(NamedTuple):
-    recon: torch.Tensor      # (B, C, H, W)
+    recon: torch.Tensor  # (B, C, H, W)
     lo: Features
     hi: Features
 
@@ -155,7 +159,9 @@ class Autoencoder(nn.Module):
 
     @staticmethod
     def _quantiser(s: DadaNet) -> Quantiser:
-        return Quantiser(s.codes, s.dim, s.commitment, s.decay, s.epsilon, s.codebook, s.restart_below)
+        return Quantiser(
+            s.codes, s.dim, s.commitment, s.decay, s.epsilon, s.codebook, s.restart_below
+        )
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
@@ -201,7 +207,7 @@ def init_convolutions(net: nn.Module, generator: torch.Generator, std: float | N
     for module in net.modules():
         if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             continue
-        reach = module.weight[0].numel() ** -0.5      # PyTorch's fan_in, transposed or not
+        reach = module.weight[0].numel() ** -0.5  # PyTorch's fan_in, transposed or not
         if std is None:
             module.weight.uniform_(-reach, reach, generator=generator)
         else:

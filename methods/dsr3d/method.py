@@ -13,8 +13,13 @@ from methods.blocks.losses import focal
 from methods.blocks.training import NetworkMethod, optimise
 from methods.blocks.weights import Fit
 from methods.contract import (
-    IMPORTED, Batch, Prediction, Run, Samples, seed_for,
-)  # fmt: skip
+    IMPORTED,
+    Batch,
+    Prediction,
+    Run,
+    Samples,
+    seed_for,
+)
 from methods.dsr3d import anomalies, samples
 from methods.dsr3d.model import Dsr3dNet, smooth, stage2_loss
 from methods.dsr3d.settings import Settings
@@ -30,7 +35,7 @@ class Dsr3d(NetworkMethod):
     Settings = Settings
     stages = {"dada": DadaStage, "dada_real": RealDadaStage}
     variants = {
-        "paper": {                                        # what the text says, not the code
+        "paper": {  # what the text says, not the code
             "dada.loss.norm": "l2",
             "dada.loss.reduction": "modality",
             "dada.net.codebook": "gradient",
@@ -100,9 +105,13 @@ class Dsr3d(NetworkMethod):
         self._optimise("train", trained, s.train, self._stage2_draws, self._stage2_loss, train)
         if self.setting == "rgb":
             self._optimise(
-                "upsample", (net.upsampler,), s.upsampler.train, self._upsampler_draws,
-                self._upsampler_loss, train,
-            )  # fmt: skip
+                "upsample",
+                (net.upsampler,),
+                s.upsampler.train,
+                self._upsampler_draws,
+                self._upsampler_loss,
+                train,
+            )
 
     def _load_dada(self) -> None:
         dada, net = self.pipeline.dada, self.net.autoencoder
@@ -125,9 +134,16 @@ class Dsr3d(NetworkMethod):
 
         trained = [p for module in modules for p in module.parameters()]
         optimise(
-            self.name, self.net, torch.optim.Adam(trained, lr=schedule.lr, fused=True), schedule,
-            self.run, draw, lambda step, drawn: loss(train, *drawn), phase, PHASES,
-        )  # fmt: skip
+            self.name,
+            self.net,
+            torch.optim.Adam(trained, lr=schedule.lr, fused=True),
+            schedule,
+            self.run,
+            draw,
+            lambda step, drawn: loss(train, *drawn),
+            phase,
+            PHASES,
+        )
 
     def _stage2_draws(self, rng, count: int) -> tuple[samples.Draws, anomalies.Draws]:
         s, low = self.pipeline, self.settings.prep.size // 8

@@ -23,22 +23,22 @@ from methods.dsr3d.settings import Anomaly, Loss, Pipeline, Score
 class Simulated(NamedTuple):
     """A training batch in the space of codes."""
 
-    lo: torch.Tensor             # (B, D, H/8, W/8) with anomalies
-    hi: torch.Tensor             # (B, D, H/4, W/4) with anomalies
-    clean_lo: torch.Tensor       # (B, D, H/8, W/8)
-    clean_hi: torch.Tensor       # (B, D, H/4, W/4)
-    target: torch.Tensor         # (B, 1, H, W) in {0, 1}, as blocky as the level's features
-    general: torch.Tensor        # (B, C, H, W) image of the anomalous features
+    lo: torch.Tensor  # (B, D, H/8, W/8) with anomalies
+    hi: torch.Tensor  # (B, D, H/4, W/4) with anomalies
+    clean_lo: torch.Tensor  # (B, D, H/8, W/8)
+    clean_hi: torch.Tensor  # (B, D, H/4, W/4)
+    target: torch.Tensor  # (B, 1, H, W) in {0, 1}, as blocky as the level's features
+    general: torch.Tensor  # (B, C, H, W) image of the anomalous features
 
 
 class Output(NamedTuple):
     restricted_lo: torch.Tensor  # (B, D, H/8, W/8) F_lo, before quantising
     restricted_hi: torch.Tensor  # (B, D, H/4, W/4) F_hi
-    codes_lo: torch.Tensor       # (B, H/8, W/8)
-    codes_hi: torch.Tensor       # (B, H/4, W/4)
-    object: torch.Tensor         # (B, C, H, W) image of the object, I_S
-    general: torch.Tensor        # (B, C, H, W) image as it is, I_G
-    logits: torch.Tensor         # (B, 2, H, W), channel 1 = anomaly
+    codes_lo: torch.Tensor  # (B, H/8, W/8)
+    codes_hi: torch.Tensor  # (B, H/4, W/4)
+    object: torch.Tensor  # (B, C, H, W) image of the object, I_S
+    general: torch.Tensor  # (B, C, H, W) image as it is, I_G
+    logits: torch.Tensor  # (B, 2, H, W), channel 1 = anomaly
 
 
 class Dsr3dNet(nn.Module):
@@ -55,9 +55,13 @@ class Dsr3dNet(nn.Module):
         self.restrict_lo = Restriction(dim, s.restriction_base)
         self.restrict_hi = Restriction(dim, s.restriction_base)
         self.object_decoder = ObjectDecoder(
-            2 * dim, channels, s.decoder.width, s.decoder.bottleneck, s.decoder.hidden,
+            2 * dim,
+            channels,
+            s.decoder.width,
+            s.decoder.bottleneck,
+            s.decoder.hidden,
             (s.decoder.residual_layers, s.decoder.residual_hidden),
-        )  # fmt: skip
+        )
         self.anomaly_net = AnomalyNet(2 * channels, s.unet_base)
         if setting == "rgb":
             self.upsampler = AnomalyNet(2 * channels + 2, s.upsampler.base)
@@ -100,22 +104,30 @@ class Dsr3dNet(nn.Module):
         enc_hi, lo = ae.encode(x)
         hi = ae.quantise_hi(enc_hi, ae.upsample(lo.q))
         mask_lo, mask_hi = (anomalies.shrink(mask, level.q.shape) for level in (lo, hi))
-        both, only_hi = (
-            flag.view(-1, 1, 1, 1) for flag in (draws.both, ~draws.both & ~draws.lo)
-        )
+        both, only_hi = (flag.view(-1, 1, 1, 1) for flag in (draws.both, ~draws.both & ~draws.lo))
         # Anomalies that no sample of the batch shows are not made: masks are 0 there.
         low = anomalies.generate(
             lo.z, lo.q, ae.vq_lo.codebook, mask_lo * ~only_hi, draws.strength_lo, draws.low, s
         )
         leaked = ae.quantise_hi(enc_hi, ae.upsample(low))
         high_on_anomalous = anomalies.generate(
-            leaked.z, leaked.q, ae.vq_hi.codebook, mask_hi * both, draws.strength_hi,
-            draws.high_on_anomalous, s,
-        )  # fmt: skip
+            leaked.z,
+            leaked.q,
+            ae.vq_hi.codebook,
+            mask_hi * both,
+            draws.strength_hi,
+            draws.high_on_anomalous,
+            s,
+        )
         high_on_clean = anomalies.generate(
-            hi.z, hi.q, ae.vq_hi.codebook, mask_hi * only_hi, draws.strength_hi,
-            draws.high_on_clean, s,
-        )  # fmt: skip
+            hi.z,
+            hi.q,
+            ae.vq_hi.codebook,
+            mask_hi * only_hi,
+            draws.strength_hi,
+            draws.high_on_clean,
+            s,
+        )
         high = torch.where(both, high_on_anomalous, high_on_clean)
         target = torch.where(
             only_hi, F.interpolate(mask_hi, scale_factor=4), F.interpolate(mask_lo, scale_factor=8)

@@ -52,8 +52,8 @@ class Restriction(nn.Module):
         self.fin_out = nn.Sequential(nn.Conv2d(base, dim, 3, padding=1))
 
     def forward(self, q):
-        x = self.bottleneck(q)                                            # (B, 4b, h/4, w/4)
-        x = self.db2(self.up2(x))                                         # (B, 2b, h/2, w/2)
+        x = self.bottleneck(q)  # (B, 4b, h/4, w/4)
+        x = self.db2(self.up2(x))  # (B, 2b, h/2, w/2)
         return self.fin_out(self.db3(self.up3(x)))
 
     def bottleneck(self, q):
@@ -68,9 +68,14 @@ class ObjectDecoder(ImageDecoder):
     """
 
     def __init__(
-        self, in_channels: int, channels: int, width: int, bottleneck: int, hidden: int,
+        self,
+        in_channels: int,
+        channels: int,
+        width: int,
+        bottleneck: int,
+        hidden: int,
         residual: tuple[int, int],
-    ):  # fmt: skip
+    ):
         super().__init__(bottleneck, channels, hidden, (*residual, True))
         self.block1 = block(in_channels, width, 2 * width)
         self.block2 = block(2 * width, 2 * width, 4 * width)
@@ -80,10 +85,10 @@ class ObjectDecoder(ImageDecoder):
         self.enlarge_2 = nn.ConvTranspose2d(bottleneck, bottleneck, 4, stride=2, padding=1)
 
     def forward(self, upsampled, q_hi):
-        x = self.block1(torch.cat([upsampled, q_hi], dim=1))              # (B, 2w, H/4, W/4)
-        x = self.block2(self.pool(x))                                     # (B, 4w, H/8, W/8)
-        x = self.bottleneck(self.pool(x))                                 # (B, b, H/16, W/16)
-        x = F.relu(self.enlarge_2(F.relu(self.enlarge_1(x))))             # (B, b, H/4, W/4)
+        x = self.block1(torch.cat([upsampled, q_hi], dim=1))  # (B, 2w, H/4, W/4)
+        x = self.block2(self.pool(x))  # (B, 4w, H/8, W/8)
+        x = self.bottleneck(self.pool(x))  # (B, b, H/16, W/16)
+        x = F.relu(self.enlarge_2(F.relu(self.enlarge_1(x))))  # (B, b, H/4, W/4)
         return super().forward(x)
 
 
@@ -106,10 +111,10 @@ class AnomalyNet(nn.Module):
         self.fin_out = nn.Sequential(nn.Conv2d(base, 2, 3, padding=1))
 
     def forward(self, *images):
-        b1 = self.block1(torch.cat(images, dim=1))                        # (B, b, H, W)
-        b2 = self.block2(self.pool(b1))                                   # (B, 2b, H/2, W/2)
-        b3 = self.block3(self.pool(b2))                                   # (B, 4b, H/4, W/4)
-        b4 = self.block4(self.pool(b3))                                   # (B, 4b, H/8, W/8)
-        x = self.db1(torch.cat([self.up1(b4), b3], dim=1))                # (B, 4b, H/4, W/4)
-        x = self.db2(torch.cat([self.up2(x), b2], dim=1))                 # (B, 2b, H/2, W/2)
+        b1 = self.block1(torch.cat(images, dim=1))  # (B, b, H, W)
+        b2 = self.block2(self.pool(b1))  # (B, 2b, H/2, W/2)
+        b3 = self.block3(self.pool(b2))  # (B, 4b, H/4, W/4)
+        b4 = self.block4(self.pool(b3))  # (B, 4b, H/8, W/8)
+        x = self.db1(torch.cat([self.up1(b4), b3], dim=1))  # (B, 4b, H/4, W/4)
+        x = self.db2(torch.cat([self.up2(x), b2], dim=1))  # (B, 2b, H/2, W/2)
         return self.fin_out(self.db3(torch.cat([self.up3(x), b1], dim=1)))

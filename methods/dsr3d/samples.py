@@ -18,21 +18,21 @@ from methods.contract import Batch, Samples
 from methods.dsr3d.settings import Augment, Mask
 from methods.dsr3d.simulation import stack
 
-NEVER = 2.0                      # a threshold that no noise reaches
+NEVER = 2.0  # a threshold that no noise reaches
 
 
 @dataclass(frozen=True)
 class Draws:
     """The random numbers of B training samples."""
 
-    index: np.ndarray            # (B,) of the training set
-    turn_deg: torch.Tensor       # (B,) of the image
-    u: torch.Tensor              # (B, G + 1, G + 1) Perlin gradient angles, turns
-    grid: torch.Tensor           # (B, 2) Perlin cells
-    angle_deg: torch.Tensor      # (B,) of the noise
-    threshold: torch.Tensor      # (B,) of the noise; NEVER where the sample stays normal
-    colour: torch.Tensor         # (B, 3), of DSR's third stage
-    beta: torch.Tensor           # (B,) share of the old colour that stays, likewise
+    index: np.ndarray  # (B,) of the training set
+    turn_deg: torch.Tensor  # (B,) of the image
+    u: torch.Tensor  # (B, G + 1, G + 1) Perlin gradient angles, turns
+    grid: torch.Tensor  # (B, 2) Perlin cells
+    angle_deg: torch.Tensor  # (B,) of the noise
+    threshold: torch.Tensor  # (B,) of the noise; NEVER where the sample stays normal
+    colour: torch.Tensor  # (B, 3), of DSR's third stage
+    beta: torch.Tensor  # (B,) share of the old colour that stays, likewise
 
     def to(self, device: torch.device | str) -> Draws:
         moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)[1:]}
@@ -40,7 +40,11 @@ class Draws:
 
 
 def draw(
-    rng: np.random.Generator, count: int, batch: int, mask: Mask, augment: Augment,
+    rng: np.random.Generator,
+    count: int,
+    batch: int,
+    mask: Mask,
+    augment: Augment,
     beta: tuple[float, float] = (0.0, 0.0),
 ) -> Draws:
     """Draw `batch` of `count` samples, with replacement, and what happens to each."""

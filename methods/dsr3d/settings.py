@@ -29,31 +29,31 @@ def _share(name: str, *values: float) -> None:
 class Train:
     """Optimisation by Adam; stage 2 (section 2.7)."""
 
-    steps: int = 30_000                          # paper, code: 120 x 4,000 samples
-    batch: int = 16                              # samples
-    lr: float = 2e-4                             # learning rate
-    milestones: tuple[float, ...] = (0.8,)       # shares of the steps
-    gamma: float = 0.1                           # factor on lr at each milestone
-    mixed_precision: bool = False                # bfloat16 networks, float32 losses (ours)
+    steps: int = 30_000  # paper, code: 120 x 4,000 samples
+    batch: int = 16  # samples
+    lr: float = 2e-4  # learning rate
+    milestones: tuple[float, ...] = (0.8,)  # shares of the steps
+    gamma: float = 0.1  # factor on lr at each milestone
+    mixed_precision: bool = False  # bfloat16 networks, float32 losses (ours)
 
 
 @dataclass(frozen=True)
 class DadaNet:
     """The discrete autoencoder (sections 1.1 to 1.4)."""
 
-    hidden: int = 256                            # channels
-    residual_hidden: int = 128                   # channels
+    hidden: int = 256  # channels
+    residual_hidden: int = 128  # channels
     residual_layers: int = 2
-    dim: int = 256                               # channels of a code
-    codes: int = 2048                            # K, of each of the two codebooks
-    grouped: bool = True                         # keep depth and RGB apart (of rgb+3d only)
-    residual_skip: str = "input"                 # what skips a residual block: "input" or "relu"
-    codebook: str = "ema"                        # learning: "ema" (code), "gradient" (paper)
-    commitment: float = 0.25                     # lambda_K (paper, code)
-    decay: float = 0.99                          # of the running means, a step (code)
-    epsilon: float = 1e-5                        # of the running counts (code)
-    restart_below: float = 0.0                   # codes with so small a running count restart (ours)
-    init_std: Optional[float] = 0.02             # of the weights (code); none: as PyTorch does
+    dim: int = 256  # channels of a code
+    codes: int = 2048  # K, of each of the two codebooks
+    grouped: bool = True  # keep depth and RGB apart (of rgb+3d only)
+    residual_skip: str = "input"  # what skips a residual block: "input" or "relu"
+    codebook: str = "ema"  # learning: "ema" (code), "gradient" (paper)
+    commitment: float = 0.25  # lambda_K (paper, code)
+    decay: float = 0.99  # of the running means, a step (code)
+    epsilon: float = 1e-5  # of the running counts (code)
+    restart_below: float = 0.0  # codes with so small a running count restart (ours)
+    init_std: Optional[float] = 0.02  # of the weights (code); none: as PyTorch does
 
     def __post_init__(self):
         _choose("dada.net.residual_skip", self.residual_skip, ("input", "relu"))
@@ -69,11 +69,11 @@ class DadaNet:
 class DadaDepth:
     """Where stage 1 takes its depth images from (section 1.8)."""
 
-    source: str = "perlin"                       # "perlin"; "gray": grey images; "real": see below
-    max_exponent: int = 5                        # finest noise: 2^5 cells a side
+    source: str = "perlin"  # "perlin"; "gray": grey images; "real": see below
+    max_exponent: int = 5  # finest noise: 2^5 cells a side
     rotation_deg: tuple[float, float] = (-90.0, 90.0)
-    alpha: tuple[float, float] = (0.0, 1.0)      # share of the depth range that is used
-    beta: bool = True                            # shift within the rest of the range
+    alpha: tuple[float, float] = (0.0, 1.0)  # share of the depth range that is used
+    beta: bool = True  # shift within the rest of the range
 
     def __post_init__(self):
         # real: RGB and depth of the dataset's own training samples, all categories (naive)
@@ -85,8 +85,8 @@ class DadaDepth:
 class DadaImages:
     """Where stage 1 takes its RGB images from (section 1.7)."""
 
-    source: str = "imagenet"                     # (paper, code), or one of the others below
-    folder: Optional[str] = None                 # images of imagenet and folder
+    source: str = "imagenet"  # (paper, code), or one of the others below
+    folder: Optional[str] = None  # images of imagenet and folder
 
     def __post_init__(self):
         # auto: imagenet where there is a folder, else bundled photographs and procedures
@@ -98,11 +98,11 @@ class DadaImages:
 class DadaLoss:
     """Reconstruction loss of stage 1 (section 1.5)."""
 
-    norm: Optional[str] = None                   # none: l1 for rgb+3d, else l2 (code); paper: l2
-    reduction: str = "joint"                     # mean over all channels (code), or "modality":
-                                                 # a mean each for depth and RGB (paper)
-    lambda_d: float = 1.0                        # weight of the depth error (paper)
-    lambda_i: float = 1.0                        # weight of the RGB error (paper)
+    norm: Optional[str] = None  # none: l1 for rgb+3d, else l2 (code); paper: l2
+    reduction: str = "joint"  # mean over all channels (code), or "modality":
+    # a mean each for depth and RGB (paper)
+    lambda_d: float = 1.0  # weight of the depth error (paper)
+    lambda_i: float = 1.0  # weight of the RGB error (paper)
 
     def __post_init__(self):
         _choose("dada.loss.norm", self.norm or "l1", ("l1", "l2"))
@@ -113,8 +113,8 @@ class DadaLoss:
 class Dada:
     """Stage 1: the autoencoder and how it is trained (section 1)."""
 
-    weights: Optional[str] = None                # the authors' file, instead of training
-    size: int = 256                              # px, side of the training images (code)
+    weights: Optional[str] = None  # the authors' file, instead of training
+    size: int = 256  # px, side of the training images (code)
     net: DadaNet = DadaNet()
     depth: DadaDepth = DadaDepth()
     images: DadaImages = DadaImages()
@@ -130,10 +130,10 @@ class Dada:
 class Decoder:
     """The object-specific decoder (section 2.3)."""
 
-    width: int = 512                             # channels of the first block
-    bottleneck: int = 64                         # channels
-    hidden: int = 256                            # channels
-    residual_hidden: int = 128                   # channels
+    width: int = 512  # channels of the first block
+    bottleneck: int = 64  # channels
+    hidden: int = 256  # channels
+    residual_hidden: int = 128  # channels
     residual_layers: int = 2
 
 
@@ -142,11 +142,11 @@ class Mask:
     """Where the simulated anomalies are (section 2.8)."""
 
     threshold: tuple[float, float] = (0.4, 0.8)  # of the noise
-    both_signs: bool = True                      # also where the noise is below -threshold
-    max_exponent: int = 5                        # finest noise: 2^5 cells a side
+    both_signs: bool = True  # also where the noise is below -threshold
+    max_exponent: int = 5  # finest noise: 2^5 cells a side
     rotation_deg: tuple[float, float] = (-90.0, 90.0)
     foreground_only: bool = True
-    p_normal: float = 0.5                        # probability that a sample stays normal
+    p_normal: float = 0.5  # probability that a sample stays normal
 
     def __post_init__(self):
         _share("mask.threshold", *self.threshold)
@@ -157,13 +157,13 @@ class Mask:
 class Anomaly:
     """What replaces the features there (section 2.5)."""
 
-    replacement: str = "ranked"                  # by distance (code), or any code: "random" (paper)
+    replacement: str = "ranked"  # by distance (code), or any code: "random" (paper)
     strength: tuple[float, float] = (0.10, 1.0)  # share of the codes that is near enough
-    drop_nearest: float = 0.05                   # share of the codes that is too near
-    shuffle_probability: float = 0.5             # of patches shuffled instead; paper: never
-    shuffle_max_exponent: int = 3                # largest patch: 2^3 feature vectors a side
-    p_both: float = 0.5                          # both levels anomalous; paper: always (literally)
-    p_lo: float = 0.5                            # of the rest: the low level alone, else the high
+    drop_nearest: float = 0.05  # share of the codes that is too near
+    shuffle_probability: float = 0.5  # of patches shuffled instead; paper: never
+    shuffle_max_exponent: int = 3  # largest patch: 2^3 feature vectors a side
+    p_both: float = 0.5  # both levels anomalous; paper: always (literally)
+    p_lo: float = 0.5  # of the rest: the low level alone, else the high
 
     def __post_init__(self):
         _choose("anomaly.replacement", self.replacement, ("ranked", "random"))
@@ -185,13 +185,13 @@ class Augment:
 class Loss:
     """Terms of stage 2 (section 2.6)."""
 
-    feature: str = "mse"                         # of the restricted features; paper: "l1"
-    feature_weight: float = 1.0                  # of each level
-    image_weight: float = 10.0                   # mean squared error of the object's image
+    feature: str = "mse"  # of the restricted features; paper: "l1"
+    feature_weight: float = 1.0  # of each level
+    image_weight: float = 10.0  # mean squared error of the object's image
     focal_weight: float = 1.0
-    gamma: float = 2.0                           # of the focal loss
-    mask_l1_weight: float = 1.0                  # mean error of the map; paper: 0
-    detach: bool = False                         # no gradient from the map to the decoder
+    gamma: float = 2.0  # of the focal loss
+    mask_l1_weight: float = 1.0  # mean error of the map; paper: 0
+    detach: bool = False  # no gradient from the map to the decoder
 
     def __post_init__(self):
         _choose("loss.feature", self.feature, ("mse", "l1"))
@@ -201,10 +201,10 @@ class Loss:
 class Score:
     """From the probability map to the anomaly map and the image's score (section 4)."""
 
-    smoothing: str = "mean"                      # window (code), or "gaussian" (paper)
-    window_px: Optional[int] = None              # odd; none: 11 for rgb+3d, else 21 (code)
-    sigma_px: float = 4.0                        # of the Gaussian (inferred)
-    smooth_map: bool = True                      # or for the score alone (paper)
+    smoothing: str = "mean"  # window (code), or "gaussian" (paper)
+    window_px: Optional[int] = None  # odd; none: 11 for rgb+3d, else 21 (code)
+    sigma_px: float = 4.0  # of the Gaussian (inferred)
+    smooth_map: bool = True  # or for the score alone (paper)
 
     def __post_init__(self):
         _choose("score.smoothing", self.smoothing, ("mean", "gaussian"))
@@ -217,27 +217,27 @@ class Pipeline:
     """One network and how it is trained; the defaults are 3DSR's, for 3d and rgb+3d."""
 
     dada: Dada = Dada()
-    restriction_base: int = 128                  # channels of the first block (section 2.2)
+    restriction_base: int = 128  # channels of the first block (section 2.2)
     decoder: Decoder = Decoder()
-    unet_base: int = 32                          # channels of the first block (section 2.4)
-    init_std: Optional[float] = 0.02             # of decoder, U-Net (code); none: as PyTorch
+    unet_base: int = 32  # channels of the first block (section 2.4)
+    init_std: Optional[float] = 0.02  # of decoder, U-Net (code); none: as PyTorch
     mask: Mask = Mask()
     anomaly: Anomaly = Anomaly()
     augment: Augment = Augment()
     loss: Loss = Loss()
     score: Score = Score()
     train: Train = Train()
-    predict_bfloat16: bool = False               # networks at prediction, maps float32 (ours)
+    predict_bfloat16: bool = False  # networks at prediction, maps float32 (ours)
 
 
 @dataclass(frozen=True)
 class Upsampler:
     """DSR's third stage: a U-Net refines the map, trained on coloured patches (section 8)."""
 
-    base: int = 64                               # channels of the first block
-    beta: tuple[float, float] = (0.0, 0.8)       # share of the old colour that stays
+    base: int = 64  # channels of the first block
+    beta: tuple[float, float] = (0.0, 0.8)  # share of the old colour that stays
     augment: Augment = Augment(rotation_deg=(-90.0, 90.0), probability=0.3)
-    train: Train = Train(steps=50_000, batch=8, milestones=())   # the code's are never reached
+    train: Train = Train(steps=50_000, batch=8, milestones=())  # the code's are never reached
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ from methods.dsr3d.settings import Dada
 class Draws:
     """The random numbers of B samples; what a setting does not need has no elements."""
 
-    u: torch.Tensor              # (B, G + 1, G + 1) Perlin gradient angles, turns
-    grid: torch.Tensor           # (B, 2) Perlin cells
-    angle_deg: torch.Tensor      # (B,) of the noise
-    alpha: torch.Tensor          # (B,) scale of the depth
-    b: torch.Tensor              # (B,) share of the rest of the range that it is shifted by
-    rgb: torch.Tensor            # (B, S, S, 3) uint8
-    gray: torch.Tensor           # (B, S, S) uint8
+    u: torch.Tensor  # (B, G + 1, G + 1) Perlin gradient angles, turns
+    grid: torch.Tensor  # (B, 2) Perlin cells
+    angle_deg: torch.Tensor  # (B,) of the noise
+    alpha: torch.Tensor  # (B,) scale of the depth
+    b: torch.Tensor  # (B,) share of the rest of the range that it is shifted by
+    rgb: torch.Tensor  # (B, S, S, 3) uint8
+    gray: torch.Tensor  # (B, S, S) uint8
 
     def to(self, device: torch.device | str) -> Draws:
         return Draws(*(getattr(self, f.name).to(device) for f in fields(self)))
@@ -47,7 +47,7 @@ def draw_sample(
     rgb = gray = np.empty(0, np.uint8)
     if "rgb" in setting:
         rgb = texture(rng)
-    if "3d" in setting and dada.depth.source == "gray":   # another image than the RGB (inferred)
+    if "3d" in setting and dada.depth.source == "gray":  # another image than the RGB (inferred)
         gray = cv2.cvtColor(texture(rng), cv2.COLOR_RGB2GRAY)
     numbers = (np.float32(x) for x in (noise.angle_deg, alpha, b))
     return noise.u, np.array(noise.grid), *numbers, rgb, gray
@@ -81,7 +81,7 @@ def simulated_depth(
     """
     turned = rotate(noise, angle_deg)
     low, high = turned.amin(dim=(2, 3), keepdim=True), turned.amax(dim=(2, 3), keepdim=True)
-    span = torch.where(high > low, high - low, 1)     # a field of cells of one pixel is all zeros
+    span = torch.where(high > low, high - low, 1)  # a field of cells of one pixel is all zeros
     alpha, b = alpha.view(-1, 1, 1, 1), b.view(-1, 1, 1, 1)
     return (alpha * (turned - low) / span + b * (1 - alpha)).clamp(0, 1)
 

@@ -36,7 +36,7 @@ class StageSettings:
 
     setting: str = "rgb+3d"
     dada: Dada = Dada()
-    prep: Optional[Dsr3dView] = None    # of the dataset's images, where it is trained on them
+    prep: Optional[Dsr3dView] = None  # of the dataset's images, where it is trained on them
 
 
 class DadaStage(Stage):

@@ -15,8 +15,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from methods.blocks.weights import (
-    Fit, Report, WeightsError, fit, read_checkpoint, require_tensors,
-)  # fmt: skip
+    Fit,
+    Report,
+    WeightsError,
+    fit,
+    read_checkpoint,
+    require_tensors,
+)
 from methods.dsr3d.dada import Autoencoder
 from methods.dsr3d.settings import Dada
 
@@ -39,8 +44,8 @@ RENAMED = (
     (r"input_conv_(depth|rgb)\.", r"conv_\1."),
     (r"_conv_out_(depth|rgb)\.", r"out_\1."),
     (r"(^|\.)_conv_(\d)\.", r"\1conv_\2."),
-    (r"^unet\.(encoder|decoder)\.", ""),                  # restriction, segmentation, upsampling
-    (r"^pre_vq_conv\.", "bottleneck."),                   # object decoder, from here on
+    (r"^unet\.(encoder|decoder)\.", ""),  # restriction, segmentation, upsampling
+    (r"^pre_vq_conv\.", "bottleneck."),  # object decoder, from here on
     (r"^upblock(\d)\.", r"enlarge_\1."),
 )
 

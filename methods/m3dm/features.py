@@ -70,18 +70,20 @@ class PointExtractor:
         points, valid, _ = pack(batch["xyz"])
         centres = take(points, farthest_points(points, s.groups, valid))
         _, index = nearest_points(centres, points, s.group_size, valid)
-        groups = take(points, index) - centres[:, :, None]               # (B, G, S, 3)
+        groups = take(points, index) - centres[:, :, None]  # (B, G, S, 3)
         keep = self._keep(batch.ids, category, late) if s.mode == "official" else None
         features = self.net(groups, centres, s.mode, keep)
         return {"centres": centres, "point": _as_kept(features, self.settings.cache)}
 
     def _keep(self, ids: Sequence[str], category: str, late: bool) -> torch.Tensor:
         """Branch weights of stochastic depth, drawn per sample and pass."""
-        rates = self.net.drop_rates()[:, None].numpy()                   # (depth, 1)
+        rates = self.net.drop_rates()[:, None].numpy()  # (depth, 1)
         draws = [
-            np.random.default_rng(seed_for("droppath", category, name, late))
-            .random((len(rates), 2)) for name in ids
-        ]  # fmt: skip
+            np.random.default_rng(seed_for("droppath", category, name, late)).random(
+                (len(rates), 2)
+            )
+            for name in ids
+        ]
         keep = torch.from_numpy(np.stack(draws) >= rates)
         return self.net.drop_weights(keep).to(next(self.net.parameters()))
 
@@ -185,7 +187,7 @@ class _Writer:
     def add(self, arrays: Mapping[str, torch.Tensor], dtype: str) -> None:
         for name, values in arrays.items():
             values = values.cpu().numpy()
-            if name != "centres":                    # weights of neighbours need all their digits
+            if name != "centres":  # weights of neighbours need all their digits
                 values = values.astype(dtype)
             if name not in self.files:
                 self.files[name] = self._open(name, values)
@@ -263,8 +265,9 @@ class Features:
         self.stages, self.device, self.category = stages, run.device, category
         self.caches = {
             name: Cache(run.stages[name + at], self.NAMES[name][1])
-            for name in stages if name + at in run.stages
-        }  # fmt: skip
+            for name in stages
+            if name + at in run.stages
+        }
         self.extractors: dict[str, Any] = {}
 
     def __call__(self, batch: Batch, late: bool = False) -> dict[str, torch.Tensor]:

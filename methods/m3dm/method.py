@@ -14,8 +14,15 @@ from methods.blocks.memory_bank import MemoryBank, reweighted_score
 from methods.blocks.training import weight_sizes
 from methods.blocks.weights import Fit
 from methods.contract import (
-    Batch, Method, Prediction, Progress, Run, Samples, save_tensors, seed_for,
-)  # fmt: skip
+    Batch,
+    Method,
+    Prediction,
+    Progress,
+    Run,
+    Samples,
+    save_tensors,
+    seed_for,
+)
 from methods.m3dm.features import Features, PointFeatures, PointStage, RgbFeatures, RgbStage
 from methods.m3dm.fusion import fit_svm, smooth_maps, upsampled
 from methods.m3dm.patches import Patches
@@ -24,11 +31,18 @@ from methods.m3dm.settings import RANDOM, VARIANTS, Settings
 from methods.m3dm.uff import FeatureFusion
 from methods.m3dm.uff_stage import FILE, UffStage, UffTraining
 from methods.m3dm.weights import (
-    image_net, load_uff, make_uff, point_file, point_net, published_point, rgb_file, uff_file,
-)  # fmt: skip
+    image_net,
+    load_uff,
+    make_uff,
+    point_file,
+    point_net,
+    published_point,
+    rgb_file,
+    uff_file,
+)
 from methods.views import M3dmView
 
-COLUMN = {"xyz": 0, "rgb": 1, "fusion": 2}      # of the weights of the decision
+COLUMN = {"xyz": 0, "rgb": 1, "fusion": 2}  # of the weights of the decision
 
 
 class M3dm(Method):
@@ -42,8 +56,8 @@ class M3dm(Method):
         self.names = settings.banks_of(setting)
         self.several = len(self.names) > 1
         self.banks: dict[str, MemoryBank] = {}
-        self.moments = {name: (0.0, 1.0) for name in self.names}      # shift and scale of a bank
-        self.decision: dict[str, torch.Tensor] = {}                   # weights (K,) of the SVMs
+        self.moments = dict.fromkeys(self.names, (0.0, 1.0))  # shift and scale of a bank
+        self.decision: dict[str, torch.Tensor] = {}  # weights (K,) of the SVMs
         features = Features(_feature_stages(settings, setting), self.run, self.run.category)
         self.patches = Patches(features, settings.pfa)
 
@@ -123,8 +137,8 @@ class M3dm(Method):
         how, sums = self.settings.score.statistics, {}
         shared = self.several and how == "official"
         wanted = ("xyz", "rgb") if shared else self.names
-        if how == "none" or how == "official" and self.names in (("xyz",), ("fusion",)):
-            return {name: (0.0, 1.0) for name in self.names}
+        if how == "none" or (how == "official" and self.names in (("xyz",), ("fusion",))):
+            return dict.fromkeys(self.names, (0.0, 1.0))
         for _, batch in self._batches(train, "statistics"):
             for name, x in self._named(batch, wanted).items():
                 x = x.double()
@@ -134,8 +148,8 @@ class M3dm(Method):
         for name, (count, total, squares) in sums.items():
             mean = float(total / count)
             found[name] = mean, float(np.sqrt((squares - count * mean**2) / (count - 1)))
-        if shared:      # the code's mix, kept by its author: one scale for all, and a shift
-            return {name: (found["xyz"][0], found["rgb"][1]) for name in self.names}
+        if shared:  # the code's mix, kept by its author: one scale for all, and a shift
+            return dict.fromkeys(self.names, (found["xyz"][0], found["rgb"][1]))
         return found
 
     def _named(self, batch: Batch, names: tuple[str, ...], late: bool = False):
@@ -154,7 +168,7 @@ class M3dm(Method):
         s, device = self.settings.coreset, self.run.device
         z, projection = None, None
         for start, batch in self._batches(train, f"project {name}"):
-            x = self._normalised(name, self._named(batch, (name,))[name])          # (B, P, C)
+            x = self._normalised(name, self._named(batch, (name,))[name])  # (B, P, C)
             if z is None:
                 each, total = x.shape[1], x.shape[1] * len(train)
                 count = self._wanted(total, before)
@@ -214,8 +228,9 @@ class M3dm(Method):
         return {
             "scores": torch.from_numpy(fit_svm(scores, s)).float().to(self.run.device),
             "maps": torch.from_numpy(fit_svm(maps.reshape(-1, len(self.names)), s))
-            .float().to(self.run.device),
-        }  # fmt: skip
+            .float()
+            .to(self.run.device),
+        }
 
     def _weights(self, which: str) -> torch.Tensor:
         weights = getattr(self.settings.dlf, which)
@@ -233,10 +248,16 @@ class M3dm(Method):
             x, bank = self._normalised(name, found[name]), self.banks[name]
             nearest = bank.nearest(x.flatten(0, 1))
             per_sample = zip(*(part.view(len(batch), -1) for part in nearest))
-            scores.append(torch.stack([
-                reweighted_score(bank, patches, type(nearest)(*near), s.neighbours, eps, divisor)
-                for patches, near in zip(x, per_sample)
-            ]))  # fmt: skip
+            scores.append(
+                torch.stack(
+                    [
+                        reweighted_score(
+                            bank, patches, type(nearest)(*near), s.neighbours, eps, divisor
+                        )
+                        for patches, near in zip(x, per_sample)
+                    ]
+                )
+            )
             distances = nearest.distance.view(len(batch), -1)
             if self.settings.pfa.level == "group" and name == "xyz":
                 levels = group_map(batch["xyz"], found["centres"], distances)
@@ -257,12 +278,15 @@ class M3dm(Method):
 
     def save(self, folder: Path) -> None:
         uff = self.patches.uff
-        save_tensors(folder / "model.pt", {
-            "banks": {name: bank.rows for name, bank in self.banks.items()},
-            "moments": self.moments,
-            "decision": self.decision,
-            "uff": uff.state_dict() if uff else None,
-        })  # fmt: skip
+        save_tensors(
+            folder / "model.pt",
+            {
+                "banks": {name: bank.rows for name, bank in self.banks.items()},
+                "moments": self.moments,
+                "decision": self.decision,
+                "uff": uff.state_dict() if uff else None,
+            },
+        )
 
     def load(self, folder: Path) -> None:
         state = torch.load(folder / "model.pt", map_location=self.run.device, weights_only=True)
@@ -277,7 +301,7 @@ class M3dm(Method):
     def sizes(self) -> dict[str, int]:
         s, used = self.settings, _used(self.settings, self.setting)
         nets = [self.patches.uff] if self.patches.uff else []
-        with torch.device("meta"):         # there are none here where a stage kept their features
+        with torch.device("meta"):  # there are none here where a stage kept their features
             nets += [image_net(s.rgb, s.prep.size)] if "rgb" in used else []
             nets += [point_net(s.point)] if "point" in used else []
         weights = weight_sizes(torch.nn.ModuleList(nets))

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 
 from methods.blocks.points import inverse_weights, nearest_points, pack
 
-WINDOW = 3            # px, of the first average (code)
-PAPER_EPS = 1e-8      # m, eq. (1): "a fairly small constant"
+WINDOW = 3  # px, of the first average (code)
+PAPER_EPS = 1e-8  # m, eq. (1): "a fairly small constant"
 CENTRES_AT_ONCE = 64  # of eq. (1), whose weights are dense
 
 
@@ -65,12 +65,12 @@ def operators(xyz: torch.Tensor, centres: torch.Tensor, grid: int, rule: str) ->
 
 def _nearest_centres(weights, index, pixel, count: int, size: int, grid: int) -> torch.Tensor:
     """weights, index (N, 3), pixel (N,) -> (grid * grid, count)"""
-    cell, share = _cells_of_rows(size, grid)                             # (S, m), on the CPU
+    cell, share = _cells_of_rows(size, grid)  # (S, m), on the CPU
     cell, share = cell.to(pixel.device), share.to(pixel.device)
     row, column = pixel // size, pixel % size
-    cells = cell[row][:, :, None] * grid + cell[column][:, None, :]      # (N, m, m)
+    cells = cell[row][:, :, None] * grid + cell[column][:, None, :]  # (N, m, m)
     shares = share[row][:, :, None] * share[column][:, None, :]
-    entry = cells[..., None] * count + index[:, None, None, :]           # (N, m, m, 3)
+    entry = cells[..., None] * count + index[:, None, None, :]  # (N, m, m, 3)
     value = shares[..., None] * weights[:, None, None, :]
     dense = torch.zeros(grid * grid * count, device=weights.device)
     dense.index_add_(0, entry.flatten(), value.flatten())
@@ -80,7 +80,7 @@ def _nearest_centres(weights, index, pixel, count: int, size: int, grid: int) ->
 @functools.lru_cache(maxsize=8)
 def _cells_of_rows(size: int, grid: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The cell rows a pixel row belongs to (S, m), and its share in each: 0 fills up."""
-    K = pooling(size, grid).T                                            # (S, grid)
+    K = pooling(size, grid).T  # (S, grid)
     m = int((K > 0).sum(dim=1).max())
     share, cell = K.topk(m, dim=1)
     return cell, share
@@ -91,11 +91,11 @@ def _all_centres(points, pixel, centres, size: int, grid: int) -> torch.Tensor:
     K = pooling(size, grid).to(points.device)
     columns, total = [], 0.0
     for part in centres.split(CENTRES_AT_ONCE):
-        near = 1 / ((points[:, None] - part).norm(dim=2) + PAPER_EPS)    # (N, g)
+        near = 1 / ((points[:, None] - part).norm(dim=2) + PAPER_EPS)  # (N, g)
         total += near.sum(dtype=torch.float64)
         image = points.new_zeros(size * size, len(part))
         image[pixel] = near
-        image = K @ image.view(size, size * len(part))                   # (grid, S * g)
+        image = K @ image.view(size, size * len(part))  # (grid, S * g)
         columns.append(torch.einsum("jc,ick->ijk", K, image.view(grid, size, -1)).flatten(0, 1))
     return (torch.cat(columns, dim=1) / total).float().to_sparse()
 

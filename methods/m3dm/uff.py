@@ -19,7 +19,7 @@ from methods.blocks.mlp import Mlp
 from methods.contract import seed_for
 from methods.m3dm.settings import Uff
 
-ROWS = 2048    # of a block of the loss, and of patches that go through the networks at once
+ROWS = 2048  # of a block of the loss, and of patches that go through the networks at once
 
 
 class FeatureFusion(nn.Module):
@@ -65,7 +65,7 @@ def contrastive_loss(query: torch.Tensor, key: torch.Tensor, temperature: float 
     query, key = F.normalize(query, dim=1), F.normalize(key, dim=1)
 
     def block(part, start):
-        logits = part @ key.T / temperature                              # (rows, R)
+        logits = part @ key.T / temperature  # (rows, R)
         target = torch.arange(start, start + len(part), device=part.device)
         return F.cross_entropy(logits, target, reduction="sum")
 

@@ -99,9 +99,13 @@ class UffStage(Stage):
             done = step + 1
             left = (time.monotonic() - start) / (done - first) * (len(steps) - done)
             run.report(Progress("train", done, len(steps), total, left))
-            run.save_checkpoint(lambda: {
-                "step": done, "net": self.net.state_dict(), "optimiser": optimiser.state_dict(),
-            })  # fmt: skip
+            run.save_checkpoint(
+                lambda: {
+                    "step": done,
+                    "net": self.net.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                }
+            )
         self.net.eval().requires_grad_(False)
 
     def _pairs(self, data: Mapping[str, Samples]):
@@ -112,7 +116,7 @@ class UffStage(Stage):
 
         def pairs(category: str, i: int) -> tuple[torch.Tensor, torch.Tensor]:
             batch, patches = data[category].batch([i], run.device), made[category]
-            with torch.no_grad():       # not inference mode: these enter a graph
+            with torch.no_grad():  # not inference mode: these enter a graph
                 found = patches.features(batch)
                 xyz, tokens = patches.aligned(batch, found)[0], found["rgb"]
                 rgb = image_patches(tokens, s.pfa.grid)[0]

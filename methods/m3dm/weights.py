@@ -18,7 +18,7 @@ from methods.contract import seed_for
 from methods.m3dm.settings import RANDOM, Point, Rgb
 from methods.m3dm.uff import FeatureFusion
 
-POINT_FILES = {    # family: usual name, where it is published
+POINT_FILES = {  # family: usual name, where it is published
     "point_mae": (
         "pointmae_pretrain.pth",
         "https://github.com/Pang-Yatian/Point-MAE/releases (pretrain.pth, SHA-256 27ded932bb0a262"
@@ -26,9 +26,10 @@ POINT_FILES = {    # family: usual name, where it is published
         "https://github.com/nomewang/M3DM",
     ),
     "point_bert": (
-        "Point-BERT.pth", "https://github.com/lulutang0608/Point-BERT (pre-trained Point-BERT)",
+        "Point-BERT.pth",
+        "https://github.com/lulutang0608/Point-BERT (pre-trained Point-BERT)",
     ),
-}  # fmt: skip
+}
 UFF_FILE = ("uff_pretrain.pth", "the links of https://github.com/nomewang/M3DM")
 
 
@@ -109,7 +110,7 @@ def load_uff(net: FeatureFusion, path: Path) -> None:
 
 
 def _load(path: Path) -> dict:
-    with torch.serialization.safe_globals([argparse.Namespace]):    # the authors' UFF holds one
+    with torch.serialization.safe_globals([argparse.Namespace]):  # the authors' UFF holds one
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

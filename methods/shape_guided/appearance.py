@@ -27,7 +27,7 @@ class Appearance(nn.Module):
 
     @torch.no_grad()
     def forward(self, images):
-        layer1, layer2 = self.backbone(images)        # (B, c1, S/4, S/4), (B, c2, S/8, S/8)
+        layer1, layer2 = self.backbone(images)  # (B, c1, S/4, S/4), (B, c2, S/8, S/8)
         return combine(layer1, layer2, self.pool)
 
 

@@ -56,8 +56,9 @@ class RgbFeatures(Stage):
         state = run.load_checkpoint() or {"samples": 0, "bytes": 0}
         parts = [
             (samples, range(first, min(first + s.batch, len(samples))))
-            for samples in data.values() for first in range(0, len(samples), s.batch)
-        ]  # fmt: skip
+            for samples in data.values()
+            for first in range(0, len(samples), s.batch)
+        ]
         total = sum(len(rows) for _, rows in parts)
         with self.path.open("r+b" if state["bytes"] else "wb") as out:
             out.truncate(out.seek(state["bytes"]))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageFilter
 
-BLOCK_ELEMENTS = 2**24      # of a block of distances, so 64 MiB
+BLOCK_ELEMENTS = 2**24  # of a block of distances, so 64 MiB
 
 
 def nearest(
@@ -50,18 +50,19 @@ def sparse_code(queries: torch.Tensor, atoms: torch.Tensor, count: int = 3) -> t
     its product with the rest is too small, or it depends on those chosen.
     """
     D = atoms.double()
-    G = D @ D.transpose(1, 2)                                             # (Q, n, n)
-    b = (D @ queries.double()[..., None])[..., 0]                         # (Q, n)
+    G = D @ D.transpose(1, 2)  # (Q, n, n)
+    b = (D @ queries.double()[..., None])[..., 0]  # (Q, n)
     Q, n = b.shape
     eps = torch.finfo(torch.float64).eps
     alpha, going = b, torch.ones(Q, dtype=torch.bool, device=b.device)
     code, row = torch.zeros_like(b), torch.arange(Q, device=b.device)
     chosen = torch.zeros(Q, 0, dtype=torch.long, device=b.device)
+    used = torch.zeros_like(chosen, dtype=torch.bool)
     L = b.new_zeros(Q, 0, 0)
     for s in range(min(count, n)):
-        j = alpha.abs().argmax(dim=1)                                     # (Q,)
+        j = alpha.abs().argmax(dim=1)  # (Q,)
         going = going & ~(chosen == j[:, None]).any(dim=1) & (alpha[row, j] ** 2 >= eps)
-        cross = G[row[:, None], chosen, j[:, None]]                       # (Q, s)
+        cross = G[row[:, None], chosen, j[:, None]]  # (Q, s)
         w = torch.linalg.solve_triangular(L, cross[..., None], upper=False)[..., 0]
         schur = G[row, j, j] - w.square().sum(dim=1)
         if s:
@@ -72,9 +73,9 @@ def sparse_code(queries: torch.Tensor, atoms: torch.Tensor, count: int = 3) -> t
         L[:, s, s] = torch.where(going, schur.clamp(min=eps).sqrt(), 1)
         chosen = torch.cat([chosen, j[:, None]], dim=1)
         right = b.gather(1, chosen)
-        used = torch.cat([used, going[:, None]], dim=1) if s else going[:, None]
+        used = torch.cat([used, going[:, None]], dim=1)
         gamma = torch.cholesky_solve(torch.where(used, right, 0)[..., None], L)[..., 0]
-        gamma = torch.where(used, gamma, 0)                               # (Q, s + 1)
+        gamma = torch.where(used, gamma, 0)  # (Q, s + 1)
         code = torch.zeros_like(b).scatter_add_(1, chosen, gamma)
         alpha = b - (G @ code[..., None])[..., 0]
     return code

@@ -41,16 +41,16 @@ def cells_of(
 class Memory:
     """Banks without one modality have no rows of it."""
 
-    sdf: torch.Tensor          # (M, F) features of patches
-    sdf_owner: torch.Tensor    # (M,) int64, number of the training sample
-    cells: torch.Tensor        # (M, E) int64 rows of rgb, -1 where a patch has fewer than E
-    rgb: torch.Tensor          # (R, C) features of cells
-    rgb_owner: torch.Tensor    # (R,) int64
+    sdf: torch.Tensor  # (M, F) features of patches
+    sdf_owner: torch.Tensor  # (M,) int64, number of the training sample
+    cells: torch.Tensor  # (M, E) int64 rows of rgb, -1 where a patch has fewer than E
+    rgb: torch.Tensor  # (R, C) features of cells
+    rgb_owner: torch.Tensor  # (R,) int64
 
     def dictionary(self, patches: torch.Tensor) -> torch.Tensor:
         """Rows of rgb that belong to any of these rows of sdf, ascending."""
         wanted = torch.zeros(len(self.rgb) + 1, dtype=torch.bool, device=self.rgb.device)
-        wanted[self.cells[patches.unique()]] = True                       # -1 is the last entry
+        wanted[self.cells[patches.unique()]] = True  # -1 is the last entry
         return wanted[:-1].nonzero()[:, 0]
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -81,7 +81,7 @@ class Builder:
     def add(self, sdf: torch.Tensor, rgb: torch.Tensor, cells: torch.Tensor) -> None:
         """sdf (P, F), rgb (G, C) and cells (P, G) bool of one sample; G = 0 without images."""
         kept = torch.ones_like(cells[0]) if self.keep_all else cells.any(dim=0)
-        row_of = self.rows - 1 + kept.long().cumsum(0)                    # (G,)
+        row_of = self.rows - 1 + kept.long().cumsum(0)  # (G,)
         self.parts.append({"sdf": sdf, "cells": _table(cells, row_of), "rgb": rgb[kept]})
         self.rows += int(kept.sum())
 
@@ -94,14 +94,14 @@ class Builder:
     def join(self) -> Memory:
         """The memory of all samples; gives up the parts, so that features are not held twice."""
         widest = max(part["cells"].shape[1] for part in self.parts)
-        cells = [
-            F.pad(p["cells"], (0, widest - p["cells"].shape[1]), value=-1) for p in self.parts
-        ]
+        cells = [F.pad(p["cells"], (0, widest - p["cells"].shape[1]), value=-1) for p in self.parts]
         owners = {
-            name: torch.cat([
-                torch.full((len(part[name]),), i, device=part[name].device)
-                for i, part in enumerate(self.parts)
-            ])
+            name: torch.cat(
+                [
+                    torch.full((len(part[name]),), i, device=part[name].device)
+                    for i, part in enumerate(self.parts)
+                ]
+            )
             for name in ("sdf", "rgb")
         }
         sdf = torch.cat([part.pop("sdf") for part in self.parts])

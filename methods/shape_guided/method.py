@@ -28,8 +28,8 @@ from methods.shape_guided.patches import cut_cloud, normalise, points_of
 from methods.shape_guided.settings import VARIANTS, Settings
 from methods.shape_guided.stage import (
     CHECKPOINT,
-    Cuts,
     CutPatches,
+    Cuts,
     CutSettings,
     ExpertSettings,
     ShapeExpert,
@@ -51,11 +51,11 @@ from methods.views import ShapeGuidedView
 class Described:
     """A sample as the experts see it. P patches of K points, G cells; 0 of what is not used."""
 
-    pixels: torch.Tensor     # (P, K) ids
-    points: torch.Tensor     # (P, K, 3) normalised
-    sdf: torch.Tensor        # (P, F)
-    rgb: torch.Tensor        # (G, C)
-    cells: torch.Tensor      # (P, G) bool
+    pixels: torch.Tensor  # (P, K) ids
+    points: torch.Tensor  # (P, K, 3) normalised
+    sdf: torch.Tensor  # (P, F)
+    rgb: torch.Tensor  # (G, C)
+    cells: torch.Tensor  # (P, G) bool
 
 
 class ShapeGuided(Method):
@@ -71,9 +71,9 @@ class ShapeGuided(Method):
         self.guided = _guided(settings, setting)
         self.uses_shape = _uses_shape(settings, setting)
         self.memory: Memory | None = None
-        self.a, self.b = 1.0, 0.0                       # RGB scores on the scale of SDF scores
-        self.searched = [0, 0]                          # features searched, samples
-        self.rgb_features = 0                           # of all training samples, before any choice
+        self.a, self.b = 1.0, 0.0  # RGB scores on the scale of SDF scores
+        self.searched = [0, 0]  # features searched, samples
+        self.rgb_features = 0  # of all training samples, before any choice
         device = self.run.device
         if self.uses_rgb:
             self.appearance = appearance(settings.rgb).to(device)
@@ -274,7 +274,7 @@ class ShapeGuided(Method):
             return inference.nearest(queries, bank, k)[0]
         if self.settings.align.leave_out == "image":
             return inference.nearest(queries, bank, k, owner == own)[0]
-        return inference.nearest(queries, bank, k + 1)[0][:, 1:]       # all but itself
+        return inference.nearest(queries, bank, k + 1)[0][:, 1:]  # all but itself
 
     def _sdf(self, x: Described, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Signed distances (P, K) from the shapes rebuilt of normal ones, and score ()."""
@@ -297,11 +297,14 @@ class ShapeGuided(Method):
         return x.rgb.new_zeros(len(x.rgb)).index_copy_(0, cells, errors)
 
     def save(self, folder: Path) -> None:
-        save_tensors(folder / "model.pt", {
-            "memory": self.memory.state(),
-            "alignment": (self.a, self.b),
-            "nets": {name: net.state_dict() for name, net in self._nets().items()},
-        })
+        save_tensors(
+            folder / "model.pt",
+            {
+                "memory": self.memory.state(),
+                "alignment": (self.a, self.b),
+                "nets": {name: net.state_dict() for name, net in self._nets().items()},
+            },
+        )
 
     def load(self, folder: Path) -> None:
         state = torch.load(folder / "model.pt", map_location=self.run.device, weights_only=True)

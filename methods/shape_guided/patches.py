@@ -42,10 +42,10 @@ def cut(points: torch.Tensor, patches: Patches, start: int) -> tuple[torch.Tenso
     members = _nearest(distances, patches.points)
     if not patches.cover:
         return centres, members
-    nearest = distances.amin(dim=0)                                       # (N,) to any centre
+    nearest = distances.amin(dim=0)  # (N,) to any centre
     covered = torch.zeros(len(points), dtype=torch.bool, device=points.device)
     covered[members] = True
-    while not covered.all():        # the point farthest from all centres, among those left out
+    while not covered.all():  # the point farthest from all centres, among those left out
         centre = torch.where(covered, -1, nearest).argmax()
         distance = _squared(points, points[centre])
         member = _nearest(distance[None], patches.points)
@@ -60,7 +60,7 @@ def farthest(points: torch.Tensor, count: int, start: int) -> tuple[torch.Tensor
 
     Each next centre is the point farthest from all before it, the first one among equals.
     """
-    columns = points.t().contiguous()                                     # (3, N)
+    columns = points.t().contiguous()  # (3, N)
     distances = points.new_empty(count, len(points))
     nearest = torch.full_like(columns[0], 1e10)
     centres = torch.empty(count, dtype=torch.long, device=points.device)

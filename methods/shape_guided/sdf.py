@@ -17,7 +17,7 @@ from torch import nn
 from methods.shape_guided.patches import normalise
 from methods.shape_guided.settings import Net
 
-ACTIVATION_BYTES = 4 * 2**20      # of a layer's output at inference; more leaves the CPU's caches
+ACTIVATION_BYTES = 4 * 2**20  # of a layer's output at inference; more leaves the CPU's caches
 
 
 class Encoder(nn.Module):
@@ -38,11 +38,11 @@ class Encoder(nn.Module):
         self.bn5 = nn.BatchNorm1d(net.feature)
 
     def forward(self, points):
-        x = points.transpose(1, 2)                                        # (B, 3, K)
+        x = points.transpose(1, 2)  # (B, 3, K)
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.relu(self.bn2(self.conv2(x)))
         x = F.relu(self.bn3(self.conv3(x)))
-        x = x.amax(dim=2)                                                 # (B, c)
+        x = x.amax(dim=2)  # (B, c)
         x = F.relu(self.bn4(self.fc1(x)))
         return F.relu(self.bn5(self.fc2(x)))
 
@@ -88,7 +88,7 @@ class ImplicitFunction(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, w):
-        std = math.sqrt(2) / math.sqrt(w)      # fc3 too, though its fan-in is 2 w (code)
+        std = math.sqrt(2) / math.sqrt(w)  # fc3 too, though its fan-in is 2 w (code)
         self.fc3.weight.normal_(0, std)
         self.fc3.bias.zero_()
         for i in range(self.depth):
@@ -100,10 +100,10 @@ class ImplicitFunction(nn.Module):
 
     def forward(self, feature, queries):
         w = self.fc3.out_features
-        a = F.relu(self.fc1(feature))                                     # (B, w)
-        h = F.relu(self.fc2(queries), inplace=True)                       # (B, K, w)
+        a = F.relu(self.fc1(feature))  # (B, w)
+        h = F.relu(self.fc2(queries), inplace=True)  # (B, K, w)
         # fc3 of [h, a]: what a adds is the same for all queries of a patch.
-        shared = F.linear(a, self.fc3.weight[:, w:], self.fc3.bias)       # (B, w)
+        shared = F.linear(a, self.fc3.weight[:, w:], self.fc3.bias)  # (B, w)
         h = F.linear(h, self.fc3.weight[:, :w]) + shared[:, None]
         h = F.relu(h, inplace=True)
         for i in range(self.depth):
@@ -126,11 +126,11 @@ class ShapeNet(nn.Module):
         (*narrow, (w3, b3), (w4, b4), (w5, b5)) = self.encoder.inference_layers()
         tops = []
         for part in points.split(_patches_at_once(points.shape[1], len(w3))):
-            x = part.flatten(0, 1)                                        # (B K, 3)
+            x = part.flatten(0, 1)  # (B K, 3)
             for weight, bias in narrow:
                 x = F.linear(x, weight, bias).relu_()
             tops.append((x @ w3.t()).view(*part.shape[:2], -1).amax(dim=1))
-        x = (torch.cat(tops) + b3).relu_()                                # (P, c)
+        x = (torch.cat(tops) + b3).relu_()  # (P, c)
         return F.linear(F.linear(x, w4, b4).relu_(), w5, b5).relu_()
 
     @torch.no_grad()
@@ -172,7 +172,7 @@ def pull_loss(net: ShapeNet, patch, queries, targets) -> torch.Tensor:
 
 def query_spread(points: torch.Tensor, neighbour: int) -> torch.Tensor:
     """sigma (P, K): distance of each point of a patch (P, K, 3) from its neighbour of that rank."""
-    rank = min(neighbour + 1, points.shape[1])         # a point is its own nearest
+    rank = min(neighbour + 1, points.shape[1])  # a point is its own nearest
     return torch.cat([_distances(p, p).kthvalue(rank, dim=-1).values for p in points.split(16)])
 
 
@@ -187,7 +187,7 @@ def queries_around(
     raw = points + (factor.view(-1, 1, 1) * sigma[..., None]) * noise
     points, scale, mean = normalise(points)
     queries = raw * scale - mean
-    nearest = _distances(queries, points).argmin(dim=-1)                  # (P, K)
+    nearest = _distances(queries, points).argmin(dim=-1)  # (P, K)
     targets = points.gather(1, nearest[..., None].expand(-1, -1, 3))
     return points, queries, targets
 

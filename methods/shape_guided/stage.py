@@ -50,8 +50,8 @@ class ShapeExpert(Stage):
 
     def fit(self, data: Mapping[str, Samples]) -> None:
         s, run = self.settings.train, self.run
-        points = self._patches(data)                                      # (P, K, 3)
-        sigma = query_spread(points, s.neighbour)                         # (P, K)
+        points = self._patches(data)  # (P, K, 3)
+        sigma = query_spread(points, s.neighbour)  # (P, K)
         steps = self._steps(len(points))
         optimiser = torch.optim.Adam(self.net.parameters(), lr=s.lr)
         first = 0
@@ -180,7 +180,7 @@ class CutPatches(Stage):
                 self.run.report(Progress("cut", done, total))
 
     def save(self, folder: Path) -> None:
-        np.save(folder / "pixels.npy", np.concatenate(self.pixels))       # (sum P, K)
+        np.save(folder / "pixels.npy", np.concatenate(self.pixels))  # (sum P, K)
         index = {"ids": self.ids, "patches": [len(p) for p in self.pixels]}
         (folder / "index.json").write_text(json.dumps(index) + "\n", encoding="utf-8")
 

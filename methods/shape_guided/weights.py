@@ -21,8 +21,8 @@ from methods.shape_guided.sdf import ShapeNet
 from methods.shape_guided.settings import Net, Rgb
 
 RANDOM = "random-init"
-SHAPE_KEY = "sdf_model"                     # of the authors' checkpoint, ckpt_000601.pth
-UNUSED = ("layer3.", "layer4.", "fc.")      # parts of timm's ImageNet networks behind layer2
+SHAPE_KEY = "sdf_model"  # of the authors' checkpoint, ckpt_000601.pth
+UNUSED = ("layer3.", "layer4.", "fc.")  # parts of timm's ImageNet networks behind layer2
 
 
 def rgb_path(path: str | None, backbone: str) -> Path | None:
@@ -106,7 +106,8 @@ def load_strictly(module: nn.Module, state: Mapping[str, torch.Tensor], source: 
         "unexpected": sorted(state.keys() - own.keys()),
         "of another shape": [
             f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
-            for k in sorted(own.keys() & state.keys()) if state[k].shape != own[k].shape
+            for k in sorted(own.keys() & state.keys())
+            if state[k].shape != own[k].shape
         ],
     }
     if wrong := [f"{what}: {', '.join(keys)}" for what, keys in found.items() if keys]:

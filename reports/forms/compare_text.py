@@ -7,10 +7,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from reports.forms.words import points
 from reports.numbers.compare import BETTER, OVERALL, WORSE, Change, Comparison
 from reports.numbers.frame import printable
 from reports.numbers.names import method_label, metric_label, setting_label
-from reports.forms.words import points
 
 STYLES = {WORSE: "bold red", BETTER: "green"}
 BASES = {
@@ -37,19 +37,23 @@ def comparison_text(found: Comparison, categories: bool = True) -> Group:
             notes.append(f"{title} {len(cells)} results: {shown}")
     count = len(found.regressions)
     notes.append(
-        f"{count} significant regression{'s' * (count != 1)}" if count
+        f"{count} significant regression{'s' * (count != 1)}"
+        if count
         else "No significant regression."
-    )  # fmt: skip
+    )
     return Group(*tables.values(), *(_text(note) for note in notes))
 
 
 def comparison_csv(found: Comparison) -> str:
     rows = [
         {name: value for name, value in vars(change).items() if name != "interval"}
-        | {"difference": change.by, "low": (change.interval or (None, None))[0],
-           "high": (change.interval or (None, None))[1]}
+        | {
+            "difference": change.by,
+            "low": (change.interval or (None, None))[0],
+            "high": (change.interval or (None, None))[1],
+        }
         for change in found.changes
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n", float_format="%.6f")
 
 
@@ -78,10 +82,15 @@ def _cells(change: Change) -> list[str]:
     if change.interval:
         low_high = " to ".join(points(bound, 2) for bound in change.interval)
     return [
-        metric_label(change.metric), change.category,
-        f"{100 * change.a:.2f}", f"{100 * change.b:.2f}", points(change.by, 2), low_high,
-        "–" if change.p is None else f"{change.p:.3g}", change.verdict,
-    ]  # fmt: skip
+        metric_label(change.metric),
+        change.category,
+        f"{100 * change.a:.2f}",
+        f"{100 * change.b:.2f}",
+        points(change.by, 2),
+        low_high,
+        "–" if change.p is None else f"{change.p:.3g}",
+        change.verdict,
+    ]
 
 
 def _bases(found: Comparison) -> str:
@@ -90,7 +99,8 @@ def _bases(found: Comparison) -> str:
         return "Nothing could be tested: there are neither image scores nor several seeds."
     by = "; ".join(
         f"{', '.join(dict.fromkeys(metric_label(c.metric) for c in found.changes if c.basis == b))}"
-        f" over {BASES[b]}" for b in used
-    )  # fmt: skip
+        f" over {BASES[b]}"
+        for b in used
+    )
     training = " Images say nothing of the chance in training; several seeds do."
     return f"Tested: {by}.{training if used == ['images'] else ''}"

@@ -26,17 +26,16 @@ import tifffile
 from harness.store import DONE, Store
 from reports.numbers.names import file_name
 
-
 SIZES = PROTOCOL, ORIGINAL = ("protocol", "original")
-PAD_MULTIPLE = 100    # px; views that pad, pad to a square of such a side, centred
-PADS_WITH_PLANE = ("m3dm", "shape_guided")    # views that pad only if they remove a background
+PAD_MULTIPLE = 100  # px; views that pad, pad to a square of such a side, centred
+PADS_WITH_PLANE = ("m3dm", "shape_guided")  # views that pad only if they remove a background
 
 
 @dataclass
 class Exported:
     """What was written, and which cells could not be, with the reason."""
 
-    folders: list[Path] = field(default_factory=list)    # one a method, setting and seed
+    folders: list[Path] = field(default_factory=list)  # one a method, setting and seed
     maps: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -82,7 +81,7 @@ def _export_cell(store: Store, cell: dict, folder: Path, truth: bool, size: str)
     source, category = store.folder(cell["key"]), file_name(cell["category"])
     if not (source / "maps.npy").exists():
         raise LookupError("its maps are not in the store")
-    maps = np.load(source / "maps.npy", mmap_mode="r")    # (n, H, W)
+    maps = np.load(source / "maps.npy", mmap_mode="r")  # (n, H, W)
     ids = json.loads((source / "maps.json").read_text(encoding="utf-8"))["ids"]
     scored = pq.ParquetFile(source / "scores.parquet").read(["id"])["id"].to_pylist()
     if set(ids) != set(scored):

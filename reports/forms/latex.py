@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 
+from reports.forms.text import grouped, percent
 from reports.numbers.leaderboard import Board, Row
 from reports.numbers.names import HEADLINE, method_label, metric_label, setting_label
-from reports.forms.text import grouped, percent
 
 _SPECIAL = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
     **{c: "\\" + c for c in "&%$#_{}"},
-    "<": r"\textless{}", ">": r"\textgreater{}",
-}  # fmt: skip
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
 
 
 def escaped(text: str) -> str:
@@ -34,7 +37,7 @@ def leaderboard_latex(boards: list[Board]) -> str:
 
 
 def _table(board: Board) -> str:
-    columns = [*board.categories, None]    # None: the mean
+    columns = [*board.categories, None]  # None: the mean
     head = ["method", *board.categories, "mean", "group"]
     title = f"{metric_label(board.metric)}, {board.dataset}, {setting_label(board.setting)}"
     lines = [

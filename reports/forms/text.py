@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.store import DONE, Store
+from reports.forms.words import VERDICT_KEY, verdict_sign
 from reports.numbers.frame import PENDING, printable, results_frame
 from reports.numbers.leaderboard import Board, Lead, Row, Score, leaderboards
 from reports.numbers.names import (
@@ -21,12 +22,8 @@ from reports.numbers.names import (
     setting_label,
     status_label,
 )
-from reports.forms.words import VERDICT_KEY, verdict_sign
 
-DEMO = (
-    "Demo: a short run that shows the program at work. "
-    "These numbers do not measure the methods."
-)
+DEMO = "Demo: a short run that shows the program at work. These numbers do not measure the methods."
 
 
 def percent(value: float | None) -> str:
@@ -34,7 +31,7 @@ def percent(value: float | None) -> str:
 
 
 def score_text(score: Score) -> str:
-    """"93.1 ± 0.4", or why there is no number."""
+    """ "93.1 ± 0.4", or why there is no number."""
     if score.value is None:
         return "n/a" if status_label(score.status) == "n/a" else f"– ({score.note})"
     return percent(score.value) + (f" ± {percent(score.std)}" if score.std is not None else "")
@@ -78,7 +75,7 @@ def headline(boards: dict[str, Board]) -> list[str]:
 
 
 def counts_text(frame: pd.DataFrame) -> str:
-    """"31 of 36 cells done, 2 failed, 3 pending"."""
+    """ "31 of 36 cells done, 2 failed, 3 pending"."""
     counts = Counter(frame["status"])
     order = sorted(counts, key=lambda status: (status == PENDING, status))
     others = [f"{counts[status]} {status_label(status)}" for status in order if status != DONE]
@@ -109,10 +106,17 @@ def leaderboard_markdown(launch: dict, frame: pd.DataFrame, boards: list[Board])
     if len(missing := frame[~frame["status"].isin([DONE, PENDING])]):
         lines += ["## Cells without a result", ""]
         rows = [
-            [method_label(c.method, c.variant), setting_label(c.setting), c.dataset, c.category,
-             str(c.seed), status_label(c.status), c.reason]
+            [
+                method_label(c.method, c.variant),
+                setting_label(c.setting),
+                c.dataset,
+                c.category,
+                str(c.seed),
+                status_label(c.status),
+                c.reason,
+            ]
             for c in missing.itertuples()
-        ]  # fmt: skip
+        ]
         head = ["method", "setting", "dataset", "category", "seed", "status", "reason"]
         lines += [*_markdown_table(head, rows), ""]
     return "\n".join(lines)
@@ -127,21 +131,29 @@ def _markdown_setting(setting: str, boards: dict[str, Board], marks: list[str]) 
     for row in main.rows:
         others = {m: _same(boards[m], row) for m in metrics}
         bounds = " to ".join(percent(b) for b in row.interval) if row.interval else "–"
-        rows.append([
-            str(row.rank or "–"), str(row.group or "–"), _marked(row, marks),
-            _marked_score(main, row), bounds,
-            *(_marked_score(boards[m], others[m]) for m in metrics[1:]),
-        ])  # fmt: skip
+        rows.append(
+            [
+                str(row.rank or "–"),
+                str(row.group or "–"),
+                _marked(row, marks),
+                _marked_score(main, row),
+                bounds,
+                *(_marked_score(boards[m], others[m]) for m in metrics[1:]),
+            ]
+        )
     head = ["#", "group", "method", metric_label(main.metric), "95 % interval"]
     lead = _escaped(lead_text(main.lead, main.rows))
     lines = [f"### {_escaped(setting_label(setting))}", "", lead, ""]
     lines += _markdown_table(head + [metric_label(m) for m in metrics[1:]], rows)
     lines += ["", f"{metric_label(main.metric)} by category:", ""]
     rows = [
-        [_marked(row, marks), *(_marked_score(main, row, c) for c in main.categories),
-         _marked_score(main, row)]
+        [
+            _marked(row, marks),
+            *(_marked_score(main, row, c) for c in main.categories),
+            _marked_score(main, row),
+        ]
         for row in main.rows
-    ]  # fmt: skip
+    ]
     return [*lines, *_markdown_table(["method", *main.categories, "mean"], rows), ""]
 
 
@@ -156,7 +168,7 @@ def _marked(row: Row, marks: list[str]) -> str:
 
 
 def _marked_score(board: Board, row: Row, category: str | None = None) -> str:
-    """"**93.1 ± 0.4** (94.5 ≈)": best and second marked, and what the paper prints."""
+    """ "**93.1 ± 0.4** (94.5 ≈)": best and second marked, and what the paper prints."""
     score = row.mean if category is None else row.scores[category]
     text = score_text(score)
     if score.value is None:

@@ -7,9 +7,7 @@ from reports.numbers.names import method_label
 from reports.numbers.published import ABOVE, BELOW, UNKNOWN, WITHIN, Verdict
 
 SIGNS = {WITHIN: "≈", ABOVE: "▲", BELOW: "▼", UNKNOWN: "?"}
-VERDICT_KEY = (
-    "≈ ours agrees within its error, ▲ ours is above, ▼ ours is below, ? error unknown"
-)
+VERDICT_KEY = "≈ ours agrees within its error, ▲ ours is above, ▼ ours is below, ? error unknown"
 
 
 def points(value: float, digits: int = 1) -> str:
@@ -22,7 +20,7 @@ def verdict_sign(found: Verdict) -> str:
 
 
 def quote_text(found: Verdict) -> str:
-    """"DAS3D, Table 1: 98.2; ours -0.4, within error (0.9, from seeds)"."""
+    """ "DAS3D, Table 1: 98.2; ours -0.4, within error (0.9, from seeds)"."""
     quoted = found.quote
     where = f"{method_label(quoted.source)}, {quoted.table}"
     error = "" if found.margin is None else f" ({100 * found.margin:.1f}, from {found.basis})"

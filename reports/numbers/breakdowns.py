@@ -15,20 +15,20 @@ import pandas as pd
 
 from harness.store import DONE, Store
 
-GOOD_ALARMS = 0.05    # share of good images that may raise an alarm when images count as found
+GOOD_ALARMS = 0.05  # share of good images that may raise an alarm when images count as found
 FPR = np.linspace(0, 1, 101)
 PRO_FPR = np.linspace(0, 0.3, 61)
-BINS = np.linspace(-4, 12, 33)    # standard deviations of the good images
+BINS = np.linspace(-4, 12, 33)  # standard deviations of the good images
 
 
 @dataclass(frozen=True)
 class Category:
     """One method's scores of a category's test images; all seeds on the same images."""
 
-    ids: np.ndarray        # (N,) sorted
-    defects: np.ndarray    # (N,)
+    ids: np.ndarray  # (N,) sorted
+    defects: np.ndarray  # (N,)
     anomalous: np.ndarray  # (N,) bool
-    scores: np.ndarray     # (S, N)
+    scores: np.ndarray  # (S, N)
 
     @property
     def wrong(self) -> np.ndarray:
@@ -36,7 +36,7 @@ class Category:
         found = np.zeros(len(self.ids))
         for row in self.scores:
             good, bad = np.sort(row[~self.anomalous]), np.sort(row[self.anomalous])
-            over = _share_below(bad, row[~self.anomalous])    # anomalous below it
+            over = _share_below(bad, row[~self.anomalous])  # anomalous below it
             under = 1 - _share_below(good, row[self.anomalous])
             found[~self.anomalous] += over
             found[self.anomalous] += under
@@ -50,7 +50,7 @@ class Category:
         return (self.scores > limits[:, None]).mean(axis=0)
 
 
-Methods = dict[tuple[str, str], dict[str, Category]]    # (method, variant) -> by category
+Methods = dict[tuple[str, str], dict[str, Category]]  # (method, variant) -> by category
 
 
 def collect(part: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> Methods:
@@ -76,7 +76,7 @@ def roc(categories: dict[str, Category]) -> np.ndarray:
     for found in categories.values():
         for row in found.scores:
             good, bad = np.sort(row[~found.anomalous]), np.sort(row[found.anomalous])
-            limits = np.unique(row)[::-1]    # distinct: what ties is crossed diagonally
+            limits = np.unique(row)[::-1]  # distinct: what ties is crossed diagonally
             false, true = (1 - np.searchsorted(c, limits, "left") / len(c) for c in (good, bad))
             curves.append(np.interp(FPR, np.append(0, false), np.append(0, true)))
     return np.mean(curves, axis=0)
@@ -137,9 +137,9 @@ class Hard:
     category: str
     id: str
     defect: str
-    wrong: float    # share of the other class, mean over methods
-    best: str       # the method that does best on it
-    least: float    # and its share
+    wrong: float  # share of the other class, mean over methods
+    best: str  # the method that does best on it
+    least: float  # and its share
 
 
 def hardest(methods: Methods, label, count: int = 10) -> list[Hard]:
@@ -160,7 +160,7 @@ def hardest(methods: Methods, label, count: int = 10) -> list[Hard]:
 class Modalities:
     """Shares of a method's anomalous images by what finds them; they add up to 1."""
 
-    defect: str     # "all" or a defect type
+    defect: str  # "all" or a defect type
     images: int
     both: float
     only_rgb: float
@@ -178,7 +178,7 @@ def modalities(rgb: dict[str, Category], depth: dict[str, Category]) -> list[Mod
         if category not in depth or not np.array_equal(rgb[category].ids, depth[category].ids):
             continue
         r, d = rgb[category].found, depth[category].found
-        shares = np.stack([r * d, r * (1 - d), (1 - r) * d, (1 - r) * (1 - d)], axis=1)    # (N, 4)
+        shares = np.stack([r * d, r * (1 - d), (1 - r) * d, (1 - r) * (1 - d)], axis=1)  # (N, 4)
         anomalous = rgb[category].anomalous
         parts["all"].append(shares[anomalous])
         for defect in np.unique(rgb[category].defects[anomalous]):

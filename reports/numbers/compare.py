@@ -41,12 +41,12 @@ class Change:
     method: str
     variant: str
     metric: str
-    category: str                          # OVERALL for the mean over categories
+    category: str  # OVERALL for the mean over categories
     a: float
     b: float
-    interval: tuple[float, float] | None   # of b - a, 95 %
-    basis: str                             # "images", "seeds", "categories" or ""
-    p: float | None                        # that b - a is within the margin; Holm-corrected
+    interval: tuple[float, float] | None  # of b - a, 95 %
+    basis: str  # "images", "seeds", "categories" or ""
+    p: float | None  # that b - a is within the margin; Holm-corrected
     verdict: str
 
     @property
@@ -56,8 +56,8 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    changes: tuple[Change, ...]            # overall first, then by category
-    lost: tuple[str, ...]                  # cells that A has and B has not, in words
+    changes: tuple[Change, ...]  # overall first, then by category
+    lost: tuple[str, ...]  # cells that A has and B has not, in words
     gained: tuple[str, ...]
     pairs: int
 
@@ -127,15 +127,19 @@ def _changes(group, metric, cells, scores_a, scores_b, margin) -> list[Change]:
     cells = cells[cells[metric].notna() & cells[f"{metric}_b"].notna()]
     if cells.empty:
         return []
-    one, other = ({}, {}) if metric != "i_auroc" else (
-        _placements(cells, "key", scores_a), _placements(cells, "key_b", scores_b)
+    one, other = (
+        ({}, {})
+        if metric != "i_auroc"
+        else (_placements(cells, "key", scores_a), _placements(cells, "key_b", scores_b))
     )
     changes, means = [], []
     for category, part in cells.groupby("category", sort=False):
         a, b = part[metric].to_numpy(float), part[f"{metric}_b"].to_numpy(float)
         means.append((a.mean(), b.mean()))
-        images = category in one and category in other and auroc_difference(
-            {category: one[category]}, {category: other[category]}
+        images = (
+            category in one
+            and category in other
+            and auroc_difference({category: one[category]}, {category: other[category]})
         )
         tested = _from_images(images, margin) if images else _student(b - a, "seeds", margin)
         changes.append(Change(*group, metric, category, a.mean(), b.mean(), *tested, UNTESTED))

@@ -47,7 +47,7 @@ def cost_frame(frame: pd.DataFrame) -> pd.DataFrame:
     done["device"] = done["device"].fillna("unknown").astype(str)
     numbers = ["test_images", *(set(_HOW) - {"throughput"}), "total_s"]
     done[numbers] = done[numbers].apply(pd.to_numeric)
-    done["throughput"] = done["test_images"] / done["predict_s"]    # images/s
+    done["throughput"] = done["test_images"] / done["predict_s"]  # images/s
     groups = done.groupby(GROUP, sort=False)
     table = groups.agg(_HOW)
     table.insert(0, "cells", groups.size())
@@ -86,7 +86,7 @@ def hours_frame(store: Store | Stores, results: dict[str, dict]) -> pd.DataFrame
 def _hours(job: dict) -> tuple:
     hours, environment = job["timings"]["total_s"] / 3600, job.get("environment") or {}
     gpus = environment.get("gpus")
-    if gpus is None:    # of an earlier version, which did not say how much of the device it had
+    if gpus is None:  # of an earlier version, which did not say how much of the device it had
         gpus = float(environment.get("device", "cpu") != "cpu")
     cpus = environment.get("cpus") or 1
     method = job["spec"].get("method", "") if job["kind"] in ("cell", "stage") else ""

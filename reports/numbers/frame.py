@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from harness.store import DONE, Store
 from reports.numbers.names import metric_order
 
-PENDING = "pending"          # asked for, no result yet
-UNDEFINED = "undefined"      # done, but the metric has no value, e.g. with one class only
+PENDING = "pending"  # asked for, no result yet
+UNDEFINED = "undefined"  # done, but the metric has no value, e.g. with one class only
 
 IDENTITY = ("dataset", "setting", "method", "variant", "category", "seed")
 OUTCOME = ("key", "status", "reason", "marks", "attempt")
@@ -20,8 +20,13 @@ COST = {
     "timings": ("fit_s", "predict_s", "metrics_s", "total_s"),
     "counts": ("test",),
     "speed": (
-        "latency_p50_s", "latency_p95_s", "fps", "end_to_end_p50_s", "preprocess_p50_s", "valid",
-    ),  # fmt: skip
+        "latency_p50_s",
+        "latency_p95_s",
+        "fps",
+        "end_to_end_p50_s",
+        "preprocess_p50_s",
+        "valid",
+    ),
     "memory": ("host_peak_bytes", "device_peak_bytes"),
     "sizes": ("parameters", "weight_bytes", "bank_bytes", "macs"),
     "environment": ("device", "cpus", "gpus", "threads", "commit"),

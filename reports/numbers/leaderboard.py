@@ -31,33 +31,48 @@ from reports.numbers.paired import (
 )
 from reports.numbers.published import Spread, Verdict, quote, quoted_mean, verdict
 
-ABSENT = "absent"            # other methods have the category, this one was not asked for it
-INCOMPLETE = "incomplete"    # a mean that lacks a category
+ABSENT = "absent"  # other methods have the category, this one was not asked for it
+INCOMPLETE = "incomplete"  # a mean that lacks a category
 _TELLING = (FAILED, OUT_OF_MEMORY, TIMEOUT, SKIPPED, PENDING, UNDEFINED, ABSENT)
 CSV_COLUMNS = (
-    "dataset", "setting", "method", "variant", "metric", "category",
-    "value", "std", "seeds", "status", "low", "high", "group",
-    "published", "difference", "verdict", "source", "marks",
-)  # fmt: skip
+    "dataset",
+    "setting",
+    "method",
+    "variant",
+    "metric",
+    "category",
+    "value",
+    "std",
+    "seeds",
+    "status",
+    "low",
+    "high",
+    "group",
+    "published",
+    "difference",
+    "verdict",
+    "source",
+    "marks",
+)
 
 
 @dataclass(frozen=True)
 class Score:
     """A number of the board, or why there is none."""
 
-    value: float | None          # None unless status is "done"
-    std: float | None = None     # over seeds; None with fewer than two
-    seeds: int = 0               # seeds with a value
+    value: float | None  # None unless status is "done"
+    std: float | None = None  # over seeds; None with fewer than two
+    seeds: int = 0  # seeds with a value
     status: str = DONE
-    note: str = ""               # what is missing, in words
+    note: str = ""  # what is missing, in words
 
 
 @dataclass(frozen=True)
 class Images:
     """What the image scores of a method say about its I-AUROC."""
 
-    draws: dict[str, np.ndarray]            # category -> bootstrap draws
-    placements: dict[str, Placements]       # by category
+    draws: dict[str, np.ndarray]  # category -> bootstrap draws
+    placements: dict[str, Placements]  # by category
 
     def interval(self, mean: float, category: str | None = None) -> tuple[float, float]:
         names = list(self.draws) if category is None else [category]
@@ -72,14 +87,14 @@ class Row:
     method: str
     variant: str
     marks: tuple[str, ...]
-    scores: dict[str, Score]     # by category
+    scores: dict[str, Score]  # by category
     mean: Score
-    rank: int | None = None                        # 1 is best; None if the mean is incomplete
-    group: int | None = None                       # 1 + rows that are better; None if untested
-    images: Images | None = None                   # I-AUROC only
-    interval: tuple[float, float] | None = None    # of the mean, over images; I-AUROC only
-    published: Verdict | None = None               # of the mean
-    quotes: dict[str, Verdict] = field(default_factory=dict)    # of each category
+    rank: int | None = None  # 1 is best; None if the mean is incomplete
+    group: int | None = None  # 1 + rows that are better; None if untested
+    images: Images | None = None  # I-AUROC only
+    interval: tuple[float, float] | None = None  # of the mean, over images; I-AUROC only
+    published: Verdict | None = None  # of the mean
+    quotes: dict[str, Verdict] = field(default_factory=dict)  # of each category
 
 
 @dataclass(frozen=True)
@@ -98,9 +113,9 @@ class Board:
     setting: str
     metric: str
     categories: tuple[str, ...]
-    rows: tuple[Row, ...]        # best mean first, then the incomplete ones
+    rows: tuple[Row, ...]  # best mean first, then the incomplete ones
 
-    tested_on: str = ""          # "images", "categories" or "" where no test is possible
+    tested_on: str = ""  # "images", "categories" or "" where no test is possible
 
     def best(self, category: str | None = None) -> float | None:
         """The best value in a category, or the best mean."""
@@ -133,9 +148,7 @@ def _tested(one: Row, other: Row) -> Difference | None:
     return auroc_difference(one.images.placements, other.images.placements)
 
 
-def leaderboards(
-    frame: pd.DataFrame, scores: dict[str, pd.DataFrame] | None = None
-) -> list[Board]:
+def leaderboards(frame: pd.DataFrame, scores: dict[str, pd.DataFrame] | None = None) -> list[Board]:
     """All boards of a results frame: datasets in its order, then settings, then metrics.
 
     Intervals come from `scores`, the image scores by key; without them there are none.
@@ -168,7 +181,7 @@ def _board(part: pd.DataFrame, metric: str, images: dict) -> Board:
         replace(row, rank=means.index(row.mean.value) + 1) if row.mean.status == DONE else row
         for row in rows
     ]
-    ranked.sort(key=lambda row: row.rank or len(rows) + 1)    # stable: ties keep their order
+    ranked.sort(key=lambda row: row.rank or len(rows) + 1)  # stable: ties keep their order
     dataset, setting = part[["dataset", "setting"]].iloc[0]
     ranked = [_quoted(row, dataset, setting, metric, categories) for row in ranked]
     tested_on, ranked = _grouped(ranked, categories)
@@ -192,7 +205,7 @@ def _grouped(rows: list[Row], categories: tuple[str, ...]) -> tuple[str, list[Ro
     means = [row.mean.value for row in complete]
     found = groups(means, dict(zip(pairs, p_values)))
     grouped = [replace(row, group=group) for row, group in zip(complete, found)]
-    return tested_on, grouped + rows[len(complete):]
+    return tested_on, grouped + rows[len(complete) :]
 
 
 def _printed_variant(row: Row) -> str:
@@ -283,22 +296,34 @@ def leaderboard_table(boards: list[Board]) -> pd.DataFrame:
                 mean = score is row.mean
                 found = row.published if mean else row.quotes.get(category)
                 low, high = (row.interval if mean else None) or (None, None)
-                rows.append((
-                    board.dataset, board.setting, row.method, row.variant, board.metric, category,
-                    score.value, score.std, score.seeds, score.status,
-                    low, high, row.group if mean else None,
-                    found and found.quote.value, found and found.difference,
-                    found.text if found else "", found.quote.source if found else "",
-                    ";".join(row.marks),
-                ))  # fmt: skip
+                rows.append(
+                    (
+                        board.dataset,
+                        board.setting,
+                        row.method,
+                        row.variant,
+                        board.metric,
+                        category,
+                        score.value,
+                        score.std,
+                        score.seeds,
+                        score.status,
+                        low,
+                        high,
+                        row.group if mean else None,
+                        found and found.quote.value,
+                        found and found.difference,
+                        found.text if found else "",
+                        found.quote.source if found else "",
+                        ";".join(row.marks),
+                    )
+                )
     rows.sort(key=lambda r: (*r[:4], metric_order(r[4]), r[5] == "mean", r[5]))
     table = pd.DataFrame(rows, columns=CSV_COLUMNS)
     numbers = ["value", "std", "low", "high", "published", "difference"]
-    return table.astype({name: float for name in numbers} | {"group": "Int64"})
+    return table.astype(dict.fromkeys(numbers, float) | {"group": "Int64"})
 
 
 def leaderboard_csv(boards: list[Board]) -> str:
     """The table with 6 digits: equal results give equal bytes."""
-    return leaderboard_table(boards).to_csv(
-        index=False, lineterminator="\n", float_format="%.6f"
-    )
+    return leaderboard_table(boards).to_csv(index=False, lineterminator="\n", float_format="%.6f")

@@ -56,7 +56,7 @@ def status_label(status: str) -> str:
 
 
 def metric_label(metric: str) -> str:
-    """"aupro_exact_0.05" -> "AUPRO@0.05 exact"; the plain form has the papers' 100 thresholds."""
+    """ "aupro_exact_0.05" -> "AUPRO@0.05 exact"; the plain form has the papers' 100 thresholds."""
     if match := re.fullmatch(r"aupro(_exact)?_([\d.]+)", metric):
         return f"AUPRO@{match[2]}" + (" exact" if match[1] else "")
     return METRICS.get(metric, metric)

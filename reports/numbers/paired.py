@@ -23,10 +23,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from reports.numbers.statistics import ranks, generator_for
+from reports.numbers.statistics import generator_for, ranks
 
 ALPHA = 0.05
-EXACT_UPTO = 14    # categories for which all 2^n signs are tried; beyond, FLIPS random ones
+EXACT_UPTO = 14  # categories for which all 2^n signs are tried; beyond, FLIPS random ones
 FLIPS = 20_000
 
 
@@ -79,20 +79,18 @@ def class_scores(
 
     None if the seeds scored different images, a score is not finite or a class is missing.
     """
-    tables = [table.sort_values("id") for table in tables]    # one order for all
+    tables = [table.sort_values("id") for table in tables]  # one order for all
     ids = tuple(tables[0]["id"])
     if any(tuple(table["id"]) != ids for table in tables):
         return None
-    scores = np.stack([table["score"].to_numpy(float) for table in tables])    # (S, N + M)
+    scores = np.stack([table["score"].to_numpy(float) for table in tables])  # (S, N + M)
     anomalous = tables[0]["label"].to_numpy() > 0
     if anomalous.all() or not anomalous.any() or not np.isfinite(scores).all():
         return None
     return scores[:, ~anomalous], scores[:, anomalous], ids
 
 
-def auroc_difference(
-    one: dict[str, Placements], other: dict[str, Placements]
-) -> Difference | None:
+def auroc_difference(one: dict[str, Placements], other: dict[str, Placements]) -> Difference | None:
     """Of two methods' mean I-AUROC over categories.
 
     None unless both saw the same images, at least two of either class in every category.
@@ -103,7 +101,7 @@ def auroc_difference(
         return None
     values, variances = zip(*(_difference(one[c], other[c]) for c in one))
     value, error = float(np.mean(values)), math.sqrt(sum(variances)) / len(values)
-    if error == 0:    # equal on every image, or all of them on the right side for one method
+    if error == 0:  # equal on every image, or all of them on the right side for one method
         return Difference(value, 0.0, 1.0 if value == 0 else 0.0)
     return Difference(value, error, float(2 * norm.sf(abs(value) / error)))
 

@@ -23,12 +23,24 @@ from methods.names import printed_name
 
 FOLDER = Path(__file__).parents[1] / "published"
 SOURCES = ("dbrn", "3dsr", "das3d", "m3dm", "shape_guided")
-ROUNDING = 0.001    # the papers' codes round categories to 3 decimals, then the mean again
+ROUNDING = 0.001  # the papers' codes round categories to 3 decimals, then the mean again
 WITHIN, ABOVE, BELOW, UNKNOWN = "within error", "above", "below", "error unknown"
 CELL_COLUMNS = (
-    "paper", "table", "method", "method_key", "variant", "setting", "dataset", "category",
-    "metric", "value", "hardware", "note", "file", "row",
-)  # fmt: skip
+    "paper",
+    "table",
+    "method",
+    "method_key",
+    "variant",
+    "setting",
+    "dataset",
+    "category",
+    "metric",
+    "value",
+    "hardware",
+    "note",
+    "file",
+    "row",
+)
 
 
 @dataclass(frozen=True)
@@ -36,9 +48,9 @@ class Quote:
     """A published value and where it stands."""
 
     value: float
-    source: str          # paper
+    source: str  # paper
     table: str
-    method: str          # as printed
+    method: str  # as printed
     note: str = ""
 
 
@@ -46,9 +58,9 @@ class Quote:
 class Spread:
     """How much single runs differ."""
 
-    std: float          # of one run
-    seeds: int          # runs that our value is the mean of
-    freedom: int        # degrees of freedom of std
+    std: float  # of one run
+    seeds: int  # runs that our value is the mean of
+    freedom: int  # degrees of freedom of std
 
     @classmethod
     def pooled(cls, stds: list[float | None], seeds: int) -> Spread | None:
@@ -73,10 +85,10 @@ class Verdict:
     """Ours against a paper's: difference, what it may be by chance, and what follows."""
 
     quote: Quote
-    difference: float            # ours - published
-    text: str                    # WITHIN, ABOVE, BELOW or UNKNOWN
-    margin: float | None         # half-width of the error, with the rounding; None if unknown
-    basis: str                   # "seeds", "images" or "" where the error is unknown
+    difference: float  # ours - published
+    text: str  # WITHIN, ABOVE, BELOW or UNKNOWN
+    margin: float | None  # half-width of the error, with the rounding; None if unknown
+    basis: str  # "seeds", "images" or "" where the error is unknown
 
 
 @cache
@@ -133,7 +145,9 @@ def quote(
     method: str, variant: str, dataset: str, setting: str, metric: str, category: str
 ) -> Quote | None:
     """The published value of one of our cells' category, if there is one; "mean" is a category."""
-    return _index().get((*printed_name(method, variant, setting), dataset, setting, metric, category))
+    return _index().get(
+        (*printed_name(method, variant, setting), dataset, setting, metric, category)
+    )
 
 
 def quoted_mean(

@@ -45,10 +45,10 @@ def resampled_auroc(
     """
     N, M = normal.shape[1], anomalous.shape[1]
     n_drawn, m_drawn = max(N - 1, 1), max(M - 1, 1)
-    times_normal = rng.multinomial(n_drawn, np.full(N, 1 / N), resamples).astype(float)    # (R, N)
-    times_anomalous = rng.multinomial(m_drawn, np.full(M, 1 / M), resamples)    # (R, M)
-    order = np.zeros((N, M))    # of every pair, twice its share, summed over seeds: whole numbers,
-    for n, a in zip(normal, anomalous):    # so the sums below are exact in any order
+    times_normal = rng.multinomial(n_drawn, np.full(N, 1 / N), resamples).astype(float)  # (R, N)
+    times_anomalous = rng.multinomial(m_drawn, np.full(M, 1 / M), resamples)  # (R, M)
+    order = np.zeros((N, M))  # of every pair, twice its share, summed over seeds: whole numbers,
+    for n, a in zip(normal, anomalous):  # so the sums below are exact in any order
         order += (n[:, None] < a).astype(float) + (n[:, None] <= a)
     total = ((times_normal @ order) * times_anomalous).sum(axis=1)
     return total / (2 * n_drawn * m_drawn * len(normal))

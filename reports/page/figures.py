@@ -10,17 +10,23 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 340, 240                                # of a chart, in its own units
-LEFT, RIGHT, TOP, BOTTOM = 40, 10, 10, 36               # margins around the plot
-PALETTE = (                                             # classes c0, c1, ...: in light, in dark
-    ("#0b5cad", "#79b8ff"), ("#c2410c", "#ffa657"), ("#15803d", "#7ee787"), ("#a21caf", "#e6a5f5"),
-    ("#0e7490", "#76e3ea"), ("#a16207", "#e3b341"), ("#be123c", "#ff9bab"), ("#4b5563", "#c9d1d9"),
-)  # fmt: skip
+WIDTH, HEIGHT = 340, 240  # of a chart, in its own units
+LEFT, RIGHT, TOP, BOTTOM = 40, 10, 10, 36  # margins around the plot
+PALETTE = (  # classes c0, c1, ...: in light, in dark
+    ("#0b5cad", "#79b8ff"),
+    ("#c2410c", "#ffa657"),
+    ("#15803d", "#7ee787"),
+    ("#a21caf", "#e6a5f5"),
+    ("#0e7490", "#76e3ea"),
+    ("#a16207", "#e3b341"),
+    ("#be123c", "#ff9bab"),
+    ("#4b5563", "#c9d1d9"),
+)
 COLOURS = len(PALETTE)
 DASHES = ("", "6 3", "2 3")
-HEADER, LINE, LEGEND = 6, 14, 15                        # of a file: its head, lines, legend's rows
-WRAP = 56                                               # characters a line of its caption
-STYLE = Markup(                                         # of a file; a page has its own
+HEADER, LINE, LEGEND = 6, 14, 15  # of a file: its head, lines, legend's rows
+WRAP = 56  # characters a line of its caption
+STYLE = Markup(  # of a file; a page has its own
     "text{font:10px system-ui,sans-serif;fill:#5c6570}.name,.title{fill:#1b1f24}"
     ".title{font-weight:600}.grid{stroke:#d8dde3;stroke-width:.6}"
     "polyline{fill:none;stroke-width:1.6}.front{stroke:#5c6570;stroke-width:1;stroke-dasharray:3 3}"
@@ -35,7 +41,7 @@ class Series:
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    style: int = -1    # colour; -1: by position
+    style: int = -1  # colour; -1: by position
 
 
 @dataclass(frozen=True)
@@ -66,13 +72,16 @@ class Axis:
 def lines(title: str, series: Sequence[Series], x: Axis, y: Axis) -> Markup:
     """Polylines; one colour a series, dashed when colours run out."""
     marks = [
-        Markup('<polyline class="{}" points="{}" stroke-dasharray="{}"><title>{}</title>'
-               '</polyline>').format(
-            f"c{_style(s, i) % COLOURS}", _points(s, x, y),
-            DASHES[_style(s, i) // COLOURS % len(DASHES)], s.name,
+        Markup(
+            '<polyline class="{}" points="{}" stroke-dasharray="{}"><title>{}</title></polyline>'
+        ).format(
+            f"c{_style(s, i) % COLOURS}",
+            _points(s, x, y),
+            DASHES[_style(s, i) // COLOURS % len(DASHES)],
+            s.name,
         )
         for i, s in enumerate(series)
-    ]  # fmt: skip
+    ]
     return _chart(title, marks, x, y)
 
 
@@ -88,10 +97,11 @@ def scatter(
         px, py = (round(float(v), 1) for v in _pixels(s.x[0], s.y[0], x, y))
         anchor, dx = ("end", -7) if px > WIDTH * 0.62 else ("start", 7)
         marks.append(
-            Markup('<circle class="c{}" cx="{}" cy="{}" r="4"><title>{}</title></circle>'
-                   '<text class="name" x="{}" y="{}" text-anchor="{}">{}</text>').format(
-                _style(s, i) % COLOURS, px, py, s.name, px + dx, py + 3, anchor, s.name)
-        )  # fmt: skip
+            Markup(
+                '<circle class="c{}" cx="{}" cy="{}" r="4"><title>{}</title></circle>'
+                '<text class="name" x="{}" y="{}" text-anchor="{}">{}</text>'
+            ).format(_style(s, i) % COLOURS, px, py, s.name, px + dx, py + 3, anchor, s.name)
+        )
     return _chart(title, marks, x, y)
 
 
@@ -126,33 +136,47 @@ def _chart(title: str, marks: list, x: Axis, y: Axis) -> Markup:
     ]
     for value in x.ticks():
         px, _ = _pixels(value, y.low, x, y)
-        parts.append(Markup('<path class="grid" d="M{0:.1f} {1}V{2}"/><text x="{0:.1f}" y="{3}" '
-                            'text-anchor="middle">{4}</text>').format(
-            float(px), TOP, HEIGHT - BOTTOM, HEIGHT - BOTTOM + 13, f"{value:g}"))  # fmt: skip
+        parts.append(
+            Markup(
+                '<path class="grid" d="M{0:.1f} {1}V{2}"/><text x="{0:.1f}" y="{3}" '
+                'text-anchor="middle">{4}</text>'
+            ).format(float(px), TOP, HEIGHT - BOTTOM, HEIGHT - BOTTOM + 13, f"{value:g}")
+        )
     for value in y.ticks():
         _, py = _pixels(x.low, value, x, y)
-        parts.append(Markup('<path class="grid" d="M{0} {1:.1f}H{2}"/><text x="{3}" y="{4:.1f}" '
-                            'text-anchor="end">{5}</text>').format(
-            LEFT, float(py), WIDTH - RIGHT, LEFT - 5, float(py) + 3.5,
-            f"{round(value, 6):g}"))  # fmt: skip
+        parts.append(
+            Markup(
+                '<path class="grid" d="M{0} {1:.1f}H{2}"/><text x="{3}" y="{4:.1f}" '
+                'text-anchor="end">{5}</text>'
+            ).format(
+                LEFT, float(py), WIDTH - RIGHT, LEFT - 5, float(py) + 3.5, f"{round(value, 6):g}"
+            )
+        )
     parts += marks
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
-        middle, HEIGHT - 5, x.label))  # fmt: skip
+    parts.append(
+        Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
+            middle, HEIGHT - 5, x.label
+        )
+    )
     centre = (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(Markup('<text transform="translate(10 {}) rotate(-90)" text-anchor="middle">{}'
-                        '</text>').format(centre, y.label))  # fmt: skip
+    parts.append(
+        Markup(
+            '<text transform="translate(10 {}) rotate(-90)" text-anchor="middle">{}</text>'
+        ).format(centre, y.label)
+    )
     return Markup("").join([*parts, Markup("</svg>")])
 
 
 def legend(names: Sequence[str]) -> Markup:
     """The colours of series 0, 1, ..., by name; dashes repeat as in `lines`."""
     items = [
-        Markup('<span><svg viewBox="0 0 18 8" aria-hidden="true"><path class="c{}" d="M0 4H18" '
-               'stroke-dasharray="{}"/></svg>{}</span>').format(
-            i % COLOURS, DASHES[i // COLOURS % len(DASHES)], escape(name))
+        Markup(
+            '<span><svg viewBox="0 0 18 8" aria-hidden="true"><path class="c{}" d="M0 4H18" '
+            'stroke-dasharray="{}"/></svg>{}</span>'
+        ).format(i % COLOURS, DASHES[i // COLOURS % len(DASHES)], escape(name))
         for i, name in enumerate(names)
-    ]  # fmt: skip
+    ]
     return Markup('<p class="legend">{}</p>').format(Markup(" ").join(items))
 
 
@@ -164,27 +188,39 @@ def standalone(chart: Markup, title: str, caption: str, names: Sequence[str] = (
     top = HEADER + LINE * len(told)
     height = top + HEIGHT + LEGEND * len(rows)
     parts = [
-        Markup('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {0} {1}" width="{2}" '
-               'height="{3}" role="img" aria-label="{4}"><style>{5}</style>'
-               '<rect width="100%" height="100%" fill="#fff"/>').format(
-            WIDTH, height, 2 * WIDTH, 2 * height, f"{title}: {caption}", STYLE),
+        Markup(
+            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {0} {1}" width="{2}" '
+            'height="{3}" role="img" aria-label="{4}"><style>{5}</style>'
+            '<rect width="100%" height="100%" fill="#fff"/>'
+        ).format(WIDTH, height, 2 * WIDTH, 2 * height, f"{title}: {caption}", STYLE),
         *(
             Markup('<text class="{}" x="{}" y="{}">{}</text>').format(
-                "name" if i else "title", LEFT, HEADER + LINE * i + 8, line)
+                "name" if i else "title", LEFT, HEADER + LINE * i + 8, line
+            )
             for i, line in enumerate(told)
         ),
         Markup('<g transform="translate(0 {})">').format(top),
         inside,
         Markup("</g>"),
-    ]  # fmt: skip
+    ]
     for i, name in enumerate(names):
         x, y = LEFT + i % 2 * (WIDTH - LEFT) / 2, top + HEIGHT + LEGEND * (i // 2) + 8
         parts.append(
-            Markup('<polyline class="c{}" points="{},{} {},{}" stroke-dasharray="{}"/>'
-                   '<text class="name" x="{}" y="{}">{}</text>').format(
-                i % COLOURS, x, y - 3.5, x + 16, y - 3.5, DASHES[i // COLOURS % len(DASHES)],
-                x + 21, y, name)
-        )  # fmt: skip
+            Markup(
+                '<polyline class="c{}" points="{},{} {},{}" stroke-dasharray="{}"/>'
+                '<text class="name" x="{}" y="{}">{}</text>'
+            ).format(
+                i % COLOURS,
+                x,
+                y - 3.5,
+                x + 16,
+                y - 3.5,
+                DASHES[i // COLOURS % len(DASHES)],
+                x + 21,
+                y,
+                name,
+            )
+        )
     return str(Markup("").join([*parts, Markup("</svg>\n")]))
 
 

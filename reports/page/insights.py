@@ -9,16 +9,15 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.store import Store
+from reports.forms.text import grouped
 from reports.numbers import breakdowns
-from reports.page import figures
 from reports.numbers.breakdowns import Hard, Methods, Modalities
-from reports.page.figures import Axis, Series
 from reports.numbers.leaderboard import Board
 from reports.numbers.names import file_name, method_label, setting_label, setting_order
-from reports.forms.text import grouped
+from reports.page import figures
+from reports.page.figures import Axis, Series
 
-
-CLASSES = ("good", "anomalous")    # of a histogram, in the order of its legend
+CLASSES = ("good", "anomalous")  # of a histogram, in the order of its legend
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,12 @@ class Insight:
     dataset: str
     setting: str
     legend: Markup
-    charts: tuple[tuple[str, str, Markup], ...]    # short name, caption, chart
-    histograms: tuple[tuple[str, str, Markup], ...]    # short name, method, chart
+    charts: tuple[tuple[str, str, Markup], ...]  # short name, caption, chart
+    histograms: tuple[tuple[str, str, Markup], ...]  # short name, method, chart
     names: tuple[str, ...]
-    agreement: tuple[tuple[float, ...], ...]       # names x names
+    agreement: tuple[tuple[float, ...], ...]  # names x names
     hardest: tuple[Hard, ...]
-    missing: tuple[str, ...]                       # what the results lack
+    missing: tuple[str, ...]  # what the results lack
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Speed:
     setting: str
     chart: Markup | None
     note: str = ""
-    device: str = ""    # where several were timed
+    device: str = ""  # where several were timed
 
 
 @dataclass(frozen=True)
@@ -104,20 +103,25 @@ def insights(
 
 
 def _insight(
-    dataset: str, setting: str, part: pd.DataFrame, store: Store, methods: Methods,
+    dataset: str,
+    setting: str,
+    part: pd.DataFrame,
+    store: Store,
+    methods: Methods,
     boards: dict[str, Board],
-) -> Insight:  # fmt: skip
+) -> Insight:
     order = list(dict.fromkeys(zip(part["method"], part["variant"])))
     names = [method_label(*name) for name in order]
     missing = []
     charts = [
         (
-            "aupro-limits", "AUPRO against the integration limit, every threshold",
+            "aupro-limits",
+            "AUPRO against the integration limit, every threshold",
             _limits(order, boards),
         ),
         ("pro", "PRO curves, mean over cells", _pro(order, part, store)),
         ("roc", "ROC curves over images, mean over categories", _roc(order, methods)),
-    ]  # fmt: skip
+    ]
     missing += [f"{title}: nothing stored" for _, title, chart in charts if chart is None]
     if not methods:
         missing.append("score histograms, agreement, hardest images: no image scores stored")

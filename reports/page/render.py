@@ -16,24 +16,7 @@ import jinja2
 import pandas as pd
 
 from harness.store import DONE, Store, write_text
-from reports.numbers import names
-from reports.page import pages
-from reports.numbers.choice import MIDDLE
-from reports.numbers.cost import cost_frame, hours_frame
-from reports.numbers.frame import (
-    PENDING,
-    metric_names,
-    printable,
-    read_results,
-    read_scores,
-    results_frame,
-)
-from reports.page.figures import legend
-from reports.page.insights import CLASSES, insights, speeds
 from reports.forms.latex import leaderboard_latex
-from reports.numbers.leaderboard import Board, leaderboard_csv, leaderboard_table, leaderboards
-from reports.page.sheets import sheets
-from reports.numbers.statistics import RESAMPLES
 from reports.forms.text import (
     DEMO,
     counts_text,
@@ -46,10 +29,27 @@ from reports.forms.text import (
     row_marks,
 )
 from reports.forms.words import VERDICT_KEY, quote_text, test_text, verdict_sign
+from reports.numbers import names
+from reports.numbers.choice import MIDDLE
+from reports.numbers.cost import cost_frame, hours_frame
+from reports.numbers.frame import (
+    PENDING,
+    metric_names,
+    printable,
+    read_results,
+    read_scores,
+    results_frame,
+)
+from reports.numbers.leaderboard import Board, leaderboard_csv, leaderboard_table, leaderboards
+from reports.numbers.statistics import RESAMPLES
+from reports.page import pages
+from reports.page.figures import legend
+from reports.page.insights import CLASSES, insights, speeds
+from reports.page.sheets import sheets
 
 __all__ = ["leaderboard_text", "write_report"]
 
-UNMEASURED = {    # columns of the cost table that many results lack
+UNMEASURED = {  # columns of the cost table that many results lack
     "end_to_end_p50_s": "latency with reading and preprocessing",
     "preprocess_p50_s": "latency of preprocessing alone",
     "device_peak_bytes": "peak GPU memory",
@@ -79,39 +79,47 @@ def write_report(
     hours = hours_frame(store, results)
     write_text(folder / "hours.csv", hours.to_csv(index=False, lineterminator="\n"))
     write_text(folder / "leaderboard.tex", leaderboard_latex(boards))
-    cells = frame.convert_dtypes()    # whole numbers without ".0" beside missing ones
+    cells = frame.convert_dtypes()  # whole numbers without ".0" beside missing ones
     write_text(folder / "cells.csv", cells.to_csv(index=False, lineterminator="\n"))
     _write_parquet(folder / "cells.parquet", cells)
     _write_parquet(folder / "leaderboard.parquet", leaderboard_table(boards))
     found, timed = insights(frame, store, scores, boards), speeds(boards, cost)
     _write_figures(folder / "figures", found.figures(timed))
-    page = _environment().get_template("leaderboard.html.j2").render(
-        launch=launch,
-        title=printable(launch["name"]),
-        demo=DEMO if launch.get("demo") else "",
-        facts=_facts(frame, results),
-        counts=counts_text(frame),
-        datasets=grouped(boards),
-        metrics=metric_names(frame),
-        axes={dataset: _axis(boards, dataset) for dataset in frame["dataset"].unique()},
-        sheets=sheets(frame, store, results, scores, show),
-        shown=", ".join(show),
-        insights=found,
-        speeds=timed,
-        unmeasured=[title for name, title in UNMEASURED.items() if cost[name].isna().all()],
-        known_cost={name for name in cost.columns if not cost[name].isna().all()},
-        missing=_missing(frame, results),
-        cost=cost.to_dict("records"),
-        hours=hours.to_dict("records"),
-        whole=hours[["jobs", "hours", "cpu_hours", "gpu_hours"]].sum().to_dict(),
-        several_devices=cost["device"].nunique() > 1,
-        marks=row_marks(launch, boards),
-        signatures=_signatures(frame, results),
-        mixed={(d, m) for d, part in frame.groupby("dataset")
-               for m, found in _signatures(part, results).items() if len(found) > 1},
-        settings=_settings(frame, results),
-        resamples=RESAMPLES,
-        quoted={board.dataset for board in boards for row in board.rows if row.published},
+    page = (
+        _environment()
+        .get_template("leaderboard.html.j2")
+        .render(
+            launch=launch,
+            title=printable(launch["name"]),
+            demo=DEMO if launch.get("demo") else "",
+            facts=_facts(frame, results),
+            counts=counts_text(frame),
+            datasets=grouped(boards),
+            metrics=metric_names(frame),
+            axes={dataset: _axis(boards, dataset) for dataset in frame["dataset"].unique()},
+            sheets=sheets(frame, store, results, scores, show),
+            shown=", ".join(show),
+            insights=found,
+            speeds=timed,
+            unmeasured=[title for name, title in UNMEASURED.items() if cost[name].isna().all()],
+            known_cost={name for name in cost.columns if not cost[name].isna().all()},
+            missing=_missing(frame, results),
+            cost=cost.to_dict("records"),
+            hours=hours.to_dict("records"),
+            whole=hours[["jobs", "hours", "cpu_hours", "gpu_hours"]].sum().to_dict(),
+            several_devices=cost["device"].nunique() > 1,
+            marks=row_marks(launch, boards),
+            signatures=_signatures(frame, results),
+            mixed={
+                (d, m)
+                for d, part in frame.groupby("dataset")
+                for m, found in _signatures(part, results).items()
+                if len(found) > 1
+            },
+            settings=_settings(frame, results),
+            resamples=RESAMPLES,
+            quoted={board.dataset for board in boards for row in board.rows if row.published},
+        )
     )
     write_text(folder / "leaderboard.html", page)
     return folder / "leaderboard.html"

@@ -24,10 +24,10 @@ from reports.numbers.choice import MIDDLE, chosen
 from reports.numbers.names import setting_order
 from reports.numbers.statistics import auroc
 
-TILE = 128                 # px, side of a picture
-QUALITY = 85               # of JPEG, 0 to 100
-MANY, LOWER = 1000, 50     # with so many maps the quality is lower, and the page stays small
-CONTOUR = (255, 255, 0)    # BGR; cyan, a hue the colour map does not have
+TILE = 128  # px, side of a picture
+QUALITY = 85  # of JPEG, 0 to 100
+MANY, LOWER = 1000, 50  # with so many maps the quality is lower, and the page stays small
+CONTOUR = (255, 255, 0)  # BGR; cyan, a hue the colour map does not have
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Picture:
     rgb: str | None
     depth: str | None
     truth: str | None
-    maps: tuple[str | None, ...]    # one a column
-    scores: tuple[float, ...]       # the method's image scores, one a column; NaN if unknown
+    maps: tuple[str | None, ...]  # one a column
+    scores: tuple[float, ...]  # the method's image scores, one a column; NaN if unknown
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Sheet:
     category: str
     columns: tuple[Column, ...] = ()
     pictures: tuple[Picture, ...] = ()
-    counts: dict[str, int] = field(default_factory=dict)    # test images by defect type
+    counts: dict[str, int] = field(default_factory=dict)  # test images by defect type
     defects: tuple[DefectRow, ...] = ()
     note: str = ""
 
@@ -83,7 +83,7 @@ def sheets(
     show: rules (RULES) and ids of images
     """
     rows = frame.groupby(["dataset", "category", "method", "variant", "setting"]).ngroups
-    quality = LOWER if rows * 6 * len(show) > MANY else QUALITY    # six kinds of images or so
+    quality = LOWER if rows * 6 * len(show) > MANY else QUALITY  # six kinds of images or so
     return [
         _sheet(dataset, category, cells, store, results, scores, show, quality)
         for (dataset, category), cells in frame.groupby(["dataset", "category"], sort=False)
@@ -161,7 +161,7 @@ class _Answers:
     @cached_property
     def _range(self) -> tuple[float, float]:
         maps = self._maps[0]
-        step = max(1, maps.shape[-1] // 64)    # a sparse grid of pixels is enough for percentiles
+        step = max(1, maps.shape[-1] // 64)  # a sparse grid of pixels is enough for percentiles
         seen = np.nan_to_num(maps[:, ::step, ::step].astype(np.float32))
         return tuple(np.quantile(seen, [0.01, 0.999]))
 
@@ -243,14 +243,18 @@ def _heat(values: np.ndarray | None, mask: np.ndarray | None, quality: int) -> s
 
 def _tile(picture: np.ndarray, interpolation: int = cv2.INTER_AREA) -> np.ndarray:
     if picture.shape[0] < TILE and interpolation == cv2.INTER_AREA:
-        interpolation = cv2.INTER_LINEAR    # area averaging is for shrinking
+        interpolation = cv2.INTER_LINEAR  # area averaging is for shrinking
     picture = np.ascontiguousarray(picture)
     return cv2.resize(picture, (TILE, TILE), interpolation=interpolation)
 
 
 def _uri(picture: np.ndarray, quality: int) -> str:
     """JPEG with full colour resolution: halving it, as usual, would wash out the thin outlines."""
-    how = [cv2.IMWRITE_JPEG_QUALITY, quality,
-           cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]  # fmt: skip
+    how = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
     encoded = cv2.imencode(".jpg", picture, how)[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded).decode()

@@ -16,18 +16,24 @@ from rich import box
 from rich.table import Table
 
 from harness.store import Store, write_text
-from reports.page import pages
+from reports.forms.text import DEMO
 from reports.numbers.frame import read_results, read_scores, results_frame
 from reports.numbers.leaderboard import Board, Row, leaderboards
 from reports.numbers.names import metric_label, setting_label
 from reports.numbers.published import (
-    SOURCES, Quote, Spread, Verdict, known_categories, published_cells, verdict,
-)  # fmt: skip
-from reports.forms.text import DEMO
+    SOURCES,
+    Quote,
+    Spread,
+    Verdict,
+    known_categories,
+    published_cells,
+    verdict,
+)
+from reports.page import pages
 
 MEAN = "mean"
-OURS = ("dbrn", "dbrn_ms", "3dsr", "dsr", "das3d", "m3dm", "shape_guided")    # method_key
-MEASURED = {    # metrics of cost: column of the results frame, unit of the table / unit of ours
+OURS = ("dbrn", "dbrn_ms", "3dsr", "dsr", "das3d", "m3dm", "shape_guided")  # method_key
+MEASURED = {  # metrics of cost: column of the results frame, unit of the table / unit of ours
     "fps": ("fps", 1.0),
     "inference_time_s": ("latency_p50_s", 1.0),
     "memory_mb": ("device_peak_bytes", 2.0**-20),
@@ -42,18 +48,18 @@ MEASURED = {    # metrics of cost: column of the results frame, unit of the tabl
 class Line:
     """One published value and ours."""
 
-    row: str                     # as printed
+    row: str  # as printed
     setting: str
     metric: str
     category: str
     published: float
     ours: float | None
-    std: float | None            # over seeds
-    low: float | None            # 95 % over test images
+    std: float | None  # over seeds
+    low: float | None  # 95 % over test images
     high: float | None
     difference: float | None
     verdict: str
-    note: str                    # why there is no value, or what to know of it
+    note: str  # why there is no value, or what to know of it
 
 
 def study_lines(store: Store, launch: dict) -> list[Line]:
@@ -71,7 +77,7 @@ def study_lines(store: Store, launch: dict) -> list[Line]:
         if cell is None:
             value = _Value(note="no row of the study computes it")
         elif printed.category != MEAN and printed.category not in own:
-            continue                             # other data: only means are set side by side
+            continue  # other data: only means are set side by side
         elif printed.metric in MEASURED:
             value = _measured(frame, cell, printed.metric)
         else:
@@ -79,17 +85,27 @@ def study_lines(store: Store, launch: dict) -> list[Line]:
             if printed.category == MEAN and own != known:
                 value.note = value.note or f"mean over {', '.join(sorted(own))}"
                 value.found = None
-        lines.append(Line(
-            printed.method, printed.setting, printed.metric, printed.category, printed.value,
-            value.ours, value.std, value.low, value.high,
-            None if value.ours is None else value.ours - printed.value,
-            value.found.text if value.found else "", value.note,
-        ))  # fmt: skip
+        lines.append(
+            Line(
+                printed.method,
+                printed.setting,
+                printed.metric,
+                printed.category,
+                printed.value,
+                value.ours,
+                value.std,
+                value.low,
+                value.high,
+                None if value.ours is None else value.ours - printed.value,
+                value.found.text if value.found else "",
+                value.note,
+            )
+        )
     return lines
 
 
 def _with_searched(frame: pd.DataFrame, results: dict[str, dict]) -> pd.DataFrame:
-    """With the features that Shape-Guided searches for a sample, and their share of all (Table 3)."""
+    """With the features that Shape-Guided searches for a sample, and their share (Table 3)."""
     sizes = [results.get(key, {}).get("sizes") or {} for key in frame["key"]]
     searched = pd.Series([s.get("rgb_features_searched") for s in sizes], dtype=float)
     of = pd.Series([s.get("rgb_features") for s in sizes], dtype=float)
@@ -111,11 +127,17 @@ class _Value:
 
 
 def _score(boards: list[Board], cell: dict, printed) -> _Value:
-    row = next((
-        row for board in boards for row in board.rows
-        if (board.dataset, board.setting, board.metric) == (cell["dataset"], cell["setting"], printed.metric)
-        and (row.method, row.variant) == (cell["method"], cell["variant"])
-    ), None)  # fmt: skip
+    row = next(
+        (
+            row
+            for board in boards
+            for row in board.rows
+            if (board.dataset, board.setting, board.metric)
+            == (cell["dataset"], cell["setting"], printed.metric)
+            and (row.method, row.variant) == (cell["method"], cell["variant"])
+        ),
+        None,
+    )
     if row is None:
         return _Value(note="no result")
     mean = printed.category == MEAN
@@ -123,7 +145,9 @@ def _score(boards: list[Board], cell: dict, printed) -> _Value:
     if score.value is None:
         return _Value(note=score.note)
     bounds = _interval(row, score.value, None if mean else printed.category)
-    spread = Spread.pooled([s.std for s in row.scores.values()], min(s.seeds for s in row.scores.values()))
+    spread = Spread.pooled(
+        [s.std for s in row.scores.values()], min(s.seeds for s in row.scores.values())
+    )
     if mean and spread:
         spread = spread.of_mean(len(row.scores))
     quote = Quote(printed.value, printed.paper, printed.table, printed.method)
@@ -156,15 +180,21 @@ def study_table(launch: dict, lines: Iterable[Line]) -> Table:
     if len({line["setting"] for line in shown}) == 1:
         names.remove("setting")
     legend = remarks
-    if len(remarks) > 1:                 # the texts would leave no room for the numbers
+    if len(remarks) > 1:  # the texts would leave no room for the numbers
         legend = [f"{i}  {remark}" for i, remark in enumerate(remarks, start=1)]
         names.append("")
-    table = Table(title=title(launch), caption="\n".join(legend) or None, caption_justify="left",
-                  box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fmt: skip
+    table = Table(
+        title=title(launch),
+        caption="\n".join(legend) or None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for name in names:
         right = name in ("published", "ours", "difference", "interval")
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "row",
-                         overflow="fold")
+        table.add_column(
+            name, justify="right" if right else "left", no_wrap=name != "row", overflow="fold"
+        )
     above = None
     for line in shown:
         text = line | {"": str(remarks.index(line["remark"]) + 1) if line["remark"] else ""}
@@ -185,15 +215,20 @@ def shown_line(line: Line) -> dict[str, str]:
     share = line.metric not in MEASURED
     number = (lambda v: f"{100 * v:.1f}") if share else (lambda v: f"{v:.4g}")
     interval = "" if line.low is None else f"{number(line.low)} to {number(line.high)}"
-    sign = "" if line.difference is None else f"{'+' if line.difference >= 0 else '−'}{number(abs(line.difference))}"
+    sign = (
+        ""
+        if line.difference is None
+        else f"{'+' if line.difference >= 0 else '−'}{number(abs(line.difference))}"
+    )
     return {
         "row": line.row,
         "setting": setting_label(line.setting),
         "metric": metric_label(line.metric),
         "category": line.category,
         "published": number(line.published),
-        "ours": "–" if line.ours is None else number(line.ours)
-        + (f" ± {number(line.std)}" if line.std is not None else ""),
+        "ours": "–"
+        if line.ours is None
+        else number(line.ours) + (f" ± {number(line.std)}" if line.std is not None else ""),
         "difference": sign,
         "interval": interval,
         "remark": line.verdict or line.note,
@@ -204,23 +239,57 @@ def write_study(store: Store, launch: dict, folder: Path) -> tuple[Path, list[Li
     """study.csv, study.md and study.html; -> the page and its lines."""
     lines = study_lines(store, launch)
     table = pd.DataFrame([asdict(line) for line in lines])
-    write_text(folder / "study.csv", table.to_csv(index=False, lineterminator="\n", float_format="%.6f"))
+    write_text(
+        folder / "study.csv", table.to_csv(index=False, lineterminator="\n", float_format="%.6f")
+    )
     shown = [shown_line(line) for line in lines]
-    heads = ("row", "setting", "metric", "category", "published", "ours", "difference", "interval", "remark")
-    write_text(folder / "study.md", "\n".join([
-        f"# {title(launch)}", "", *([DEMO, ""] if launch.get("demo") else []),
-        "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads),
-        *("| " + " | ".join(line[h].replace("|", "\\|") for h in heads) + " |" for line in shown),
-    ]) + "\n")  # fmt: skip
+    heads = (
+        "row",
+        "setting",
+        "metric",
+        "category",
+        "published",
+        "ours",
+        "difference",
+        "interval",
+        "remark",
+    )
+    write_text(
+        folder / "study.md",
+        "\n".join(
+            [
+                f"# {title(launch)}",
+                "",
+                *([DEMO, ""] if launch.get("demo") else []),
+                "| " + " | ".join(heads) + " |",
+                "|" + "---|" * len(heads),
+                *(
+                    "| " + " | ".join(line[h].replace("|", "\\|") for h in heads) + " |"
+                    for line in shown
+                ),
+            ]
+        )
+        + "\n",
+    )
     page = folder / "study.html"
-    write_text(page, pages.environment().get_template("study.html.j2").render(
-        title=title(launch), demo=DEMO if launch.get("demo") else "", heads=heads, lines=shown,
-        numbers=("published", "ours", "difference", "interval"),
-    ))  # fmt: skip
+    write_text(
+        page,
+        pages.environment()
+        .get_template("study.html.j2")
+        .render(
+            title=title(launch),
+            demo=DEMO if launch.get("demo") else "",
+            heads=heads,
+            lines=shown,
+            numbers=("published", "ours", "difference", "interval"),
+        ),
+    )
     return page, lines
 
 
-def coverage(computed: dict[tuple[str, str], set], unmet: dict[tuple[str, str], list]) -> pd.DataFrame:
+def coverage(
+    computed: dict[tuple[str, str], set], unmet: dict[tuple[str, str], list]
+) -> pd.DataFrame:
     """Every published value of the five methods: is there a study that computes it, or why not.
 
     computed: (paper, table) -> {(method_key, variant, setting)}; unmet: (paper, table) -> Unmet
@@ -230,7 +299,9 @@ def coverage(computed: dict[tuple[str, str], set], unmet: dict[tuple[str, str], 
     def reason(cell) -> str:
         where = (cell.paper, cell.table)
         for part in unmet.get(where, []):
-            if part.variant in ("", cell.variant) and (not part.metrics or cell.metric in part.metrics):
+            if part.variant in ("", cell.variant) and (
+                not part.metrics or cell.metric in part.metrics
+            ):
                 return part.reason
         if where not in computed:
             return "no study of this table"
@@ -244,13 +315,21 @@ def coverage(computed: dict[tuple[str, str], set], unmet: dict[tuple[str, str], 
 def coverage_table(found: pd.DataFrame) -> Table:
     """Per table how many values have a study, then the rest by reason."""
     share = (found["reason"] == "").mean()
-    table = Table("paper", "table", "values", "computed", "missing",
-                  title=f"{share:.1%} of {len(found)} published values have a study")  # fmt: skip
+    table = Table(
+        "paper",
+        "table",
+        "values",
+        "computed",
+        "missing",
+        title=f"{share:.1%} of {len(found)} published values have a study",
+    )
     for (paper, name), part in found.groupby(["paper", "table"], sort=False):
         missing = part[part["reason"] != ""]
-        named = [f"{row} {setting} {metric}: {why}" for (row, setting, metric, why), _ in
-                 missing.groupby(["method", "setting", "metric", "reason"], sort=False)]  # fmt: skip
+        named = [
+            f"{row} {setting} {metric}: {why}"
+            for (row, setting, metric, why), _ in missing.groupby(
+                ["method", "setting", "metric", "reason"], sort=False
+            )
+        ]
         table.add_row(paper, name, str(len(part)), str(len(part) - len(missing)), "\n".join(named))
     return table
-
-

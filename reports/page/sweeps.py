@@ -20,7 +20,7 @@ from rich.table import Table
 from harness.store import DONE, write_text
 from reports.page import pages
 
-ROWS = 12    # of the table on the terminal
+ROWS = 12  # of the table on the terminal
 
 log = logging.getLogger(__name__)
 
@@ -33,17 +33,22 @@ def write_sweep(record: dict, trials: list[dict], folder: Path) -> Path:
     for title, svg in figures:
         write_text(folder / f"{title.lower().replace(' ', '_')}.svg", svg)
     page = folder / "sweep.html"
-    write_text(page, pages.environment().get_template("sweep.html.j2").render(
-        title=f"Sweep: {record['name']}",
-        record=record,
-        on_test=record["sweep"]["objective"]["on"] == "test",
-        counts=counts_text(trials),
-        objective=objective_text(record),
-        outcome=outcome_text(record, trials),
-        metrics=_metrics(record),
-        trials=_numbered(record, trials),
-        figures=[(title, Markup(svg)) for title, svg in figures],
-    ))  # fmt: skip
+    write_text(
+        page,
+        pages.environment()
+        .get_template("sweep.html.j2")
+        .render(
+            title=f"Sweep: {record['name']}",
+            record=record,
+            on_test=record["sweep"]["objective"]["on"] == "test",
+            counts=counts_text(trials),
+            objective=objective_text(record),
+            outcome=outcome_text(record, trials),
+            metrics=_metrics(record),
+            trials=_numbered(record, trials),
+            figures=[(title, Markup(svg)) for title, svg in figures],
+        ),
+    )
     return page
 
 
@@ -70,23 +75,38 @@ def sweep_table(record: dict, trials: list[dict]) -> Table:
     table = Table("trial", "settings", *metrics, "cells", "state", title=record["id"])
     shown = _numbered(record, trials)
     sign = 1 if record["sweep"]["modes"][metrics[0]] == "min" else -1
-    shown.sort(key=lambda t: (t["status"] != DONE, sign * t["means"].get(metrics[0], 0), t["number"]))
+    shown.sort(
+        key=lambda t: (t["status"] != DONE, sign * t["means"].get(metrics[0], 0), t["number"])
+    )
     for t in [t for i, t in enumerate(shown) if i < ROWS or t["number"] == 0]:
         style = "bold" if t["id"] in record["front"] else None
-        table.add_row(str(t["number"]), t["settings"], *(t["shown"][m] for m in metrics),
-                      f"{len(t['cells'])}/{t['of']}", t["status"], style=style)  # fmt: skip
+        table.add_row(
+            str(t["number"]),
+            t["settings"],
+            *(t["shown"][m] for m in metrics),
+            f"{len(t['cells'])}/{t['of']}",
+            t["status"],
+            style=style,
+        )
     return table
 
 
 def counts_text(trials: list[dict]) -> str:
     found = Counter(trial["status"] for trial in trials[1:])
-    return f"{len(trials) - 1} trials (" + ", ".join(f"{n} {s}" for s, n in sorted(found.items())) + ")"
+    return (
+        f"{len(trials) - 1} trials ("
+        + ", ".join(f"{n} {s}" for s, n in sorted(found.items()))
+        + ")"
+    )
 
 
 def objective_text(record: dict) -> str:
     objective = record["sweep"]["objective"]
-    samples = ("test samples" if objective["on"] == "test"
-               else "normal validation samples and simulated defects")  # fmt: skip
+    samples = (
+        "test samples"
+        if objective["on"] == "test"
+        else "normal validation samples and simulated defects"
+    )
     return f"the mean {' and '.join(objective['metrics'])} over all cells, on {samples}"
 
 
@@ -96,13 +116,16 @@ def outcome_text(record: dict, trials: list[dict]) -> str:
     by_id = {trial["id"]: trial for trial in trials}
     best, default = by_id[record["best"]], trials[0]
     if best is default:
-        return f"No trial is better than the unchanged settings ({metric} {default['means'][metric]:.4f})."
-    return (f"Best: {best['settings']}, {metric} {best['means'][metric]:.4f}; "
-            f"the unchanged settings have {default['means'][metric]:.4f}.")  # fmt: skip
+        value = f"{metric} {default['means'][metric]:.4f}"
+        return f"No trial is better than the unchanged settings ({value})."
+    return (
+        f"Best: {best['settings']}, {metric} {best['means'][metric]:.4f}; "
+        f"the unchanged settings have {default['means'][metric]:.4f}."
+    )
 
 
 def charts(record: dict, trials: list[dict]) -> list[tuple[str, str]]:
-    """(title, SVG): objective over time, parallel coordinates, importance; those that can be drawn."""
+    """(title, SVG) of objective over time, parallel coordinates and importance, where possible."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -112,22 +135,27 @@ def charts(record: dict, trials: list[dict]) -> list[tuple[str, str]]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     found = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")    # of charts that are experimental, of equal importances
+        warnings.simplefilter("ignore")  # of charts that are experimental, of equal importances
         study = _study(record, trials[1:])
         plots = optuna.visualization.matplotlib
         metric = _metrics(record)[0]
-        pick = {} if len(_metrics(record)) == 1 else {
-            "target": lambda trial: trial.values[0], "target_name": metric}  # fmt: skip
-        drawn = [("Objective over time", plots.plot_optimization_history),
-                 ("Parallel coordinates", plots.plot_parallel_coordinate),
-                 ("Importance", plots.plot_param_importances)]  # fmt: skip
+        pick = (
+            {}
+            if len(_metrics(record)) == 1
+            else {"target": lambda trial: trial.values[0], "target_name": metric}
+        )
+        drawn = [
+            ("Objective over time", plots.plot_optimization_history),
+            ("Parallel coordinates", plots.plot_parallel_coordinate),
+            ("Importance", plots.plot_param_importances),
+        ]
         for title, plot in drawn:
             if len(study.trials) < 2:
                 continue
             try:
                 plot(study, **({"target_name": metric} | pick))
                 found.append((title, _svg(pyplot)))
-            except (ValueError, RuntimeError) as error:    # e.g. all trials equal: nothing to weigh
+            except (ValueError, RuntimeError) as error:  # e.g. all trials equal: nothing to weigh
                 log.info("chart=%s left out: %s", title, error)
             finally:
                 pyplot.close("all")
@@ -141,7 +169,7 @@ def _svg(pyplot: Any) -> str:
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()
-    return text[text.index("<svg"):]
+    return text[text.index("<svg") :]
 
 
 def _study(record: dict, trials: list[dict]) -> Any:
@@ -155,10 +183,13 @@ def _study(record: dict, trials: list[dict]) -> Any:
         if trial["status"] != DONE:
             continue
         params = {n: _text(v) if space[n]["values"] else v for n, v in trial["values"].items()}
-        study.add_trial(optuna.create_trial(
-            params=params, distributions={name: distributions[name] for name in params},
-            values=[trial["means"][m] for m in metrics],
-        ))  # fmt: skip
+        study.add_trial(
+            optuna.create_trial(
+                params=params,
+                distributions={name: distributions[name] for name in params},
+                values=[trial["means"][m] for m in metrics],
+            )
+        )
     return study
 
 
@@ -175,12 +206,15 @@ def _distribution(domain: dict) -> Any:
 def _numbered(record: dict, trials: list[dict]) -> list[dict]:
     metrics = _metrics(record)
     return [
-        trial | {
+        trial
+        | {
             "number": number,
-            "shown": {m: f"{trial['means'][m]:.4f}" if m in trial["means"] else "–" for m in metrics},
+            "shown": {
+                m: f"{trial['means'][m]:.4f}" if m in trial["means"] else "–" for m in metrics
+            },
         }
         for number, trial in enumerate(trials)
-    ]  # fmt: skip
+    ]
 
 
 def _metrics(record: dict) -> list[str]:

@@ -25,7 +25,7 @@ from methods.das3d.method import Das3d, images
 from methods.das3d.settings import Settings
 from methods.das3d.synthesis import draw_samples, synthesise
 
-SIZES = {        # name: side px, width, base, batch
+SIZES = {  # name: side px, width, base, batch
     "paper": (256, 128, 64, 8),
     "narrow": (64, 16, 16, 8),
 }
@@ -36,21 +36,30 @@ def has(package: str) -> bool:
 
 
 def make_settings(size: int, width: int, base: int, batch: int) -> Settings:
-    return settings_from(Settings, {
-        "prep": {"size": size}, "recon": {"width": width}, "disc": {"base": base},
-        "texture": {"source": "procedural", "augment": has("PIL")}, "train": {"batch": batch},
-    })
+    return settings_from(
+        Settings,
+        {
+            "prep": {"size": size},
+            "recon": {"width": width},
+            "disc": {"base": base},
+            "texture": {"source": "procedural", "augment": has("PIL")},
+            "train": {"batch": batch},
+        },
+    )
 
 
 def make_samples(count: int, size: int) -> Samples:
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     inside = np.broadcast_to(np.hypot(x, y) < 0.4 * size, (count, size, size))
-    return Samples({
-        "rgb": rng.integers(0, 256, (count, size, size, 3), np.uint8) * inside[..., None],
-        "depth": np.where(inside, rng.random((count, size, size)), 1).astype(np.float32),
-        "foreground": inside.copy(),
-    }, tuple(map(str, range(count))))
+    return Samples(
+        {
+            "rgb": rng.integers(0, 256, (count, size, size, 3), np.uint8) * inside[..., None],
+            "depth": np.where(inside, rng.random((count, size, size)), 1).astype(np.float32),
+            "foreground": inside.copy(),
+        },
+        tuple(map(str, range(count))),
+    )
 
 
 def synchronise(device: str) -> None:
@@ -143,8 +152,12 @@ def rows(device: str, quick: bool):
         ratio = f"{slow_over_fast(settings, samples, 8):.0f}x" if has("scipy") else "-"
         yield [
             f"{name}: {size} px, w {width}, base {base}, batch {batch}",
-            f"{1 / step_s:.3g}", f"{batch / step_s:.3g}", f"{simulation_s / step_s:.0%}",
-            f"{np.median(times) * 1e3:.1f}", f"{np.quantile(times, 0.95) * 1e3:.1f}", ratio,
+            f"{1 / step_s:.3g}",
+            f"{batch / step_s:.3g}",
+            f"{simulation_s / step_s:.0%}",
+            f"{np.median(times) * 1e3:.1f}",
+            f"{np.quantile(times, 0.95) * 1e3:.1f}",
+            ratio,
         ]
 
 
@@ -157,8 +170,15 @@ def main() -> None:
     if arguments.device.startswith("cuda"):
         where = torch.cuda.get_device_name()
     print(f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32\n")
-    head = ["DAS3D rgb+3d", "steps/s", "images/s", "simulation", "p50 ms", "p95 ms",
-            "slow synthesis"]
+    head = [
+        "DAS3D rgb+3d",
+        "steps/s",
+        "images/s",
+        "simulation",
+        "p50 ms",
+        "p95 ms",
+        "slow synthesis",
+    ]
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     for row in rows(arguments.device, arguments.quick):
         print("| " + " | ".join(row) + " |", flush=True)

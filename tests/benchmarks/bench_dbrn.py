@@ -27,16 +27,18 @@ from methods.dbrn.dropout import training_drops
 from methods.dbrn.network import AllDrops, DbrnNet, init_weights
 from methods.dbrn.settings import Settings
 
-COMBINATIONS = {      # Table VI: name: (recon, disc, printed FPS on an RTX 3060)
+COMBINATIONS = {  # Table VI: name: (recon, disc, printed FPS on an RTX 3060)
     "Res-UNet + Swin-Unet": ("res_unet", "swin_unet", 6.91),
     "Res-UNet + UNet": ("res_unet", "unet", 6.64),
     "Swin-Unet + Swin-Unet": ("swin_unet", "swin_unet", 37.46),
     "Swin-Unet + UNet": ("swin_unet", "unet", 48.93),
 }
 NARROW = {
-    "prep": {"size": 64}, "swin": {"width": 24, "window": 4}, "recon": {"width": 32},
+    "prep": {"size": 64},
+    "swin": {"width": 24, "window": 4},
+    "recon": {"width": 32},
 }
-TOLERANCES = {"compiled": 1e-4, "bfloat16": 0.03, "compiled bfloat16": 0.03}    # of the maps
+TOLERANCES = {"compiled": 1e-4, "bfloat16": 0.03, "compiled bfloat16": 0.03}  # of the maps
 
 
 class Pass:
@@ -55,10 +57,12 @@ class Pass:
         self.map = self.net.anomaly_map
 
     def drops(self) -> AllDrops:
-        return AllDrops(*(
-            Drops(training_drops(net, 1, self.dropout, self.generator).skips)
-            for net in self.net.branches.values()
-        ))
+        return AllDrops(
+            *(
+                Drops(training_drops(net, 1, self.dropout, self.generator).skips)
+                for net in self.net.branches.values()
+            )
+        )
 
     @torch.inference_mode()
     def __call__(self, drops: AllDrops | None = None, low: bool = False) -> torch.Tensor:
@@ -121,12 +125,19 @@ def table_6(narrow: bool, base: int, rounds: int, device: str) -> None:
     }
     seconds = in_turns(passes, rounds)
     rows = [
-        [name, f"{p.parameters_m():.1f}", f"{p.gmacs():.1f}", f"{seconds[name] * 1e3:.1f}",
-         f"{1 / seconds[name]:.2f}", COMBINATIONS[name][2]]
+        [
+            name,
+            f"{p.parameters_m():.1f}",
+            f"{p.gmacs():.1f}",
+            f"{seconds[name] * 1e3:.1f}",
+            f"{1 / seconds[name]:.2f}",
+            COMBINATIONS[name][2],
+        ]
         for name, p in passes.items()
     ]
-    print_table(["reconstruction + discriminator", "M parameters", "GMAC", "ms", "FPS",
-                 "FPS printed"], rows)
+    print_table(
+        ["reconstruction + discriminator", "M parameters", "GMAC", "ms", "FPS", "FPS printed"], rows
+    )
     order = sorted(passes, key=lambda name: seconds[name])
     printed = sorted(passes, key=lambda name: -COMBINATIONS[name][2])
     print(f"fastest first: {'; '.join(order)} ({'as' if order == printed else 'not as'} printed)\n")
@@ -157,9 +168,16 @@ def modes(narrow: bool, base: int, rounds: int, device: str, compiling: bool) ->
     times = [float(np.median(t)) for t in taken.values()]
     print_table(
         ["inference", "ms", "times as fast", "largest difference of maps", "tolerance"],
-        [[name, f"{t * 1e3:.1f}", f"{times[0] / t:.2f}", f"{difference:.1e}",
-          TOLERANCES.get(name, "")]
-         for (name, _, _, difference), t in zip(rows, times)],
+        [
+            [
+                name,
+                f"{t * 1e3:.1f}",
+                f"{times[0] / t:.2f}",
+                f"{difference:.1e}",
+                TOLERANCES.get(name, ""),
+            ]
+            for (name, _, _, difference), t in zip(rows, times)
+        ],
     )
     off = [name for name, _, _, d in rows if d > TOLERANCES.get(name, 0)]
     if off:
@@ -182,8 +200,10 @@ def main() -> None:
     narrow = arguments.quick
     size = settings_for(narrow, arguments.base).prep.size
     rounds = arguments.rounds or (50 if on_gpu else 3)
-    print(f"{where}, {arguments.threads} threads, torch {torch.__version__}, {size} px, "
-          f"UNet base {arguments.base}, single scale, batch 1, median of {rounds}\n")
+    print(
+        f"{where}, {arguments.threads} threads, torch {torch.__version__}, {size} px, "
+        f"UNet base {arguments.base}, single scale, batch 1, median of {rounds}\n"
+    )
     table_6(narrow, arguments.base, rounds, arguments.device)
     modes(narrow, arguments.base, rounds, arguments.device, not arguments.no_compile)
 

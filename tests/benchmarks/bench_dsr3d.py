@@ -30,13 +30,14 @@ from methods.dsr3d.method import Dsr3d
 from methods.dsr3d.model import smooth
 from methods.dsr3d.settings import Settings
 
-PAPER_FPS = 33                  # Table 6, on an RTX A4500
+PAPER_FPS = 33  # Table 6, on an RTX A4500
 TOLERANCES = {"float32": 1e-3, "bfloat16": 0.02}
 NARROW = {
     "dada": {"net": {"hidden": 32, "residual_hidden": 16, "dim": 32, "codes": 256}},
-    "restriction_base": 16, "unet_base": 8,
+    "restriction_base": 16,
+    "unet_base": 8,
     "decoder": {"width": 32, "bottleneck": 16, "hidden": 32, "residual_hidden": 16},
-}  # fmt: skip
+}
 
 
 class Way:
@@ -54,7 +55,7 @@ class Way:
             self.net.compare = torch.compile(self.net.compare, options={"freezing": True})
         self.samples = made_up(a.size, max(4, a.batch))
         trained = [p for p in self.net.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.Adam(trained, lr=0.0, fused=True)     # stays comparable
+        self.optimiser = torch.optim.Adam(trained, lr=0.0, fused=True)  # stays comparable
         channels = {"rgb": 3, "3d": 1, "rgb+3d": 4}[a.setting]
         x = torch.rand(1, channels, a.size, a.size, generator=torch.Generator().manual_seed(1))
         self.x = x.to(self.device, memory_format=self.memory)
@@ -107,7 +108,7 @@ def made_up(size: int, count: int) -> Samples:
 def measure(ways: dict[str, Way], what: str, rounds: int) -> bool:
     """Print a table of `what` ("infer" or "train"); -> whether all ways agree."""
     results, times = {}, {name: [] for name in ways}
-    for number in range(rounds + 1):                     # the first warms up
+    for number in range(rounds + 1):  # the first warms up
         for name, way in ways.items():
             found = []
             seconds = way.seconds(lambda: found.append(getattr(way, what)()))
@@ -127,7 +128,8 @@ def measure(ways: dict[str, Way], what: str, rounds: int) -> bool:
         agree &= difference <= tolerance
         print(
             f"| {name} | {median[name]:.3f} | {1 / median[name]:.3f} | "
-            f"{median['plain'] / median[name]:.2f} | {difference:.1e} | {tolerance} |", flush=True
+            f"{median['plain'] / median[name]:.2f} | {difference:.1e} | {tolerance} |",
+            flush=True,
         )
     if what == "train":
         best = min(median.values())
@@ -164,8 +166,10 @@ def main() -> None:
     flops = counter.get_total_flops() / 1e9
     cpu = platform.processor() or platform.machine()
     where = torch.cuda.get_device_name() if a.device == "cuda" else f"{cpu}, {a.threads} threads"
-    print(f"{'narrow' if a.quick else 'full'} networks, {a.setting}, {a.size} px, training batch "
-          f"{a.batch}, {flops:.3g} GFLOP an image; {where}, torch {torch.__version__}\n")  # fmt: skip
+    print(
+        f"{'narrow' if a.quick else 'full'} networks, {a.setting}, {a.size} px, training batch "
+        f"{a.batch}, {flops:.3g} GFLOP an image; {where}, torch {torch.__version__}\n"
+    )
     agree = [measure(ways, what, a.rounds) for what in ("infer", "train") if a.only in (None, what)]
     if not all(agree):
         raise SystemExit("results differ by more than their tolerance")

@@ -34,8 +34,8 @@ from methods.m3dm.weights import make_uff
 from tests.methods import m3dm_oracle as oracle
 
 SIZE, GRID = 224, 56
-QUERIES = 2                                    # images scored at once
-COVER = 88                                     # px, radius of the object: half of the image
+QUERIES = 2  # images scored at once
+COVER = 88  # px, radius of the object: half of the image
 
 
 def make_samples(count: int) -> Samples:
@@ -101,7 +101,7 @@ def ready_method(images: int, samples: Samples, device: str):
     found = method.patches(batch, method.names)
     scale = float(found["rgb"].std())
     shift = float(found["xyz"].mean())
-    method.moments = {name: (shift, scale) for name in method.names}
+    method.moments = dict.fromkeys(method.names, (shift, scale))
     reduced = images * GRID * GRID // 10
     sizes = {"xyz": reduced, "rgb": reduced // 10, "fusion": reduced // 10}
     for name, count in sizes.items():
@@ -127,7 +127,8 @@ def plain_prediction(method: M3dm, batch, i: int, nearest=None):
     xyz = oracle.xyz_patches(batch["xyz"][i], found["centres"], found["point"], GRID)
     rgb = oracle.rgb_patches(found["rgb"], GRID)
     patches = {
-        "xyz": xyz, "rgb": oracle.rgb_patches(found["rgb"], 28),
+        "xyz": xyz,
+        "rgb": oracle.rgb_patches(found["rgb"], 28),
         "fusion": method.patches.uff(xyz, rgb),
     }
     score, image = 0, 0
@@ -153,7 +154,7 @@ def exactly(x: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Te
 def inference(images: int, quick: bool, device: str):
     samples = make_samples(2 + QUERIES)
     method, extract = ready_method(images, samples, device)
-    batch = samples.batch(range(2, 2 + QUERIES), device)     # not among the rows of the banks
+    batch = samples.batch(range(2, 2 + QUERIES), device)  # not among the rows of the banks
     repeats = 1 if quick else 2
     with torch.inference_mode():
         fast_out, features = seconds(lambda: extract(batch), 1, device)
@@ -164,7 +165,8 @@ def inference(images: int, quick: bool, device: str):
         plain, _ = seconds(lambda: plain_prediction(method, batch, 0), 1, device)
     fast_out, fast = fast_out / QUERIES, fast / QUERIES
     for what, slow, ours in (
-        ("extraction", plain_out, fast_out), ("scoring", plain, fast),
+        ("extraction", plain_out, fast_out),
+        ("scoring", plain, fast),
         ("both", plain_out + plain, fast_out + fast),
     ):
         yield [f"{what}, s an image", f"{slow:.3g}", f"{ours:.3g}", f"{slow / ours:.1f}x"]
@@ -202,7 +204,7 @@ def selection(images: int, quick: bool, device: str):
     patches = method.patches(samples.batch(range(2), device), ("xyz",))["xyz"].flatten(0, 1)
     patches = patches @ torch.from_numpy(matrix).to(device).T
     z = grown(patches, rows)
-    z[::2] = patches[0]                                      # half of the patches have no point
+    z[::2] = patches[0]  # half of the patches have no point
     few, many = (3, 200) if quick else (8, 1000)
     plain, slow = seconds(lambda: oracle.coreset(z, few), 1, device)
     plain /= few
@@ -213,13 +215,21 @@ def selection(images: int, quick: bool, device: str):
     total = marks[-1][1]
     half = next((d, t) for d, t in marks if d >= many // 2)
     late = (total - half[1]) / max(1, many - half[0]) if many > half[0] else total / many
-    yield [f"coreset of {rows} x {z.shape[1]}, s a row", f"{plain:.3g}", f"{total / many:.3g}",
-           f"{plain * many / total:.1f}x over {many}"]  # fmt: skip
+    yield [
+        f"coreset of {rows} x {z.shape[1]}, s a row",
+        f"{plain:.3g}",
+        f"{total / many:.3g}",
+        f"{plain * many / total:.1f}x over {many}",
+    ]
     yield ["the same, late rows", f"{plain:.3g}", f"{late:.3g}", f"{plain / late:.1f}x"]
     yield [f"first {few} rows are the same", "", str(same), ""]
     wanted = rows // 10
-    yield ["whole xyz bank, s (extrapolated)", f"{plain * wanted:.3g}",
-           f"{total + late * (wanted - many):.3g}", ""]  # fmt: skip
+    yield [
+        "whole xyz bank, s (extrapolated)",
+        f"{plain * wanted:.3g}",
+        f"{total + late * (wanted - many):.3g}",
+        "",
+    ]
 
 
 def selected_alike(quick: bool, device: str):
@@ -230,8 +240,12 @@ def selected_alike(quick: bool, device: str):
     z = (z + 0.1 * torch.randn(rows, 240, generator=g)).to(device)
     slow, plain = seconds(lambda: oracle.coreset(z, count), 1, device)
     fast, ours = seconds(lambda: greedy_coreset(z, count), 1, device)
-    yield [f"coreset of {rows} x 240: all {count} rows, s", f"{slow:.3g}", f"{fast:.3g}",
-           f"{slow / fast:.1f}x"]  # fmt: skip
+    yield [
+        f"coreset of {rows} x 240: all {count} rows, s",
+        f"{slow:.3g}",
+        f"{fast:.3g}",
+        f"{slow / fast:.1f}x",
+    ]
     yield ["all are the same", "", str(torch.equal(plain, ours)), ""]
 
 
@@ -253,8 +267,10 @@ def hold_banks(images: int) -> None:
     rows = {k: torch.randn(n, 16, generator=g) @ mix[:, :c] for k, (n, c) in shapes.items()}
     method = M3dm(full_settings(), "rgb+3d", Run())
     banks = method._banks(rows)
-    patches = {k: torch.randn(4 * GRID * GRID, 16, generator=g) @ mix[:, :c]
-               for k, (_, c) in shapes.items()}  # fmt: skip
+    patches = {
+        k: torch.randn(4 * GRID * GRID, 16, generator=g) @ mix[:, :c]
+        for k, (_, c) in shapes.items()
+    }
     for name, bank in banks.items():
         bank.nearest(patches[name])
 
@@ -276,10 +292,12 @@ def hold_fusion(images: int) -> None:
     optimiser.step()
 
 
-PHASES = {    # of the fit: what holds memory, at two sizes and at the one wanted
-    "selection": (hold_selection, 61, 122, 244), "banks": (hold_banks, 61, 122, 244),
-    "decision": (hold_decision, 61, 122, 244), "fusion training": (hold_fusion, 4, 16, 16),
-}  # fmt: skip
+PHASES = {  # of the fit: what holds memory, at two sizes and at the one wanted
+    "selection": (hold_selection, 61, 122, 244),
+    "banks": (hold_banks, 61, 122, 244),
+    "decision": (hold_decision, 61, 122, 244),
+    "fusion training": (hold_fusion, 4, 16, 16),
+}
 
 
 def peak_gb() -> float:
@@ -299,8 +317,12 @@ def memory(quick: bool):
             peaks.append(float(done.stdout))
         whole = peaks[1] + (peaks[1] - peaks[0]) / (large - small) * (wanted - large)
         highest = max(highest, whole)
-        yield [f"{name}, {small} and {large} images, peak GB", "",
-               f"{peaks[0]:.2f}, {peaks[1]:.2f}", f"{whole:.2f} at {wanted}"]  # fmt: skip
+        yield [
+            f"{name}, {small} and {large} images, peak GB",
+            "",
+            f"{peaks[0]:.2f}, {peaks[1]:.2f}",
+            f"{whole:.2f} at {wanted}",
+        ]
     rows = 244 * GRID * GRID
     raw = 4 * (rows * (1152 + 1920) + rows // 4 * 768) / 2**30
     yield ["fit of 244 images, peak GB", f"{raw:.1f} of raw banks alone", f"{highest:.2f}", ""]

@@ -1,6 +1,6 @@
 """What the driver costs a job: 1,000 empty jobs through it against bare Ray tasks, in one run.
 
-    python -m tests.benchmarks.bench_schedule [--jobs 1000] [--workers 2]
+python -m tests.benchmarks.bench_schedule [--jobs 1000] [--workers 2]
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import argparse
 import tempfile
 import time
 
-from harness.planning.config import Schedule
 from harness.engine.driver import Driver, OnRay, describe
+from harness.planning.config import Schedule
 from harness.store import DONE, Store
 from tests.harness import toy
 
@@ -24,7 +24,7 @@ def through_the_driver(task, jobs: list, workers: int) -> float:
         executor = OnRay(cpus=workers, gpus=0, task=task)
         warm_up(executor)
         driver = Driver(toy.plan(*jobs), Store(folder), executor, Schedule())
-        close, executor.close = executor.close, lambda: None    # stopping Ray is no job's cost
+        close, executor.close = executor.close, lambda: None  # stopping Ray is no job's cost
         start = time.perf_counter()
         assert driver.run().counts == {DONE: len(jobs)}
         seconds = time.perf_counter() - start

@@ -34,16 +34,27 @@ from tests.methods.shape_guided_oracle import Plain
 from tests.methods.shape_guided_scenes import scenes
 
 RANDOM = {"rgb": "random-init", "sdf": "random-init"}
-SIZES = {    # name -> settings, images a category; None: those of configs/demo.yaml
+SIZES = {  # name -> settings, images a category; None: those of configs/demo.yaml
     "demo": (None, 60),
-    "half": ({
-        "prep": {"size": 160}, "patches": {"points": 250}, "rgb": {"backbone": "resnet34"},
-        "net": {"points": [32, 64, 512], "hidden": 256, "feature": 64, "width": 256, "depth": 5},
-    }, 130),
-    "paper": ({}, 266),                                    # 2,656 images in 10 categories
-}  # fmt: skip
+    "half": (
+        {
+            "prep": {"size": 160},
+            "patches": {"points": 250},
+            "rgb": {"backbone": "resnet34"},
+            "net": {
+                "points": [32, 64, 512],
+                "hidden": 256,
+                "feature": 64,
+                "width": 256,
+                "depth": 5,
+            },
+        },
+        130,
+    ),
+    "paper": ({}, 266),  # 2,656 images in 10 categories
+}
 REMEMBERED = 2
-PAPER = {"features searched": "26,452", "of": "208,230"}   # its Table 3
+PAPER = {"features searched": "26,452", "of": "208,230"}  # its Table 3
 
 
 class Clock:
@@ -98,14 +109,17 @@ def counted(function) -> tuple[object, float]:
 
 
 def measured(values, images: int, device: str) -> dict[str, str]:
-    settings = config.load("demo").options["shape_guided"] if values is None else (
-        settings_from(Settings, {"weights": RANDOM, **values}))  # fmt: skip
+    settings = (
+        config.load("demo").options["shape_guided"]
+        if values is None
+        else (settings_from(Settings, {"weights": RANDOM, **values}))
+    )
     settings = settings_from(Settings, {**vars(settings), "weights": RANDOM})
     size, repeats, clock = settings.prep.size, 2, Clock(device)
-    radius = 0.22 if size > 200 else 0.3          # N as in the paper: about 7,500 points at 224 px
+    radius = 0.22 if size > 200 else 0.3  # N as in the paper: about 7,500 points at 224 px
     train, test = (scenes(n, size, seed, radius=radius) for n, seed in ((REMEMBERED, 0), (1, 9)))
     method = ShapeGuided(settings, "rgb+3d", Run(device=device))
-    Parity("shape_guided").fill(method.shape)          # initial features would be all but alike
+    Parity("shape_guided").fill(method.shape)  # initial features would be all but alike
     fit_s = clock.best(lambda: method.fit(train, train), 1)
     method.memory = enlarged(method.memory, images)
     method.searched = [0, 0]
@@ -123,8 +137,8 @@ def measured(values, images: int, device: str) -> dict[str, str]:
         "patches, of points": f"{len(x.pixels)}, {x.pixels.shape[1]}",
         "SDF bank, rows": f"{sizes['sdf_bank_rows']:,}",
         "RGB bank, rows (cells under patches)": f"{sizes['rgb_bank_rows']:,}",
-        "RGB features searched (all of them)":
-            f"{sizes['rgb_features_searched']:,} ({images * len(x.rgb):,})",
+        "RGB features searched (all of them)": f"{sizes['rgb_features_searched']:,} "
+        f"({images * len(x.rgb):,})",
         "banks": f"{sizes['bank_bytes'] / 2**20:.0f} MiB",
         "fit, an image (remember and align)": f"{fit_s / REMEMBERED:.2f} s",
         "inference, ours": f"{ours_s:.3f} s",
@@ -133,9 +147,7 @@ def measured(values, images: int, device: str) -> dict[str, str]:
     if clock.gpu:
         return facts
 
-    plain = Plain(
-        method.shape, method.appearance, settings, lambda count: first_centre(count, 0)
-    )
+    plain = Plain(method.shape, method.appearance, settings, lambda count: first_centre(count, 0))
     memory = method.memory
     plain.sdf, plain.rgb, plain.a, plain.b = memory.sdf, memory.rgb, method.a, method.b
     plain.dictionaries = [row[row >= 0] for row in memory.cells.numpy()]
@@ -170,7 +182,7 @@ class Nothing(torch.nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.fc3 = torch.nn.Linear(1, width)           # its width decides how patches are grouped
+        self.fc3 = torch.nn.Linear(1, width)  # its width decides how patches are grouped
 
     def forward(self, feature, queries):
         return queries[..., 0]

@@ -41,9 +41,9 @@ VIEWS = (Das3dView(), M3dmView())
 VIEW = BtfView()
 RANSAC = (VIEW.plane_inlier_m, VIEW.plane_points, VIEW.plane_iterations)
 CLUSTERS = (VIEW.dbscan_eps_m, VIEW.dbscan_min_points)
-WIDTH_M = 0.13      # seen by the whole image, as in the real scans
-BEARABLE = 50_000   # points whose pairs of neighbours scikit-learn's DBSCAN may hold
-BLOCK = 512         # points searched for at once: up to 2 million neighbours, 16 MB
+WIDTH_M = 0.13  # seen by the whole image, as in the real scans
+BEARABLE = 50_000  # points whose pairs of neighbours scikit-learn's DBSCAN may hold
+BLOCK = 512  # points searched for at once: up to 2 million neighbours, 16 MB
 
 
 def write_scene(root: Path, size: int, count: int) -> Category:
@@ -180,8 +180,10 @@ def measure_memory(count: int, size: int) -> None:
         summary = build_view(category, VIEWS[1], Path(folder) / "view", report)
         size_mb = sum(p.stat().st_size for p in (Path(folder) / "view").rglob("*.npy")) / 1e6
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-        print(f"{count} scans of {size} px, a view of {size_mb:.0f} MB, "
-              f"{1000 * summary['seconds_per_sample']:.1f} ms each")  # fmt: skip
+        print(
+            f"{count} scans of {size} px, a view of {size_mb:.0f} MB, "
+            f"{1000 * summary['seconds_per_sample']:.1f} ms each"
+        )
         print(f"resident: {before:.0f} MB before, {', '.join(seen)}, peak {peak:.0f} MB")
 
 

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.engine.driver import Driver, InProcess
 from harness.planning import config
 from harness.planning.expand import build
 from harness.planning.plan import Plan
-from harness.engine.driver import Driver, InProcess
 from harness.store import Store
 
 TINY = Path(__file__).with_name("tiny.yaml")

@@ -8,30 +8,43 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ARROWS = {    # room -> the rooms it may import from
+ARROWS = {  # room -> the rooms it may import from
     "methods": set(),
     "harness.store": set(),
     "harness.metrics": set(),
     "harness.data": {"methods"},
     "harness.planning": {"harness.store", "harness.data", "harness.metrics", "methods"},
-    "harness.engine": {"harness.planning", "harness.store", "harness.data", "harness.metrics", "methods"},
+    "harness.engine": {
+        "harness.planning",
+        "harness.store",
+        "harness.data",
+        "harness.metrics",
+        "methods",
+    },
     "harness.tracking": {"harness.store"},
     "reports.numbers": {"harness.store", "methods"},
     "reports.forms": {"reports.numbers", "harness.store", "methods"},
     "reports.page": {"reports.forms", "reports.numbers", "harness.store", "methods"},
     "harness.cli": {
-        "harness.engine", "harness.tracking", "harness.planning", "harness.store", "harness.data",
-        "methods", "reports.numbers", "reports.forms", "reports.page",
+        "harness.engine",
+        "harness.tracking",
+        "harness.planning",
+        "harness.store",
+        "harness.data",
+        "methods",
+        "reports.numbers",
+        "reports.forms",
+        "reports.page",
     },
     "harness.__main__": {"harness.cli"},
-}  # fmt: skip
-LIGHT = {"methods.names", "methods.seeds"}    # all that reports read of the methods: no torch
+}
+LIGHT = {"methods.names", "methods.seeds"}  # all that reports read of the methods: no torch
 ENGINE = {"ray", "mlflow", "omegaconf", "optuna"}
-ONLY_IN = {    # package -> where it is imported
+ONLY_IN = {  # package -> where it is imported
     "ray": "harness/engine/",
     "mlflow": "harness/tracking/",
     "omegaconf": "harness/planning/",
-    "optuna": ("harness/engine/sweep.py", "reports/page/sweeps.py"),    # search; charts of its trials
+    "optuna": ("harness/engine/sweep.py", "reports/page/sweeps.py"),  # search; charts of its trials
     "typer": "harness/cli/",
 }
 FILES = sorted(
@@ -47,7 +60,7 @@ def imported(file: str) -> set[str]:
     for node in ast.walk(ast.parse((ROOT / file).read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level != 1:   # 1: within its package
+        elif isinstance(node, ast.ImportFrom) and node.level != 1:  # 1: within its package
             assert node.level == 0, f"{file} imports relatively from beyond its package"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
@@ -58,7 +71,7 @@ def tops(file: str) -> set[str]:
 
 
 def room(name: str) -> str:
-    """"harness.data.views" -> "harness.data"; methods are one room."""
+    """ "harness.data.views" -> "harness.data"; methods are one room."""
     parts = name.split(".")
     return parts[0] if parts[0] == "methods" else ".".join(parts[:2])
 
@@ -69,7 +82,9 @@ def room_of(file: str) -> str:
 
 def arrows(file: str) -> set[str]:
     """The other rooms that a file imports from."""
-    ours = {name for name in imported(file) if name.split(".")[0] in ("harness", "methods", "reports")}
+    ours = {
+        name for name in imported(file) if name.split(".")[0] in ("harness", "methods", "reports")
+    }
     return {room(name) for name in ours} - {room_of(file)}
 
 
@@ -93,7 +108,7 @@ def test_the_arrows_go_one_way():
     def below(room: str) -> set[str]:
         return ARROWS[room].union(*(below(other) for other in ARROWS[room]))
 
-    assert all(room not in below(room) for room in ARROWS)    # a circle would not end
+    assert all(room not in below(room) for room in ARROWS)  # a circle would not end
 
 
 def test_numeric_packages_and_the_job_runner_import_without_the_engine():
@@ -102,9 +117,10 @@ def test_numeric_packages_and_the_job_runner_import_without_the_engine():
         for file in FILES
         if file.startswith(("methods/", "harness/data/", "harness/metrics/", "harness/store/"))
     ] + ["harness.engine.job"]
+    missing = sorted(ENGINE | {"pandas", "typer", "rich", "tenacity"})
     code = (
         "import sys\n"
-        f"for name in {sorted(ENGINE | {'pandas', 'typer', 'rich', 'tenacity'})!r}: sys.modules[name] = None\n"
+        f"for name in {missing!r}: sys.modules[name] = None\n"
         f"import importlib\nfor name in {modules!r}: importlib.import_module(name)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -17,7 +17,7 @@ def task(job: dict, store_path: str, attempt: int) -> dict:
             f.write(f"{job['title']} {attempt} {job['resources']['memory_gb']:g}\n")
         if do == "raise":
             return {"key": key, "status": FAILED, "reason": "ValueError: as asked", "log": []}
-        if do == "crash once" and attempt == 1 or do == "crash":
+        if (do == "crash once" and attempt == 1) or do == "crash":
             os._exit(1)
         if do == "exit":
             raise SystemExit(0)
@@ -26,18 +26,30 @@ def task(job: dict, store_path: str, attempt: int) -> dict:
         if do == "hang":
             from harness.store import write_json
 
-            write_json(store.work(key) / "progress.json",
-                       {"started": time.time(), "phase": "hang", "step": 0, "total": 1})  # fmt: skip
+            write_json(
+                store.work(key) / "progress.json",
+                {"started": time.time(), "phase": "hang", "step": 0, "total": 1},
+            )
             time.sleep(600)
         publish(store, job, attempt)
         return {"key": key, "status": DONE}
 
 
 def publish(store: Store, job: dict, attempt: int = 1) -> None:
-    store.publish(job["key"], {
-        "schema": 1, "key": job["key"], "kind": "cell", "status": DONE, "spec": job["spec"],
-        "title": job["title"], "metrics": {}, "timings": {"total_s": 0.0}, "attempt": attempt,
-    })  # fmt: skip
+    store.publish(
+        job["key"],
+        {
+            "schema": 1,
+            "key": job["key"],
+            "kind": "cell",
+            "status": DONE,
+            "spec": job["spec"],
+            "title": job["title"],
+            "metrics": {},
+            "timings": {"total_s": 0.0},
+            "attempt": attempt,
+        },
+    )
 
 
 def job(name: str, do: str = "", needs: tuple[Job, ...] = (), **resources) -> Job:

@@ -48,7 +48,9 @@ class Mean(Stage):
         return {"counts": settings.counts}
 
     def fit(self, train):
-        self.means = {name: float(samples.arrays["depth"].mean()) for name, samples in train.items()}
+        self.means = {
+            name: float(samples.arrays["depth"].mean()) for name, samples in train.items()
+        }
         for name, samples in train.items():
             counts = json.loads((self.run.stages[f"counts/{name}"] / "counts.json").read_text())
             assert counts["train"] >= len(samples) and counts["test"] > 0

@@ -21,9 +21,9 @@ def perlin(u, grid, size):
     def fade(t):
         return 6 * t**5 - 15 * t**4 + 10 * t**3
 
-    def corner(k, l):
-        angle = 2 * math.pi * u[row + k, col + l]
-        return np.cos(angle) * (fy - k) + np.sin(angle) * (fx - l)
+    def corner(k, m):
+        angle = 2 * math.pi * u[row + k, col + m]
+        return np.cos(angle) * (fy - k) + np.sin(angle) * (fx - m)
 
     def lerp(a, b, t):
         return a + t * (b - a)

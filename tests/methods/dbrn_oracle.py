@@ -23,7 +23,8 @@ def simulate(image, depth, foreground, draws, i, sim):
     grey = d["texture"][-1] / 255 @ [0.299, 0.587, 0.114]
     shown = []
     for x, source, p, beta in (
-        (image, colour, d["p"][0], d["beta"][0]), (depth, grey, d["p"][1], d["beta"][1])
+        (image, colour, d["p"][0], d["beta"][0]),
+        (depth, grey, d["p"][1], d["beta"][1]),
     ):
         made = x.astype(np.float64)
         if p <= sim.e2:
@@ -54,7 +55,7 @@ def window_attention(q, k, v, table, window, shift):
     q (already scaled), k, v (grid, grid, heads, d); table ((2 window - 1)^2, heads). Tokens that
     only the roll brought into one window do not see each other.
     """
-    grid, _, heads, d = q.shape
+    grid, _, heads, _d = q.shape
     rolled = (np.arange(grid) - shift) % grid
 
     def neighbours(a, b):
@@ -64,7 +65,9 @@ def window_attention(q, k, v, table, window, shift):
     out = np.zeros(q.shape)
     for r, c, h in np.ndindex(grid, grid, heads):
         seen = [
-            (i, j) for i in range(grid) for j in range(grid)
+            (i, j)
+            for i in range(grid)
+            for j in range(grid)
             if neighbours(r, i) and neighbours(c, j)
         ]
         scores = []

@@ -3,15 +3,17 @@
 import numpy as np
 import torch
 
-COMPUTED = ("relative_position_index", "attn_mask")      # by the constructor: not filled
+COMPUTED = ("relative_position_index", "attn_mask")  # by the constructor: not filled
 
 
 def fill(p, module) -> None:
     """Fill a module's state dict by its keys, but for what its constructor computes."""
-    module.load_state_dict({
-        k: v if k.endswith(COMPUTED) else torch.from_numpy(p.parameter(k, v.shape))
-        for k, v in module.state_dict().items()
-    })
+    module.load_state_dict(
+        {
+            k: v if k.endswith(COMPUTED) else torch.from_numpy(p.parameter(k, v.shape))
+            for k, v in module.state_dict().items()
+        }
+    )
 
 
 def layout(module):

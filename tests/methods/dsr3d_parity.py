@@ -5,7 +5,7 @@ import torch
 
 from methods.dsr3d.dada import Autoencoder
 from methods.dsr3d.model import Dsr3dNet
-from methods.dsr3d.settings import Dsr, Pipeline, DadaNet, Dada
+from methods.dsr3d.settings import Dada, DadaNet, Dsr, Pipeline
 from methods.dsr3d.weights import load_authors
 
 # fixture's network -> settings of the pipeline, setting
@@ -19,14 +19,14 @@ MAX_INDEX = 200
 
 
 def authors_state(p, name, prefix=""):
-    """The checkpoint of fixture network `name`, under the authors' keys, as the fixtures fill it."""
+    """The checkpoint of fixture network `name` as the fixtures fill it, under the authors' keys."""
     state = {}
     for key, shape in p.state_dict_list(name):
         if key.endswith("_ema_cluster_size"):
             state[key] = 0.5 + p.input(key, shape, "unit")
         elif not key.endswith("_ema_w"):
             state[key] = p.parameter(prefix + key, shape)
-    for key, shape in p.state_dict_list(name):
+    for key, _ in p.state_dict_list(name):
         if key.endswith("_ema_w"):
             level = key.removesuffix("_ema_w")
             counts = state[f"{level}_ema_cluster_size"]

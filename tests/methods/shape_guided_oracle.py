@@ -53,17 +53,20 @@ def cells(pixels, size):
 
 def sparse(query, atoms):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")                # of pursuits that end early
+        warnings.simplefilter("ignore")  # of pursuits that end early
         code = sparse_encode(
-            query[None].double().numpy(), atoms.double().numpy(), algorithm="omp",
-            n_nonzero_coefs=3, alpha=1e-10,
+            query[None].double().numpy(),
+            atoms.double().numpy(),
+            algorithm="omp",
+            n_nonzero_coefs=3,
+            alpha=1e-10,
         )
     return torch.from_numpy(code).float() @ atoms
 
 
 def signed_distances(nif, feature, queries):
     """feature (1, F), queries (1, K, 3) -> (1, K), every layer on every point."""
-    tiled = feature[:, None].repeat(1, queries.shape[1], 1)                # (1, K, F)
+    tiled = feature[:, None].repeat(1, queries.shape[1], 1)  # (1, K, F)
     a, h = F.relu(nif.fc1(tiled)), F.relu(nif.fc2(queries))
     h = F.relu(nif.fc3(torch.cat([h, a], dim=2)))
     for i in range(nif.depth):

@@ -10,8 +10,13 @@ from tests.methods.shape_guided_scenes import scenes
 
 SIZE = 64
 TINY = {
-    "prep": {"size": SIZE}, "weights": {"rgb": "random-init"}, "rgb": {"backbone": "resnet10t"},
-    "patches": {"points": 64}, "align": {"samples": 3}, "batch": 2, "search": {"expand": 1},
+    "prep": {"size": SIZE},
+    "weights": {"rgb": "random-init"},
+    "rgb": {"backbone": "resnet10t"},
+    "patches": {"points": 64},
+    "align": {"samples": 3},
+    "batch": 2,
+    "search": {"expand": 1},
     "net": {"points": [8, 16, 32], "hidden": 32, "feature": 16, "width": 32, "depth": 2},
     "train": {"steps": 12, "batch": 8, "clouds": 3, "lr": 1e-3},
 }

@@ -166,9 +166,12 @@ def augmented_as_named(image, name):
     if kind == "gamma":
         return augmenters.gamma(image, tuple(map(float, rest.split("_"))))
     function = {
-        "sharpness": augmenters.sharpness, "solarize": augmenters.solarise,
-        "posterize": augmenters.posterise, "invert": augmenters.invert,
-        "autocontrast": augmenters.autocontrast, "equalize": augmenters.equalise,
+        "sharpness": augmenters.sharpness,
+        "solarize": augmenters.solarise,
+        "posterize": augmenters.posterise,
+        "invert": augmenters.invert,
+        "autocontrast": augmenters.autocontrast,
+        "equalize": augmenters.equalise,
         "rotate": augmenters.rotate,
     }[kind]
     return function(image, *(float(v) if "." in v else int(v) for v in rest.split("_") if v))
@@ -244,7 +247,7 @@ def write_images(folder, names):
     for i, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         image = rng.integers(0, 256, (20, 30, 3), np.uint8)
-        image[..., 2] = i                                # OpenCV writes BGR: red tells the file
+        image[..., 2] = i  # OpenCV writes BGR: red tells the file
         cv2.imwrite(str(folder / name), image)
 
 
@@ -260,10 +263,16 @@ def test_every_source_gives_textures(source, tmp_path):
 
 
 def test_other_categories_leave_out_the_own_one_and_test_images(tmp_path):
-    write_images(tmp_path, [
-        "a/train/good/rgb/0.png", "b/train/good/rgb/0.png", "b/test/hole/rgb/0.png",
-        "c/train/data/00_image_4.png", "c/train/data/00_depth.png",
-    ])
+    write_images(
+        tmp_path,
+        [
+            "a/train/good/rgb/0.png",
+            "b/train/good/rgb/0.png",
+            "b/test/hole/rgb/0.png",
+            "c/train/data/00_image_4.png",
+            "c/train/data/00_depth.png",
+        ],
+    )
     texture = textures.texture_source("other_categories", 32, str(tmp_path), "a")
     reds = {int(texture(np.random.default_rng(s))[0, 0, 0]) for s in range(20)}
     assert reds == {1, 3}

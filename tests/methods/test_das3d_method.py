@@ -18,8 +18,11 @@ from tests.methods import das3d_oracle as oracle
 
 SIZE = 64
 TINY = {
-    "prep": {"size": SIZE}, "texture": {"source": "procedural"}, "recon": {"width": 4},
-    "disc": {"base": 4}, "train": {"steps": 6, "batch": 3, "lr": 1e-3},
+    "prep": {"size": SIZE},
+    "texture": {"source": "procedural"},
+    "recon": {"width": 4},
+    "disc": {"base": 4},
+    "train": {"steps": 6, "batch": 3, "lr": 1e-3},
 }
 
 
@@ -100,7 +103,7 @@ def test_synthesis_matches_the_slow_version(samples):
         arrays = [batch[k][i].numpy() for k in ("rgb", "depth", "foreground")]
         rgb, depth, mask = oracle.synthesise(arrays[0] / 255, *arrays[1:], draws, i, settings)
         agree = made.mask[i, 0].numpy() == mask
-        assert agree.mean() > 0.995                      # float32: thresholds can tip a pixel
+        assert agree.mean() > 0.995  # float32: thresholds can tip a pixel
         shown = made.rgb[i].permute(1, 2, 0).numpy()
         np.testing.assert_allclose(shown[agree], rgb[agree], atol=1e-5)
         near = np.abs(made.depth[i, 0].numpy() - depth)
@@ -129,7 +132,7 @@ def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(samples, tmp_path, m
         fitted(samples, folder=tmp_path, checkpoint_every_s=0.0, report=kill)
     seen = []
     resumed = fitted(samples, folder=tmp_path, report=seen.append)
-    assert [p.step for p in seen] == [4, 5, 6]           # step 4 was not saved before the kill
+    assert [p.step for p in seen] == [4, 5, 6]  # step 4 was not saved before the kill
     assert same_weights(resumed, undisturbed)
 
 
@@ -216,7 +219,7 @@ def test_other_switches_of_the_synthesis(samples):
         assert not torch.equal(made(**change).depth, default.depth)
     turned = made(aug__rotate_prob=1.0)
     assert not torch.equal(turned.clean_depth, inputs[1])
-    assert turned.clean_depth[:, :, 0, 0].sub(1).abs().max() < 1e-6     # corners: background
+    assert turned.clean_depth[:, :, 0, 0].sub(1).abs().max() < 1e-6  # corners: background
 
 
 def test_switches_of_the_network():
@@ -269,7 +272,7 @@ def test_every_epoch_sees_every_sample_once():
     epochs = order.reshape(6, 7)
     assert (np.sort(epochs, axis=1) == np.arange(7)).all()
     assert len({tuple(e) for e in epochs}) > 1
-    assert method._order(0, 2).max() < 2                 # a batch longer than the training set
+    assert method._order(0, 2).max() < 2  # a batch longer than the training set
 
 
 def test_draws_belong_to_a_sample_not_to_its_batch():
@@ -281,15 +284,18 @@ def test_draws_belong_to_a_sample_not_to_its_batch():
         assert all(torch.equal(getattr(one, k)[0], getattr(many, k)[i]) for k in vars(many))
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"score": "mean"}, "score is 'mean'; it can be window, max"),
-    ({"skew__norm": "l2"}, "skew.norm is 'l2'; it can be sum, max, result"),
-    ({"skew__h": 8}, "skew.h is 8; it must be odd"),
-    ({"texture__source": "web"}, "texture.source is 'web'; it can be dtd"),
-    ({"features": "b1,b9"}, "features is 'b9'; it can be b1, b2"),
-    ({"depth_channels": 2}, "depth_channels is 2; it can be 1, 3"),
-    ({"prep__size": 80}, "prep.size is 80 px; it must divide by 32"),
-])
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"score": "mean"}, "score is 'mean'; it can be window, max"),
+        ({"skew__norm": "l2"}, "skew.norm is 'l2'; it can be sum, max, result"),
+        ({"skew__h": 8}, "skew.h is 8; it must be odd"),
+        ({"texture__source": "web"}, "texture.source is 'web'; it can be dtd"),
+        ({"features": "b1,b9"}, "features is 'b9'; it can be b1, b2"),
+        ({"depth_channels": 2}, "depth_channels is 2; it can be 1, 3"),
+        ({"prep__size": 80}, "prep.size is 80 px; it must divide by 32"),
+    ],
+)
 def test_bad_choices_say_what_would_do(changes, said):
     with pytest.raises(ValueError, match=said):
         tiny(**changes)
@@ -298,8 +304,8 @@ def test_bad_choices_say_what_would_do(changes, said):
 def test_a_missing_texture_folder_says_which_setting_names_it(samples):
     with pytest.raises(FileNotFoundError, match="das3d.texture.folder"):
         fitted(samples, tiny(texture__source="dtd"))
-    fitted(samples, tiny(texture__source="dtd", train__steps=1), "3d")      # depth has no colours
-    fitted(samples, tiny(texture__source="dtd", train__steps=0))            # nor has no training
+    fitted(samples, tiny(texture__source="dtd", train__steps=1), "3d")  # depth has no colours
+    fitted(samples, tiny(texture__source="dtd", train__steps=0))  # nor has no training
 
 
 def test_inputs_sizes_and_notes_tell_what_a_result_rests_on(tmp_path):

@@ -20,9 +20,11 @@ NETWORKS = {
     "das3d_w16_rgb": ("rgb", 128, 2, (2, 8)),
     "das3d_w16_3d": ("3d", 128, 2, (2, 8)),
 }
-DROPPED = {       # d_I, d_Z
-    "none_dropped": (False, False), "rgb_dropped": (True, False),
-    "depth_dropped": (False, True), "both_dropped": (True, True),
+DROPPED = {  # d_I, d_Z
+    "none_dropped": (False, False),
+    "rgb_dropped": (True, False),
+    "depth_dropped": (False, True),
+    "both_dropped": (True, True),
 }
 SYNTHESIS_GRID = (4, 8)
 
@@ -165,16 +167,21 @@ def draws_of(p_z, beta, noise_size):
     """Draws that make the fixture's noise, nothing dropped, no colours."""
     flag = torch.zeros(1, dtype=torch.bool)
     return dict(
-        p_z=tensor([p_z]), beta=tensor([beta]), drop_rgb=flag, drop_depth=flag,
+        p_z=tensor([p_z]),
+        beta=tensor([beta]),
+        drop_rgb=flag,
+        drop_depth=flag,
         turn_deg=torch.zeros(1),
         texture=torch.zeros(1, noise_size, noise_size, 3, dtype=torch.uint8),
-        alpha=torch.zeros(1, 2), sigma=torch.ones(1), angle_deg=torch.tensor([25.0]),
+        alpha=torch.zeros(1, 2),
+        sigma=torch.ones(1),
+        angle_deg=torch.tensor([25.0]),
         grid=torch.tensor([SYNTHESIS_GRID]),
     )
 
 
 def test_synthesis_without_the_filter_matches(p):
-    f, foreground, rgb, _, depth, noise = case_inputs(p)
+    f, foreground, rgb, _, depth, _noise = case_inputs(p)
     rows, cols = SYNTHESIS_GRID
     u = tensor(p.input("syn_perlin", (rows + 1, cols + 1), "unit"))[None]
     for key in [k for k in f if k.startswith("noskew_") and "Mstar" not in k]:
@@ -219,16 +226,22 @@ def test_default_synthesis_has_the_recorded_statistics(p):
         )
         region = synthesis.ternary(noise, settings.perlin.threshold) * foreground
         area = x.mask.sum((1, 2, 3))
-        found.append(torch.stack([
-            region.abs().sum((1, 2, 3)) / inside.sum(),
-            area / inside.sum(),
-            x.depth.abs().amax((1, 2, 3)),
-            (x.mask * (x.depth < 0)).sum((1, 2, 3)) / area.clamp(min=1),
-            (x.mask * (1 - foreground)).sum((1, 2, 3)) / area.clamp(min=1),
-        ]))
+        found.append(
+            torch.stack(
+                [
+                    region.abs().sum((1, 2, 3)) / inside.sum(),
+                    area / inside.sum(),
+                    x.depth.abs().amax((1, 2, 3)),
+                    (x.mask * (x.depth < 0)).sum((1, 2, 3)) / area.clamp(min=1),
+                    (x.mask * (1 - foreground)).sum((1, 2, 3)) / area.clamp(min=1),
+                ]
+            )
+        )
     names = [
-        "ternary_mask_area_over_foreground", "refined_mask_area_over_foreground",
-        "max_abs_depth_change", "share_of_refined_mask_with_negative_change",
+        "ternary_mask_area_over_foreground",
+        "refined_mask_area_over_foreground",
+        "max_abs_depth_change",
+        "share_of_refined_mask_with_negative_change",
         "share_of_refined_mask_outside_foreground",
     ]
     means = torch.cat(found, dim=1).mean(dim=1).tolist()

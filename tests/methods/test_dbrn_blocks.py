@@ -7,7 +7,12 @@ import torch
 from methods.blocks import swin_unet
 from methods.blocks.res_unet import ResUnet
 from methods.blocks.swin_unet import (
-    Drops, PatchMerging, SwinUnet, WindowAttention, load_pretrained, shift_mask,
+    Drops,
+    PatchMerging,
+    SwinUnet,
+    WindowAttention,
+    load_pretrained,
+    shift_mask,
 )
 from methods.contract import save_tensors
 from methods.dbrn.dropout import inference_drops, keep, training_drops
@@ -47,7 +52,7 @@ def test_windows_and_spread_tokens_keep_their_places():
     assert torch.equal(swin_unet.grid_of(windows, 4, 8), x)
 
     tokens = torch.zeros(1, 9, 4 * 5)
-    tokens[0, 4] = torch.arange(20.0)                    # the middle one of 3 x 3
+    tokens[0, 4] = torch.arange(20.0)  # the middle one of 3 x 3
     fine = swin_unet.spread(tokens, 3, 2).view(6, 6, 5)
     assert torch.equal(fine[2:4, 2:4].reshape(-1), torch.arange(20.0))
     assert fine.abs().sum() == torch.arange(20.0).sum()
@@ -81,7 +86,7 @@ def test_dropped_skips_are_multiplied_away(make):
     with torch.inference_mode():
         [plain], [kept], [dropped] = net(x), net(x, ones), net(x, none)
         assert torch.equal(plain, kept) and not torch.allclose(plain, dropped)
-        for k, (L, C) in enumerate(net.skip_shapes):        # each reaches the image
+        for k, (L, _C) in enumerate(net.skip_shapes):  # each reaches the image
             single = [torch.ones(1, 1, 1)] * 3
             single[k] = torch.zeros(2, L, 1)
             assert not torch.allclose(net(x, Drops(single))[0], plain)
@@ -97,7 +102,8 @@ def test_a_block_whose_branches_are_dropped_changes_nothing():
     assert torch.equal(block(tokens, torch.zeros(2, 3)), tokens)
     with torch.inference_mode():
         [plain], [kept], [less] = (
-            net(x), net(x, Drops(paths=torch.ones(rows, 3))),
+            net(x),
+            net(x, Drops(paths=torch.ones(rows, 3))),
             net(x, Drops(paths=torch.tensor([[1.0, 1.0, 0.0]]).expand(rows, 3))),
         )
     torch.testing.assert_close(plain, kept, rtol=0, atol=1e-6)
@@ -107,9 +113,7 @@ def test_a_block_whose_branches_are_dropped_changes_nothing():
 def test_the_decoder_mirrors_the_rates_of_stochastic_depth():
     rates = small(depths=(2, 2, 4, 2), path_rate=0.9).path_rates[::2]
     np.testing.assert_allclose(rates[:10], np.linspace(0, 0.9, 10), atol=1e-6)
-    np.testing.assert_allclose(
-        rates[10:], [0.4, 0.5, 0.6, 0.7, 0.2, 0.3, 0.0, 0.1], atol=1e-6
-    )
+    np.testing.assert_allclose(rates[10:], [0.4, 0.5, 0.6, 0.7, 0.2, 0.3, 0.0, 0.1], atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["element", "token", "channel"])
@@ -128,7 +132,9 @@ def test_dropout_has_its_rates_its_form_and_the_mean_it_replaces(kind):
 
 
 def test_nothing_below_the_rate_is_kept():
-    assert keep(torch.tensor([0.39, 0.4, 0.99]), 0.4).tolist() == pytest.approx([0, 1 / 0.6, 1 / 0.6])
+    assert keep(torch.tensor([0.39, 0.4, 0.99]), 0.4).tolist() == pytest.approx(
+        [0, 1 / 0.6, 1 / 0.6]
+    )
 
 
 def test_initial_weights_come_from_the_generator():
@@ -149,16 +155,21 @@ def test_a_published_encoder_starts_the_encoder_and_its_mirror_image(prefix, wra
     donor, net = small(), small(in_channels=1, out_channels=1)
     before = net.layers_up[0].expand.weight.clone()
     state = {
-        prefix + k: v for k, v in donor.state_dict().items()
+        prefix + k: v
+        for k, v in donor.state_dict().items()
         if k.startswith(("patch_embed", "layers.", "norm."))
     }
     save_tensors(tmp_path / "swin.pt", {"model": state} if wrap else state)
     loaded = load_pretrained(net, tmp_path / "swin.pt")
     assert "layers_up.3.blocks.1.attn.qkv.weight" in loaded
-    assert "patch_embed.proj.weight" not in loaded           # another number of channels
+    assert "patch_embed.proj.weight" not in loaded  # another number of channels
     own, given = net.state_dict(), donor.state_dict()
-    assert torch.equal(own["layers.1.blocks.0.mlp.fc1.weight"], given["layers.1.blocks.0.mlp.fc1.weight"])
-    assert torch.equal(own["layers_up.2.blocks.0.mlp.fc1.weight"], given["layers.1.blocks.0.mlp.fc1.weight"])
+    assert torch.equal(
+        own["layers.1.blocks.0.mlp.fc1.weight"], given["layers.1.blocks.0.mlp.fc1.weight"]
+    )
+    assert torch.equal(
+        own["layers_up.2.blocks.0.mlp.fc1.weight"], given["layers.1.blocks.0.mlp.fc1.weight"]
+    )
     assert torch.equal(net.layers_up[0].expand.weight, before)
 
 

@@ -29,9 +29,11 @@ from tests.methods import dbrn_oracle as oracle
 
 SIZE = 64
 TINY = {
-    "prep": {"size": SIZE}, "texture": {"source": "procedural"},
+    "prep": {"size": SIZE},
+    "texture": {"source": "procedural"},
     "swin": {"width": 8, "depths": [1, 2, 1, 1], "heads": [1, 2, 2, 4], "window": 4},
-    "recon": {"width": 4}, "disc": {"base": 4},
+    "recon": {"width": 4},
+    "disc": {"base": 4},
     "train": {"steps": 4, "batch": 3, "lr_recon": 1e-3, "lr_disc": 1e-3},
 }
 ROWS = [name for name in Dbrn.variants if name != "untrained"]
@@ -64,9 +66,7 @@ def samples():
     depth = 0.7 + 0.1 * x / SIZE - 0.4 * np.where(inside, 1 - radius**2, 0)
     shade = 60 + inside[..., None] * (60 + 60 * radius[..., None]) * rng.uniform(0.8, 1.2, 3)
     rgb = np.clip(shade + rng.normal(0, 3, shade.shape), 0, 255)
-    arrays = {
-        "rgb": rgb.astype(np.uint8), "depth": depth.astype(np.float32), "foreground": inside
-    }
+    arrays = {"rgb": rgb.astype(np.uint8), "depth": depth.astype(np.float32), "foreground": inside}
     return Samples(arrays, tuple(f"test/good/{i:03d}" for i in range(7)))
 
 
@@ -146,7 +146,7 @@ def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(
         fitted(samples, settings, folder=tmp_path, checkpoint_every_s=0.0, report=kill)
     seen = []
     resumed = fitted(samples, settings, folder=tmp_path, report=seen.append)
-    assert [p.step for p in seen] == [3, 4]              # step 3 was not saved before the kill
+    assert [p.step for p in seen] == [3, 4]  # step 3 was not saved before the kill
     assert same_weights(resumed, undisturbed)
 
 
@@ -159,12 +159,12 @@ def test_norms_can_be_set_after_training_to_plain_means_over_batches(samples):
     first = running.net.disc.pe[1]
     first.register_forward_pre_hook(lambda norm, x: seen.append(x[0].movedim(1, 0).flatten(1)))
     running.net.train()
-    for step in range(4, 7):                             # after the four of training
+    for step in range(4, 7):  # after the four of training
         seeds = [seed_for("simulate", "dbrn", "disc", 0, step, i) for i in range(3)]
         with torch.no_grad():
-            running._loss(samples, step, draw_samples(
-                seeds, running.settings, "rgb+3d", running._texture()
-            ))
+            running._loss(
+                samples, step, draw_samples(seeds, running.settings, "rgb+3d", running._texture())
+            )
     norm = settled.net.disc.pe[1]
     torch.testing.assert_close(norm.running_mean, torch.stack([x.mean(1) for x in seen]).mean(0))
     torch.testing.assert_close(norm.running_var, torch.stack([x.var(1) for x in seen]).mean(0))
@@ -181,11 +181,12 @@ def test_dropout_at_test_time_is_named_by_sample_pass_and_seeds(samples):
     first = masks()
     assert all(torch.equal(x, y) for x, y in zip(first, masks()))
     assert all(torch.equal(x[0], y[1]) for x, y in zip(first, masks(("c", "a"))))
-    assert not any(torch.equal(x[0], x[1]) for x in first)             # samples
-    assert not any(torch.equal(x, y) for x, y in zip(first[:3], first[3:]))      # branches
-    assert not any(torch.equal(x, y) for x, y in zip(first, masks(number=1)))    # passes
+    assert not any(torch.equal(x[0], x[1]) for x in first)  # samples
+    assert not any(torch.equal(x, y) for x, y in zip(first[:3], first[3:]))  # branches
+    assert not any(torch.equal(x, y) for x, y in zip(first, masks(number=1)))  # passes
     for settings, run in (
-        (tiny(test__seed=1), Run(category="disc")), (tiny(), Run(category="disc", seed=1)),
+        (tiny(test__seed=1), Run(category="disc")),
+        (tiny(), Run(category="disc", seed=1)),
         (tiny(), Run(category="plate")),
     ):
         other = masks(method=Dbrn(settings, "rgb+3d", run))
@@ -200,10 +201,12 @@ def test_passes_are_averaged_and_dropout_can_be_switched_off(samples):
     )
     rgb, depth, _ = images(batch)
     with torch.inference_mode():
-        each = torch.stack([
-            one.net.anomaly_map(rgb, depth, one.inference_drops(batch.ids, n, "cpu"))
-            for n in range(4)
-        ])
+        each = torch.stack(
+            [
+                one.net.anomaly_map(rgb, depth, one.inference_drops(batch.ids, n, "cpu"))
+                for n in range(4)
+            ]
+        )
         plain = off.net.anomaly_map(rgb, depth)
     assert torch.equal(one.predict(batch).maps, each[0])
     torch.testing.assert_close(four.predict(batch).maps, each.mean(dim=0), rtol=0, atol=1e-7)
@@ -268,10 +271,15 @@ def test_simulation_of_one_equals_that_of_many(samples):
         assert torch.equal(one.mask[0], many.mask[i])
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"sim__share_p": False}, {"sim__share_source": False, "sim__share_beta": True},
-    {"sim__max_retries": 2, "sim__perlin__threshold": 0.9},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"sim__share_p": False},
+        {"sim__share_source": False, "sim__share_beta": True},
+        {"sim__max_retries": 2, "sim__perlin__threshold": 0.9},
+    ],
+)
 def test_simulation_matches_the_slow_version(samples, changes):
     settings = tiny(**changes)
     draws = draws_for(settings, range(24))
@@ -282,7 +290,7 @@ def test_simulation_matches_the_slow_version(samples, changes):
         arrays = [batch[k][i].numpy() for k in ("rgb", "depth", "foreground")]
         rgb, depth, mask = oracle.simulate(arrays[0] / 255, *arrays[1:], draws, i, settings.sim)
         differing = made.mask[i, 0].numpy() != mask
-        assert differing.sum() <= 2                      # float32: noise on the threshold
+        assert differing.sum() <= 2  # float32: noise on the threshold
         same = ~differing
         np.testing.assert_allclose(made.rgb[i].permute(1, 2, 0)[same], rgb[same], atol=1e-5)
         np.testing.assert_allclose(made.depth[i, 0][same], depth[same], atol=1e-5)
@@ -305,7 +313,7 @@ def test_what_is_shared_by_the_modalities_can_be_drawn_for_each():
     assert other.beta.max() <= 0.25
     blended = other.p[:, 0] <= 0.5
     assert (other.texture[blended, 0] != other.texture[blended, 1]).any()
-    assert other.texture[~blended].sum() == 0            # not drawn where not seen
+    assert other.texture[~blended].sum() == 0  # not drawn where not seen
 
 
 @pytest.mark.parametrize("setting", ["rgb", "3d"])
@@ -322,7 +330,7 @@ def test_the_absent_modality_counts_as_normal(samples, setting):
 
 def test_a_mask_that_misses_the_object_can_be_drawn_again(samples):
     foreground = images(samples.batch([0] * 40))[2]
-    foreground[:, :, :30] = foreground[:, :, 36:] = 0     # a strip that noise often misses
+    foreground[:, :, :30] = foreground[:, :, 36:] = 0  # a strip that noise often misses
     empty = []
     for retries in (0, 4):
         settings = tiny(sim__max_retries=retries)
@@ -335,7 +343,7 @@ def test_the_clean_pair_can_be_turned(samples):
     settings = tiny(aug__rotate_prob=1.0)
     made = simulate(*images(samples.batch(range(6))), draws_for(settings), settings)
     assert not torch.equal(made.clean_depth, images(samples.batch(range(6)))[1])
-    assert (made.clean_depth[..., 0, 0] - 0.8).abs().max() < 1e-6      # corners: background
+    assert (made.clean_depth[..., 0, 0] - 0.8).abs().max() < 1e-6  # corners: background
     assert set(made.foreground.unique().tolist()) == {0.0, 1.0}
 
 
@@ -353,14 +361,18 @@ def test_colours_are_embedded_one_by_one_and_averaged():
 
 def test_a_hidden_reconstruction_gives_the_weight_to_the_other_modality():
     net = DbrnNet(tiny(multi_scale=True)).eval()
-    rgb, depth, clean = torch.rand(2, 3, SIZE, SIZE), torch.rand(2, 1, SIZE, SIZE), torch.rand(2, 3, SIZE, SIZE)
+    rgb, depth, clean = (
+        torch.rand(2, 3, SIZE, SIZE),
+        torch.rand(2, 1, SIZE, SIZE),
+        torch.rand(2, 3, SIZE, SIZE),
+    )
     seen = []
     net.disc.register_forward_pre_hook(lambda module, args: seen.append(args))
     hide = torch.tensor([True, False])
     with torch.inference_mode():
         output = net(rgb, depth, same=SameImage(hide, ~hide, clean, depth))
     first, recon_rgb, second, recon_depth, _ = seen[0]
-    for s in range(3):                                    # scale s, sample b at s * B + b
+    for s in range(3):  # scale s, sample b at s * B + b
         assert torch.equal(first[2 * s], clean[0]) and torch.equal(recon_rgb[2 * s], clean[0])
         assert torch.equal(first[2 * s + 1], rgb[1])
         assert torch.equal(recon_rgb[2 * s + 1], output.full_rgb[2 * s + 1])
@@ -408,7 +420,7 @@ def test_the_focal_gradient_can_be_kept_from_the_reconstruction(samples):
 
 
 def test_other_switches_of_the_networks(samples):
-    rgb, depth, foreground = images(samples.batch(range(2)))
+    rgb, depth, _foreground = images(samples.batch(range(2)))
     patch4 = tiny(disc__pe="patch4", prep__size=128, swin__window=8)
     wide = [torch.nn.functional.interpolate(x, 128) for x in (rgb, depth)]
     with torch.inference_mode():
@@ -428,10 +440,14 @@ def test_weights_of_the_loss_weigh_and_maps_may_be_averaged_first(samples):
     terms = dbrn_loss(output, rgb, depth, foreground, foreground, settings)
     torch.testing.assert_close(terms["total"], terms["rgb"] + 2 * terms["focal"])
     mean = dbrn_loss(
-        output, rgb, depth, foreground, foreground,
+        output,
+        rgb,
+        depth,
+        foreground,
+        foreground,
         tiny(loss__focal_on="mean", focal__alpha=None),
     )
-    assert mean["focal"] <= terms["focal"]                # the loss is convex
+    assert mean["focal"] <= terms["focal"]  # the loss is convex
 
 
 def test_draws_belong_to_a_sample_not_to_its_batch():
@@ -443,21 +459,24 @@ def test_draws_belong_to_a_sample_not_to_its_batch():
         assert all(torch.equal(getattr(one, k)[0], getattr(many, k)[i]) for k in vars(many))
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"score": "mean"}, "score is 'mean'; it can be window, max"),
-    ({"fusion": "late"}, "fusion is 'late'; it can be ism, early, hadamard, cat"),
-    ({"recon__net": "unet"}, "recon.net is 'unet'; it can be swin_unet, res_unet"),
-    ({"dropout__type": "pixel"}, "dropout.type is 'pixel'; it can be element"),
-    ({"loss__ms": "max"}, "loss.ms is 'max'; it can be enlarged, native, sum"),
-    ({"scales": (0.5, 0.25)}, "scales is .*it can be the first of"),
-    ({"sim__e2": 0.8}, "e1 0.7 and e2 0.8 must satisfy"),
-    ({"prep__size": 80}, "prep.size is 80 px; it must divide by 32"),
-    ({"disc__pe": "patch4"}, "prep.size is 64 px; it must divide by 128"),
-    ({"swin__window": 7}, "swin.window is 7; it must divide 16"),
-    ({"swin__heads": [3, 6, 12, 24]}, "stage 0 has 8 channels.*3 heads"),
-    ({"test__passes": 0}, "test.passes is 0"),
-    ({"score_window": 20}, "score_window is 20; it must be odd"),
-])
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"score": "mean"}, "score is 'mean'; it can be window, max"),
+        ({"fusion": "late"}, "fusion is 'late'; it can be ism, early, hadamard, cat"),
+        ({"recon__net": "unet"}, "recon.net is 'unet'; it can be swin_unet, res_unet"),
+        ({"dropout__type": "pixel"}, "dropout.type is 'pixel'; it can be element"),
+        ({"loss__ms": "max"}, "loss.ms is 'max'; it can be enlarged, native, sum"),
+        ({"scales": (0.5, 0.25)}, "scales is .*it can be the first of"),
+        ({"sim__e2": 0.8}, "e1 0.7 and e2 0.8 must satisfy"),
+        ({"prep__size": 80}, "prep.size is 80 px; it must divide by 32"),
+        ({"disc__pe": "patch4"}, "prep.size is 64 px; it must divide by 128"),
+        ({"swin__window": 7}, "swin.window is 7; it must divide 16"),
+        ({"swin__heads": [3, 6, 12, 24]}, "stage 0 has 8 channels.*3 heads"),
+        ({"test__passes": 0}, "test.passes is 0"),
+        ({"score_window": 20}, "score_window is 20; it must be odd"),
+    ],
+)
 def test_bad_choices_say_what_would_do(changes, said):
     with pytest.raises(ValueError, match=said):
         tiny(**changes)
@@ -466,7 +485,7 @@ def test_bad_choices_say_what_would_do(changes, said):
 def test_a_missing_texture_folder_says_which_setting_names_it(samples):
     with pytest.raises(FileNotFoundError, match="dbrn.texture.folder"):
         fitted(samples, tiny(texture__source="dtd"))
-    fitted(samples, tiny(texture__source="dtd", train__steps=0))       # no training, no textures
+    fitted(samples, tiny(texture__source="dtd", train__steps=0))  # no training, no textures
 
 
 def test_a_diverged_loss_stops_the_fit(samples, monkeypatch):
@@ -479,7 +498,8 @@ def test_inputs_sizes_and_notes_tell_what_a_result_rests_on(tmp_path):
     donor = Dbrn(tiny(), "rgb+3d").net.recon_rgb
     save_tensors(tmp_path / "swin.pt", donor.state_dict())
     settings = tiny(
-        texture__source="folder", texture__folder=str(tmp_path),
+        texture__source="folder",
+        texture__folder=str(tmp_path),
         swin__pretrained=str(tmp_path / "swin.pt"),
     )
     weights = tmp_path / "swin.pt"
@@ -500,11 +520,17 @@ def test_inputs_sizes_and_notes_tell_what_a_result_rests_on(tmp_path):
 
 def test_the_full_networks_have_the_sizes_of_the_spec():
     with torch.device("meta"):
-        swin, res = (DbrnNet(settings_from(Settings, {"recon": {"net": n}}))
-                     for n in ("swin_unet", "res_unet"))
+        swin, res = (
+            DbrnNet(settings_from(Settings, {"recon": {"net": n}}))
+            for n in ("swin_unet", "res_unet")
+        )
     count = {
         name: sum(p.numel() for p in net.parameters()) / 1e6
-        for name, net in (("swin", swin.recon_rgb), ("res", res.recon_rgb), ("body", swin.disc.body))
+        for name, net in (
+            ("swin", swin.recon_rgb),
+            ("res", res.recon_rgb),
+            ("body", swin.disc.body),
+        )
     }
     assert count["swin"] == pytest.approx(34.3, abs=0.05)
     assert count["res"] == pytest.approx(94, abs=0.5)
@@ -533,7 +559,8 @@ def test_networks_trained_at_demo_size_restore_what_the_simulation_changed(tmp_p
     with torch.inference_mode():
         output = method.net(x.rgb, x.depth, drops)
     for clean, shown, restored in (
-        (x.clean_rgb, x.rgb, output.full_rgb), (x.clean_depth, x.depth, output.full_depth)
+        (x.clean_rgb, x.rgb, output.full_rgb),
+        (x.clean_depth, x.depth, output.full_depth),
     ):
         mask = x.mask.bool().expand_as(clean)
         before, after = ((y - clean).abs()[mask].mean() for y in (shown, restored))
@@ -558,21 +585,32 @@ def test_the_table_of_decisions_names_settings_and_their_defaults():
         value = Settings()
         for part in name.split("."):
             value = getattr(value, part)
-        shown = ", ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else (
-            f"{value:g}" if type(value) is float else str(value).lower()
+        shown = (
+            ", ".join(f"{v:g}" for v in value)
+            if isinstance(value, tuple)
+            else (f"{value:g}" if type(value) is float else str(value).lower())
         )
         assert written == shown, name
 
 
 def test_the_rows_of_every_table_have_a_variant():
-    assert {r for r in ROWS} >= {
-        "ms", "res_unet_swin_unet", "res_unet_unet", "swin_unet_swin_unet", "no_loss_weighting",
-        "lfg_only", "lmask_only", "fusion_early_cat", "fusion_deep_hadamard", "fusion_deep_cat",
+    assert set(ROWS) >= {
+        "ms",
+        "res_unet_swin_unet",
+        "res_unet_unet",
+        "swin_unet_swin_unet",
+        "no_loss_weighting",
+        "lfg_only",
+        "lmask_only",
+        "fusion_early_cat",
+        "fusion_deep_hadamard",
+        "fusion_deep_cat",
     }
 
 
 def networks(recon, body):
     """The reconstruction networks and the discriminator's body are of these classes."""
+
     def check(method, loss):
         assert all(type(net) is recon for net in method.net.branches.values())
         assert type(method.net.disc.body) is body
@@ -582,6 +620,7 @@ def networks(recon, body):
 
 def weights(*expected):
     """The loss weighs background, foreground, mask and SSIM so."""
+
     def check(method, loss):
         terms = [
             reconstruction_terms(image, recon[0], loss.x.foreground, loss.x.mask)
@@ -599,6 +638,7 @@ def weights(*expected):
 
 def fusion(kind, channels):
     """Pairs of that many channels are embedded, and two features become one so."""
+
     def check(method, loss):
         disc = method.net.disc
         assert disc.pe[0].in_channels == channels and not hasattr(disc, "ism")
@@ -684,7 +724,9 @@ def test_settings_fit_a_structured_config():
     omegaconf = pytest.importorskip("omegaconf")
     config = omegaconf.OmegaConf.structured(Settings)
     changes = {
-        "prep": {"fg_threshold": 0.004}, "focal": {"alpha": None}, "loss": {"weights": [1, 1, 1, 1]},
+        "prep": {"fg_threshold": 0.004},
+        "focal": {"alpha": None},
+        "loss": {"weights": [1, 1, 1, 1]},
         "scales": [1.0, 0.5],
     }
     settings = omegaconf.OmegaConf.to_object(omegaconf.OmegaConf.merge(config, changes))

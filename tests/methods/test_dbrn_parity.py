@@ -31,7 +31,12 @@ DISCRIMINATORS = {
     # name: settings, side, slices of features, weights and maps (channels, pixels), seen
     "disc_unet_ism": ({}, 64, (8, 2), (1, 2), 2, 7.3e-7),
     "disc_unet_ism_channel_sigmoid": (
-        {"ism": {"out": "channel", "act": "sigmoid"}}, 64, (8, 2), (8, 2), 2, 7.3e-7,
+        {"ism": {"out": "channel", "act": "sigmoid"}},
+        64,
+        (8, 2),
+        (8, 2),
+        2,
+        7.3e-7,
     ),
     "disc_unet_early": ({"fusion": "early"}, 64, (8, 2), None, 2, 7.3e-7),
     "disc_unet_hadamard": ({"fusion": "hadamard"}, 64, (8, 2), None, 2, 7.3e-7),
@@ -39,8 +44,11 @@ DISCRIMINATORS = {
     "disc_swin_ism": ({"disc": {"net": "swin_unet"}}, 224, (12, 2), (1, 2), 8, 2.8e-6),
 }
 WEIGHTS = {
-    "default": (1, 4, 10, 1), "none": (1, 1, 1, 1), "fg_only": (1, 4, 1, 1),
-    "mask_only": (1, 1, 10, 1), "no_ssim": (1, 4, 10, 0),
+    "default": (1, 4, 10, 1),
+    "none": (1, 1, 1, 1),
+    "fg_only": (1, 4, 1, 1),
+    "mask_only": (1, 1, 10, 1),
+    "no_ssim": (1, 4, 10, 0),
 }
 
 
@@ -76,17 +84,23 @@ def test_swin_unets_match_the_official_ones(p, name):
     expected = p.npz(name)
     assert {k for k in expected if not k.endswith("__stats")} == set(found)
     for key, value in found.items():
-        part = np.s_[:, :, ::8, ::8] if key == "out" else np.s_[:, :: max(1, value.shape[1] // 49), ::16]
+        part = (
+            np.s_[:, :, ::8, ::8]
+            if key == "out"
+            else np.s_[:, :: max(1, value.shape[1] // 49), ::16]
+        )
         close(value[part], expected[key], 5 * seen + 1e-6)
         same_stats(value, expected[f"{key}__stats"])
 
 
 def recorded_drops(p, net, branch):
     """Skip dropout as recorded: uniform numbers by name, at the paper's rates."""
-    return Drops([
-        keep(unit(p, f"drop_{branch}_{k}", 1, L, C), rate)
-        for k, ((L, C), rate) in enumerate(zip(net.skip_shapes, Settings().dropout.rates))
-    ])
+    return Drops(
+        [
+            keep(unit(p, f"drop_{branch}_{k}", 1, L, C), rate)
+            for k, ((L, C), rate) in enumerate(zip(net.skip_shapes, Settings().dropout.rates))
+        ]
+    )
 
 
 @pytest.mark.parametrize("branch, channels", [("rgb", 3), ("depth", 1)])
@@ -139,9 +153,9 @@ def test_the_whole_pass_and_its_losses_match(p):
     for part in (net.recon_rgb, net.recon_depth, net.disc):
         fill(p, part)
     rgb, depth = unit(p, "x", 1, 3, 224, 224), unit(p, "xd", 1, 1, 224, 224)
-    drops = AllDrops(*(
-        recorded_drops(p, net.branches[branch], branch) for branch in ("rgb", "depth")
-    ))
+    drops = AllDrops(
+        *(recorded_drops(p, net.branches[branch], branch) for branch in ("rgb", "depth"))
+    )
     with torch.inference_mode():
         output = net(rgb, depth, drops)
         anomaly_map = net.mean_map(output.logits)[:, None]
@@ -177,10 +191,12 @@ def test_importance_scoring_matches_in_every_form(p):
     f_rgb, f_depth = (tensor(p.input(n, (1, 8, 12, 10), "normal")) for n in ("ism_fr", "ism_fd"))
     for form in sorted(forms):
         ism = ImportanceScoring(8, *form.split("_")).eval()
-        ism.load_state_dict({
-            k: torch.from_numpy(p.parameter(f"ism.{k}", v.shape))
-            for k, v in ism.state_dict().items()
-        })
+        ism.load_state_dict(
+            {
+                k: torch.from_numpy(p.parameter(f"ism.{k}", v.shape))
+                for k, v in ism.state_dict().items()
+            }
+        )
         ism.double()
         with torch.inference_mode():
             w_rgb, w_depth = ism.weights(f_rgb, f_depth)
@@ -226,9 +242,7 @@ def test_reconstruction_losses_match_for_every_row_of_the_ablation(p, c):
     recons = [
         tensor(p.input(f"loss_ms{c}_{side}", (2, c, side, side), "unit")) for side in (48, 24, 12)
     ]
-    each = [
-        reconstruction_loss(image, [r], foreground, mask, WEIGHTS["default"]) for r in recons
-    ]
+    each = [reconstruction_loss(image, [r], foreground, mask, WEIGHTS["default"]) for r in recons]
     close(torch.stack(each), expected[f"c{c}_multiscale_each"], 1e-8)
     mean = reconstruction_loss(image, recons, foreground, mask, WEIGHTS["default"])
     close(mean, expected[f"c{c}_multiscale_mean"], 1e-8)
@@ -281,13 +295,18 @@ def test_masks_have_the_official_areas(p):
         u = torch.from_numpy(np.stack([d.u for d in draws]))
         plain = perlin_noise(u, torch.tensor([d.grid for d in draws]), (size, size))
         turned = rotate(plain[:, None], torch.tensor([d.angle_deg for d in draws]))[:, 0]
-        found.append(torch.stack([
-            (turned > noise.threshold).float().mean((1, 2)),
-            (turned.abs() > noise.threshold).float().mean((1, 2)),
-            plain.std((1, 2), unbiased=False),
-        ]))
+        found.append(
+            torch.stack(
+                [
+                    (turned > noise.threshold).float().mean((1, 2)),
+                    (turned.abs() > noise.threshold).float().mean((1, 2)),
+                    plain.std((1, 2), unbiased=False),
+                ]
+            )
+        )
     names = [
-        "fraction_above_0.5_after_rotation", "fraction_abs_above_0.5_after_rotation",
+        "fraction_above_0.5_after_rotation",
+        "fraction_abs_above_0.5_after_rotation",
         "noise_std_before_rotation",
     ]
     for values, name in zip(torch.cat(found, dim=1).numpy(), names, strict=True):

@@ -13,17 +13,29 @@ from tests.methods.on_object import defect_auroc
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-BOTH = [    # of depth's network, and of the one for RGB
-    "dada.net.codes=512", "dada.loss.norm=l1", "dada.train.steps=1500", "decoder.bottleneck=64",
-    "score.window_px=21", "train.lr=1.5e-3",
-]  # fmt: skip
+BOTH = [  # of depth's network, and of the one for RGB
+    "dada.net.codes=512",
+    "dada.loss.norm=l1",
+    "dada.train.steps=1500",
+    "decoder.bottleneck=64",
+    "score.window_px=21",
+    "train.lr=1.5e-3",
+]
 CHANGES = [
-    "methods=[3dsr]", "settings=[rgb,3d]", "protocol.latency_samples=0",
-    "datasets.synthetic.categories=[rod,tread]", "datasets.synthetic.synthetic.size=200",
-    "3dsr.prep.size=192", "3dsr.mask.threshold=[0.3,0.5]", "3dsr.mask.p_normal=0.1",
-    "3dsr.anomaly.strength=[0.1,0.5]", "3dsr.train.steps=850", "3dsr.rgb.train.steps=400",
-    *(f"3dsr.{change}" for change in BOTH), *(f"3dsr.rgb.{change}" for change in BOTH),
-]  # fmt: skip
+    "methods=[3dsr]",
+    "settings=[rgb,3d]",
+    "protocol.latency_samples=0",
+    "datasets.synthetic.categories=[rod,tread]",
+    "datasets.synthetic.synthetic.size=200",
+    "3dsr.prep.size=192",
+    "3dsr.mask.threshold=[0.3,0.5]",
+    "3dsr.mask.p_normal=0.1",
+    "3dsr.anomaly.strength=[0.1,0.5]",
+    "3dsr.train.steps=850",
+    "3dsr.rgb.train.steps=400",
+    *(f"3dsr.{change}" for change in BOTH),
+    *(f"3dsr.rgb.{change}" for change in BOTH),
+]
 
 
 def test_depth_finds_defects_of_shape_alone_and_colour_those_of_colour_alone(tmp_path):

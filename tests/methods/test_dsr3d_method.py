@@ -10,7 +10,8 @@ from harness.planning import config
 from harness.planning.expand import build
 from methods.blocks.weights import WeightsError
 from methods.contract import Run, Samples, settings_from
-from methods.dsr3d import anomalies, samples as sampling
+from methods.dsr3d import anomalies
+from methods.dsr3d import samples as sampling
 from methods.dsr3d.dada import Autoencoder
 from methods.dsr3d.method import Dsr3d
 from methods.dsr3d.model import smooth, stage2_loss
@@ -21,17 +22,24 @@ from tests.harness.conftest import TINY as TINY_CONFIG
 
 SIZE = 64
 NET = {"hidden": 16, "residual_hidden": 8, "dim": 16, "codes": 64}
-DADA = {"size": 32, "net": NET, "images": {"source": "procedural"},
-        "train": {"steps": 3, "batch": 2}}  # fmt: skip
+DADA = {
+    "size": 32,
+    "net": NET,
+    "images": {"source": "procedural"},
+    "train": {"steps": 3, "batch": 2},
+}
 NARROW = {
-    "dada": DADA, "restriction_base": 4, "unet_base": 4,
+    "dada": DADA,
+    "restriction_base": 4,
+    "unet_base": 4,
     "decoder": {"width": 4, "bottleneck": 4, "hidden": 8, "residual_hidden": 4},
     "train": {"steps": 4, "batch": 2, "lr": 1e-3},
-}  # fmt: skip
+}
 TINY = {
-    "prep": {"size": SIZE}, **NARROW,
+    "prep": {"size": SIZE},
+    **NARROW,
     "rgb": {**NARROW, "upsampler": {"base": 4, "train": {"steps": 4, "batch": 2}}},
-}  # fmt: skip
+}
 
 
 def tiny(variant="", **changes):
@@ -51,9 +59,7 @@ def samples():
     depth = np.where(inside, 0.1 + 0.8 * radius**2, 0)
     shade = 60 + inside[..., None] * (60 + 60 * radius[..., None]) * rng.uniform(0.8, 1.2, 3)
     rgb = np.clip(shade + rng.normal(0, 3, shade.shape), 0, 255)
-    arrays = {
-        "rgb": rgb.astype(np.uint8), "depth": depth.astype(np.float32), "foreground": inside
-    }
+    arrays = {"rgb": rgb.astype(np.uint8), "depth": depth.astype(np.float32), "foreground": inside}
     return Samples(arrays, tuple(f"test/good/{i:03d}" for i in range(6)))
 
 
@@ -150,9 +156,14 @@ def kill_at(phase, step):
     return report
 
 
-@pytest.mark.parametrize("setting, phase", [
-    ("rgb+3d", "train"), ("rgb", "train"), ("rgb", "upsample"),
-])
+@pytest.mark.parametrize(
+    "setting, phase",
+    [
+        ("rgb+3d", "train"),
+        ("rgb", "train"),
+        ("rgb", "upsample"),
+    ],
+)
 def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(
     fitted, setting, phase, tmp_path, monkeypatch
 ):
@@ -166,7 +177,7 @@ def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(
     wanted = [("train", 3), ("train", 4)] if phase == "train" else []
     if setting == "rgb":
         wanted += [("upsample", n) for n in ((3, 4) if phase == "upsample" else (1, 2, 3, 4))]
-    assert steps == wanted                               # step 3 was not saved before the kill
+    assert steps == wanted  # step 3 was not saved before the kill
     assert same_weights(resumed, undisturbed)
 
 
@@ -178,8 +189,9 @@ def test_a_killed_and_resumed_stage_equals_an_undisturbed_one(
     settings, data = tiny(variant, dada__size=SIZE), {"disc": samples}
     undisturbed = trained_stage(settings, data=data)
     with pytest.raises(Killed):
-        trained_stage(settings, data=data, folder=tmp_path, checkpoint_every_s=0.0,
-                      report=kill_at("train", 3))  # fmt: skip
+        trained_stage(
+            settings, data=data, folder=tmp_path, checkpoint_every_s=0.0, report=kill_at("train", 3)
+        )
     seen = []
     resumed = trained_stage(settings, data=data, folder=tmp_path, report=seen.append)
     assert [p.step for p in seen] == [3]
@@ -202,6 +214,7 @@ def test_a_cell_without_its_autoencoder_says_what_to_give(samples):
 
 def difference(variant):
     """Dotted names of the settings in which a variant differs from the default."""
+
     def flat(value, prefix=""):
         if hasattr(value, "__dataclass_fields__"):
             for name in value.__dataclass_fields__:
@@ -238,10 +251,14 @@ def test_every_variant_trains_and_predicts(samples, variant, tmp_path):
 def drawn_images(variant="", count=60):
     dada = tiny(variant).dada
     drawn = [
-        draw_sample(np.random.default_rng(i), dada, "rgb+3d", lambda rng: np.full(
-            (dada.size, dada.size, 3), rng.integers(256), np.uint8))
+        draw_sample(
+            np.random.default_rng(i),
+            dada,
+            "rgb+3d",
+            lambda rng: np.full((dada.size, dada.size, 3), rng.integers(256), np.uint8),
+        )
         for i in range(count)
-    ]  # fmt: skip
+    ]
     return images(collate(drawn), dada, "rgb+3d")
 
 
@@ -256,8 +273,8 @@ def test_simulated_depth_fills_a_random_part_of_the_range_unless_no_affine():
 
 def test_without_perlin_noise_depth_is_another_image_in_grey():
     x = drawn_images("no_perlin")
-    assert torch.equal(x[:, 0].amax((1, 2)), x[:, 0].amin((1, 2)))     # of one grey, like the images
-    assert (x[:, 0, 0, 0] - x[:, 1, 0, 0]).abs().mean() > 0.1          # and of its own
+    assert torch.equal(x[:, 0].amax((1, 2)), x[:, 0].amin((1, 2)))  # of one grey, like the images
+    assert (x[:, 0, 0, 0] - x[:, 1, 0, 0]).abs().mean() > 0.1  # and of its own
 
 
 def test_depth_and_colour_meet_in_the_quantisers_only_unless_ungrouped():
@@ -372,14 +389,18 @@ def test_smoothing_equals_a_window_moved_by_hand(score):
     if score.smoothing == "mean":
         kernel = torch.full((5, 5), 1 / 25, dtype=torch.float64)
     else:
-        line = torch.exp(-torch.arange(-6, 7, dtype=torch.float64) ** 2 / (2 * 1.5**2))
+        line = torch.exp(-(torch.arange(-6, 7, dtype=torch.float64) ** 2) / (2 * 1.5**2))
         kernel = torch.outer(line, line) / line.sum() ** 2
     reach = len(kernel) // 2
     padded = torch.nn.functional.pad(maps, (reach,) * 4)
-    wanted = torch.stack([
-        (padded[:, y : y + len(kernel), x : x + len(kernel)] * kernel).sum((1, 2))
-        for y in range(20) for x in range(24)
-    ], dim=1).view(2, 20, 24)  # fmt: skip
+    wanted = torch.stack(
+        [
+            (padded[:, y : y + len(kernel), x : x + len(kernel)] * kernel).sum((1, 2))
+            for y in range(20)
+            for x in range(24)
+        ],
+        dim=1,
+    ).view(2, 20, 24)
     torch.testing.assert_close(smooth(maps, score, "rgb+3d"), wanted)
 
 
@@ -397,8 +418,13 @@ def test_bfloat16_changes_predictions_little_and_trains_in_float32(samples, fitt
 
 
 def planned(*changes):
-    values = ["3dsr.prep.size=64", "3dsr.dada.images.source=procedural", "methods=[3dsr]",
-              "3dsr.rgb.dada.images.source=procedural", "settings=[rgb+3d]"]  # fmt: skip
+    values = [
+        "3dsr.prep.size=64",
+        "3dsr.dada.images.source=procedural",
+        "methods=[3dsr]",
+        "3dsr.rgb.dada.images.source=procedural",
+        "settings=[rgb+3d]",
+    ]
     return build(config.load(str(TINY_CONFIG), [*values, *changes]))
 
 
@@ -407,8 +433,9 @@ def stage_jobs(plan):
 
 
 def test_categories_and_variants_of_stage_2_share_one_autoencoder():
-    plan = planned("datasets.synthetic.categories=[cookie,tread,dome]",
-                   "methods=[3dsr,3dsr/untrained]")  # fmt: skip
+    plan = planned(
+        "datasets.synthetic.categories=[cookie,tread,dome]", "methods=[3dsr,3dsr/untrained]"
+    )
     (stage,) = stage_jobs(plan)
     assert stage.spec["needs"] == {}
     assert len(plan.cells) == 6
@@ -419,7 +446,9 @@ def test_categories_and_variants_of_stage_2_share_one_autoencoder():
 def test_each_seed_setting_and_autoencoder_is_a_stage_of_its_own():
     assert len(stage_jobs(planned("seeds=[0,1]"))) == 2
     assert len(stage_jobs(planned("settings=[rgb,3d,rgb+3d]"))) == 3
-    rows = "methods=[3dsr,3dsr/vqvae,3dsr/vqvae_weighted,3dsr/no_perlin,3dsr/no_affine,3dsr/dsr_naive]"
+    rows = (
+        "methods=[3dsr,3dsr/vqvae,3dsr/vqvae_weighted,3dsr/no_perlin,3dsr/no_affine,3dsr/dsr_naive]"
+    )
     plan = planned(rows, "datasets.synthetic.categories=[cookie,tread]")
     found = {job.key: job.spec["stage"] for job in stage_jobs(plan)}
     assert sorted(found.values()) == ["dada"] * 5 + ["dada_real"]
@@ -455,21 +484,26 @@ def test_weights_that_do_not_fit_or_do_not_exist_are_refused(fitted, tmp_path):
         Dsr3d.inputs(tiny(dada__weights=str(tmp_path / "none")), "rgb+3d")
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"dada__net__codebook": "mean"}, "codebook is 'mean'; it can be ema, gradient"),
-    ({"anomaly__replacement": "any"}, "replacement is 'any'; it can be ranked, random"),
-    ({"mask__threshold": [0.8, 0.4]}, "mask.threshold is .*must lie within 0 and 1, and rise"),
-    ({"score__window_px": 4}, "window_px is 4; it must be odd"),
-    ({"prep__size": 80}, "prep.size is 80 px; it must divide by 32"),
-    ({"dada__size": 30}, "dada.size is 30 px; it must divide by 8"),
-    ({"dada__net__hidden": 12}, "hidden 12 must divide by 8"),
-])
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"dada__net__codebook": "mean"}, "codebook is 'mean'; it can be ema, gradient"),
+        ({"anomaly__replacement": "any"}, "replacement is 'any'; it can be ranked, random"),
+        ({"mask__threshold": [0.8, 0.4]}, "mask.threshold is .*must lie within 0 and 1, and rise"),
+        ({"score__window_px": 4}, "window_px is 4; it must be odd"),
+        ({"prep__size": 80}, "prep.size is 80 px; it must divide by 32"),
+        ({"dada__size": 30}, "dada.size is 30 px; it must divide by 8"),
+        ({"dada__net__hidden": 12}, "hidden 12 must divide by 8"),
+    ],
+)
 def test_bad_choices_say_what_would_do(changes, said):
     with pytest.raises(ValueError, match=said):
         tiny(**changes)
 
 
-@pytest.mark.parametrize("change, phase", [("train__lr", "3dsr"), ("dada__train__lr", "stage dada")])
+@pytest.mark.parametrize(
+    "change, phase", [("train__lr", "3dsr"), ("dada__train__lr", "stage dada")]
+)
 def test_a_diverged_loss_stops_the_fit(fitted, monkeypatch, change, phase):
     monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 0.0)
     with pytest.raises(FloatingPointError, match=f"{phase}.*: loss is .*train.lr"):

@@ -33,9 +33,11 @@ def p(parity):
 def stage2_parts(setting):
     net = Dsr3dNet(Dsr() if setting == "rgb" else Pipeline(), setting)
     return {
-        "restriction": net.restrict_hi, "object_decoder": net.object_decoder,
-        "seg": net.anomaly_net, "upsampling": getattr(net, "upsampler", None),
-    }  # fmt: skip
+        "restriction": net.restrict_hi,
+        "object_decoder": net.object_decoder,
+        "seg": net.anomaly_net,
+        "upsampling": getattr(net, "upsampler", None),
+    }
 
 
 def same_layout(p, name, net):
@@ -74,10 +76,13 @@ def test_autoencoders_match(p, name):
         enc_lo = net.encoder_lo(enc_hi)
 
     for key, got, slices in [
-        ("enc_b", enc_hi, np.s_[:, ::16, ::2, ::2]), ("enc_t", enc_lo, np.s_[:, ::16]),
-        ("z_t", lo.z, np.s_[:, ::8]), ("z_b", hi.z, np.s_[:, ::16, ::2, ::2]),
-        ("up_t", upsampled, np.s_[:, ::16, ::2, ::2]), ("recon", recon, np.s_[:]),
-    ]:  # fmt: skip
+        ("enc_b", enc_hi, np.s_[:, ::16, ::2, ::2]),
+        ("enc_t", enc_lo, np.s_[:, ::16]),
+        ("z_t", lo.z, np.s_[:, ::8]),
+        ("z_b", hi.z, np.s_[:, ::16, ::2, ::2]),
+        ("up_t", upsampled, np.s_[:, ::16, ::2, ::2]),
+        ("recon", recon, np.s_[:]),
+    ]:
         close(got[slices], f[key], 2e-5)
         same_stat(got, f[f"{key}_stat"], 2e-5)
     for level, letter, quantiser in ((lo, "t", net.vq_lo), (hi, "b", net.vq_hi)):
@@ -104,8 +109,10 @@ def test_pieces_of_the_general_decoder_match(p, name):
         out, up = net.decode(up_t, q_b), net.upsample(q_t)
         pre_vq = net.quantise_hi(enc_b, up_t).z
     for key, got, slices in [
-        ("out", out, np.s_[:]), ("up", up, np.s_[:, ::8]), ("pre_vq", pre_vq, np.s_[:, ::8])
-    ]:  # fmt: skip
+        ("out", out, np.s_[:]),
+        ("up", up, np.s_[:, ::8]),
+        ("pre_vq", pre_vq, np.s_[:, ::8]),
+    ]:
         close(got[slices], f[key], 2e-5)
         same_stat(got, f[f"{key}_stat"], 2e-5)
 

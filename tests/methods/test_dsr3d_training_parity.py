@@ -36,9 +36,7 @@ def gradient_norms(p, name, net):
     """In the order of the published checkpoint."""
     parameters = dict(net.named_parameters())
     keys = [ours(key) for key, _ in p.state_dict_list(name)]
-    return np.array([
-        float(parameters[k].grad.norm()) for k in keys if not k.startswith("vq_")
-    ])  # fmt: skip
+    return np.array([float(parameters[k].grad.norm()) for k in keys if not k.startswith("vq_")])
 
 
 @pytest.mark.parametrize("kind", SETTINGS)
@@ -48,8 +46,12 @@ def test_a_step_of_stage_1_matches(p, kind):
     x = input_of(p, f"dada_{kind}", net.encoder_hi)
     coded = net.train()(x)
     terms = dada_loss(coded, x, DadaLoss(), setting)
-    for ours_, theirs in [("recon", "recon_loss"), ("codes_lo", "loss_t"), ("codes_hi", "loss_b"),
-                          ("total", "loss")]:  # fmt: skip
+    for ours_, theirs in [
+        ("recon", "recon_loss"),
+        ("codes_lo", "loss_t"),
+        ("codes_hi", "loss_b"),
+        ("total", "loss"),
+    ]:
         relative(terms[ours_], f[theirs], 1e-5)
     error = (coded.recon - x).abs()
     relative(error[:, :1].mean(), f["depth_term"], 1e-5)
@@ -96,8 +98,9 @@ class RecordedCodes:
         tags = ("lo", "hi_on_anomalous_lo", "hi_on_clean_lo")
         self.calls = [
             (f[f"draw_{t}_codes"], f[f"draw_{t}_columns"], mask)
-            for t, mask in zip(tags, masks) if float(f[f"draw_{t}_shuffle_u"][0]) <= 0.5
-        ]  # fmt: skip
+            for t, mask in zip(tags, masks)
+            if float(f[f"draw_{t}_shuffle_u"][0]) <= 0.5
+        ]
         self.choose = anomalies.choose_codes
 
     def __call__(self, rows, codebook, strength, u, s):
@@ -143,8 +146,14 @@ def test_a_step_of_stage_2_matches(p, kind, monkeypatch):
     close(output.logits.softmax(dim=1)[:, 1, ::2, ::2], f["prob"], 1e-4)
 
     terms = stage2_loss(output, simulated, x, Loss())
-    for ours_, theirs in [("feature_hi", "feat_hi"), ("feature_lo", "feat_lo"), ("image", "img"),
-                          ("focal", "focal"), ("mask_l1", "l1"), ("total", "total")]:  # fmt: skip
+    for ours_, theirs in [
+        ("feature_hi", "feat_hi"),
+        ("feature_lo", "feat_lo"),
+        ("image", "img"),
+        ("focal", "focal"),
+        ("mask_l1", "l1"),
+        ("total", "total"),
+    ]:
         relative(terms[ours_], f[f"loss_{theirs}"], 1e-5)
 
     modules = {
@@ -154,9 +163,7 @@ def test_a_step_of_stage_2_matches(p, kind, monkeypatch):
         "seg": (net.anomaly_net, f"seg_{kind}"),
     }
     (terms["focal"] + terms["mask_l1"]).backward(retain_graph=True)
-    alone = [
-        np.linalg.norm(gradient_norms(p, name, module)) for module, name in modules.values()
-    ]
+    alone = [np.linalg.norm(gradient_norms(p, name, module)) for module, name in modules.values()]
     relative(alone, f["segmentation_only_grad_norms"], 5e-3)
     net.zero_grad()
     terms["total"].backward()
@@ -283,7 +290,7 @@ def test_training_images_turn_as_published(p):
         close(turned[0].permute(1, 2, 0)[::2, ::2], f[key], 2e-2)
 
 
-QUANTILES = slice(1, -1)         # the outermost ones are extremes of the draw
+QUANTILES = slice(1, -1)  # the outermost ones are extremes of the draw
 
 
 @pytest.mark.parametrize("size", ["256", "384"])
@@ -296,21 +303,24 @@ def test_masks_and_depth_have_the_recorded_statistics(p, size):
         mask = noise_mask(draws, (dada.size, dada.size), both_signs=True)
         areas.append(mask.mean(dim=(1, 2, 3)))
         thresholds.append(draws.threshold)
-        depth = simulation.collate([
-            simulation.draw_sample(rng, dada, "3d", None) for _ in range(batch)
-        ])  # fmt: skip
+        depth = simulation.collate(
+            [simulation.draw_sample(rng, dada, "3d", None) for _ in range(batch)]
+        )
         depth = simulation.images(depth, dada, "3d")
         means.append(depth.mean(dim=(1, 2, 3)))
         stds.append(depth.std(dim=(1, 2, 3)))
-    areas, thresholds, means, stds = (torch.cat(x).numpy() for x in (areas, thresholds, means, stds))
+    areas, thresholds, means, stds = (
+        torch.cat(x).numpy() for x in (areas, thresholds, means, stds)
+    )
     assert (areas == 0).mean() == pytest.approx(want["empty_mask_fraction"], abs=0.04)
     assert areas.mean() == pytest.approx(want["area_mean"], abs=0.015)
     assert thresholds.mean() == pytest.approx(want["threshold_mean"], abs=0.02)
     levels = [0.05, 0.25, 0.5, 0.75, 0.95]
     for found, name, tolerance in [
-        (areas, "area_quantiles", 0.03), (means, "depth_mean_quantiles", 0.06),
+        (areas, "area_quantiles", 0.03),
+        (means, "depth_mean_quantiles", 0.06),
         (stds, "depth_std_quantiles", 0.02),
-    ]:  # fmt: skip
+    ]:
         close(np.quantile(found, levels), want[name][QUANTILES], tolerance)
 
 

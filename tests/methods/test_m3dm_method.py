@@ -24,10 +24,12 @@ from tests.methods import m3dm_oracle as oracle
 
 SIZE = 48
 TINY = {
-    "prep": {"size": SIZE}, "weights": {"rgb": RANDOM, "point": RANDOM},
+    "prep": {"size": SIZE},
+    "weights": {"rgb": RANDOM, "point": RANDOM},
     "rgb": {"backbone": "vit_tiny_patch16_224", "patch": 8, "depth": 1},
     "point": {"groups": 24, "group_size": 8, "width": 24, "depth": 3, "heads": 2},
-    "pfa": {"grid": 12}, "uff": {"batch": 4, "accumulation": 1, "epochs": 2, "head": 16},
+    "pfa": {"grid": 12},
+    "uff": {"batch": 4, "accumulation": 1, "epochs": 2, "head": 16},
     "batch": 3,
 }
 
@@ -53,7 +55,8 @@ def samples():
     xyz = np.stack([np.broadcast_to(x + 1e-6, z.shape), np.broadcast_to(y + 1e-6, z.shape), z], -1)
     rgb = rng.integers(60, 200, (9, SIZE, SIZE, 3)) * inside[..., None]
     arrays = {
-        "rgb": rgb.astype(np.uint8), "xyz": (xyz * inside[..., None]).astype(np.float32),
+        "rgb": rgb.astype(np.uint8),
+        "xyz": (xyz * inside[..., None]).astype(np.float32),
     }
     return Samples(arrays, tuple(f"train/good/{i:03d}" for i in range(9)))
 
@@ -97,7 +100,9 @@ def fitted(samples, stages, settings, setting="rgb+3d", **run):
 
 
 ROWS = [
-    ("rgb", ""), ("3d", ""), *(("rgb+3d", v) for v in ("wo_uff", "w_uff", "wo_dlf", "w_dlf", "")),
+    ("rgb", ""),
+    ("3d", ""),
+    *(("rgb+3d", v) for v in ("wo_uff", "w_uff", "wo_dlf", "w_dlf", "")),
 ]
 
 
@@ -113,7 +118,7 @@ def test_every_row_of_table_4_is_exact_and_independent_of_batching(
     assert torch.isfinite(many.maps).all() and (many.maps >= 0).all()
     for i in (0, 5):
         one = method.predict(samples.batch([i]))
-        close(one.maps[0], many.maps[i], 0.02)               # 8-bit levels may tip
+        close(one.maps[0], many.maps[i], 0.02)  # 8-bit levels may tip
         close(one.scores[0], many.scores[i], 1e-4)
         computed = method.predict(without_ids(samples.batch([i])))
         close(computed.scores[0], many.scores[i], 1e-3)
@@ -183,7 +188,7 @@ def test_the_coreset_is_that_of_the_plain_loop(half):
     latent = torch.randn(1500, 6, generator=generator)
     z = torch.tanh(latent) @ torch.randn(6, 90, generator=generator)
     z += 0.03 * torch.randn(1500, 90, generator=generator)
-    z[::4] = z[0]                                            # empty patches are all alike
+    z[::4] = z[0]  # empty patches are all alike
     dtype = "float16" if half else "float32"
     assert torch.equal(greedy_coreset(z, 600, dtype), oracle.coreset(z, 600, half))
 
@@ -254,13 +259,22 @@ def test_alignment_matches_the_whole_map(samples, rule):
             close(found[i], slow, 1e-4)
 
 
-@pytest.mark.parametrize("variant, setting", [
-    ("paper", "rgb+3d"), ("authors_literal", "rgb+3d"), ("authors", "3d"),
-    ("pfa_s64_n784_group", "3d"), ("pfa_s128_n1024_group", "3d"),
-    ("pfa_s64_n784_patch28", "3d"), ("pfa_s128_n1024_patch28", "3d"),
-    ("backbone_vit_b8_imagenet1k", "rgb"), ("backbone_vit_b8_imagenet21k", "rgb"),
-    ("backbone_vit_s8_dino", "rgb"), ("backbone_point_bert", "3d"),
-])
+@pytest.mark.parametrize(
+    "variant, setting",
+    [
+        ("paper", "rgb+3d"),
+        ("authors_literal", "rgb+3d"),
+        ("authors", "3d"),
+        ("pfa_s64_n784_group", "3d"),
+        ("pfa_s128_n1024_group", "3d"),
+        ("pfa_s64_n784_patch28", "3d"),
+        ("pfa_s128_n1024_patch28", "3d"),
+        ("backbone_vit_b8_imagenet1k", "rgb"),
+        ("backbone_vit_b8_imagenet21k", "rgb"),
+        ("backbone_vit_s8_dino", "rgb"),
+        ("backbone_point_bert", "3d"),
+    ],
+)
 def test_presets_and_table_rows_run(samples, stages, variant, setting):
     size = {"pfa__grid": 6} if "patch28" in variant else {}
     size |= {"point__groups": 20, "point__group_size": 8} if "pfa_" in variant else {}
@@ -327,7 +341,7 @@ def test_a_killed_feature_stage_goes_on_and_gives_the_same_files(samples, tmp_pa
         stage(tmp_path / "a", report=kill).fit(data)
     seen = []
     stage(tmp_path / "a", report=lambda p: seen.append(p.step)).fit(data)
-    assert seen[0] == 12                                     # 9 of train were done, and saved
+    assert seen[0] == 12  # 9 of train were done, and saved
     stage(tmp_path / "b").fit(data)
     for split in data:
         a, b = (np.load(tmp_path / x / split / "rgb.npy") for x in "ab")
@@ -379,8 +393,10 @@ def test_epochs_show_every_sample_once_and_drop_the_rest():
 
 
 def test_missing_weights_say_what_to_get_and_the_literal_for_random_ones(tmp_path):
-    for setting, said in [("rgb", "m3dm.weights.rgb .*dino_vitbase8_pretrain.pth"),
-                          ("3d", "m3dm.weights.point .*pointmae_pretrain.pth.*SHA-256")]:
+    for setting, said in [
+        ("rgb", "m3dm.weights.rgb .*dino_vitbase8_pretrain.pth"),
+        ("3d", "m3dm.weights.point .*pointmae_pretrain.pth.*SHA-256"),
+    ]:
         with pytest.raises(ValueError, match=f"(?s){said}.*random-init"):
             M3dm.inputs(Settings(), setting)
         with pytest.raises(FileNotFoundError, match="nothing.pth does not exist"):
@@ -395,13 +411,14 @@ def test_inputs_name_the_files_in_use_and_folders_hold_one_for_each_backbone(tmp
     settings = settings_from(Settings, both)
     assert M3dm.inputs(settings, "rgb+3d") == {
         "weights.rgb": tmp_path / "dino_vitbase8_pretrain.pth",
-        "weights.point": tmp_path / "pointmae_pretrain.pth", "weights.uff": None,
+        "weights.point": tmp_path / "pointmae_pretrain.pth",
+        "weights.uff": None,
     }
     small = settings_from(Settings, {**both, "rgb": {"backbone": "vit_small_patch8_224_dino"}})
     found = M3dm.inputs(small, "rgb")
     assert found["weights.rgb"].name == "dino_deitsmall8_pretrain.pth"
     assert found["weights.point"] is None
-    assert M3dm.inputs(tiny(), "rgb+3d") == {"weights.uff": None}    # literals stay as they are
+    assert M3dm.inputs(tiny(), "rgb+3d") == {"weights.uff": None}  # literals stay as they are
     assert M3dm.inputs(tiny(), "rgb") == {"weights.point": None, "weights.uff": None}
 
 
@@ -451,7 +468,8 @@ def test_a_missing_fusion_stage_is_named(samples):
 
 def test_stages_ask_only_for_what_the_setting_uses():
     wanted = {
-        ("rgb", ""): {"rgb_features"}, ("3d", ""): {"point_features"},
+        ("rgb", ""): {"rgb_features"},
+        ("3d", ""): {"point_features"},
         ("rgb+3d", "wo_dlf"): {"rgb_features", "point_features"},
         ("rgb+3d", "wo_uff"): {"rgb_features", "point_features"},
         ("rgb+3d", ""): {"rgb_features", "point_features", "uff"},
@@ -496,7 +514,7 @@ def test_blurs_agree_and_constant_maps_stay(samples):
 def test_the_papers_svm_takes_single_steps():
     features = np.abs(np.random.default_rng(0).normal(1, 0.1, (500, 3))).astype(np.float32)
     few, many = (fit_svm(features, Dlf(steps=n)) for n in (100, 1000))
-    assert (0 < few).all() and (few < many).all()
+    assert (few > 0).all() and (few < many).all()
 
 
 def test_a_fit_without_kept_features_computes_them(samples):
@@ -505,14 +523,17 @@ def test_a_fit_without_kept_features_computes_them(samples):
     assert method.predict(samples.batch([0])).maps.shape == (1, SIZE, SIZE)
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"banks": "rgb,fusion"}, "banks is 'rgb,fusion'; it can be xyz"),
-    ({"coreset__share": 0.0}, "coreset.share is 0.0"),
-    ({"point__mode": "train"}, "point.mode is 'train'; it can be batchstat"),
-    ({"point__depth": 4}, "multiple of 3"),
-    ({"rgb__backbone": "resnet"}, "rgb.backbone is 'resnet'"),
-    ({"pfa__level": "group", "pfa__rule": "all"}, "interpolates with"),
-])
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"banks": "rgb,fusion"}, "banks is 'rgb,fusion'; it can be xyz"),
+        ({"coreset__share": 0.0}, "coreset.share is 0.0"),
+        ({"point__mode": "train"}, "point.mode is 'train'; it can be batchstat"),
+        ({"point__depth": 4}, "multiple of 3"),
+        ({"rgb__backbone": "resnet"}, "rgb.backbone is 'resnet'"),
+        ({"pfa__level": "group", "pfa__rule": "all"}, "interpolates with"),
+    ],
+)
 def test_bad_choices_say_what_would_do(changes, said):
     with pytest.raises(ValueError, match=said):
         tiny(**changes)

@@ -47,9 +47,13 @@ def disc(p, name, radius):
     """An organised cloud (1, 224, 224, 3), zero outside a disc."""
     n = p.input(name, (3, 224, 224)).astype(np.float64)
     i, j = np.mgrid[:224, :224]
-    xyz = np.stack([
-        0.0004 * (j - 111.5) + 1e-5 * n[0], 0.0004 * (i - 111.5) + 1e-5 * n[1], 0.5 + 0.002 * n[2],
-    ])
+    xyz = np.stack(
+        [
+            0.0004 * (j - 111.5) + 1e-5 * n[0],
+            0.0004 * (i - 111.5) + 1e-5 * n[1],
+            0.5 + 0.002 * n[2],
+        ]
+    )
     xyz[:, (i - 111.5) ** 2 + (j - 111.5) ** 2 > radius**2] = 0
     return torch.from_numpy(xyz.astype(np.float32)).permute(1, 2, 0)[None].contiguous()
 
@@ -62,10 +66,13 @@ def grouped(points, count, size):
     return chosen, centres, index, take(points, index) - centres[:, :, None]
 
 
-@pytest.mark.parametrize("tag, n, scale, off, count, size", [
-    ("far", 2048, (0.05, 0.05, 0.01), (0, 0, 0.5), 64, 32),
-    ("near", 1024, (0.05, 0.05, 0.05), (0, 0, 0), 48, 16),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "tag, n, scale, off, count, size",
+    [
+        ("far", 2048, (0.05, 0.05, 0.01), (0, 0, 0.5), 64, 32),
+        ("near", 1024, (0.05, 0.05, 0.05), (0, 0, 0), 48, 16),
+    ],
+)
 def test_grouping_indices_are_exact(p, tag, n, scale, off, count, size):
     expected = p.npz("fps_knn")
     points = cloud(p, f"cloud_{tag}", n, scale, off)
@@ -91,12 +98,13 @@ def test_point_extractors_match_in_every_mode(p, family):
     keep = torch.from_numpy(p.input("droppath_keep", (12, 2), "unit") >= 0.3)
     assert (keep.numpy() == expected["keep"]).all()
     cases = {
-        "eval": ("eval", None), "trainbn": ("batchstat", None),
+        "eval": ("eval", None),
+        "trainbn": ("batchstat", None),
         "traindrop": ("official", net.drop_weights(keep[None])),
-    }  # fmt: skip
+    }
     for case, (mode, weights) in cases.items():
         with torch.inference_mode():
-            found = net(groups, centres, mode, weights)[0].T.numpy()     # (1152, 64)
+            found = net(groups, centres, mode, weights)[0].T.numpy()  # (1152, 64)
             token = net.tokens(groups, mode != "eval")[0].numpy()
         close(found[::3, ::2], expected[f"{name}_{case}"], atol=2e-5)
         close(stats(found), expected[f"{name}_{case}_stat"], rtol=1e-5, atol=2e-6)
@@ -119,7 +127,7 @@ def test_stochastic_depth_changes_features_as_much_as_published(p):
             found = net(groups, centres, "official", net.drop_weights((draw >= rates)[None]))
             changes.append(((found - plain).norm() / plain.norm()).item())
     expected = p.npz("point_extractor")["droppath_rel_change_quantiles_n200"]
-    close(np.quantile(changes, 0), expected[0], rtol=1e-3)                # no branch dropped
+    close(np.quantile(changes, 0), expected[0], rtol=1e-3)  # no branch dropped
     assert 0.5 * expected[3] < np.median(changes) < 1.5 * expected[3]
 
 
@@ -143,9 +151,13 @@ def test_the_point_extractor_matches_at_full_size(p, case, mode):
     assert (each - torch.from_numpy(expected[f"{case}_interp"])).abs().mean() < 1e-3
 
 
-@pytest.mark.parametrize("name, key", [
-    ("vit_base_patch8_224_dino", "b8"), ("vit_small_patch8_224_dino", "s8"),
-])
+@pytest.mark.parametrize(
+    "name, key",
+    [
+        ("vit_base_patch8_224_dino", "b8"),
+        ("vit_small_patch8_224_dino", "s8"),
+    ],
+)
 def test_image_backbones_match(p, name, key):
     expected = p.npz("dino_vit")
     net = ImageTokens(name, 224)
@@ -183,11 +195,11 @@ def test_alignment_of_point_features_matches(p):
         operators = pfa.operators(xyz, centres, grid, "nearest3")
         found = pfa.align(operators, features)[0].T.reshape(8, grid, grid)
         off = np.abs(found.numpy() - expected[f"pooled{grid}"])
-        assert off.max() < most and off.mean() < 2e-4                    # the official noise
+        assert off.max() < most and off.mean() < 2e-4  # the official noise
         whole = torch.zeros(8, 224 * 224)
         whole[:, pixel[0]] = each
         K = pfa.pooling(224, grid)
-        close(found, K @ whole.view(8, 224, 224) @ K.T, atol=2e-6)       # the noise is not ours
+        close(found, K @ whole.view(8, 224, 224) @ K.T, atol=2e-6)  # the noise is not ours
         assert (pfa.bins(222, grid).numpy() == expected[f"bins{grid}"]).all()
         given = torch.from_numpy(p.input("pool_map", (1, 4, 224, 224)))
         close((K @ given @ K.T)[0], expected[f"pool_only{grid}"], atol=1e-6)
@@ -357,7 +369,9 @@ class GivenPatches(Patches):
 
 
 PIPELINES = {
-    "triple": {}, "double": {"banks": "xyz,rgb"}, "add": {"banks": "xyz,rgb", "decision": "sum"},
+    "triple": {},
+    "double": {"banks": "xyz,rgb"},
+    "add": {"banks": "xyz,rgb", "decision": "sum"},
 }
 
 
@@ -365,10 +379,14 @@ PIPELINES = {
 @pytest.mark.parametrize("name", PIPELINES)
 def test_whole_methods_match(p, name, percent, monkeypatch):
     expected = {k[len(name) + 1 :]: v for k, v in p.npz("pipeline").items() if k.startswith(name)}
-    settings = settings_from(Settings, {
-        **PIPELINES[name], "weights": {"rgb": "random-init", "point": "random-init"},
-        "coreset": {"share": percent / 100, "dtype": "float16"},
-    })  # fmt: skip
+    settings = settings_from(
+        Settings,
+        {
+            **PIPELINES[name],
+            "weights": {"rgb": "random-init", "point": "random-init"},
+            "coreset": {"share": percent / 100, "dtype": "float16"},
+        },
+    )
     uff = FeatureFusion(12, 8)
     layout = [[k, list(v.shape)] for k, v in uff.state_dict().items()]
     assert layout == p.state_dict_list("pipeline_uff")

@@ -31,7 +31,7 @@ def slow_farthest(points, count):
         for i in np.flatnonzero(usable):
             if nearest[i] > best[i % threads][0]:
                 best[i % threads] = (nearest[i], i)
-        while len(best) > 1:                             # the tree: the lower half keeps equals
+        while len(best) > 1:  # the tree: the lower half keeps equals
             half = len(best) // 2
             best = [a if a[0] >= b[0] else b for a, b in zip(best[:half], best[half:])]
         chosen.append(best[0][1])
@@ -98,7 +98,7 @@ def test_neighbours_match_a_stable_sort(k, ties):
 
 def test_packing_keeps_row_major_order_and_tells_the_pixel():
     xyz = torch.ones(2, 4, 5, 3) * torch.arange(1, 41).view(2, 4, 5, 1)
-    xyz[0, 1, 2, 0] = 0                       # one zero coordinate: no point
+    xyz[0, 1, 2, 0] = 0  # one zero coordinate: no point
     xyz[1, :2] = 0
     points, valid, pixel = pack(xyz)
     assert valid.sum(1).tolist() == [19, 10]

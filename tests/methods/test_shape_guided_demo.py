@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.planning import config
 from harness.data.cache import open_split
+from harness.planning import config
 from harness.planning.expand import build
 from harness.store import Store
 from methods.contract import Run, settings_from

@@ -13,13 +13,19 @@ from methods.shape_guided.features import INDEX, ROWS, RgbFeatures
 from methods.shape_guided.method import ShapeGuided
 from methods.shape_guided.patches import cut, cut_cloud, first_centre, normalise
 from methods.shape_guided.settings import Patches, Rgb
-from methods.shape_guided.stage import Cuts, CutPatches, ShapeExpert
+from methods.shape_guided.stage import CutPatches, Cuts, ShapeExpert
 from tests.methods.shape_guided_oracle import Plain
 from tests.methods.shape_guided_scenes import scenes
 from tests.methods.shape_guided_tiny import (  # noqa: F401 (fixtures)
-    SIZE, distinct, expert, fitted, samples, stages, test_samples, tiny,
-)  # fmt: skip
-
+    SIZE,
+    distinct,
+    expert,
+    fitted,
+    samples,
+    stages,
+    test_samples,
+    tiny,
+)
 
 # Beside the slow version
 
@@ -74,7 +80,7 @@ def test_features_are_those_of_the_encoder_with_its_batch_norms():
     net = ShapeGuided(tiny(), "3d").shape
     generator = torch.Generator().manual_seed(0)
     for name, value in net.encoder.state_dict().items():
-        if ".bn" in f".{name}" and value.dtype == torch.float32:      # gains of either sign
+        if ".bn" in f".{name}" and value.dtype == torch.float32:  # gains of either sign
             value.copy_(torch.randn(value.shape, generator=generator))
             if name.endswith("running_var"):
                 value.abs_().add_(0.1)
@@ -152,7 +158,7 @@ def test_patches_of_the_stage_equal_those_cut_on_the_fly(samples, test_samples, 
     assert cuts.get("") is None
     plain = fitted(samples, stages, seed=3)
     shared = fitted(samples, {**stages, "patches": tmp_path}, seed=3)
-    for ids in (renamed.ids, ("", "", "")):                    # known to the stage, and stripped
+    for ids in (renamed.ids, ("", "", "")):  # known to the stage, and stripped
         batch = dataclasses.replace(renamed.batch(range(3)), ids=ids)
         assert torch.equal(plain.predict(batch).maps, shared.predict(batch).maps)
 
@@ -171,7 +177,7 @@ def test_kept_features_equal_those_computed_on_the_fly(samples, test_samples, st
         return tmp_path / name
 
     whole = features("whole")
-    for step in (4, 7):                                        # within a split, and past one
+    for step in (4, 7):  # within a split, and past one
         with pytest.raises(Killed):
             features("part", checkpoint_every_s=0.0, report=kill_at("features", step))
     seen = []
@@ -181,7 +187,7 @@ def test_kept_features_equal_those_computed_on_the_fly(samples, test_samples, st
     plain = fitted(samples, stages)
     shared = fitted(samples, {**stages, "rgb_features": whole})
     torch.testing.assert_close(shared.memory.rgb, plain.memory.rgb)
-    for ids in (renamed.ids, ("", "", "")):                    # known to the stage, and stripped
+    for ids in (renamed.ids, ("", "", "")):  # known to the stage, and stripped
         batch = dataclasses.replace(renamed.batch(range(3)), ids=ids)
         torch.testing.assert_close(shared.predict(batch).scores, plain.predict(batch).scores)
 
@@ -194,6 +200,7 @@ def kill_at(phase, step):
     def report(progress):
         if (progress.phase, progress.step) == (phase, step):
             raise Killed
+
     return report
 
 
@@ -201,11 +208,12 @@ def kill_at(phase, step):
 def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(samples, stages, tmp_path, phase, step):
     undisturbed = fitted(samples, stages)
     with pytest.raises(Killed):
-        fitted(samples, stages, folder=tmp_path, checkpoint_every_s=0.0,
-               report=kill_at(phase, step))  # fmt: skip
+        fitted(
+            samples, stages, folder=tmp_path, checkpoint_every_s=0.0, report=kill_at(phase, step)
+        )
     seen = []
     resumed = fitted(samples, stages, folder=tmp_path, report=seen.append)
-    assert (seen[0].phase, seen[0].step) == (phase, step)     # what came before was not repeated
+    assert (seen[0].phase, seen[0].step) == (phase, step)  # what came before was not repeated
     assert (resumed.a, resumed.b) == (undisturbed.a, undisturbed.b)
     for name, value in resumed.memory.state().items():
         assert torch.equal(value, undisturbed.memory.state()[name])
@@ -215,8 +223,14 @@ def test_a_killed_and_resumed_expert_equals_an_undisturbed_one(samples, tmp_path
     monkeypatch.setattr("methods.shape_guided.stage.REPORT_EVERY_S", 0.0)
     whole = expert(samples, tiny(), tmp_path)
     with pytest.raises(Killed):
-        expert(samples, tiny(), tmp_path, folder=tmp_path, checkpoint_every_s=0.0,
-               report=kill_at("train", 5))  # fmt: skip
+        expert(
+            samples,
+            tiny(),
+            tmp_path,
+            folder=tmp_path,
+            checkpoint_every_s=0.0,
+            report=kill_at("train", 5),
+        )
     seen = []
     resumed = expert(samples, tiny(), tmp_path, folder=tmp_path, report=seen.append)
     assert [p.step for p in seen if p.phase == "train"] == list(range(5, 13))
@@ -254,7 +268,7 @@ def test_a_trained_expert_finds_surfaces_and_defects_of_shape_alone(tmp_path):
     method = fitted(train, {"shape_expert": tmp_path}, settings, "3d")
     found = method.predict(new.batch(range(12)))
     for scores in (found.scores, found.maps.amax(dim=(1, 2))):
-        assert (scores[:6, None] > scores[None, 6:]).float().mean() > 0.9             # I-AUROC
+        assert (scores[:6, None] > scores[None, 6:]).float().mean() > 0.9  # I-AUROC
     for one in found.maps[:6]:
         y, x = divmod(one.argmax().item(), SIZE)
         assert abs(y - SIZE / 2) <= 4 and abs(x - (0.5 + 0.2 / 3) * SIZE) <= 4

@@ -9,8 +9,14 @@ from methods.shape_guided.sdf import ShapeNet, pull, pull_loss
 from methods.shape_guided.settings import Net, Rgb
 from methods.shape_guided.weights import shape_net
 from tests.methods.shape_guided_parity import (  # noqa: F401 (fixtures)
-    SIZE, close, normal, p, shape, statistics, unit,
-)  # fmt: skip
+    SIZE,
+    close,
+    normal,
+    p,
+    shape,
+    statistics,
+    unit,
+)
 
 pytestmark = pytest.mark.parity
 
@@ -90,13 +96,18 @@ def test_initial_shape_experts_have_the_recorded_statistics(p):
         feature = net.encoder(patches)
         s = net.NIF(feature, queries)
         gains = torch.cat([getattr(net.NIF, f"fc4{i}").weight_g for i in range(7)])
-        found.append({
-            "loss_train_mode": loss, "sdf_mean": s.mean(), "sdf_std": s.std(correction=0),
-            "feature_mean": feature.mean(), "weight_g_mean": gains.mean(),
-            "feature_zero_fraction": (feature == 0).float().mean(),
-            "fc5_weight_mean": net.NIF.fc5.weight.mean(),
-            "fc3_weight_std": net.NIF.fc3.weight.std(),
-        })
+        found.append(
+            {
+                "loss_train_mode": loss,
+                "sdf_mean": s.mean(),
+                "sdf_std": s.std(correction=0),
+                "feature_mean": feature.mean(),
+                "weight_g_mean": gains.mean(),
+                "feature_zero_fraction": (feature == 0).float().mean(),
+                "fc5_weight_mean": net.NIF.fc5.weight.mean(),
+                "fc3_weight_std": net.NIF.fc3.weight.std(),
+            }
+        )
     for name, mean, std in zip(f["names"].tolist(), f["mean"], f["std"]):
         values = np.array([float(one[name]) for one in found])
         # Both means are of few draws.

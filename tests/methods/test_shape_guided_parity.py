@@ -20,8 +20,15 @@ from methods.shape_guided.patches import (
 from methods.shape_guided.sdf import queries_around, query_spread
 from methods.shape_guided.settings import Patches, Settings
 from tests.methods.shape_guided_parity import (  # noqa: F401 (fixtures)
-    GRID, SIZE, close, normal, p, shape, statistics, unit,
-)  # fmt: skip
+    GRID,
+    SIZE,
+    close,
+    normal,
+    p,
+    shape,
+    statistics,
+    unit,
+)
 
 pytestmark = pytest.mark.parity
 
@@ -180,8 +187,10 @@ def test_rgb_scores_and_map_match(p, mode, code):
     memory = builder.join()
     assert len(memory.rgb) == f["bank_size"]
     torch.testing.assert_close(
-        memory.rgb, features.flatten(0, 1)[torch.from_numpy(f["kept_rows"].astype(np.int64))],
-        rtol=0, atol=0,
+        memory.rgb,
+        features.flatten(0, 1)[torch.from_numpy(f["kept_rows"].astype(np.int64))],
+        rtol=0,
+        atol=0,
     )
     rows = torch.from_numpy(f["neighbour_patches"].astype(np.int64))
     assert len(memory.dictionary(rows)) == f["guided_size"]
@@ -252,7 +261,7 @@ def test_fusion_matches(p, tag):
     maps = {"sdf": sdf, "rgb": rgb, "rgb_aligned": moved, "fused": torch.maximum(moved, sdf)}
     for name, scores in maps.items():
         grey_close(inference.blur(scores), f[f"{name}_{tag}"], f[f"{name}_stats_{tag}"], 4)
-    assert 1.75 * 33.5 == pytest.approx(float(f[f"image_score_{tag}"]))
+    assert pytest.approx(float(f[f"image_score_{tag}"])) == 1.75 * 33.5
 
 
 def test_aupro_at_all_seven_limits_matches(p):
@@ -336,8 +345,10 @@ def test_whole_method_matches_end_to_end(p):
         assert score.item() == pytest.approx(f["image_scores"][i], rel=1e-4)
         aligned = inference.aligned(maps["rgb"], method.a, method.b)
         blurred = {
-            "sdf": inference.blur(maps["sdf"]), "rgb": inference.blur(maps["rgb"]),
-            "rgb_aligned": inference.blur(aligned), "fused": fused,
+            "sdf": inference.blur(maps["sdf"]),
+            "rgb": inference.blur(maps["rgb"]),
+            "rgb_aligned": inference.blur(aligned),
+            "fused": fused,
         }
         for name, got in blurred.items():
             expected, top = f[f"{name}_map"][i], float(got.max())

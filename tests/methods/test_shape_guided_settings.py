@@ -16,19 +16,41 @@ from methods.shape_guided.settings import PAPER, Patches, Rgb, Settings
 from methods.shape_guided.stage import CHECKPOINT
 from reports.numbers.published import published
 from tests.methods.shape_guided_tiny import (  # noqa: F401 (fixtures)
-    SIZE, distinct, dotted, expert, fitted, samples, stages, test_samples, tiny,
-)  # fmt: skip
+    SIZE,
+    distinct,
+    dotted,
+    expert,
+    fitted,
+    samples,
+    stages,
+    test_samples,
+    tiny,
+)
 
 # Switches
 
 
-@pytest.mark.parametrize("change", [
-    {"search.guided": False}, {"search.code_sdf": "nn"}, {"search.code_rgb": "nn"},
-    {"search.expansion": "dilate"}, {"search.atoms": 1}, {"search.k_sdf": 4}, {"search.k_rgb": 2},
-    {"search.expand": 2}, {"align.leave_out": "image"}, {"align.maps": "raw"},
-    {"align.samples": 1}, {"maps.overlap": "mean"}, {"maps.blur_px": 0.0},
-    {"maps.score": "map"}, {"patches.overlap": 5.0}, {"rgb.pool": 1},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"search.guided": False},
+        {"search.code_sdf": "nn"},
+        {"search.code_rgb": "nn"},
+        {"search.expansion": "dilate"},
+        {"search.atoms": 1},
+        {"search.k_sdf": 4},
+        {"search.k_rgb": 2},
+        {"search.expand": 2},
+        {"align.leave_out": "image"},
+        {"align.maps": "raw"},
+        {"align.samples": 1},
+        {"maps.overlap": "mean"},
+        {"maps.blur_px": 0.0},
+        {"maps.score": "map"},
+        {"patches.overlap": 5.0},
+        {"rgb.pool": 1},
+    ],
+)
 def test_every_switch_changes_the_result(samples, test_samples, stages, change):
     batch = test_samples.batch(range(2))
     default = fitted(samples, stages).predict(batch)
@@ -37,10 +59,17 @@ def test_every_switch_changes_the_result(samples, test_samples, stages, change):
     assert not (same_maps and torch.equal(default.scores, other.scores))
 
 
-@pytest.mark.parametrize("change", [
-    {"train.encoder_input": "patch"}, {"train.overlap": 10.0}, {"train.clouds": None},
-    {"train.near_share": 0.0}, {"train.neighbour": 5}, {"train.points": 32},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train.encoder_input": "patch"},
+        {"train.overlap": 10.0},
+        {"train.clouds": None},
+        {"train.near_share": 0.0},
+        {"train.neighbour": 5},
+        {"train.points": 32},
+    ],
+)
 def test_every_switch_of_the_training_changes_the_expert(samples, stages, change, tmp_path):
     default = torch.load(stages["shape_expert"] / CHECKPOINT, weights_only=True)["sdf_model"]
     other = expert(samples, dotted(change), tmp_path).net.state_dict()
@@ -63,11 +92,11 @@ def test_patches_are_added_until_every_point_is_in_one():
 
 
 def test_dilation_grows_cells_evenly_and_includes_them():
-    pixels = torch.tensor([[10 * 48 + 26]])                   # cell 1, 3 of 6 x 6
+    pixels = torch.tensor([[10 * 48 + 26]])  # cell 1, 3 of 6 x 6
     grown = cells_of(pixels, 48, 6, 2, "dilate").view(6, 6)
     assert grown[:4, 1:6].all() and grown.sum() == 20
     shifted = cells_of(pixels, 48, 6, 2, "shift").view(6, 6).nonzero().tolist()
-    assert shifted == [[1, 1], [1, 5], [3, 3]]                # and one out of range
+    assert shifted == [[1, 1], [1, 5], [3, 3]]  # and one out of range
 
 
 def test_leaving_out_the_image_ignores_all_its_features(samples, stages):
@@ -81,9 +110,13 @@ def test_leaving_out_the_image_ignores_all_its_features(samples, stages):
 def test_banks_keep_what_is_searched(samples, test_samples, stages):
     batch, cells = test_samples.batch(range(3)), 5 * (SIZE // 8) ** 2
     guided, whole, rgb, guided_rgb, shape = (
-        fitted(samples, stages, dotted(change), setting) for change, setting in [
-            ({}, "rgb+3d"), ({"search.guided": False}, "rgb+3d"), ({}, "rgb"),
-            ({"search.guided_rgb": True}, "rgb"), ({}, "3d"),
+        fitted(samples, stages, dotted(change), setting)
+        for change, setting in [
+            ({}, "rgb+3d"),
+            ({"search.guided": False}, "rgb+3d"),
+            ({}, "rgb"),
+            ({"search.guided_rgb": True}, "rgb"),
+            ({}, "3d"),
         ]
     )
     for method in (guided, whole, rgb, guided_rgb, shape):
@@ -109,7 +142,7 @@ def rows_of_tables():
 
 def test_every_row_of_the_paper_s_ablation_tables_is_a_variant():
     rows = rows_of_tables()
-    assert len(rows) == 11             # the default stands in every table, and is one a setting
+    assert len(rows) == 11  # the default stands in every table, and is one a setting
     for variant, _ in rows:
         assert variant == "" or variant in ShapeGuided.variants, variant
 
@@ -158,7 +191,7 @@ def test_cells_share_one_expert_unless_it_differs():
     assert asked("3d") == {k: v for k, v in asked().items() if k != "rgb_features"}
     assert asked(patches__points=32) != asked()
     shared = asked(patches__points=32, train__points=64)["shape_expert"]
-    assert shared == asked()["shape_expert"]                   # K = 250 with the expert of K = 500
+    assert shared == asked()["shape_expert"]  # K = 250 with the expert of K = 500
     assert set(asked("rgb")) == {"patches", "rgb_features"}
     assert set(asked("rgb", search__guided_rgb=True)) == {"patches", "rgb_features", "shape_expert"}
     assert set(asked("3d", weights__sdf="random-init")) == {"patches"}
@@ -176,11 +209,12 @@ def test_inputs_and_notes_tell_what_a_result_rests_on(samples, stages, tmp_path)
     assert ShapeGuided.inputs(given, "3d") == {"weights.rgb": None, "weights.sdf": sdf}
     assert ShapeGuided.inputs(given, "rgb") == {"weights.rgb": rgb, "weights.sdf": None}
     random = tiny(weights__sdf="random-init")
-    assert ShapeGuided.inputs(random, "rgb+3d") == {}          # a name, which stays in the settings
+    assert ShapeGuided.inputs(random, "rgb+3d") == {}  # a name, which stays in the settings
     assert ShapeGuided(random, "rgb+3d").notes() == {
-        "rgb_weights": "random-init", "sdf_weights": "random-init",
+        "rgb_weights": "random-init",
+        "sdf_weights": "random-init",
     }
-    assert ShapeGuided(tiny(), "3d").notes() == {}             # the stage has its own
+    assert ShapeGuided(tiny(), "3d").notes() == {}  # the stage has its own
     assert expert(samples, tiny(), tmp_path).notes() == {"sdf_weights": "trained for 12 steps"}
 
 
@@ -257,18 +291,21 @@ def test_a_diverged_loss_stops_the_training(samples, tmp_path, monkeypatch):
         expert(samples, tiny(train__lr=1e30), tmp_path)
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"search__code_sdf": "lasso"}, "code_sdf is 'lasso'; it can be omp, nn"),
-    ({"search__expansion": "square"}, "expansion is 'square'; it can be shift, dilate"),
-    ({"align__leave_out": "none"}, "leave_out is 'none'; it can be entry, image"),
-    ({"maps__overlap": "max"}, "overlap is 'max'; it can be min, mean"),
-    ({"train__encoder_input": "all"}, "encoder_input is 'all'; it can be targets, patch"),
-    ({"patches__points": 1}, "patches.points is 1; it must be at least 2"),
-    ({"patches__scale": 0.0}, "patches.scale is 0.0; it must be above 0"),
-    ({"patches__overlap": -1.0}, "patches.overlap is -1.0; it must be above 0"),
-    ({"search__k_rgb": 0}, "k_rgb is 0; it must be at least 1"),
-    ({"prep__size": 100}, "prep.size is 100 px; it must divide by 8"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"search__code_sdf": "lasso"}, "code_sdf is 'lasso'; it can be omp, nn"),
+        ({"search__expansion": "square"}, "expansion is 'square'; it can be shift, dilate"),
+        ({"align__leave_out": "none"}, "leave_out is 'none'; it can be entry, image"),
+        ({"maps__overlap": "max"}, "overlap is 'max'; it can be min, mean"),
+        ({"train__encoder_input": "all"}, "encoder_input is 'all'; it can be targets, patch"),
+        ({"patches__points": 1}, "patches.points is 1; it must be at least 2"),
+        ({"patches__scale": 0.0}, "patches.scale is 0.0; it must be above 0"),
+        ({"patches__overlap": -1.0}, "patches.overlap is -1.0; it must be above 0"),
+        ({"search__k_rgb": 0}, "k_rgb is 0; it must be at least 1"),
+        ({"prep__size": 100}, "prep.size is 100 px; it must divide by 8"),
+    ],
+)
 def test_bad_choices_say_what_would_do(changes, said):
     with pytest.raises(ValueError, match=said):
         tiny(**changes)

@@ -13,8 +13,8 @@ from harness.store import Store, write_json
 from reports.numbers.statistics import auroc
 
 HOSTILE = '<script>alert("1")</script>'
-SIZE = 48                                            # px
-TEST = [("good", 8), ("bump", 5), ("stain", 5)]      # defect type, images
+SIZE = 48  # px
+TEST = [("good", 8), ("bump", 5), ("stain", 5)]  # defect type, images
 SKILL = {"das3d": 1.6, "m3dm": 1.2, "shape_guided": 0.8}
 LIMITS = (0.3, 0.05)
 
@@ -42,8 +42,14 @@ def build_launch(
         for method, variant in methods:
             for setting in settings:
                 for seed in seeds:
-                    cell = dict(method=method, variant=variant, setting=setting,
-                                dataset="synthetic", category=category, seed=seed)  # fmt: skip
+                    cell = dict(
+                        method=method,
+                        variant=variant,
+                        setting=setting,
+                        dataset="synthetic",
+                        category=category,
+                        seed=seed,
+                    )
                     cell["key"] = _key("cell", *cell.values())
                     cells.append(cell)
                     trouble = _trouble(troubles or {}, cell)
@@ -51,8 +57,14 @@ def build_launch(
                         _fail(store, cell, trouble)
                     else:
                         _finish(store, cell, trouble or {}, arrays)
-    launch = {"id": "fake-00000000", "name": "fake", "demo": demo, "started": 1.7e9,
-              "cells": cells, "config": {}}  # fmt: skip
+    launch = {
+        "id": "fake-00000000",
+        "name": "fake",
+        "demo": demo,
+        "started": 1.7e9,
+        "cells": cells,
+        "config": {},
+    }
     write_json(store.path / "launches" / f"{launch['id']}.json", launch)
     return store, launch
 
@@ -76,12 +88,19 @@ def _trouble(troubles: dict, cell: dict):
 def _fail(store: Store, cell: dict, status: str) -> None:
     if status == "pending":
         return
-    store.fail(cell["key"], {
-        "schema": 1, "key": cell["key"], "kind": "cell", "status": status,
-        "reason": f"ValueError: cannot fit {HOSTILE}",
-        "log": ["INFO step=10 loss=0.5", f"\x1b[31mERROR {HOSTILE} & more\x1b[0m \ud800"],
-        "attempt": 3, "spec": _spec(cell),
-    })  # fmt: skip
+    store.fail(
+        cell["key"],
+        {
+            "schema": 1,
+            "key": cell["key"],
+            "kind": "cell",
+            "status": status,
+            "reason": f"ValueError: cannot fit {HOSTILE}",
+            "log": ["INFO step=10 loss=0.5", f"\x1b[31mERROR {HOSTILE} & more\x1b[0m \ud800"],
+            "attempt": 3,
+            "spec": _spec(cell),
+        },
+    )
 
 
 def _spec(cell: dict) -> dict:
@@ -116,15 +135,27 @@ def _write_view(store: Store, category: str) -> None:
     np.save(folder / "rgb.npy", rgb.astype(np.uint8))
     np.save(folder / "depth.npy", depth.astype(np.float32))
     np.save(folder / "mask.npy", masks)
-    write_json(folder / "index.json", {
-        "ids": ids, "defects": defects, "labels": labels.tolist(),
-        "native_sizes": [[SIZE, SIZE] for _ in ids],
-    })  # fmt: skip
+    write_json(
+        folder / "index.json",
+        {
+            "ids": ids,
+            "defects": defects,
+            "labels": labels.tolist(),
+            "native_sizes": [[SIZE, SIZE] for _ in ids],
+        },
+    )
     view = {"name": "das3d", "background": "plane", "pad": False, "size": SIZE}
-    write_json(folder.parent / "result.json", {
-        "kind": "view", "status": "done", "key": folder.parent.name, "timings": {"total_s": 36.0},
-        "spec": {"kind": "view", "view": view, "needs": {}}, "environment": {"device": "cpu"},
-    })  # fmt: skip
+    write_json(
+        folder.parent / "result.json",
+        {
+            "kind": "view",
+            "status": "done",
+            "key": folder.parent.name,
+            "timings": {"total_s": 36.0},
+            "spec": {"kind": "view", "view": view, "needs": {}},
+            "environment": {"device": "cpu"},
+        },
+    )
 
 
 def _finish(store: Store, cell: dict, changes: dict, arrays: bool) -> None:
@@ -145,18 +176,39 @@ def _finish(store: Store, cell: dict, changes: dict, arrays: bool) -> None:
     metrics |= {f"aupro_{limit}": value * limit**0.3 for limit in LIMITS}
     metrics |= {f"aupro_exact_{limit}": value * limit**0.2 for limit in LIMITS}
     result = {
-        "schema": 1, "key": cell["key"], "kind": "cell", "status": "done", "attempt": 1,
-        "spec": _spec(cell), "metrics": metrics,
+        "schema": 1,
+        "key": cell["key"],
+        "kind": "cell",
+        "status": "done",
+        "attempt": 1,
+        "spec": _spec(cell),
+        "metrics": metrics,
         "signatures": {m: f"{m}|res:{SIZE}x{SIZE}|v:1" for m in metrics},
-        "timings": {"fit_s": 80 + 9 * rng.random(), "predict_s": 2.1, "metrics_s": 0.4,
-                    "total_s": 90.0},
-        "speed": {"latency_p50_s": 0.0123, "latency_p95_s": 0.02, "fps": 81.3,
-                  "valid": cell["method"] == "m3dm"},
+        "timings": {
+            "fit_s": 80 + 9 * rng.random(),
+            "predict_s": 2.1,
+            "metrics_s": 0.4,
+            "total_s": 90.0,
+        },
+        "speed": {
+            "latency_p50_s": 0.0123,
+            "latency_p95_s": 0.02,
+            "fps": 81.3,
+            "valid": cell["method"] == "m3dm",
+        },
         "memory": {"host_peak_bytes": 812 << 20, "device_peak_bytes": None},
         "sizes": {"parameters": 4_321_000, "weight_bytes": 17_300_000},
-        "environment": {"device": "cpu", "cpus": 1, "threads": 1, "commit": "0123456789ab",
-                        "versions": {"torch": "2.11.0", "numpy": "2.4.6"}},
-        "marks": ["demo"], "notes": {"texture_source": "procedural"}, "log": [],
-        "started": 1.75e9, "ended": 1.75e9 + 90,
-    }  # fmt: skip
+        "environment": {
+            "device": "cpu",
+            "cpus": 1,
+            "threads": 1,
+            "commit": "0123456789ab",
+            "versions": {"torch": "2.11.0", "numpy": "2.4.6"},
+        },
+        "marks": ["demo"],
+        "notes": {"texture_source": "procedural"},
+        "log": [],
+        "started": 1.75e9,
+        "ended": 1.75e9 + 90,
+    }
     store.publish(cell["key"], json.loads(json.dumps(result | changes)))

@@ -6,8 +6,8 @@ from sklearn.metrics import roc_curve
 
 from reports.numbers.breakdowns import FPR, Category, agreement, hardest, histogram, modalities, roc
 from reports.numbers.choice import chosen
-from reports.page.figures import Axis, Series, lines, pareto, scatter
 from reports.numbers.frame import read_scores, results_frame
+from reports.page.figures import Axis, Series, lines, pareto, scatter
 from tests.reports.fake_store import HOSTILE
 
 

@@ -35,9 +35,10 @@ document.body.append(out);
 def test_the_page_fits_the_window_and_the_browser_does_not_complain(build, tmp_path, width):
     store, launch = build(
         methods=[("das3d", ""), ("m3dm", ""), ("3dsr", "a long name of a variant")],
-        categories=[HOSTILE, "bagel", "foam", "rope", "tire"], seeds=[0],
+        categories=[HOSTILE, "bagel", "foam", "rope", "tire"],
+        seeds=[0],
         troubles={("m3dm", "", "3d", HOSTILE, None): "failed"},
-    )  # fmt: skip
+    )
     cells, datasets = launch["cells"], ("mvtec3d", "synthetic")
     twice = [cell | {"dataset": name} for name in datasets for cell in cells]
     page = write_report(store, launch | {"cells": twice}, tmp_path / "report")
@@ -66,12 +67,25 @@ def opened(page, width, tmp_path):
         "document.body.append(p); }</script>"
     )
     done = subprocess.run(
-        [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-         f"--user-data-dir={tmp_path / 'profile'}", "--allow-file-access-from-files",
-         "--enable-logging=stderr", "--window-size=1700,1000", "--virtual-time-budget=10000",
-         "--dump-dom", outer.as_uri()],
-        capture_output=True, text=True, timeout=180, check=False,
-    )  # fmt: skip
+        [
+            BROWSER,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--allow-file-access-from-files",
+            "--enable-logging=stderr",
+            "--window-size=1700,1000",
+            "--virtual-time-budget=10000",
+            "--dump-dom",
+            outer.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
     match = re.search(r"PROBE(\{.*?\})</pre>", done.stdout)
     assert match, done.stderr[-2000:]
     complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]

@@ -3,14 +3,20 @@ import json
 import numpy as np
 import pytest
 
-from reports.numbers.compare import BETTER, OVERALL, SAME, UNTESTED, WORSE, chosen, compare
 from reports.forms.compare_text import comparison_csv
+from reports.numbers.compare import BETTER, OVERALL, SAME, UNTESTED, WORSE, chosen, compare
 from reports.numbers.frame import read_scores, results_frame
 from reports.numbers.statistics import auroc
 from tests.reports.fake_store import build_launch
 
-ONE = {"methods": [("das3d", "")], "settings": ["rgb"], "arrays": False, "demo": False,
-       "categories": ["cookie", "dome", "ring"], "seeds": [0, 1]}  # fmt: skip
+ONE = {
+    "methods": [("das3d", "")],
+    "settings": ["rgb"],
+    "arrays": False,
+    "demo": False,
+    "categories": ["cookie", "dome", "ring"],
+    "seeds": [0, 1],
+}
 
 
 def side(store, launch):
@@ -83,8 +89,15 @@ def test_no_difference_is_called_one_in_about_5_of_100():
     import pandas as pd
 
     rng, wrong = np.random.default_rng(0), 0
-    names = {"dataset": "d", "setting": "rgb", "method": "m", "variant": "", "category": "c",
-             "seed": 0, "status": "done"}  # fmt: skip
+    names = {
+        "dataset": "d",
+        "setting": "rgb",
+        "method": "m",
+        "variant": "",
+        "category": "c",
+        "seed": 0,
+        "status": "done",
+    }
     labels = np.repeat([0, 1], [30, 60])
     for _ in range(300):
         sides = []

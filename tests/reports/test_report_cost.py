@@ -7,16 +7,26 @@ from reports.numbers.cost import cost_frame, hours_frame
 from reports.numbers.frame import read_results, results_frame
 from reports.page.render import write_report
 
-SMALL = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "seeds": [0],
-         "arrays": False}  # fmt: skip
+SMALL = {
+    "methods": [("das3d", ""), ("m3dm", "")],
+    "settings": ["rgb"],
+    "seeds": [0],
+    "arrays": False,
+}
 
 
 def publish(store: Store, key: str, kind: str, seconds: float, gpus: float, needs=(), **spec):
-    store.publish(key, {
-        "key": key, "kind": kind, "status": "done", "timings": {"total_s": seconds},
-        "spec": {"kind": kind, "needs": {f"need:{n}": n for n in needs}, **spec},
-        "environment": {"device": "cuda" if gpus else "cpu", "cpus": 2, "gpus": gpus},
-    })  # fmt: skip
+    store.publish(
+        key,
+        {
+            "key": key,
+            "kind": kind,
+            "status": "done",
+            "timings": {"total_s": seconds},
+            "spec": {"kind": kind, "needs": {f"need:{n}": n for n in needs}, **spec},
+            "environment": {"device": "cuda" if gpus else "cpu", "cpus": 2, "gpus": gpus},
+        },
+    )
 
 
 def test_hours_count_shared_work_once_and_weigh_it_by_what_it_had(tmp_path):
@@ -30,8 +40,11 @@ def test_hours_count_shared_work_once_and_weigh_it_by_what_it_had(tmp_path):
     results = {key: store.result(key) for key in cells} | {"f": {"status": "failed", "spec": {}}}
     table = hours_frame(store, results)
     assert table[["work", "method", "jobs"]].to_numpy().tolist() == [
-        ["made datasets", "", 1], ["views", "", 1], ["stages", "m3dm", 1], ["cells", "m3dm", 3],
-    ]  # fmt: skip
+        ["made datasets", "", 1],
+        ["views", "", 1],
+        ["stages", "m3dm", 1],
+        ["cells", "m3dm", 3],
+    ]
     assert table["hours"].tolist() == pytest.approx([0.1, 0.2, 1.0, 1.5])
     assert table["cpu_hours"].tolist() == pytest.approx([0.2, 0.4, 2.0, 3.0])
     assert table["gpu_hours"].tolist() == pytest.approx([0, 0, 0.5, 1.5])

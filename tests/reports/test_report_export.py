@@ -35,7 +35,7 @@ def test_the_exported_files_alone_give_the_numbers_of_the_store(build, tmp_path)
     (folder,) = done.folders
     assert folder == tmp_path / "out" / "synthetic" / "das3d-rgb-seed0" and not done.left_out
     maps, masks = [], []
-    for truth in sorted((folder / "truth" / "cookie" / "test").glob("*/gt/*.png")):    # as the tool
+    for truth in sorted((folder / "truth" / "cookie" / "test").glob("*/gt/*.png")):  # as the tool
         defect, name = truth.parts[-3], truth.stem
         path = folder / "maps" / "cookie" / "test" / defect / f"{name}.tiff"
         maps.append(tifffile.imread(path))
@@ -63,7 +63,7 @@ def test_at_the_original_size_maps_lie_on_the_samples_as_the_views_found_them(bu
             back = at_native_size(small, size, padded)
             assert back.shape == size and back.dtype == np.float32
             overlap = np.minimum(back, mask).sum() / np.maximum(back, mask).sum()
-            assert overlap > 0.6, (view.name, size)    # one view pixel is up to 1.6 of its own
+            assert overlap > 0.6, (view.name, size)  # one view pixel is up to 1.6 of its own
             (ys, xs), (yt, xt) = np.nonzero(back > 0.5), np.nonzero(mask)
             assert abs(ys.mean() - yt.mean()) < 0.6 and abs(xs.mean() - xt.mean()) < 0.6
 
@@ -74,7 +74,7 @@ def test_the_original_size_is_that_of_each_sample_and_needs_its_view(build, tmp_
     index = store.folder(key) / "test" / "index.json"
     same = export_maps(store, launch, tmp_path / "same", size="original")
     assert same.maps == 18 and not same.left_out
-    for path in (tmp_path / "same").rglob("*.tiff"):    # protocol and sample have one size here
+    for path in (tmp_path / "same").rglob("*.tiff"):  # protocol and sample have one size here
         kept = np.load(store.folder(launch["cells"][0]["key"]) / "maps.npy").astype(np.float32)
         assert any(np.array_equal(tifffile.imread(path), m) for m in kept)
     listed = json.loads(index.read_text())
@@ -96,8 +96,9 @@ def test_the_original_size_is_that_of_each_sample_and_needs_its_view(build, tmp_
 
 
 def test_cells_that_lack_maps_are_named_with_the_remedy(build, tmp_path):
-    store, launch = build(**ONE | {"seeds": [0, 1, 2, 3]},
-                          troubles={("das3d", "", "rgb", "cookie", 3): "failed"})  # fmt: skip
+    store, launch = build(
+        **ONE | {"seeds": [0, 1, 2, 3]}, troubles={("das3d", "", "rgb", "cookie", 3): "failed"}
+    )
     (store.folder(launch["cells"][0]["key"]) / "maps.npy").unlink()
     kept = store.folder(launch["cells"][1]["key"]) / "maps.json"
     kept.write_text(json.dumps({"ids": json.loads(kept.read_text())["ids"][:3]}))

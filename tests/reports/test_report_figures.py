@@ -10,8 +10,12 @@ from reports.page.render import write_report
 from tests.reports.fake_store import HOSTILE
 
 SVG = "{http://www.w3.org/2000/svg}"
-SMALL = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "seeds": [0],
-         "arrays": False}  # fmt: skip
+SMALL = {
+    "methods": [("das3d", ""), ("m3dm", "")],
+    "settings": ["rgb"],
+    "seeds": [0],
+    "arrays": False,
+}
 
 
 def test_a_file_has_its_caption_its_lines_and_a_legend():
@@ -20,7 +24,7 @@ def test_a_file_has_its_caption_its_lines_and_a_legend():
     root = ElementTree.fromstring(standalone(chart, HOSTILE, "word " * 30, ["one", HOSTILE]))
     texts = [e.text for e in root.iter(f"{SVG}text")]
     assert texts[0] == HOSTILE and texts[-2:] == ["one", HOSTILE]
-    assert " ".join(texts[1:4]) == " ".join(["word"] * 30)    # in lines that fit the figure
+    assert " ".join(texts[1:4]) == " ".join(["word"] * 30)  # in lines that fit the figure
     assert len(list(root.iter(f"{SVG}polyline"))) == 4 and not list(root.iter(f"{SVG}script"))
     drawn = {e.get("class") for e in root.iter(f"{SVG}polyline")}
     style = next(root.iter(f"{SVG}style")).text

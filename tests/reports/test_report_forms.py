@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from harness.store import Store
-from reports.numbers.frame import read_scores, results_frame
 from reports.forms.latex import leaderboard_latex
+from reports.numbers.frame import read_scores, results_frame
 from reports.numbers.leaderboard import leaderboards
-from reports.page.render import write_report
 from reports.numbers.stores import Stores, gather, launch_of
+from reports.page.render import write_report
 from tests.reports.fake_store import build_launch
 
 ONE = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "arrays": False}
@@ -24,7 +24,9 @@ def boards_of(store, launch):
 def test_latex_tables_are_balanced_and_no_text_of_data_is_a_command(build):
     text = leaderboard_latex(boards_of(*build(**ONE | {"categories": ["cookie", NASTY]})))
     assert text.count(r"\begin{tabular}{lrrrr}") == text.count(r"\end{tabular}") == 3
-    assert r"50\% a\_b \& \{c\} \#1 \textbackslash{}x \textasciitilde{}\textasciicircum{} \$y" in text
+    assert (
+        r"50\% a\_b \& \{c\} \#1 \textbackslash{}x \textasciitilde{}\textasciicircum{} \$y" in text
+    )
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert rows and all(len(re.findall(r"(?<!\\)&", row)) == 4 for row in rows)
     assert text.count(r"\textbf") >= 9 and text.count(r"\toprule") == text.count(r"\bottomrule")

@@ -9,9 +9,13 @@ from reports.numbers.leaderboard import leaderboards
 
 
 def test_every_cell_of_the_launch_has_its_row_in_the_launchs_order(build):
-    store, launch = build(arrays=False, troubles={
-        ("m3dm", None, "3d", "dome", 0): "pending", ("m3dm", None, "3d", "dome", 1): "failed",
-    })  # fmt: skip
+    store, launch = build(
+        arrays=False,
+        troubles={
+            ("m3dm", None, "3d", "dome", 0): "pending",
+            ("m3dm", None, "3d", "dome", 1): "failed",
+        },
+    )
     frame = results_frame(store, launch)
     assert list(frame["key"]) == [cell["key"] for cell in launch["cells"]]
     assert frame["status"].value_counts().to_dict() == {"done": 34, "pending": 1, "failed": 1}

@@ -4,16 +4,20 @@ import numpy as np
 import pytest
 
 from harness.store import write_json
+from reports.forms.text import lead_text
 from reports.numbers.frame import read_scores, results_frame
 from reports.numbers.leaderboard import leaderboard_csv, leaderboards
-from reports.forms.text import lead_text
 
 VALUES = {  # (method, category, seed): I-AUROC
-    ("das3d", "cookie", 0): 0.9, ("das3d", "cookie", 1): 0.8,
-    ("das3d", "dome", 0): 0.7, ("das3d", "dome", 1): 0.4,
-    ("m3dm", "cookie", 0): 0.6, ("m3dm", "cookie", 1): 0.6,
-    ("m3dm", "dome", 0): 0.5, ("m3dm", "dome", 1): 0.9,
-}  # fmt: skip
+    ("das3d", "cookie", 0): 0.9,
+    ("das3d", "cookie", 1): 0.8,
+    ("das3d", "dome", 0): 0.7,
+    ("das3d", "dome", 1): 0.4,
+    ("m3dm", "cookie", 0): 0.6,
+    ("m3dm", "cookie", 1): 0.6,
+    ("m3dm", "dome", 0): 0.5,
+    ("m3dm", "dome", 1): 0.9,
+}
 TWO = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "arrays": False}
 
 
@@ -43,7 +47,7 @@ def test_means_and_spread_equal_those_computed_by_hand(build):
     assert first.scores["cookie"].value == pytest.approx(0.85)
     assert first.scores["cookie"].std == pytest.approx(0.1 / 2**0.5)
     assert first.mean.value == pytest.approx((0.85 + 0.55) / 2)
-    assert first.mean.std == pytest.approx((0.8 - 0.6) / 2**0.5)    # seeds' means: 0.8 and 0.6
+    assert first.mean.std == pytest.approx((0.8 - 0.6) / 2**0.5)  # seeds' means: 0.8 and 0.6
     assert first.mean.seeds == 2 and first.rank == 1 and found.rows[0] is first
     assert row(found, "m3dm").mean.value == pytest.approx(0.65) and row(found, "m3dm").rank == 2
     assert found.best() == first.mean.value and found.best("dome") == pytest.approx(0.7)

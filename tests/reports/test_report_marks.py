@@ -11,21 +11,32 @@ from harness.tracking import sync as tracking
 from methods.contract import IMPORTED, NOTED_MARKS, RANDOM_INIT, TEST_SELECTED
 from reports.numbers.frame import results_frame
 from reports.numbers.names import MARKS, mark_text
-from reports.page.render import write_report
 from reports.numbers.stores import gather
+from reports.page.render import write_report
 from tests.harness.conftest import planned
 from tests.reports.test_report_page import shown
 
-SMALL = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb"], "seeds": [0],
-         "arrays": False}  # fmt: skip
-FORMS = ("leaderboard.html", "leaderboard.md", "leaderboard.tex", "leaderboard.csv", "cells.csv",
-         "cost.csv")  # fmt: skip
+SMALL = {
+    "methods": [("das3d", ""), ("m3dm", "")],
+    "settings": ["rgb"],
+    "seeds": [0],
+    "arrays": False,
+}
+FORMS = (
+    "leaderboard.html",
+    "leaderboard.md",
+    "leaderboard.tex",
+    "leaderboard.csv",
+    "cells.csv",
+    "cost.csv",
+)
 
 
 @pytest.mark.parametrize("mark", [*NOTED_MARKS, "5-shot", "demo"])
 def test_a_mark_of_a_result_stands_in_every_form(build, tmp_path, mark):
-    store, launch = build(**SMALL, demo=False,
-                          troubles={("m3dm",): {"marks": [mark]}, (): {"marks": []}})  # fmt: skip
+    store, launch = build(
+        **SMALL, demo=False, troubles={("m3dm",): {"marks": [mark]}, (): {"marks": []}}
+    )
     write_report(store, launch, tmp_path)
     for form in FORMS:
         text = (tmp_path / form).read_text(encoding="utf-8")
@@ -73,4 +84,4 @@ def test_the_runs_in_mlflow_carry_the_marks(build, tmp_path):
     children = [run for run in runs if tracking.PARENT in run.data.tags]
     assert {run.data.tags["marks"] for run in children} == {f"demo,{TEST_SELECTED}"}
     path = Path(client.download_artifacts(children[0].info.run_id, "result.json", str(tmp_path)))
-    assert json.loads(path.read_text())["marks"] == ["demo"]    # the file says what the job knew
+    assert json.loads(path.read_text())["marks"] == ["demo"]  # the file says what the job knew

@@ -77,7 +77,7 @@ def test_a_demo_says_so_everywhere_and_others_do_not(build, tmp_path):
         assert ('class="banner"' in text) == demo
         assert ("> **Demo" in (tmp_path / "report" / "leaderboard.md").read_text()) == demo
         assert ("Demo:" in shown(store, launch | {"demo": demo})) == demo
-        assert ('<span class="mark">demo</span>' in text) != demo    # then the rows are marked
+        assert ('<span class="mark">demo</span>' in text) != demo  # then the rows are marked
 
 
 def test_missing_and_undefined_numbers_are_named(build, tmp_path):
@@ -101,12 +101,20 @@ def test_writing_twice_gives_the_same_bytes_in_every_file(build, tmp_path):
     store, launch = build(**DRAWN)
     write_report(store, launch, tmp_path / "one")
     write_report(Store(store.path), store.launches()[0], tmp_path / "two")
-    names = ["cells.csv", "cells.parquet", "cost.csv", "hours.csv", "leaderboard.csv",
-             "leaderboard.html", "leaderboard.md", "leaderboard.parquet",
-             "leaderboard.tex"]  # fmt: skip
+    names = [
+        "cells.csv",
+        "cells.parquet",
+        "cost.csv",
+        "hours.csv",
+        "leaderboard.csv",
+        "leaderboard.html",
+        "leaderboard.md",
+        "leaderboard.parquet",
+        "leaderboard.tex",
+    ]
     assert sorted(p.name for p in (tmp_path / "one").glob("*.*")) == names
     figures = [f"figures/{p.name}" for p in (tmp_path / "one" / "figures").iterdir()]
-    assert len(figures) == 10    # a setting: AUPRO and ROC curves, 2 histograms, the speed
+    assert len(figures) == 10  # a setting: AUPRO and ROC curves, 2 histograms, the speed
     for name in [*names, *figures]:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -115,16 +123,18 @@ def test_cost_is_grouped_and_a_shared_device_is_marked(build, tmp_path):
     text = page_of(tmp_path, *build(**SMALL))
     rows = list(csv.DictReader(io.StringIO((tmp_path / "report" / "cost.csv").read_text())))
     assert [(r["setting"], r["method"], r["cells"], r["speed_valid"]) for r in rows] == [
-        ("rgb", "das3d", "4", "False"), ("rgb", "m3dm", "4", "True"),
-        ("rgb+3d", "das3d", "4", "False"), ("rgb+3d", "m3dm", "4", "True"),
-    ]  # fmt: skip
+        ("rgb", "das3d", "4", "False"),
+        ("rgb", "m3dm", "4", "True"),
+        ("rgb+3d", "das3d", "4", "False"),
+        ("rgb+3d", "m3dm", "4", "True"),
+    ]
     assert text.count('<span class="mark">shared</span> 81.3') == 2
 
 
 def test_rows_scored_in_different_ways_are_pointed_out(build, tmp_path):
     other = {"signatures": {"i_auroc": "i_auroc|v:2"}}
     text = page_of(tmp_path, *build(**SMALL, troubles={("m3dm",): other}))
-    assert text.count("not all scored the same way") == 2    # I-AUROC in two settings
+    assert text.count("not all scored the same way") == 2  # I-AUROC in two settings
     assert "<code>i_auroc|v:2</code> (M3DM)" in text
 
 

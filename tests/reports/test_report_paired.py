@@ -23,7 +23,7 @@ def tables(rng, shift_one, shift_other, categories=CATEGORIES):
 
 def test_placements_average_to_the_area_and_seeds_to_their_mean():
     rng = np.random.default_rng(0)
-    normal, anomalous = rng.integers(0, 6, (3, 12)), rng.integers(2, 9, (3, 9))    # with ties
+    normal, anomalous = rng.integers(0, 6, (3, 12)), rng.integers(2, 9, (3, 9))  # with ties
     found = Placements.of(normal, anomalous)
     expected = np.mean([auroc(n, a) for n, a in zip(normal, anomalous)])
     assert found.anomalous.mean() == pytest.approx(expected)

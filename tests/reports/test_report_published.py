@@ -4,12 +4,21 @@ import math
 import pytest
 from scipy.stats import t as student
 
+from reports.forms.text import leaderboard_markdown
 from reports.numbers import published
 from reports.numbers.leaderboard import Row, Score, _quoted
 from reports.numbers.published import (
-    ABOVE, BELOW, ROUNDING, UNKNOWN, WITHIN, Quote, Spread, quote, quoted_mean, verdict,
-)  # fmt: skip
-from reports.forms.text import leaderboard_markdown
+    ABOVE,
+    BELOW,
+    ROUNDING,
+    UNKNOWN,
+    WITHIN,
+    Quote,
+    Spread,
+    quote,
+    quoted_mean,
+    verdict,
+)
 from tests.reports.test_report_leaderboard import boards_of
 
 BENCH = ("mvtec3d", "rgb+3d", "i_auroc")
@@ -108,8 +117,14 @@ def test_few_shot_rows_stand_beside_what_papers_print_for_as_few():
 
 
 def test_a_board_stands_beside_the_papers_and_marks_what_differs(build):
-    store, launch = build(methods=[("m3dm", "")], settings=["rgb"], categories=["bagel", "tire"],
-                          arrays=False, demo=False, seeds=[0, 1])  # fmt: skip
+    store, launch = build(
+        methods=[("m3dm", "")],
+        settings=["rgb"],
+        categories=["bagel", "tire"],
+        arrays=False,
+        demo=False,
+        seeds=[0, 1],
+    )
     launch["cells"] = [cell | {"dataset": "mvtec3d"} for cell in launch["cells"]]
     boards = boards_of(store, launch)
     board = next(b for b in boards if b.metric == "i_auroc")

@@ -12,7 +12,7 @@ from reports.numbers.published import known_categories
 from tests.reports.fake_store import LIMITS, build_launch
 
 METHODS = [(name, "") for name in ("dbrn", "3dsr", "das3d", "m3dm", "shape_guided")]
-SECONDS, BYTES, PAGE_BYTES = 60, 2 << 30, 15 << 20    # of one core: others may use the machine
+SECONDS, BYTES, PAGE_BYTES = 60, 2 << 30, 15 << 20  # of one core: others may use the machine
 CODE = """
 import json, resource, sys, time
 started = time.process_time()
@@ -34,13 +34,16 @@ def test_1500_cells_make_a_page_in_a_minute_and_2_gib(tmp_path, monkeypatch):
     cells = []
     for dataset in ("mvtec3d", "eyecandies"):
         store, launch = build_launch(
-            tmp_path / "store", methods=METHODS, categories=known_categories(dataset),
-            seeds=range(5), demo=False,
-        )  # fmt: skip
+            tmp_path / "store",
+            methods=METHODS,
+            categories=known_categories(dataset),
+            seeds=range(5),
+            demo=False,
+        )
         cells += [cell | {"dataset": dataset} for cell in launch["cells"]]
     for cell in cells:
         folder = store.folder(cell["key"])
-        kept = np.arange(9, 112, 18)    # a few maps, as a benchmark keeps them, and smooth
+        kept = np.arange(9, 112, 18)  # a few maps, as a benchmark keeps them, and smooth
         maps = np.load(folder / "maps.npy").astype(np.float32)[kept]
         maps = [cv2.GaussianBlur(cv2.resize(m, (224, 224)), (0, 0), 6) for m in maps]
         np.save(folder / "maps.npy", np.array(maps, np.float16))
@@ -53,8 +56,10 @@ def test_1500_cells_make_a_page_in_a_minute_and_2_gib(tmp_path, monkeypatch):
     assert len(cells) == 1500 and len(LIMITS) > 1
     done = subprocess.run(
         [sys.executable, "-c", CODE, str(store.path), str(tmp_path / "report")],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     seconds, peak, size = json.loads(done.stdout)
     print(f"{seconds:.1f} CPU s, {peak / 2**20:.0f} MiB, page {size / 2**20:.1f} MiB")

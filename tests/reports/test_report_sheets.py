@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from reports.numbers.frame import read_results, read_scores, results_frame
-from reports.page.sheets import TILE, sheets
 from reports.numbers.statistics import auroc
+from reports.page.sheets import TILE, sheets
 
 ONE = {
-    "methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb", "3d"], "categories": ["cookie"],
-}  # fmt: skip
+    "methods": [("das3d", ""), ("m3dm", "")],
+    "settings": ["rgb", "3d"],
+    "categories": ["cookie"],
+}
 
 
 def sheets_of(store, launch):
@@ -29,8 +31,11 @@ def test_a_sheet_shows_the_middle_image_of_every_defect_type_for_every_method(bu
     assert [p.id for p in sheet.pictures] == ["good/004", "bump/002", "stain/002"]
     assert sheet.counts == {"good": 8, "bump": 5, "stain": 5} and not sheet.note
     assert [(c.method, c.setting) for c in sheet.columns] == [
-        ("das3d", "rgb"), ("m3dm", "rgb"), ("das3d", "3d"), ("m3dm", "3d"),
-    ]  # fmt: skip
+        ("das3d", "rgb"),
+        ("m3dm", "rgb"),
+        ("das3d", "3d"),
+        ("m3dm", "3d"),
+    ]
     for picture in sheet.pictures:
         for uri in (picture.rgb, picture.depth, picture.truth, *picture.maps):
             assert pixels(uri).shape == (TILE, TILE, 3)
@@ -54,7 +59,7 @@ def test_a_sheet_survives_a_missing_view_and_says_so(build):
 
 def test_a_sheet_survives_missing_maps(build):
     store, launch = build(**ONE)
-    (store.folder(launch["cells"][0]["key"]) / "maps.npy").unlink()    # das3d, rgb, seed 0
+    (store.folder(launch["cells"][0]["key"]) / "maps.npy").unlink()  # das3d, rgb, seed 0
     (sheet,) = sheets_of(store, launch)
     assert [p.maps[0] for p in sheet.pictures] == [None] * 3
     assert all(all(p.maps[1:]) and p.rgb for p in sheet.pictures)
@@ -69,7 +74,7 @@ def test_defect_types_are_scored_against_the_good_images(build):
     store, launch = build(**ONE, arrays=False)
     (sheet,) = sheets_of(store, launch)
     expected, scores = [], read_scores(store, results_frame(store, launch))
-    for cell in launch["cells"][:2]:    # das3d, rgb, both seeds
+    for cell in launch["cells"][:2]:  # das3d, rgb, both seeds
         table = scores[cell["key"]]
         good, bump = (table.loc[table["defect"] == d, "score"] for d in ("good", "bump"))
         expected.append(auroc(good.to_numpy(), bump.to_numpy()))

@@ -54,7 +54,7 @@ def test_the_interval_covers_the_estimate_and_shrinks_with_more_images():
 @pytest.mark.parametrize("area", [0.75, 0.9, 0.95])
 def test_the_interval_covers_the_true_area_within_2_points_of_95_percent(area):
     rng, covered = np.random.default_rng(0), 0
-    shift = norm.ppf(area) * 2**0.5    # P(a > n) = Phi(shift / sqrt 2)
+    shift = norm.ppf(area) * 2**0.5  # P(a > n) = Phi(shift / sqrt 2)
     for i in range(500):
         n, a = rng.normal(size=(1, 22)), rng.normal(shift, size=(1, 88))
         draws = resampled_auroc(n, a, generator_for("cover", i), 200)

@@ -61,14 +61,30 @@ def shown(address, tmp_path, shot=""):
     """The page's elements once it is drawn, and the errors on its console."""
     extra = [f"--screenshot={shot}"] if shot else ["--dump-dom"]
     done = subprocess.run(
-        [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-         f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
-         "--window-size=1600,1000", "--timeout=60000", "--virtual-time-budget=60000", *extra,
-         address],
-        capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
-    errors = [line for line in done.stderr.splitlines()
-              if "CONSOLE" in line and ("Error" in line or "ERROR" in line)]  # fmt: skip
+        [
+            BROWSER,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--enable-logging=stderr",
+            "--window-size=1600,1000",
+            "--timeout=60000",
+            "--virtual-time-budget=60000",
+            *extra,
+            address,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    errors = [
+        line
+        for line in done.stderr.splitlines()
+        if "CONSOLE" in line and ("Error" in line or "ERROR" in line)
+    ]
     return done.stdout, errors
 
 
@@ -90,7 +106,7 @@ def test_runs_metrics_and_comparison_are_drawn_without_errors(served, tmp_path):
             ["i_auroc", "m3dm"],
         ),
     }
-    shots = os.environ.get("RELIEF_SHOTS")    # a folder: keep pictures to look at
+    shots = os.environ.get("RELIEF_SHOTS")  # a folder: keep pictures to look at
     for name, (address, words) in pages.items():
         text, errors = shown(address, tmp_path)
         assert not errors, (name, errors)

@@ -1,6 +1,6 @@
 """Synthetic RGB-D inspection data in the layout of MVTec 3D-AD or Eyecandies, made on the spot.
 
-    write_category(Path("data/synthetic"), "cookie", PRESETS["tiny"])
+write_category(Path("data/synthetic"), "cookie", PRESETS["tiny"])
 """
 
 from .defects import KINDS
@@ -10,6 +10,12 @@ from .shapes import CATEGORIES
 from .spec import PRESETS, Spec
 
 __all__ = [
-    "CATEGORIES", "KINDS", "PRESETS", "VERSION", "Spec", "make_sample", "make_twin",
+    "CATEGORIES",
+    "KINDS",
+    "PRESETS",
+    "VERSION",
+    "Spec",
+    "make_sample",
+    "make_twin",
     "write_category",
 ]

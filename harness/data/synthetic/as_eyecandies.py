@@ -15,13 +15,13 @@ from .scene import generator, name_key
 from .sensor import photograph
 from .spec import Spec
 
-UNITS_PER_M = 10    # Eyecandies' scenes are that much larger than MVTec's, and so than ours
-ASIDE = -0.1        # x of the world's origin; at 0 the middle column would have x = 0, which
-                    # M3DM's code takes as missing
+UNITS_PER_M = 10  # Eyecandies' scenes are that much larger than MVTec's, and so than ours
+ASIDE = -0.1  # x of the world's origin; at 0 the middle column would have x = 0, which
+# M3DM's code takes as missing
 FOLDERS = {"train": "train", "validation": "val", "test": "test_public"}
-DIGITS = {"train": 3, "val": 2, "test_public": 2}    # of the published numbers
-SPOTS = {1: (0, 1), 2: (1, 0), 3: (0, -1), 4: (-1, 0)}    # image_N: where its light comes from
-SPOT_SLOPE = np.radians(50)    # from the vertical
+DIGITS = {"train": 3, "val": 2, "test_public": 2}  # of the published numbers
+SPOTS = {1: (0, 1), 2: (1, 0), 3: (0, -1), 4: (-1, 0)}  # image_N: where its light comes from
+SPOT_SLOPE = np.radians(50)  # from the vertical
 SPOT_AMBIENT, SPOT_DIFFUSE = 0.15, 0.9
 MASKS = ("bumps", "dents", "colors", "normals")
 README = """\
@@ -61,7 +61,7 @@ def write_sample(
     depth, low, high = quantised(staged.twin.depth.sight.z * UNITS_PER_M)
     image("depth", depth)
     put(f"{start}info_depth.yaml", f"normalization:\n  max: {high}\n  min: {low}\n".encode())
-    normal = staged.twin.depth.normal * (1, -1, -1)    # y and z against the camera's axes
+    normal = staged.twin.depth.normal * (1, -1, -1)  # y and z against the camera's axes
     image("normals", np.round((normal + 1) * 127.5).astype(np.uint8))
     text = io.BytesIO()
     np.savetxt(text, camera_to_world(staged.scene.pose, staged.scene.depth), fmt="%.9g")
@@ -72,7 +72,7 @@ def write_sample(
     image("mask", np.bitwise_or.reduce(list(masks.values())))
     put(f"{start}metadata.yaml", f"anomalous: {int(defect != 'good')}\n".encode())
     drawn = {**staged.drawn, "file": start}
-    put(f"{start}obj_params.yaml", json_bytes(drawn))    # JSON is YAML
+    put(f"{start}obj_params.yaml", json_bytes(drawn))  # JSON is YAML
     return drawn
 
 

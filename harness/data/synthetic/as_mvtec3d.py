@@ -48,8 +48,12 @@ def write_sample(
     folder, name = f"{split}/{defect}", f"{index:03d}"
     put(f"{folder}/rgb/{name}.png", lambda f: Image.fromarray(rgb).save(f, "PNG"))
     # No description, software or date tags: equal arrays must give equal bytes.
-    put(f"{folder}/xyz/{name}.tiff", lambda f: tifffile.imwrite(
-        f, xyz, photometric="rgb", metadata=None, software=False, byteorder="<"))
+    put(
+        f"{folder}/xyz/{name}.tiff",
+        lambda f: tifffile.imwrite(
+            f, xyz, photometric="rgb", metadata=None, software=False, byteorder="<"
+        ),
+    )
     if split == "test":
         put(f"{folder}/gt/{name}.png", lambda f: Image.fromarray(mask).save(f, "PNG"))
     return drawn

@@ -16,8 +16,18 @@ from .noise import Noise, smoothstep
 from .render import ON_OBJECT_M, Raster
 
 MM = 1e-3
-KINDS = ("bump", "color", "combined", "contamination", "crack", "cut", "dent", "geometry_only",
-         "hole", "missing")
+KINDS = (
+    "bump",
+    "color",
+    "combined",
+    "contamination",
+    "crack",
+    "cut",
+    "dent",
+    "geometry_only",
+    "hole",
+    "missing",
+)
 # What a kind must leave as it was; every other kind may show in both.
 EXCLUDES = {"color": "depth", "geometry_only": "colour"}
 
@@ -30,7 +40,7 @@ STAINS = {
 }
 HOLE_COLOUR = (0.12, 0.09, 0.07)
 CRACK_COLOUR = (0.10, 0.07, 0.05)
-SEPARATION_M = 3 * MM         # between the parts of a combined defect
+SEPARATION_M = 3 * MM  # between the parts of a combined defect
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class Imprint:
     box: tuple[slice, slice]
     height: np.ndarray
     albedo: np.ndarray
-    level: np.ndarray         # float32, > 0 where the surface counts as defective
+    level: np.ndarray  # float32, > 0 where the surface counts as defective
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Defect:
 
     kind: str
     centre: tuple[float, float]
-    reach: float              # the change stays within this distance of the centre along s and t
+    reach: float  # the change stays within this distance of the centre along s and t
     change: Callable
     drawn: dict = field(default_factory=dict)
 
@@ -231,8 +241,13 @@ def _line(kind, rng, centre, turn) -> Defect:
         tinted = _tint(albedo, CRACK_COLOUR, 0.55 * soft)
         return height - depth * groove, tinted, 1.3 * width - distance
 
-    drawn = {"length_m": length, "width_m": width, "depth_m": depth, "sway_m": sway,
-             "turn_rad": turn}
+    drawn = {
+        "length_m": length,
+        "width_m": width,
+        "depth_m": depth,
+        "sway_m": sway,
+        "turn_rad": turn,
+    }
     reach = length / 2 + float(np.abs(course).max()) + 2 * width
     return Defect(kind, centre, reach, change, drawn)
 

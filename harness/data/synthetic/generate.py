@@ -15,7 +15,7 @@ from . import as_eyecandies, as_mvtec3d
 from .part import Part, json_bytes, sample_name
 from .spec import Spec, require_category
 
-VERSION = 2                   # raise when the same spec gives other files
+VERSION = 2  # raise when the same spec gives other files
 MANIFEST = "manifest.json"
 LAYOUTS = {"mvtec3d": as_mvtec3d, "eyecandies": as_eyecandies}
 
@@ -46,7 +46,7 @@ def write_category(
         part.write(part.tree / MANIFEST, json_bytes({"settings": settings, "samples": samples}))
         os.rename(part.tree, final)
     except OSError:
-        if not _is_complete(final, settings):      # else another process has just finished it
+        if not _is_complete(final, settings):  # else another process has just finished it
             raise
     shutil.rmtree(part.folder, ignore_errors=True)
 
@@ -82,7 +82,8 @@ def _is_complete(folder: Path, settings: dict) -> bool:
 def _difference(found: dict, wanted: dict) -> str:
     return ", ".join(
         f"{name}: {found.get(name)!r} there, {value!r} wanted"
-        for name, value in wanted.items() if found.get(name) != value
+        for name, value in wanted.items()
+        if found.get(name) != value
     )
 
 

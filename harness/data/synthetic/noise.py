@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-LATTICE = 48                  # points a side; a field repeats after 48 cells
+LATTICE = 48  # points a side; a field repeats after 48 cells
 OCTAVES, PERSISTENCE = 3, 0.5
-_SPREAD = 57 / 70             # mean of the sum of squared Catmull-Rom weights over one cell
+_SPREAD = 57 / 70  # mean of the sum of squared Catmull-Rom weights over one cell
 
 
 def smoothstep(x, a: float, b: float):
@@ -33,7 +33,7 @@ class Noise:
         total = np.zeros((len(t), len(s)), np.float32)
         for octave, (lattice, amplitude) in enumerate(zip(self.lattices, amplitudes)):
             scale = 2**octave / self.cell
-            rows = _interpolate(lattice, np.asarray(t) * scale)                # (T, 48)
+            rows = _interpolate(lattice, np.asarray(t) * scale)  # (T, 48)
             total += _interpolate(amplitude * rows.T, np.asarray(s) * scale).T
         return total
 

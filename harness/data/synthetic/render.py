@@ -12,9 +12,9 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-FIELD_OF_VIEW_M = 0.13        # across the image width, at the camera's distance
-ON_OBJECT_M = 1e-4            # a pixel higher than this above the plane shows the object
-WALL_M = 2e-4                 # heights that still change by more have not converged
+FIELD_OF_VIEW_M = 0.13  # across the image width, at the camera's distance
+ON_OBJECT_M = 1e-4  # a pixel higher than this above the plane shows the object
+WALL_M = 2e-4  # heights that still change by more have not converged
 WHOLE = (slice(None), slice(None))
 
 
@@ -23,7 +23,7 @@ class Camera:
     width: int
     height: int
     distance_m: ClassVar[float] = 0.60
-    edge_px: ClassVar[float] = 0.5     # from the image's edge to the middle of its first pixel
+    edge_px: ClassVar[float] = 0.5  # from the image's edge to the middle of its first pixel
 
     @property
     def f(self) -> float:
@@ -64,11 +64,11 @@ class NearCamera(Camera):
 class Pose:
     """Plane normal . P = distance, and the object's axes and origin in it."""
 
-    normal: np.ndarray        # (3,), points away from the camera
+    normal: np.ndarray  # (3,), points away from the camera
     distance: float
-    axis_s: np.ndarray        # (3,)
-    axis_t: np.ndarray        # (3,)
-    origin: tuple[float, float]    # (s, t) coordinates of a point P are P.axis - origin
+    axis_s: np.ndarray  # (3,)
+    axis_t: np.ndarray  # (3,)
+    origin: tuple[float, float]  # (s, t) coordinates of a point P are P.axis - origin
 
     @classmethod
     def on_plane(cls, normal, depth: float, turn: float, shift) -> Pose:
@@ -96,10 +96,10 @@ class Pose:
 class Raster:
     """A height field and its albedo on a regular grid of object coordinates."""
 
-    s: np.ndarray             # (S,) metres, evenly spaced
-    t: np.ndarray             # (T,)
-    height: np.ndarray        # (T, S) float32 metres, 0 off the object
-    albedo: np.ndarray        # (T, S, 3) float32, linear
+    s: np.ndarray  # (S,) metres, evenly spaced
+    t: np.ndarray  # (T,)
+    height: np.ndarray  # (T, S) float32 metres, 0 off the object
+    albedo: np.ndarray  # (T, S, 3) float32, linear
 
     @property
     def peak(self) -> float:
@@ -115,8 +115,12 @@ def look_up(field, axis_s, axis_t, s, t, outside: float = 0.0):
     x = ((s - axis_s[0]) / step).astype(np.float32)
     y = ((t - axis_t[0]) / step).astype(np.float32)
     return cv2.remap(
-        field, x, y, cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT, borderValue=(outside,) * 3,
+        field,
+        x,
+        y,
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(outside,) * 3,
     )
 
 
@@ -124,7 +128,7 @@ def look_up(field, axis_s, axis_t, s, t, outside: float = 0.0):
 class Sight:
     """The surface point that each pixel of a window sees, all (h, w)."""
 
-    rays: np.ndarray          # (h, w, 3)
+    rays: np.ndarray  # (h, w, 3)
     s: np.ndarray
     t: np.ndarray
     h: np.ndarray
@@ -200,7 +204,7 @@ def _cross(a, b):
 
 @dataclass(frozen=True)
 class Light:
-    direction: np.ndarray     # (3,) unit, from the surface towards the light
+    direction: np.ndarray  # (3,) unit, from the surface towards the light
     specular: float
     ambient: float = 0.5
     diffuse: float = 0.55

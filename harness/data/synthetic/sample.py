@@ -23,8 +23,8 @@ class Staged:
     scene: Scene
     twin: Twin
     defects: list[Defect]
-    masks: list[np.ndarray]    # (H, W) bool, one a defect
-    drawn: dict                # plain values
+    masks: list[np.ndarray]  # (H, W) bool, one a defect
+    drawn: dict  # plain values
 
 
 def stage(category: str, split: str, defect: str, index: int, spec: Spec) -> Staged:
@@ -43,9 +43,7 @@ def stage(category: str, split: str, defect: str, index: int, spec: Spec) -> Sta
     shape = spec.camera.height, spec.camera.width
     masks = [m if m.shape == shape else shrink(m, spec.camera) for m in masks]
     drawn = scene.drawn()
-    drawn["defects"] = [
-        {"kind": d.kind, "centre_m": list(d.centre), **d.drawn} for d in defects
-    ]
+    drawn["defects"] = [{"kind": d.kind, "centre_m": list(d.centre), **d.drawn} for d in defects]
     return Staged(scene, twin, defects, masks, drawn)
 
 
@@ -69,8 +67,10 @@ def _scene(category, split, defect, index, spec) -> Scene:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
     known = ("good", *spec.kinds_of(category))
     if defect not in known:
-        raise ValueError(f"unknown defect {defect!r} of {category}; this spec has "
-                         f"{', '.join(known)}; other kinds: Spec(kinds=...)")
+        raise ValueError(
+            f"unknown defect {defect!r} of {category}; this spec has "
+            f"{', '.join(known)}; other kinds: Spec(kinds=...)"
+        )
     return Scene(category, split, defect, index, spec.seed, type(spec.camera))
 
 
@@ -82,8 +82,15 @@ def _sense(scene, colour, depth, camera: Camera):
     cos_view = depth.cos_view
     z = measure_depth(depth.sight, cos_view, rng)
     lost = missing_points(
-        depth.sight, depth.raster, scene.pose, camera, cos_view, exposed,
-        scene.category.salt, scene.salt_noise, rng,
+        depth.sight,
+        depth.raster,
+        scene.pose,
+        camera,
+        cos_view,
+        exposed,
+        scene.category.salt,
+        scene.salt_noise,
+        rng,
     )
     xyz = (z[..., None] * depth.sight.rays).astype(np.float32)
     xyz[lost] = 0

@@ -10,12 +10,22 @@ import numpy as np
 
 from .noise import Noise
 from .render import (
-    FIELD_OF_VIEW_M, WHOLE, Camera, Light, NearCamera, Pose, Raster, Sight, normals, see, shade,
+    FIELD_OF_VIEW_M,
+    WHOLE,
+    Camera,
+    Light,
+    NearCamera,
+    Pose,
+    Raster,
+    Sight,
+    normals,
+    see,
+    shade,
 )
 from .sensor import REFERENCE_PX, expose
 from .shapes import CATEGORIES, MM
 
-SAMPLES_PER_PX = 1.6          # spacing of the height raster
+SAMPLES_PER_PX = 1.6  # spacing of the height raster
 
 
 def generator(*key: int) -> np.random.Generator:
@@ -32,7 +42,7 @@ class Look:
 
     raster: Raster
     sight: Sight
-    normal: np.ndarray        # (h, w, 3)
+    normal: np.ndarray  # (h, w, 3)
 
     @property
     def cos_view(self):
@@ -47,8 +57,15 @@ class Scene:
     is tilted away from it about the x axis alone.
     """
 
-    def __init__(self, category: str, split: str, defect: str, index: int, seed: int,
-                 camera: type[Camera] = Camera):  # fmt: skip
+    def __init__(
+        self,
+        category: str,
+        split: str,
+        defect: str,
+        index: int,
+        seed: int,
+        camera: type[Camera] = Camera,
+    ):
         self.category, self.camera = CATEGORIES[category], camera
         self.key = (seed, name_key(category), name_key(split), name_key(defect), index)
         self._draw_category(generator(seed, name_key(category), name_key("category")))
@@ -56,7 +73,7 @@ class Scene:
         self._draw_pose(rng)
         self._draw_appearance(rng)
         self.body = self.category.make(rng, self.scale)
-        self.rng = rng        # goes on to the defects
+        self.rng = rng  # goes on to the defects
 
     def _draw_category(self, rng) -> None:
         self.tilt, self.tilt_towards = np.radians(rng.uniform(4, 9)), rng.uniform(0, 2 * np.pi)

@@ -8,7 +8,7 @@ import numpy as np
 from .noise import Noise
 from .render import Camera, Pose, Raster, Sight
 
-REFERENCE_PX = 256            # image width at which the constants per pixel hold
+REFERENCE_PX = 256  # image width at which the constants per pixel hold
 PROJECTOR = np.array([-0.20, 0.0, 0.0])
 GAMMA = 1.8
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
@@ -37,13 +37,20 @@ def measure_depth(sight: Sight, cos_view, rng) -> np.ndarray:
     sigma = 40e-6 * (sight.z / 0.6) ** 2 / np.sqrt(np.maximum(cos_view, 0.05))
     white = rng.standard_normal(sight.z.shape)
     shared = cv2.GaussianBlur(rng.standard_normal(sight.z.shape), (0, 0), 1.5)
-    shared *= 2 * np.sqrt(np.pi) * 1.5        # the filter leaves 1 / (2 sqrt(pi) sigma) of the sd
+    shared *= 2 * np.sqrt(np.pi) * 1.5  # the filter leaves 1 / (2 sqrt(pi) sigma) of the sd
     return sight.z + sigma * (0.75 * white + 0.66 * shared)
 
 
 def missing_points(
-    sight: Sight, raster: Raster, pose: Pose, camera: Camera,
-    cos_view, exposed, salt: float, salt_noise: Noise, rng,
+    sight: Sight,
+    raster: Raster,
+    pose: Pose,
+    camera: Camera,
+    cos_view,
+    exposed,
+    salt: float,
+    salt_noise: Noise,
+    rng,
 ) -> np.ndarray:
     """bool (H, W): in the projector's shadow, or lost by one of several independent chances."""
     grazing = 1 / (1 + np.exp(-(np.degrees(np.arccos(np.clip(cos_view, 0, 1))) - 76) / 2.5))

@@ -15,14 +15,14 @@ from .noise import Noise, smoothstep
 from .render import Raster
 
 MM = 1e-3
-REACH_M = 0.095               # nothing farther from the object's centre can be in view
+REACH_M = 0.095  # nothing farther from the object's centre can be in view
 
 
 @dataclass(frozen=True)
 class Body:
     """surface(s (S,), t (T,)) -> height (T, S), albedo (T, S, 3), zero height off the object."""
 
-    half_s: float             # the object fits in |s| < half_s, |t| < half_t
+    half_s: float  # the object fits in |s| < half_s, |t| < half_t
     half_t: float
     surface: Callable
     drawn: dict = field(default_factory=dict)
@@ -91,7 +91,7 @@ def dome(rng, k: float) -> Body:
         x, y = s / k, t[:, None] / k
         inside = 1 - (x / 0.036) ** 2 - (y / 0.031) ** 2
         height = 0.026 * k * np.sqrt(np.maximum(inside, 0))
-        height *= 1 - 0.10 * np.exp(-((x / 0.0035) ** 2))          # the crease
+        height *= 1 - 0.10 * np.exp(-((x / 0.0035) ** 2))  # the crease
         height += 0.35 * MM * waves.on_grid(s, t)
         side = (x * np.cos(blush) + y * np.sin(blush)) / 0.033
         red = smoothstep(side + 0.25 * patches.on_grid(s, t), border - 0.6, border + 0.6)
@@ -131,7 +131,7 @@ def rod(rng, k: float) -> Body:
 
     def surface(s, t):
         x, y = s / k, t[:, None] / k
-        q = 0.0105 - np.maximum(np.abs(x) - 0.060, 0)           # 2 mm chamfer at both ends
+        q = 0.0105 - np.maximum(np.abs(x) - 0.060, 0)  # 2 mm chamfer at both ends
         q = np.where(np.abs(x) < 0.062, q, 0) + 0 * y
         inside = np.abs(y) < q
         height = k * (0.0105 + np.sqrt(np.maximum(q * q - y * y, 0)))
@@ -158,7 +158,7 @@ def rope(rng, k: float) -> Body:
         height += 0.35 * MM * waves.on_grid(s, t) * smoothstep(np.abs(y), 1.03 * q, 0.7 * q)
         gap = 0.62 + 0.38 * smoothstep(strand, 0.0, 0.45)
         shade = gap * (1 + 0.06 * fibre.on_grid(s, t) + 0.05 * tone.on_grid(s, t))
-        dyed = np.floor(twist / np.pi + 0.5) % 3 == 0          # one strand in three is blue
+        dyed = np.floor(twist / np.pi + 0.5) % 3 == 0  # one strand in three is blue
         albedo = _mix((0.74, 0.68, 0.55), (0.25, 0.35, 0.55), dyed.astype(float))
         return np.where(inside, height, 0), albedo * shade[..., None]
 
@@ -190,7 +190,7 @@ def tread(rng, k: float) -> Body:
         x, y = s / k, t[:, None] / k
         edge = np.minimum(0.038 - np.abs(x), 0.030 - np.abs(y))
         height = 0.45 * np.sqrt(np.maximum(0.030**2 - y * y, 0)) + 0.004
-        offset = np.where(y > 0, 0.25, -0.25) * 0.0155         # the halves do not line up
+        offset = np.where(y > 0, 0.25, -0.25) * 0.0155  # the halves do not line up
         across = _groove(x + offset, 0.0155, 2.6 * MM)
         along = _groove(y, 0.011, 2.0 * MM)
         groove = np.maximum(across, along + 0 * across)
@@ -204,11 +204,11 @@ def tread(rng, k: float) -> Body:
 
 @dataclass(frozen=True)
 class Category:
-    make: Callable            # (rng, scale) -> Body
+    make: Callable  # (rng, scale) -> Body
     defects: tuple[str, ...]  # default defect folders
-    salt: float               # rate of isolated missing points on the plane
-    rigid: bool = False       # same size and about the same orientation in every sample
-    turns: bool = True        # any rotation; otherwise +-12 degrees
+    salt: float  # rate of isolated missing points on the plane
+    rigid: bool = False  # same size and about the same orientation in every sample
+    turns: bool = True  # any rotation; otherwise +-12 degrees
     specular: float = 0.03
 
 
@@ -216,13 +216,25 @@ CATEGORIES: dict[str, Category] = {
     "cookie": Category(cookie, ("hole", "crack", "contamination", "combined"), 0.012),
     "bagel": Category(bagel, ("dent", "hole", "contamination", "missing"), 0.05),
     "dome": Category(dome, ("cut", "color", "bump", "combined"), 0.05),
-    "plate": Category(plate, ("dent", "crack", "contamination", "missing"), 0.06,
-                      rigid=True, turns=False, specular=0.18),
+    "plate": Category(
+        plate,
+        ("dent", "crack", "contamination", "missing"),
+        0.06,
+        rigid=True,
+        turns=False,
+        specular=0.18,
+    ),
     "rod": Category(rod, ("dent", "cut", "color", "geometry_only"), 0.004, rigid=True, turns=False),
     "rope": Category(rope, ("cut", "contamination", "bump", "missing"), 0.003, turns=False),
     "foam": Category(foam, ("color", "geometry_only", "cut", "hole"), 0.008),
-    "tread": Category(tread, ("hole", "cut", "contamination", "geometry_only"), 0.006,
-                      rigid=True, turns=False, specular=0.18),
+    "tread": Category(
+        tread,
+        ("hole", "cut", "contamination", "geometry_only"),
+        0.006,
+        rigid=True,
+        turns=False,
+        specular=0.18,
+    ),
 }
 
 

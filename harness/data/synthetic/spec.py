@@ -10,8 +10,8 @@ from .render import Camera, NearCamera
 from .shapes import CATEGORIES
 
 MIN_SIZE_PX, MAX_SIZE_PX = 32, 4096
-MAX_COUNT = 1000              # file names have three digits
-CAMERAS = {"mvtec3d": Camera, "eyecandies": NearCamera}    # by layout
+MAX_COUNT = 1000  # file names have three digits
+CAMERAS = {"mvtec3d": Camera, "eyecandies": NearCamera}  # by layout
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,9 @@ class Spec:
                     raise ValueError(f"unknown defect kind {kind!r}; known: {', '.join(KINDS)}")
             for name, count in self.counts(category).items():
                 if not 0 <= count <= MAX_COUNT:
-                    raise ValueError(f"{count} samples for {category}/{name}: "
-                                     f"give 0 to {MAX_COUNT}")
+                    raise ValueError(
+                        f"{count} samples for {category}/{name}: give 0 to {MAX_COUNT}"
+                    )
 
     @property
     def camera(self) -> Camera:
@@ -110,14 +111,14 @@ def _of(value, name: str) -> int:
 # Counts of MVTec 3D-AD for the nearest of its categories: train, validation, test/good, and the
 # defect folders in the order of the kinds' names.
 _PAPER = {
-    "cookie": (210, 22, 28, (25, 25, 27, 26)),     # cookie
-    "bagel": (244, 22, 22, (22, 22, 21, 23)),      # bagel
-    "dome": (361, 42, 26, (27, 25, 25, 29)),       # peach
-    "plate": (223, 23, 21, (21, 22, 22, 22)),      # cable_gland
-    "rod": (288, 34, 26, (27, 26, 26, 25)),        # dowel
-    "rope": (298, 33, 32, (17, 25, 27, 17)),       # rope has three folders; `open` counts twice
-    "foam": (236, 27, 20, (20, 20, 20, 20)),       # foam
-    "tread": (210, 29, 25, (28, 27, 5, 27)),       # tire
+    "cookie": (210, 22, 28, (25, 25, 27, 26)),  # cookie
+    "bagel": (244, 22, 22, (22, 22, 21, 23)),  # bagel
+    "dome": (361, 42, 26, (27, 25, 25, 29)),  # peach
+    "plate": (223, 23, 21, (21, 22, 22, 22)),  # cable_gland
+    "rod": (288, 34, 26, (27, 26, 26, 25)),  # dowel
+    "rope": (298, 33, 32, (17, 25, 27, 17)),  # rope has three folders; `open` counts twice
+    "foam": (236, 27, 20, (20, 20, 20, 20)),  # foam
+    "tread": (210, 29, 25, (28, 27, 5, 27)),  # tire
 }
 
 

@@ -14,11 +14,11 @@ from .scene import Scene
 from .sensor import REFERENCE_PX, encode
 from .shapes import MM
 
-MIN_MASK_PX = 12              # at the reference resolution
+MIN_MASK_PX = 12  # at the reference resolution
 MIN_PIECE_PX = 6
 MAX_DRAWS = 200
 VISIBLE_M, VISIBLE_COLOUR = 0.15 * MM, 6 / 255
-COARSE_PX = 64                # images this small must still show every mask
+COARSE_PX = 64  # images this small must still show every mask
 
 
 class Twin:

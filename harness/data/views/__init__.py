@@ -27,9 +27,9 @@ from harness.data.views import das3d, dbrn, dsr3d, m3dm, simulated
 from methods.contract import View, seed_for
 from methods.views import Das3dView, DbrnView, Dsr3dView, M3dmView, ShapeGuidedView
 
-VERSION = 2                   # raise when the same recipe gives other arrays
+VERSION = 2  # raise when the same recipe gives other arrays
 INDEX, MASK = "index.json", "mask"
-PARTS = (*SPLITS, simulated.SPLIT)    # what a view holds of a category
+PARTS = (*SPLITS, simulated.SPLIT)  # what a view holds of a category
 MASKED = ("test", simulated.SPLIT)
 
 
@@ -86,7 +86,7 @@ def build_view(
 
     done, sizes, rows = 0, {}, {}
     with _one_opencv_thread(), ThreadPoolExecutor(workers) as pool:
-        for split in PARTS:    # train first: it is never empty and gives the others' shapes
+        for split in PARTS:  # train first: it is never empty and gives the others' shapes
             sizes[split] = []
             with _Rows(folder / split, len(refs[split])) as rows[split]:
                 for size, arrays in _in_order(pool, prepare, refs[split], workers):
@@ -167,7 +167,7 @@ class _Rows:
         """Files for n rows such as `like`."""
         self.like = {name: np.empty_like(array) for name, array in like.items()}
         for name, array in like.items():
-            self.files[name] = open(self.folder / f"{name}.npy", "wb")
+            self.files[name] = open(self.folder / f"{name}.npy", "wb")  # noqa: SIM115 (until `close`)
             header = np.lib.format.header_data_from_array_1_0(array)
             header["shape"] = (self.n, *array.shape)
             np.lib.format.write_array_header_1_0(self.files[name], header)
@@ -188,15 +188,16 @@ class _Rows:
         return {name: np.load(self.folder / f"{name}.npy", mmap_mode="r+") for name in self.like}
 
 
-def _write_index(folder: Path, refs: list[Ref | simulated.Simulated], sizes: list, rows: _Rows) -> None:
+def _write_index(
+    folder: Path, refs: list[Ref | simulated.Simulated], sizes: list, rows: _Rows
+) -> None:
     index = {
         "ids": [ref.id for ref in refs],
         "defects": [ref.defect for ref in refs],
         "labels": [ref.label for ref in refs],
         "native_sizes": sizes,
         "arrays": {
-            name: [str(array.dtype), [len(refs), *array.shape]]
-            for name, array in rows.like.items()
+            name: [str(array.dtype), [len(refs), *array.shape]] for name, array in rows.like.items()
         },
     }
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")

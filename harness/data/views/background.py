@@ -16,9 +16,9 @@ from harness.data.views.clusters import dbscan, largest_cluster
 from harness.data.views.plane import border_plane
 from methods.views import BtfView
 
-PAD_MULTIPLE = 100    # px, the square's side is rounded up to it
-ROWS = 32             # of the image at once: their distances stay in the cache
-LITTLE = 0.01         # share of the image below which the object is worth a warning
+PAD_MULTIPLE = 100  # px, the square's side is rounded up to it
+ROWS = 32  # of the image at once: their distances stay in the cache
+LITTLE = 0.01  # share of the image below which the object is worth a warning
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +39,15 @@ def object_pixels(sample: Sample, view: BtfView, seed: int) -> np.ndarray:
     """Pixels (H, W) that neither lie near the plane nor outside the largest cluster."""
     name = f"{sample.category}/{sample.id}"
     plane = border_plane(
-        sample.xyz, view.plane_border_px, view.plane_inlier_m, view.plane_points,
-        view.plane_iterations, seed, name,
-    )  # fmt: skip
-    axes = cv2.split(sample.xyz)    # three of (H, W): quicker to go through than (H, W, 3)
+        sample.xyz,
+        view.plane_border_px,
+        view.plane_inlier_m,
+        view.plane_points,
+        view.plane_iterations,
+        seed,
+        name,
+    )
+    axes = cv2.split(sample.xyz)  # three of (H, W): quicker to go through than (H, W, 3)
     rest = ~near_plane(axes, plane, view.plane_distance_m)
     points = np.flatnonzero(rest & (axes[0] != 0) & (axes[1] != 0) & (axes[2] != 0))
     if not points.size:
@@ -70,7 +75,7 @@ def near_plane(axes, plane: np.ndarray, distance_m: float) -> np.ndarray:
     near = np.empty(axes[0].shape, bool)
     for start in range(0, len(near), ROWS):
         x, y, z = (axis[start : start + ROWS] for axis in axes)
-        far = plane[0] * x + plane[1] * y + plane[2] * z + plane[3]    # in float64
+        far = plane[0] * x + plane[1] * y + plane[2] * z + plane[3]  # in float64
         np.less(np.abs(far), distance_m, out=near[start : start + ROWS])
     return near
 

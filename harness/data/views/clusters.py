@@ -17,9 +17,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-CHUNK = 1 << 20     # point pairs compared at once (24 MB)
+CHUNK = 1 << 20  # point pairs compared at once (24 MB)
 CELLS_A_POINT = 32  # up to so many cells in the bounding box, they are counted, not sorted
-PROBES = (1, 8)     # core points a cube shows in the two quick rounds, which join most cubes
+PROBES = (1, 8)  # core points a cube shows in the two quick rounds, which join most cubes
 
 
 def dbscan(points: np.ndarray, eps: float, min_points: int) -> np.ndarray:
@@ -61,10 +61,10 @@ def largest_cluster(labels: np.ndarray) -> np.ndarray:
 class _Cells:
     """Occupied cells in the order of their positions, with a diagonal of eps / 2."""
 
-    of_point: np.ndarray    # (N,) each point's cell
-    count: np.ndarray       # (C,) points
-    position: np.ndarray    # (C, 3) on the grid
-    touching: np.ndarray    # (P, 2) pairs with a common corner
+    of_point: np.ndarray  # (N,) each point's cell
+    count: np.ndarray  # (C,) points
+    position: np.ndarray  # (C, 3) on the grid
+    touching: np.ndarray  # (P, 2) pairs with a common corner
 
     def around(self) -> np.ndarray:
         """Points in each cell and in those that touch it (C,)."""
@@ -77,17 +77,19 @@ class _Cells:
         """The numbers of all points that may be eps from some of `points`, and of more."""
         cells = np.unique(self.of_point[points])
         nearest, _ = cKDTree(self.position[cells]).query(
-            self.position, p=np.inf, distance_upper_bound=4.5    # eps is 2 sqrt(3) cells
+            self.position,
+            p=np.inf,
+            distance_upper_bound=4.5,  # eps is 2 sqrt(3) cells
         )
         return np.flatnonzero(np.isfinite(nearest)[self.of_point])
 
 
 def _sort_into_cells(points: np.ndarray, eps: float) -> _Cells:
-    side = eps / np.sqrt(12) * (1 - 1e-9)   # rounding must not put neighbours > eps apart
+    side = eps / np.sqrt(12) * (1 - 1e-9)  # rounding must not put neighbours > eps apart
     columns = np.ascontiguousarray(points.T)
     low, high = columns.min(axis=1), columns.max(axis=1)
     extent = np.floor((high - low) / side) + 1
-    if (extent + 2).prod() > 2**62:    # 2: the margin of _pairs
+    if (extent + 2).prod() > 2**62:  # 2: the margin of _pairs
         raise ValueError(f"eps {eps} is too small for a cloud of extent {high - low}")
     extent = extent.astype(np.int64)
     x, y, z = (np.floor((c - c_low) / side).astype(np.int64) for c, c_low in zip(columns, low))
@@ -109,7 +111,7 @@ def _unique(key: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 def _pairs(position: np.ndarray, reach: int) -> np.ndarray:
     """Pairs (P, 2) of rows of `position` (C, 3), in order, at most `reach` apart on each axis."""
-    extent = position.max(axis=0) + 1 + reach    # a margin, so that no offset wraps around
+    extent = position.max(axis=0) + 1 + reach  # a margin, so that no offset wraps around
     steps = np.array([extent[1] * extent[2], extent[2], 1])
     key, width = position @ steps, 2 * reach + 1
     pairs = []
@@ -134,7 +136,7 @@ def _core_labels(points: np.ndarray, core: np.ndarray, cells: _Cells, eps: float
     used, cube = np.unique(np.ravel_multi_index(position.T, extent), return_inverse=True)
     of_cell = np.full(len(occupied), -1)
     of_cell[occupied] = cube
-    cube = of_cell[cells.of_point[core]]    # of each core point
+    cube = of_cell[cells.of_point[core]]  # of each core point
     edges = of_cell[cells.touching[occupied[cells.touching].all(axis=1)]]
     group = _components(edges, len(used))
     if group.any():
@@ -143,7 +145,7 @@ def _core_labels(points: np.ndarray, core: np.ndarray, cells: _Cells, eps: float
         questioned = np.zeros(len(used), bool)
         questioned[pairs] = True
         rows = np.flatnonzero(questioned[cube])
-        rows = rows[np.argsort(cube[rows], kind="stable")]    # points of one cube side by side
+        rows = rows[np.argsort(cube[rows], kind="stable")]  # points of one cube side by side
         some, size = points[core][rows], np.bincount(cube[rows], minlength=len(used))
         start = np.cumsum(size) - size
         for touching in (_probe(PROBES[0]), _probe(PROBES[1]), _compare_all):
@@ -161,7 +163,7 @@ def _components(edges: np.ndarray, nodes: int) -> np.ndarray:
 def _by_appearance(group: np.ndarray) -> np.ndarray:
     """The same groups (N,), numbered in the order in which they first appear."""
     first = np.empty(group.max() + 1, np.int64)
-    first[group[::-1]] = np.arange(len(group))[::-1]    # the last assignment stays
+    first[group[::-1]] = np.arange(len(group))[::-1]  # the last assignment stays
     return np.argsort(np.argsort(first))[group]
 
 
@@ -176,7 +178,7 @@ def _probe(count: int):
             a, b = (
                 core[start[side, None] + np.minimum(index, size[side, None] - 1)]
                 for side in pairs[low : low + rows].T
-            )    # (rows, count, 3) each, the last point repeated where a cube has fewer
+            )  # (rows, count, 3) each, the last point repeated where a cube has fewer
             square = ((a[:, :, None] - b[:, None]) ** 2).sum(axis=-1)
             near[low : low + rows] = (square <= eps**2).any(axis=(1, 2))
         return near
@@ -187,10 +189,8 @@ def _probe(count: int):
 def _compare_all(core, start, size, pairs, eps) -> np.ndarray:
     """Whether any core points of the two cubes are at most eps apart."""
     near = np.zeros(len(pairs), bool)
-    open_pairs = np.flatnonzero((size[pairs] > PROBES[-1]).any(axis=1))    # others: probed in full
-    trees = {
-        c: cKDTree(core[start[c] : start[c] + size[c]]) for c in np.unique(pairs[open_pairs])
-    }
+    open_pairs = np.flatnonzero((size[pairs] > PROBES[-1]).any(axis=1))  # others: probed in full
+    trees = {c: cKDTree(core[start[c] : start[c] + size[c]]) for c in np.unique(pairs[open_pairs])}
     for i in open_pairs:
         a, b = pairs[i]
         near[i] = trees[a].count_neighbors(trees[b], eps) > 0
@@ -203,7 +203,7 @@ def _claim_border(labels, points, core, near, tree, eps) -> None:
     tree: of all points in their reach, whose numbers are `near`.
     """
     rest = np.flatnonzero(~core)
-    reach = tree.query_ball_point(points[rest], eps)    # fewer than min_points each
+    reach = tree.query_ball_point(points[rest], eps)  # fewer than min_points each
     owner = np.repeat(rest, [len(found) for found in reach])
     other = near[np.fromiter(chain.from_iterable(reach), np.int64, len(owner))]
     owner, other = owner[core[other]], other[core[other]]

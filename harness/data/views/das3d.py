@@ -13,7 +13,7 @@ from harness.data.samples import Sample
 from harness.data.views import background
 from methods.views import Das3dView
 
-FILL_PASSES = 3       # AST's n_fills
+FILL_PASSES = 3  # AST's n_fills
 FOREGROUND_EPS = 1e-6
 OPTIONS = {
     "hole_fill": ("none", "ast3"),

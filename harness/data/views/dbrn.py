@@ -15,10 +15,10 @@ from harness.data.samples import DataError, Sample
 from harness.data.views.das3d import fill_holes, nearest
 from methods.views import DbrnView
 
-CORNER_PX = 2         # side of the blocks that the background plane is fitted to (AST)
+CORNER_PX = 2  # side of the blocks that the background plane is fitted to (AST)
 AST_THRESHOLD_M = 0.007
 MAX_ITERATIONS = 100  # of k-means
-POOL = 200            # points a side of the grid on which heights are collected
+POOL = 200  # points a side of the grid on which heights are collected
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def background_mean(z: np.ndarray, frame_px: int) -> float:
     frame[frame_px:-frame_px, frame_px:-frame_px] = False
     values = z[frame & (z != 0)]
     lower = np.count_nonzero(values <= (low + high) / 2)
-    return low if 2 * lower > len(values) else high           # a tie: the farther one
+    return low if 2 * lower > len(values) else high  # a tie: the farther one
 
 
 def two_means(values: np.ndarray) -> tuple[float, float]:
@@ -126,7 +126,7 @@ def two_means(values: np.ndarray) -> tuple[float, float]:
     low, high = values[0], values[-1]
     for _ in range(MAX_ITERATIONS):
         n = np.searchsorted(values, (low + high) / 2, side="right")
-        if n == len(values):                      # all alike: nothing above
+        if n == len(values):  # all alike: nothing above
             break
         before = low, high
         low, high = total[n] / n, (total[-1] - total[n]) / (len(values) - n)
@@ -137,8 +137,10 @@ def two_means(values: np.ndarray) -> tuple[float, float]:
 
 def auto_threshold(deviations: np.ndarray, view: DbrnView) -> tuple[float, float]:
     """(height of the object, threshold of the foreground) in metres, from pooled distances."""
-    above = deviations[deviations > view.fg_min_m]          # NaN (outside the image) is not above
-    height = float(np.percentile(above.astype(np.float64), view.fg_percentile)) if above.size else 0.0
+    above = deviations[deviations > view.fg_min_m]  # NaN (outside the image) is not above
+    height = (
+        float(np.percentile(above.astype(np.float64), view.fg_percentile)) if above.size else 0.0
+    )
     return height, float(np.clip(view.fg_share * height, view.fg_min_m, view.fg_max_m))
 
 
@@ -169,7 +171,7 @@ def reach(image: np.ndarray, size: int) -> np.ndarray:
     for axis in (0, 1):
         n = image.shape[axis]
         place = np.clip((2 * np.arange(size) + 1) * n - size, 0, 2 * size * (n - 1))
-        first = place // (2 * size)                           # place / 2 size: source pixels
+        first = place // (2 * size)  # place / 2 size: source pixels
         second = np.minimum(first + (place % (2 * size) > 0), n - 1)
         image = np.maximum(image.take(first, axis), image.take(second, axis))
     return image
@@ -193,9 +195,10 @@ def normalise(depth: np.ndarray, low: float, high: float, view: DbrnView) -> np.
 
 def _check(view: DbrnView) -> None:
     options = {
-        "background": ("plane", "none"), "bg_fill": ("cluster", "plane", "max"),
+        "background": ("plane", "none"),
+        "bg_fill": ("cluster", "plane", "max"),
         "depth_range": ("image", "category"),
-    }  # fmt: skip
+    }
     for name, known in options.items():
         if (value := getattr(view, name)) not in known:
             raise ValueError(f"unknown {name} {value!r} in DbrnView; known: {', '.join(known)}")

@@ -11,8 +11,8 @@ import logging
 import cv2
 import numpy as np
 
-from harness.data.samples import Sample
 from harness.data.resize import resize
+from harness.data.samples import Sample
 from methods.views import Dsr3dView
 
 EPS = 1e-12
@@ -33,8 +33,12 @@ def prepare(sample: Sample, view: Dsr3dView, seed: int) -> dict[str, np.ndarray]
     if view.background == "plane":
         kept = foreground(xyz, view, name)
         if not kept.any():
-            log.warning("no_object sample=%s nothing farther than %g m from the plane; its depth "
-                        "is 0 everywhere", name, view.plane_distance_m)  # fmt: skip
+            log.warning(
+                "no_object sample=%s nothing farther than %g m from the plane; its depth "
+                "is 0 everywhere",
+                name,
+                view.plane_distance_m,
+            )
     z = np.where(kept, z, 0)
     depth = normalise(z, view.depth_low, view.depth_high, name)
     for _ in range(view.hole_passes):
@@ -62,8 +66,12 @@ def foreground(xyz: np.ndarray, view: Dsr3dView, name: str) -> np.ndarray:
     """Pixels (H, W) off the plane of an organised cloud (H, W, 3), small gaps closed."""
     points = PLANE_POINTS[view.plane](xyz)
     if not points.any(axis=1).all():
-        log.warning("plane_from_missing_points sample=%s a %s point of the plane has no valid "
-                    "pixel: its foreground means little", name, view.plane)  # fmt: skip
+        log.warning(
+            "plane_from_missing_points sample=%s a %s point of the plane has no valid "
+            "pixel: its foreground means little",
+            name,
+            view.plane,
+        )
     off = plane_distance(xyz, points) > view.plane_distance_m
     return close_gaps(off & (xyz[..., 2] != 0), view.closing)
 
@@ -71,10 +79,12 @@ def foreground(xyz: np.ndarray, view: Dsr3dView, name: str) -> np.ndarray:
 def corners(xyz: np.ndarray) -> np.ndarray:
     """Mean valid points (3, 3) of three 3 x 3 corners: top left, top right, bottom left."""
     blocks = [xyz[:3, :3], xyz[:3, -3:], xyz[-3:, :3]]
-    return np.stack([
-        block.sum(axis=(0, 1), dtype=np.float64) / (np.count_nonzero(block[..., 2]) + EPS)
-        for block in blocks
-    ])  # fmt: skip
+    return np.stack(
+        [
+            block.sum(axis=(0, 1), dtype=np.float64) / (np.count_nonzero(block[..., 2]) + EPS)
+            for block in blocks
+        ]
+    )
 
 
 def border_pixels(xyz: np.ndarray) -> np.ndarray:

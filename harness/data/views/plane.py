@@ -10,8 +10,8 @@ import numpy as np
 
 from harness.data.samples import DataError
 
-TILE = 128         # points side by side that are judged together
-ROUNDING = 1e-9    # m, far above that of a distance
+TILE = 128  # points side by side that are judged together
+ROUNDING = 1e-9  # m, far above that of a distance
 
 
 def border_points(xyz: np.ndarray, border: int) -> np.ndarray:
@@ -29,7 +29,7 @@ def fit_planes(points: np.ndarray) -> np.ndarray:
     centre = points.mean(axis=1)
     offset = points - centre[:, None]
     _, axes = np.linalg.eigh(np.einsum("bni,bnj->bij", offset, offset))
-    normal = axes[:, :, 0]    # eigenvalues rise: the first axis is the one of least spread
+    normal = axes[:, :, 0]  # eigenvalues rise: the first axis is the one of least spread
     normal = np.where(normal[:, 2:] < 0, -normal, normal)
     return np.concatenate([normal, -(normal * centre).sum(axis=1, keepdims=True)], axis=1)
 
@@ -59,7 +59,7 @@ def count_near(points: np.ndarray, planes: np.ndarray, distance: float) -> np.nd
     starts = np.arange(0, len(points), TILE)
     low, high = np.minimum.reduceat(turned, starts), np.maximum.reduceat(turned, starts)
     far = planes[:, 3] + planes[:, :3] @ middle
-    far = np.abs(normal @ (low + high).T / 2 + far[:, None])    # of the boxes' centres (B, tiles)
+    far = np.abs(normal @ (low + high).T / 2 + far[:, None])  # of the boxes' centres (B, tiles)
     half = np.abs(normal) @ (high - low).T / 2 + ROUNDING
     near = far + half < distance
     counts = near @ np.diff(starts, append=len(points))

@@ -21,11 +21,11 @@ from methods.views import BtfView
 
 SPLIT = "simulated"
 KINDS = ("colour", "shape", "both")
-RADIUS = (0.07, 0.2)          # of the patch, in lengths of the square as large as the object
-RAGGED = 0.4                  # how far its outline leaves the circle, in radii
-OPACITY = (0.3, 0.9)          # of the other colour
-HEIGHT = (0.02, 0.06)         # of the bump or dent, in lengths of the object's largest extent
-SHOWN = 0.1                   # share of the height from which a pixel counts as defective
+RADIUS = (0.07, 0.2)  # of the patch, in lengths of the square as large as the object
+RAGGED = 0.4  # how far its outline leaves the circle, in radii
+OPACITY = (0.3, 0.9)  # of the other colour
+HEIGHT = (0.02, 0.06)  # of the bump or dent, in lengths of the object's largest extent
+SHOWN = 0.1  # share of the height from which a pixel counts as defective
 TEXTURE_PX = 256
 
 
@@ -35,7 +35,7 @@ class Simulated:
 
     base: Ref
     kind: str
-    background: str              # of the view: "plane" finds the object first
+    background: str  # of the view: "plane" finds the object first
 
     @property
     def id(self) -> str:
@@ -69,7 +69,7 @@ def spoil(
 
     on_object (H, W) bool: where the defect may be
     """
-    weight = patch(on_object, rng)                                     # (H, W), 1 at its centre
+    weight = patch(on_object, rng)  # (H, W), 1 at its centre
     mask = weight > SHOWN
     rgb, xyz = sample.rgb, sample.xyz
     if kind != "shape":

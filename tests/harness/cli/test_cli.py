@@ -27,7 +27,7 @@ def test_mistakes_are_one_message_and_exit_code_2(capsys, monkeypatch, tmp_path)
         (["report", "--store", tmp_path / "none"], "no launch"),
         (["ui", "--store", tmp_path / "none"], "mlflow.db"),
     ]:
-        code, out, err = relief(capsys, monkeypatch, *arguments)
+        code, _out, err = relief(capsys, monkeypatch, *arguments)
         assert code == 2, arguments
         assert named in err.replace("\n", ""), err
         assert "Traceback" not in err
@@ -35,8 +35,9 @@ def test_mistakes_are_one_message_and_exit_code_2(capsys, monkeypatch, tmp_path)
 
 
 def test_running_a_finished_launch_again_only_reports(capsys, monkeypatch, tiny_store):
-    code, out, err = relief(capsys, monkeypatch, "run", TINY, "--store", tiny_store.path,
-                            "--tracking", "none")  # fmt: skip
+    code, out, err = relief(
+        capsys, monkeypatch, "run", TINY, "--store", tiny_store.path, "--tracking", "none"
+    )
     assert code == 0, err
     assert "0 jobs to do" in out and "leaderboard.html" in out.replace("\n", "")
     page = Store(tiny_store.path).path / "reports" / planned().launch_id / "leaderboard.html"
@@ -46,7 +47,9 @@ def test_running_a_finished_launch_again_only_reports(capsys, monkeypatch, tiny_
 def test_plan_and_status_tell_what_is_done(capsys, monkeypatch, tiny_store):
     code, out, _ = relief(capsys, monkeypatch, "plan", TINY, "--store", tiny_store.path)
     assert code == 0 and "0 to do" in out
-    code, out, _ = relief(capsys, monkeypatch, "plan", TINY, "seeds=[0,1]", "--store", tiny_store.path)
+    code, out, _ = relief(
+        capsys, monkeypatch, "plan", TINY, "seeds=[0,1]", "--store", tiny_store.path
+    )
     assert "2 to do" in out
     code, out, _ = relief(capsys, monkeypatch, "status", "--store", tiny_store.path)
     assert code == 0 and planned().launch_id in out
@@ -54,7 +57,9 @@ def test_plan_and_status_tell_what_is_done(capsys, monkeypatch, tiny_store):
     assert out.count("done") >= 4
 
 
-def test_a_store_that_cannot_be_written_is_refused_before_anything_runs(capsys, monkeypatch, tmp_path):
+def test_a_store_that_cannot_be_written_is_refused_before_anything_runs(
+    capsys, monkeypatch, tmp_path
+):
     (tmp_path / "file").write_text("")
     code, _, err = relief(capsys, monkeypatch, "run", TINY, "--store", tmp_path / "file" / "store")
     assert code == 2 and "--store" in err

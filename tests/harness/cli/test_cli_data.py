@@ -8,8 +8,24 @@ from PIL import Image
 from harness.cli import data as cli_data
 from tests.harness.cli.test_cli import relief
 
-MADE = ["--preset", "tiny", "--category", "cookie", "--size", "48", "--train", "2", "--validation",
-        "0", "--good", "1", "--per-defect", "1", "--workers", "1"]  # fmt: skip
+MADE = [
+    "--preset",
+    "tiny",
+    "--category",
+    "cookie",
+    "--size",
+    "48",
+    "--train",
+    "2",
+    "--validation",
+    "0",
+    "--good",
+    "1",
+    "--per-defect",
+    "1",
+    "--workers",
+    "1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +34,9 @@ def made(tmp_path_factory):
 
 
 @pytest.mark.parametrize("layout", ["mvtec3d", "eyecandies"])
-def test_what_is_made_passes_the_check_and_can_be_shown(capsys, monkeypatch, made, tmp_path, layout):
+def test_what_is_made_passes_the_check_and_can_be_shown(
+    capsys, monkeypatch, made, tmp_path, layout
+):
     root = made[layout]
     code, out, err = relief(
         capsys, monkeypatch, "data", "make", "synthetic", root, "--layout", layout, *MADE
@@ -26,19 +44,43 @@ def test_what_is_made_passes_the_check_and_can_be_shown(capsys, monkeypatch, mad
     assert code == 0, err
     assert "cookie: 7 samples" in out and "relief run --data" in out
 
-    code, out, err = relief(capsys, monkeypatch, "data", "check", root, "--json", tmp_path / "c.json")
+    code, out, err = relief(
+        capsys, monkeypatch, "data", "check", root, "--json", tmp_path / "c.json"
+    )
     assert code == 0, err
     kind = "folder" if layout == "mvtec3d" else "eyecandies"
     assert f"{root}: {kind}\n" in out and "7 samples opened, errors: 0, warnings: 0" in out
     report = json.loads((tmp_path / "c.json").read_text())
     assert report["ok"] and report["counts"]["cookie"]["train"] == {"good": 2}
 
-    code, out, err = relief(capsys, monkeypatch, "data", "show", root, "--out", tmp_path / "s.png",
-                            "--view", "das3d", "--limit", "2")  # fmt: skip
+    code, out, err = relief(
+        capsys,
+        monkeypatch,
+        "data",
+        "show",
+        root,
+        "--out",
+        tmp_path / "s.png",
+        "--view",
+        "das3d",
+        "--limit",
+        "2",
+    )
     assert code == 0, err
     assert "2 samples in" in out and Image.open(tmp_path / "s.png").width > 700
-    code, out, err = relief(capsys, monkeypatch, "data", "show", root, "-o", tmp_path / "s.html",
-                            "--split", "train", "--sample", "001")  # fmt: skip
+    code, out, err = relief(
+        capsys,
+        monkeypatch,
+        "data",
+        "show",
+        root,
+        "-o",
+        tmp_path / "s.html",
+        "--split",
+        "train",
+        "--sample",
+        "001",
+    )
     assert code == 0, err
     assert "train/good/001" in (tmp_path / "s.html").read_text()
 

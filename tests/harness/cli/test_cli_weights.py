@@ -16,33 +16,44 @@ from methods.dsr3d.dada import Autoencoder
 from methods.dsr3d.settings import DadaNet
 from methods.dsr3d.weights import RENAMED, ours
 from methods.shape_guided.sdf import ShapeNet
-from tests.harness.conftest import TINY, run
 from tests.harness.cli.test_cli import relief
+from tests.harness.conftest import TINY, run
 
 NET = {"hidden": 16, "residual_hidden": 8, "dim": 16, "codes": 32}
 OPTIONS = [f"3dsr.dada.net.{key}={value}" for key, value in NET.items()]
 SMALL = [
-    "3dsr.prep.size=64", "3dsr.restriction_base=4", "3dsr.unet_base=4", "3dsr.train.steps=2",
-    "3dsr.train.batch=2", "3dsr.decoder={width: 4, bottleneck: 4, hidden: 8, residual_hidden: 4}",
-    "methods=[3dsr]", "datasets.synthetic.categories=[cookie]",
-]  # fmt: skip
+    "3dsr.prep.size=64",
+    "3dsr.restriction_base=4",
+    "3dsr.unet_base=4",
+    "3dsr.train.steps=2",
+    "3dsr.train.batch=2",
+    "3dsr.decoder={width: 4, bottleneck: 4, hidden: 8, residual_hidden: 4}",
+    "methods=[3dsr]",
+    "datasets.synthetic.categories=[cookie]",
+]
 
 
 def theirs(key):
     """The authors' name for an entry of our autoencoder of two groups."""
     candidates = [
-        (r"^encoder_lo\.", "_encoder_t."), (r"^encoder_hi\.", "_encoder_b."),
+        (r"^encoder_lo\.", "_encoder_t."),
+        (r"^encoder_hi\.", "_encoder_b."),
         (r"^pre_vq_lo\.", "_pre_vq_conv_top."),
         (r"^pre_vq_hi\.", "_pre_vq_conv_bot._pre_vq_conv_bot."),
-        (r"^vq_lo\.", "_vq_vae_top."), (r"^vq_hi\.", "_vq_vae_bot."),
-        (r"^decoder\.", "_decoder_b."), (r"^upsample\.", "upsample_t."),
-        (r"codebook$", "_embedding.weight"), (r"ema_sum$", "_ema_w"),
+        (r"^vq_lo\.", "_vq_vae_top."),
+        (r"^vq_hi\.", "_vq_vae_bot."),
+        (r"^decoder\.", "_decoder_b."),
+        (r"^upsample\.", "upsample_t."),
+        (r"codebook$", "_embedding.weight"),
+        (r"ema_sum$", "_ema_w"),
         (r"ema_count$", "_ema_cluster_size"),
         (r"residuals\.(\d)\.conv_1\.", r"_residual_stack._layers.\1._block.1."),
         (r"residuals\.(\d)\.conv_2\.", r"_residual_stack._layers.\1._block.3."),
-        (r"\.up_(\d)\.", r"._conv_trans_\1."), (r"\.conv_(depth|rgb)\.", r".input_conv_\1."),
-        (r"\.out_(depth|rgb)\.", r"._conv_out_\1."), (r"\.conv_(\d)\.", r"._conv_\1."),
-    ]  # fmt: skip
+        (r"\.up_(\d)\.", r"._conv_trans_\1."),
+        (r"\.conv_(depth|rgb)\.", r".input_conv_\1."),
+        (r"\.out_(depth|rgb)\.", r"._conv_out_\1."),
+        (r"\.conv_(\d)\.", r"._conv_\1."),
+    ]
     for pattern, replacement in candidates:
         key = re.sub(pattern, replacement, key)
     return key
@@ -95,7 +106,9 @@ def test_what_does_not_fit_is_listed_and_nothing_is_written(command, published, 
     assert code == cli_weights.EXIT_MISFIT and not out.exists()
     assert re.search(r"missing +1\n +vq_lo\.ema_sum\n", said)
     assert re.search(r"unexpected +1\n +module\.extra\n", said)
-    assert re.search(r"differing +1\n.*_conv_out_rgb\.bias: \(7,\) in the file, \(3,\) wanted", said)
+    assert re.search(
+        r"differing +1\n.*_conv_out_rgb\.bias: \(7,\) in the file, \(3,\) wanted", said
+    )
     assert f"matched    {len(state) - 2}" in said
 
 
@@ -139,19 +152,24 @@ def test_mistakes_say_what_would_do(command, published, tmp_path):
         assert code == 2 and wanted in err.replace("\n", ""), err
 
 
-@pytest.mark.parametrize("name, options", [
-    ("shape_guided.weights.sdf", []),
-    ("m3dm.weights.point", ["m3dm.point.depth=3", "m3dm.point.width=24", "m3dm.point.heads=2"]),
-])
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("shape_guided.weights.sdf", []),
+        ("m3dm.weights.point", ["m3dm.point.depth=3", "m3dm.point.width=24", "m3dm.point.heads=2"]),
+    ],
+)
 def test_other_methods_import_theirs_into_what_their_loaders_take(command, tmp_path, name, options):
     settings = config.settings_of(name.split(".")[0], options)
     path, out = tmp_path / "theirs.pth", tmp_path / "ours.pt"
     if name.startswith("m3dm"):
         net = PointTransformer(settings.point.family, 24, 3, 2)
-        state = {"base_model": {
-            **{f"module.MAE_encoder.{k}": v for k, v in net.state_dict().items()},
-            "MAE_decoder.weight": torch.zeros(1),
-        }}  # fmt: skip
+        state = {
+            "base_model": {
+                **{f"module.MAE_encoder.{k}": v for k, v in net.state_dict().items()},
+                "MAE_decoder.weight": torch.zeros(1),
+            }
+        }
     else:
         net = ShapeNet(settings.net)
         state = {"sdf_model": net.state_dict(), "epoch": 600}
@@ -207,11 +225,14 @@ def test_the_key_of_a_cell_holds_the_content_of_its_weights_and_not_their_path(i
 
 def test_every_method_names_the_settings_that_take_published_weights():
     found = {
-        name: sorted({
-            key for setting in ("rgb", "3d", "rgb+3d")
-            for key in methods.get(name).published(methods.get(name).Settings(), setting)
-        })
+        name: sorted(
+            {
+                key
+                for setting in ("rgb", "3d", "rgb+3d")
+                for key in methods.get(name).published(methods.get(name).Settings(), setting)
+            }
+        )
         for name in methods.METHODS
-    }  # fmt: skip
+    }
     assert found["3dsr"] == ["dada.weights", "rgb.dada.weights"]
     assert found["m3dm"] == ["weights.point"] and found["shape_guided"] == ["weights.sdf"]

@@ -15,7 +15,7 @@ def scan(height=48, width=64, seed=0):
     rng = np.random.default_rng(seed)
     pitch = 0.13 / max(height, width)
     y, x = (np.mgrid[:height, :width] - np.array([height, width])[:, None, None] / 2) * pitch
-    x, y = x + pitch / 3, y + pitch / 3    # no coordinate is exactly zero
+    x, y = x + pitch / 3, y + pitch / 3  # no coordinate is exactly zero
     radius = np.hypot(x, y) / (0.3 * min(height, width) * pitch)
     dome = 0.03 * np.sqrt(np.clip(1 - radius**2, 0, None))
     xyz = np.stack([x, y, 0.6 + 0.1 * x - 0.05 * y - dome], axis=2)
@@ -55,8 +55,11 @@ def write_category(root: Path, name="dome", height=48, width=64, validation=1) -
     """train 3, validation, test good 1 (no gt) and hole 2 scans."""
     seed = 0
     for folder, count in {
-        "train/good": 3, "validation/good": validation, "test/good": 1, "test/hole": 2,
-    }.items():  # fmt: skip
+        "train/good": 3,
+        "validation/good": validation,
+        "test/good": 1,
+        "test/hole": 2,
+    }.items():
         for i in range(count):
             seed += 1
             rgb, xyz, mask = scan(height, width, seed)

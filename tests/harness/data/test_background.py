@@ -66,9 +66,14 @@ def test_a_point_with_a_zero_coordinate_is_in_no_cluster_but_stays(dome):
 
 @pytest.mark.parametrize(
     "shape, around",
-    [((400, 900), (250, 250, 0, 0)), ((800, 600), (0, 0, 100, 100)), ((45, 80), (27, 28, 10, 10)),
-     ((100, 100), (0, 0, 0, 0)), ((3, 101), (98, 99, 49, 50))],
-)  # fmt: skip
+    [
+        ((400, 900), (250, 250, 0, 0)),
+        ((800, 600), (0, 0, 100, 100)),
+        ((45, 80), (27, 28, 10, 10)),
+        ((100, 100), (0, 0, 0, 0)),
+        ((3, 101), (98, 99, 49, 50)),
+    ],
+)
 def test_padding_is_centred_with_the_smaller_half_first(shape, around):
     padded = pad_square(np.ones(shape, np.uint8))
     side = len(padded)

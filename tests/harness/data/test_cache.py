@@ -129,7 +129,7 @@ def test_category_wide_depth_is_normalised_over_all_training_samples(category, t
     build_view(category, Das3dView(size=48, plane_iterations=50, depth_range="category"), tmp_path)
     depth = open_split(tmp_path, "train")[0].arrays["depth"]
     assert depth.min() == 0 and depth.max() == 1
-    assert (depth.max(axis=(1, 2)) < 1).any()    # one sample alone reaches the category's depth
+    assert (depth.max(axis=(1, 2)) < 1).any()  # one sample alone reaches the category's depth
 
 
 def test_the_index_keeps_the_native_sizes(built):

@@ -94,7 +94,7 @@ def test_an_eps_too_small_for_the_extent_is_refused():
 
 def test_neighbours_by_the_million_fit_into_memory():
     x, y = np.meshgrid(np.arange(300) * 1.6e-4, np.arange(300) * 1.6e-4)
-    z = 0.01 * np.sin(40 * x) + np.where(x > 0.024, 0.02, 0)    # a step of 20 mm parts the sheet
+    z = 0.01 * np.sin(40 * x) + np.where(x > 0.024, 0.02, 0)  # a step of 20 mm parts the sheet
     points = np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
-    labels = dbscan(points, 0.006, 30)    # 4,400 neighbours a point: 400 million pairs
+    labels = dbscan(points, 0.006, 30)  # 4,400 neighbours a point: 400 million pairs
     assert np.bincount(labels + 1).tolist()[0] == 0 and labels.max() == 1

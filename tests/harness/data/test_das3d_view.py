@@ -44,9 +44,11 @@ def test_depth_is_prepared_as_recorded(parity):
 def test_the_dome_is_the_foreground_and_all_else_is_exactly_one(dome):
     got = das3d.prepare(dome, VIEW, seed=0)
     assert {k: (v.dtype.name, v.shape) for k, v in got.items()} == {
-        "rgb": ("uint8", (64, 64, 3)), "depth": ("float32", (64, 64)),
-        "foreground": ("bool", (64, 64)), "mask": ("bool", (64, 64)),
-    }  # fmt: skip
+        "rgb": ("uint8", (64, 64, 3)),
+        "depth": ("float32", (64, 64)),
+        "foreground": ("bool", (64, 64)),
+        "mask": ("bool", (64, 64)),
+    }
     depth, foreground = got["depth"], got["foreground"]
     assert depth.min() == 0 and depth.max() == 1
     assert foreground[32, 32] and not foreground[:8].any() and not foreground[:, :8].any()
@@ -74,7 +76,7 @@ def test_plane_pixels_lose_their_colour_and_missing_ones_keep_it(dome):
 
 def test_only_the_largest_cluster_stays(dome):
     xyz = dome.xyz.copy()
-    xyz[8:18, 8:18, 2] -= 0.05    # 100 points hovering in a corner
+    xyz[8:18, 8:18, 2] -= 0.05  # 100 points hovering in a corner
     hovering = replace(dome, xyz=xyz, valid=(xyz != 0).any(axis=2))
     without, z_without, _, _ = das3d.cut(hovering, replace(VIEW, dbscan=False, pad=False), seed=0)
     rgb, z, _, _ = das3d.cut(hovering, replace(VIEW, pad=False), seed=0)
@@ -123,12 +125,12 @@ def test_holes_are_filled_as_one_pixel_at_a_time_would():
     z = rng.uniform(0.5, 0.7, (20, 24)).astype(np.float32)
     z[rng.random(z.shape) < 0.4] = 0
     z[5:14, 6:15] = 0
-    missing = (z == 0) & (rng.random(z.shape) < 0.9)    # the others were removed: never filled
+    missing = (z == 0) & (rng.random(z.shape) < 0.9)  # the others were removed: never filled
     want = z.astype(float)
     for _ in range(3):
         source = want.copy()
         for r, c in np.argwhere(missing & (source == 0)):
-            window = source[r - 1 : r + 2, c - 1 : c + 2]    # empty in row 0 and column 0
+            window = source[r - 1 : r + 2, c - 1 : c + 2]  # empty in row 0 and column 0
             if window.any():
                 want[r, c] = window[window != 0].mean()
     got = das3d.fill_holes(z, missing, 3)
@@ -142,7 +144,7 @@ def test_filled_holes_belong_to_the_object(dome):
         das3d.prepare(dome, replace(view, hole_fill=fill), seed=0)["foreground"]
         for fill in ("none", "ast3")
     )
-    inside = np.s_[40:56, 40:56]    # well within the dome
+    inside = np.s_[40:56, 40:56]  # well within the dome
     assert not open_holes[inside].all() and filled[inside].all()
 
 
@@ -178,7 +180,7 @@ def test_the_extremes_of_the_training_split_serve_all_splits(dome):
     kept = metres["test"]["foreground"].copy()
     das3d.finish(metres, view)
     train, test = metres["train"]["depth"], metres["test"]["depth"]
-    assert train.min() == 0 and train.max() == 1 and test.min() < -0.1    # not clipped
+    assert train.min() == 0 and train.max() == 1 and test.min() < -0.1  # not clipped
     assert (metres["test"]["foreground"] <= kept).all()
     assert (metres["test"]["foreground"] == kept).mean() > 0.999
 

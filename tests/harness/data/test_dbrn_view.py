@@ -49,7 +49,7 @@ def test_depth_and_foreground_are_prepared_as_recorded(parity, case, threshold_m
 
     deviation = dbrn.fill(of_depth(z), view)[1]
     assert np.array_equal(deviation > threshold_m, want["fg"] > 0)
-    if want["fg_ast"].any():      # AST's code loses the foreground with an empty corner
+    if want["fg_ast"].any():  # AST's code loses the foreground with an empty corner
         assert np.array_equal(deviation > threshold_m, want["fg_ast"] > 0)
     metres = dbrn.prepare(of_depth(z), replace(view, depth_range="category"), seed=0)["depth"]
     assert np.abs(metres - want["resized"]).max() <= 1e-6
@@ -71,15 +71,17 @@ def test_the_foreground_threshold_follows_the_object_s_height_as_recorded(parity
 def test_the_dome_is_the_foreground_and_depth_fills_its_range(dome):
     got = dbrn.prepare(dome, VIEW, seed=0)
     assert {k: (v.dtype.name, v.shape) for k, v in got.items()} == {
-        "rgb": ("uint8", (64, 64, 3)), "depth": ("float32", (64, 64)),
-        "foreground": ("bool", (64, 64)), "mask": ("bool", (64, 64)),
-    }  # fmt: skip
+        "rgb": ("uint8", (64, 64, 3)),
+        "depth": ("float32", (64, 64)),
+        "foreground": ("bool", (64, 64)),
+        "mask": ("bool", (64, 64)),
+    }
     depth, foreground = got["depth"], got["foreground"]
     assert depth.min() == np.float32(0.2) and depth.max() == np.float32(0.8)
     assert foreground[32, 32] and not foreground[:8].any() and not foreground[:, :8].any()
     assert 0.05 < foreground.mean() < 0.3
     assert got["mask"].any() and foreground[got["mask"]].mean() > 0.9
-    assert got["rgb"][~foreground].any()          # the background keeps its colour
+    assert got["rgb"][~foreground].any()  # the background keeps its colour
 
 
 def test_the_sample_is_left_alone(dome):
@@ -90,20 +92,32 @@ def test_the_sample_is_left_alone(dome):
 
 def test_reach_is_bilinear_resizing_of_a_mask_cut_above_zero():
     rng = np.random.default_rng(0)
-    for shape, size in [((64, 72), 56), ((30, 41), 64), ((96, 96), 32), ((7, 5), 7), ((90, 60), 24)]:
+    for shape, size in [
+        ((64, 72), 56),
+        ((30, 41), 64),
+        ((96, 96), 32),
+        ((7, 5), 7),
+        ((90, 60), 24),
+    ]:
         mask = rng.random(shape) < 0.15
         smooth = cv2.resize(mask.astype(np.float64), (size, size), interpolation=cv2.INTER_LINEAR)
         assert np.array_equal(dbrn.reach(mask, size), smooth > 1e-9), (shape, size)
-        values = rng.random(shape)                 # a threshold before and after is the same
+        values = rng.random(shape)  # a threshold before and after is the same
         assert np.array_equal(dbrn.reach(values, size) > 0.8, dbrn.reach(values > 0.8, size))
 
 
 def test_two_means_are_those_of_plain_lloyd_iterations():
     rng = np.random.default_rng(1)
     for _ in range(20):
-        values = np.round(np.concatenate([
-            rng.normal(0.5, 0.02, rng.integers(1, 80)), rng.normal(0.6, 0.03, rng.integers(1, 80)),
-        ]), 3)
+        values = np.round(
+            np.concatenate(
+                [
+                    rng.normal(0.5, 0.02, rng.integers(1, 80)),
+                    rng.normal(0.6, 0.03, rng.integers(1, 80)),
+                ]
+            ),
+            3,
+        )
         low, high = values.min(), values.max()
         for _ in range(100):
             nearer = np.abs(values - low) <= np.abs(values - high) + 1e-12
@@ -118,10 +132,10 @@ def test_the_background_is_the_cluster_of_the_frame():
     z = np.full((40, 40), 0.5)
     z[12:28, 12:28] = 0.4
     assert dbrn.background_mean(z, 10) == pytest.approx(0.5)
-    assert dbrn.background_mean(0.9 - z, 10) == pytest.approx(0.4)    # in front of the object
+    assert dbrn.background_mean(0.9 - z, 10) == pytest.approx(0.4)  # in front of the object
     half = np.full((40, 40), 0.5)
     half[:, :20] = 0.4
-    assert dbrn.background_mean(half, 10) == pytest.approx(0.5)       # a tie: the farther one
+    assert dbrn.background_mean(half, 10) == pytest.approx(0.5)  # a tie: the farther one
 
 
 def test_the_plane_goes_through_the_corners_that_have_depth():
@@ -182,7 +196,9 @@ def test_the_automatic_threshold_comes_from_the_training_split(category, tmp_pat
     for split in SPLITS:
         a, b = (open_split(tmp_path / name, split)[0] for name in ("auto", "stated"))
         assert set(a.arrays) == {"rgb", "depth", "foreground"}
-        assert {p.stem for p in (tmp_path / "auto" / split).glob("*.npy")} - {"mask"} == set(a.arrays)
+        assert {p.stem for p in (tmp_path / "auto" / split).glob("*.npy")} - {"mask"} == set(
+            a.arrays
+        )
         for name in a.arrays:
             assert np.array_equal(a.arrays[name], b.arrays[name])
         assert a.arrays["foreground"].any()
@@ -210,7 +226,7 @@ def test_the_extremes_of_the_training_split_serve_all_splits(dome):
     dbrn.finish(metres, view)
     train, test = metres["train"]["depth"], metres["test"]["depth"]
     assert train.min() == np.float32(0.2) and train.max() == np.float32(0.8)
-    assert test.min() < 0.1      # not clipped
+    assert test.min() < 0.1  # not clipped
 
 
 def test_a_constant_depth_is_the_farthest():

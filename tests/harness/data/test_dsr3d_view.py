@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from harness.data.samples import Sample
 from harness.data.resize import resize
+from harness.data.samples import Sample
 from harness.data.views import build_view, dsr3d
 from methods.views import Dsr3dView
 from tests.harness.data.scans import scan, write_category
@@ -69,13 +69,15 @@ def test_the_plane_of_three_pixels_is_that_of_the_eyecandies_helper(parity):
 def test_the_dome_has_depth_and_all_else_none(dome):
     got = dsr3d.prepare(dome, VIEW, seed=0)
     assert {k: (v.dtype.name, v.shape) for k, v in got.items()} == {
-        "rgb": ("uint8", (64, 64, 3)), "depth": ("float32", (64, 64)),
-        "foreground": ("bool", (64, 64)), "mask": ("bool", (64, 64)),
-    }  # fmt: skip
+        "rgb": ("uint8", (64, 64, 3)),
+        "depth": ("float32", (64, 64)),
+        "foreground": ("bool", (64, 64)),
+        "mask": ("bool", (64, 64)),
+    }
     depth, inside = got["depth"], got["foreground"]
     assert inside[32, 32] and not inside[:8].any() and not inside[:, :8].any()
     assert depth[inside].min() == pytest.approx(0.1) and depth.max() == pytest.approx(0.9)
-    assert depth[32, 32] == pytest.approx(0.1, abs=0.02)         # the top is nearest
+    assert depth[32, 32] == pytest.approx(0.1, abs=0.02)  # the top is nearest
     far = ~ndimage.binary_dilation(inside, np.ones((3, 3)), iterations=2)
     assert far.any() and not depth[far].any()
     assert np.array_equal(got["rgb"], resize(dome.rgb, 64, "cv2_linear"))
@@ -107,7 +109,7 @@ def test_without_a_background_all_that_was_seen_is_object(dome):
     seen = dsr3d.nearest(dome.valid, 64)
     assert np.array_equal(got["foreground"], seen) and not seen.all()
     assert got["depth"][seen].min() == pytest.approx(0.1)
-    assert (got["depth"] > 0).mean() > 0.99                      # holes are filled
+    assert (got["depth"] > 0).mean() > 0.99  # holes are filled
 
 
 def test_the_paper_s_range_and_single_pass(dome):
@@ -136,8 +138,10 @@ def test_degenerate_scans_are_logged_and_do_not_stop(dome, caplog):
     assert not dsr3d.prepare(replace(dome, xyz=nothing), VIEW, 0)["depth"].any()
 
 
-@pytest.mark.parametrize("field, said", [("plane", "corners, pixels"), ("mask_rule", "any, full"),
-                                         ("background", "plane, none")])  # fmt: skip
+@pytest.mark.parametrize(
+    "field, said",
+    [("plane", "corners, pixels"), ("mask_rule", "any, full"), ("background", "plane, none")],
+)
 def test_unknown_options_say_what_would_do(dome, field, said):
     with pytest.raises(ValueError, match=said):
         dsr3d.prepare(dome, replace(VIEW, **{field: "other"}), 0)

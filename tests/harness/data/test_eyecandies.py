@@ -7,8 +7,12 @@ from PIL import Image
 from harness.data import eyecandies
 from harness.data.datasets import count_warnings, open_dataset
 from harness.data.eyecandies import (
-    camera_cloud, inverse_pose_cloud, m3dm_cloud, metric_depth, without_conveyor,
-)  # fmt: skip
+    camera_cloud,
+    inverse_pose_cloud,
+    m3dm_cloud,
+    metric_depth,
+    without_conveyor,
+)
 from harness.data.samples import SPLITS, DataError, backproject, fingerprint
 from harness.data.synthetic import Spec, write_category
 from harness.data.synthetic.as_eyecandies import UNITS_PER_M
@@ -50,7 +54,9 @@ def image(path, array):
 @pytest.mark.parity
 def test_depth_and_cloud_match_those_of_3dsr(parity):
     found = parity("3dsr").npz("eyecandies_geometry")
-    depth = metric_depth(found["depth_uint16"], float(found["depth_min"]), float(found["depth_max"]))
+    depth = metric_depth(
+        found["depth_uint16"], float(found["depth_min"]), float(found["depth_max"])
+    )
     assert depth.dtype == np.float32
     np.testing.assert_allclose(depth, found["depth_m"], atol=1e-6)
     cloud = inverse_pose_cloud(depth, found["pose"], F)
@@ -113,12 +119,19 @@ def test_removing_the_conveyor_leaves_what_stands_on_it(made):
     for ref in category.samples("test"):
         sample = ref.read()
         kind, index = next(
-            (kind, i) for kind, i in [("good", 0), ("good", 1), ("combined", 0),
-                                      ("contamination", 0), ("crack", 0), ("hole", 0)]
+            (kind, i)
+            for kind, i in [
+                ("good", 0),
+                ("good", 1),
+                ("combined", 0),
+                ("contamination", 0),
+                ("crack", 0),
+                ("hole", 0),
+            ]
             if f"{number(kind, i):02d}" == ref.name
-        )  # fmt: skip
+        )
         height = stage("cookie", "test", kind, index, FEW).twin.depth.sight.h
-        clear = np.abs(height - 0.002) > 2e-4    # 0.02 of the dataset's metres are 2 mm of ours
+        clear = np.abs(height - 0.002) > 2e-4  # 0.02 of the dataset's metres are 2 mm of ours
         assert np.array_equal(sample.valid[clear], (height > 0.002)[clear])
         assert not sample.xyz[~sample.valid].any()
 
@@ -138,7 +151,9 @@ def test_what_was_written_is_read_back_to_the_step_of_the_depth_images(made):
         z = staged.twin.depth.sight.z
         step = np.ptp(z) / 65535
         np.testing.assert_allclose(sample.xyz[..., 2], z, atol=0.51 * step + 1e-7)
-        np.testing.assert_allclose(sample.xyz, z[..., None] * staged.twin.depth.sight.rays, atol=2e-6)
+        np.testing.assert_allclose(
+            sample.xyz, z[..., None] * staged.twin.depth.sight.rays, atol=2e-6
+        )
         assert sample.valid.all() and sample.xyz.dtype == np.float32
         assert 0.1 < np.median(z) < 0.3 and UNITS_PER_M * opened(made).options.scale == 1
 
@@ -146,12 +161,18 @@ def test_what_was_written_is_read_back_to_the_step_of_the_depth_images(made):
 def test_the_masks_and_labels_are_those_written(made):
     test = [ref.read() for ref in opened(made).samples("test")]
     assert [(s.id, s.label) for s in test] == [
-        ("test/bad/02", 1), ("test/bad/03", 1), ("test/bad/04", 1), ("test/bad/05", 1),
-        ("test/good/00", 0), ("test/good/01", 0),
-    ]  # fmt: skip
+        ("test/bad/02", 1),
+        ("test/bad/03", 1),
+        ("test/bad/04", 1),
+        ("test/bad/05", 1),
+        ("test/good/00", 0),
+        ("test/good/01", 0),
+    ]
     for sample in test:
-        kinds = [np.array(Image.open(data(made) / f"{sample.id[-2:]}_{name}_mask.png")) > 0
-                 for name in ("bumps", "dents", "colors", "normals")]  # fmt: skip
+        kinds = [
+            np.array(Image.open(data(made) / f"{sample.id[-2:]}_{name}_mask.png")) > 0
+            for name in ("bumps", "dents", "colors", "normals")
+        ]
         assert np.array_equal(sample.mask, np.any(kinds, axis=0))
         assert sample.mask.any() == bool(sample.label)
 
@@ -160,7 +181,9 @@ def test_a_sample_has_the_seventeen_published_items_and_the_published_digits(mad
     items = {p.name.split("_", 1)[1] for p in data(made).iterdir()}
     assert len(items) == 17 and {"depth.png", "image_0.png", "obj_params.yaml"} <= items
     assert len(list(data(made).iterdir())) == 17 * 6
-    assert (data(made, "train") / "001_depth.png").exists() and (data(made) / "05_depth.png").exists()
+    assert (data(made, "train") / "001_depth.png").exists() and (
+        data(made) / "05_depth.png"
+    ).exists()
     assert Image.open(data(made) / "00_depth.png").mode == "I;16"
 
 
@@ -195,9 +218,13 @@ def test_scale_and_focal_length_are_settings(made):
 
 @pytest.mark.parametrize(
     ("option", "named"),
-    [({"light": 6}, "no light 6.*5 environment"), ({"geometry": "world"}, "camera, m3dm"),
-     ({"scale": 0}, "above 0"), ({"nonfinite": "missing"}, "no option nonfinite.*light")],
-)  # fmt: skip
+    [
+        ({"light": 6}, "no light 6.*5 environment"),
+        ({"geometry": "world"}, "camera, m3dm"),
+        ({"scale": 0}, "above 0"),
+        ({"nonfinite": "missing"}, "no option nonfinite.*light"),
+    ],
+)
 def test_an_option_that_cannot_be_is_refused(made, option, named):
     with pytest.raises(ValueError, match=named):
         opened(made, **option)
@@ -256,7 +283,9 @@ def test_files_are_matched_by_number_and_not_by_digits(root):
 
 def test_two_files_for_one_item_are_named(root):
     shutil.copy(data(root) / "01_depth.png", data(root) / "001_depth.png")
-    with pytest.raises(DataError, match="01_depth.png and 001_depth.png are both depth of sample 1"):
+    with pytest.raises(
+        DataError, match="01_depth.png and 001_depth.png are both depth of sample 1"
+    ):
         opened(root).samples("test")
 
 
@@ -294,11 +323,14 @@ def test_a_pose_is_needed_by_m3dms_geometry_only(root):
         ("info_depth.yaml", b"a: [", "cannot read .*00_info_depth.yaml"),
         ("info_depth.yaml", b"just text", "00_info_depth.yaml holds no names"),
         ("info_depth.yaml", b"normalization: {min: 2, max: 1}", "min 2.0, max 1.0 is no range"),
-        ("info_depth.yaml", b"normalization: {min: 1500, max: 1900}",
-         "00_depth.png has a median depth of 1.*looks like millimetres, factor 1000; set "
-         "datasets.NAME.eyecandies.scale=0.0001"),
+        (
+            "info_depth.yaml",
+            b"normalization: {min: 1500, max: 1900}",
+            "00_depth.png has a median depth of 1.*looks like millimetres, factor 1000; set "
+            "datasets.NAME.eyecandies.scale=0.0001",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_file_with_wrong_content_is_named(root, item, content, named):
     (data(root) / f"00_{item}").write_bytes(content)
     ref = next(ref for ref in opened(root).samples("test") if ref.name == "00")
@@ -320,7 +352,9 @@ def test_a_mask_of_another_size_is_named(root):
 
 def test_an_eight_bit_depth_image_is_refused(root):
     image(data(root) / "00_depth.png", np.full((64, 64), 128, np.uint8))
-    with pytest.raises(DataError, match="00_depth.png has mode L, values 128 to 128; expected a 16-bit"):
+    with pytest.raises(
+        DataError, match="00_depth.png has mode L, values 128 to 128; expected a 16-bit"
+    ):
         opened(root).samples("test")[4].read()
 
 
@@ -333,7 +367,7 @@ def test_without_a_labelled_test_split_the_private_one_is_explained(root):
 def test_counts_are_compared_with_the_published_ones(root):
     assert count_warnings(open_dataset("auto", root)) == []
     (root / "cookie").rename(root / "Lollipop")
-    assert count_warnings(open_dataset("auto", root)) == []    # made by the program
+    assert count_warnings(open_dataset("auto", root)) == []  # made by the program
     (root / "Lollipop/manifest.json").unlink()
     (line,) = count_warnings(open_dataset("auto", root))
     assert "train/good 2 (published 1000)" in line and "test/bad 4 (published 25)" in line
@@ -342,11 +376,11 @@ def test_counts_are_compared_with_the_published_ones(root):
 def test_the_conveyor_line_is_the_z_axis_of_the_turned_frame():
     points = np.zeros((3, 2, 3))
     points[..., 0] = -0.5, 0.5
-    points[..., 1] = np.array([[-0.1], [0.1], [0.3]])    # rises away from the camera
+    points[..., 1] = np.array([[-0.1], [0.1], [0.3]])  # rises away from the camera
     points[..., 2] = np.array([[3.0], [2.5], [2.0]])
     removed = without_conveyor(points)
     assert np.allclose(removed[..., 0], 0) and np.ptp(removed.reshape(-1, 3), axis=0).max() < 1e-12
-    points[1, 1] += (0, -0.05, 0)                        # something stands on the conveyor
+    points[1, 1] += (0, -0.05, 0)  # something stands on the conveyor
     np.testing.assert_allclose(without_conveyor(points)[1, 1], points[1, 1], atol=1e-12)
 
 

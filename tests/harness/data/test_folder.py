@@ -12,7 +12,8 @@ from harness.data.datasets import open_dataset, recognise
 from harness.data.mvtec3d import CAMERA
 from harness.data.samples import DataError, check_unit, fingerprint
 from harness.data.synthetic import Spec, write_category
-from tests.harness.data.scans import scan, write_category as write_scans, write_cloud
+from tests.harness.data.scans import scan, write_cloud
+from tests.harness.data.scans import write_category as write_scans
 
 INTRINSICS = {"f": 500.0, "cx": 31.5, "cy": 23.5, "depth_scale": 0.0001}
 
@@ -64,12 +65,18 @@ def test_fx_and_fy_may_differ(tmp_path):
         ({**INTRINSICS, "f": "wide"}, "camera_parameters.json: could not convert"),
         ({**INTRINSICS, "f": 0}, "above 0"),
         ([], "holds no names with values"),
-        ({**INTRINSICS, "width": 128, "height": 96}, "is for 96 x 128 px, and .*000.png is 48 x 64"),
-        ({**INTRINSICS, "depth_scale": 0.1},
-         "000.png has a median depth of 59.*looks like millimetres, factor 1000; set depth_scale in "
-         ".*camera_parameters.json to 0.0001"),
+        (
+            {**INTRINSICS, "width": 128, "height": 96},
+            "is for 96 x 128 px, and .*000.png is 48 x 64",
+        ),
+        (
+            {**INTRINSICS, "depth_scale": 0.1},
+            "000.png has a median depth of 59.*looks like millimetres, factor 1000; "
+            "set depth_scale in "
+            ".*camera_parameters.json to 0.0001",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_camera_file_that_will_not_do_is_named(tmp_path, camera, named):
     category = write_depth_category(tmp_path, camera=camera)
     with pytest.raises(DataError, match=named):
@@ -97,7 +104,9 @@ def test_an_unorganised_cloud_is_told_how_to_become_organised(tmp_path):
     ref = write_scans(tmp_path).samples("train")[0]
     np.save(ref.xyz.with_suffix(".npy"), ref.read().xyz.reshape(-1, 3))
     ref.xyz.unlink()
-    with pytest.raises(DataError, match=r"000.npy .*\(3072, 3\): an unorganised.*reshape\(rows, col"):
+    with pytest.raises(
+        DataError, match=r"000.npy .*\(3072, 3\): an unorganised.*reshape\(rows, col"
+    ):
         open_dataset("auto", tmp_path).category("dome").samples("train")[0].read()
 
 
@@ -124,8 +133,11 @@ def test_millimetres_are_recognised_and_the_scale_repairs_them(tmp_path):
     for path in write_scans(tmp_path).folder.glob("*/*/xyz/*"):
         write_cloud(path, tifffile.imread(path) * 1000)
     ref = open_dataset("auto", tmp_path).category("dome").samples("train")[0]
-    with pytest.raises(DataError, match="000.tiff has a median depth of .*looks like millimetres, "
-                       "factor 1000; set datasets.NAME.scale=0.001"):  # fmt: skip
+    with pytest.raises(
+        DataError,
+        match="000.tiff has a median depth of .*looks like millimetres, "
+        "factor 1000; set datasets.NAME.scale=0.001",
+    ):
         ref.read()
     scaled = open_dataset("auto", tmp_path, scale="0.001").category("dome").samples("train")[0]
     assert 0.5 < np.median(scaled.read().xyz[..., 2]) < 0.7
@@ -133,9 +145,13 @@ def test_millimetres_are_recognised_and_the_scale_repairs_them(tmp_path):
 
 @pytest.mark.parametrize(
     ("median", "unit"),
-    [(60, "centimetres, factor 100"), (600, "millimetres"), (6e5, "micrometres, factor 1e\\+06"),
-     (0.0006, "divided by 1000, factor 0.001")],
-)  # fmt: skip
+    [
+        (60, "centimetres, factor 100"),
+        (600, "millimetres"),
+        (6e5, "micrometres, factor 1e\\+06"),
+        (0.0006, "divided by 1000, factor 0.001"),
+    ],
+)
 def test_a_depth_in_another_unit_is_told_with_its_factor(tmp_path, median, unit):
     with pytest.raises(DataError, match=unit):
         check_unit(np.full((8, 8), median), tmp_path, "scale=", 1.0)
@@ -157,9 +173,12 @@ def test_each_layout_is_recognised(tmp_path):
     write_category(tmp_path / "made", "cookie", one)
     write_category(tmp_path / "candy", "cookie", replace(one, layout="eyecandies"))
     assert {folder.name: recognise(folder) for folder in tmp_path.iterdir()} == {
-        "tiff": "folder", "depth": "folder", "published": "mvtec3d", "made": "folder",
+        "tiff": "folder",
+        "depth": "folder",
+        "published": "mvtec3d",
+        "made": "folder",
         "candy": "eyecandies",
-    }  # fmt: skip
+    }
     assert open_dataset("auto", tmp_path / "candy").categories == ("cookie",)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from harness.data.cache import open_split
-from harness.data.samples import DataError
 from harness.data.resize import resize
+from harness.data.samples import DataError
 from harness.data.views import background, build_view, m3dm
 from harness.data.views.clusters import dbscan
 from harness.data.views.plane import border_plane, border_points
@@ -15,7 +15,7 @@ from tests.harness.data.scans import sample, scan, write_category
 
 VIEW = M3dmView()
 NONE = M3dmView(background="none")
-MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])    # ImageNet's
+MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])  # ImageNet's
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +88,14 @@ def test_the_plane_is_the_recorded_one(parity):
     given = parity("m3dm")
     want = given.npz("preprocess")["ransac_plane_mean_n30"]
     found = border_plane(
-        recorded_scene(given).xyz, VIEW.plane_border_px, VIEW.plane_inlier_m, VIEW.plane_points,
-        VIEW.plane_iterations, seed=0, name="scene",
-    )  # fmt: skip
+        recorded_scene(given).xyz,
+        VIEW.plane_border_px,
+        VIEW.plane_inlier_m,
+        VIEW.plane_points,
+        VIEW.plane_iterations,
+        seed=0,
+        name="scene",
+    )
     assert np.abs(found * np.sign(found[3]) - want).max() < 1e-4
 
 
@@ -108,8 +113,9 @@ def test_images_clouds_and_truth_are_resized_as_recorded(parity):
     given = parity("m3dm")
     want = given.npz("resize")
     for name, tag, shape in (
-        ("resize_rgb", "up", (120, 100, 3)), ("resize_rgb_big", "down", (400, 500, 3)),
-    ):  # fmt: skip
+        ("resize_rgb", "up", (120, 100, 3)),
+        ("resize_rgb_big", "down", (400, 500, 3)),
+    ):
         rgb = (given.input(name, shape, "unit") * 256).astype(np.uint8)
         got = ((in_view(rgb=rgb)["rgb"] / np.float32(255) - MEAN) / STD).transpose(2, 0, 1)
         assert np.abs(got[:, ::4, ::4] - want[f"rgb_{tag}"]).max() <= 1e-6
@@ -123,7 +129,7 @@ def test_images_clouds_and_truth_are_resized_as_recorded(parity):
     mask = np.zeros((400, 400), np.uint8)
     mask[100:153, 200:251] = 255
     rows, columns = in_view(mask=mask)["mask"].nonzero()
-    first_row, _, first_column, _, area = want["gt_rows"]    # the last ones repeat the first
+    first_row, _, first_column, _, area = want["gt_rows"]  # the last ones repeat the first
     assert (rows.min(), columns.min(), len(rows)) == (first_row, first_column, area)
 
 
@@ -141,21 +147,22 @@ def test_cloud_and_truth_are_sampled_by_their_own_rules(n):
     assert cloud.tolist() == [np.floor(np.float32(i) * step) for i in range(224)]
     centre = (np.arange(224) + 0.5) * n / 224
     off = truth_source(n) - np.floor(centre)
-    assert not off[centre % 1 != 0].any() and np.abs(off).max() <= 1    # Pillow sums up rounding
+    assert not off[centre % 1 != 0].any() and np.abs(off).max() <= 1  # Pillow sums up rounding
 
 
 def test_the_dome_alone_is_left(dome):
     got = m3dm.prepare(dome, VIEW, seed=0)
     assert {k: (v.dtype.name, v.shape) for k, v in got.items()} == {
-        "rgb": ("uint8", (224, 224, 3)), "xyz": ("float32", (224, 224, 3)),
+        "rgb": ("uint8", (224, 224, 3)),
+        "xyz": ("float32", (224, 224, 3)),
         "mask": ("bool", (224, 224)),
-    }  # fmt: skip
+    }
     points = got["xyz"].any(axis=2)
     assert points[105:118, 105:118].mean() > 0.9 and 0.02 < points.mean() < 0.2
     assert not points[:60].any() and not points[:, :60].any()
     assert got["mask"].any() and points[got["mask"]].mean() > 0.8
     colour = got["rgb"].any(axis=2)
-    assert colour[points].mean() > 0.99 and colour.mean() < 0.5    # missing points keep theirs
+    assert colour[points].mean() > 0.99 and colour.mean() < 0.5  # missing points keep theirs
 
 
 def test_the_same_seed_gives_the_same_bytes(dome):

@@ -23,8 +23,10 @@ def test_samples_are_listed_sorted_with_labels_by_folder(dome):
     assert [ref.id for ref in dome.samples("train")] == [f"train/good/00{i}" for i in range(3)]
     test = dome.samples("test")
     assert [(ref.id, ref.defect, ref.label) for ref in test] == [
-        ("test/good/000", "good", 0), ("test/hole/000", "hole", 1), ("test/hole/001", "hole", 1),
-    ]  # fmt: skip
+        ("test/good/000", "good", 0),
+        ("test/hole/000", "hole", 1),
+        ("test/hole/001", "hole", 1),
+    ]
     assert dome.counts()["test"] == {"good": 1, "hole": 2}
 
 
@@ -147,7 +149,9 @@ def test_nan_points_are_counted_and_can_be_taken_as_missing(dome):
     write_cloud(ref.xyz, xyz)
     with pytest.raises(DataError, match='000.tiff has 2 points.*nonfinite="missing"'):
         ref.read()
-    sample = first(open_dataset("auto", dome.folder.parent, nonfinite="missing").category("dome")).read()
+    sample = first(
+        open_dataset("auto", dome.folder.parent, nonfinite="missing").category("dome")
+    ).read()
     assert not sample.valid[3, 4] and not sample.valid[10, 20]
     assert np.isfinite(sample.xyz).all()
 
@@ -219,7 +223,7 @@ def test_counts_are_compared_with_the_published_ones_by_name(tmp_path):
     write_category(tmp_path, "dome")
     write_category(tmp_path, "rope")
     write_category(tmp_path, "bagel")
-    (tmp_path / "bagel/manifest.json").touch()    # a synthetic one
+    (tmp_path / "bagel/manifest.json").touch()  # a synthetic one
     (line,) = count_warnings(open_dataset("auto", tmp_path))
     assert "rope" in line and "train/good 3 (published 298)" in line
     assert "test/hole 2 (published 0)" in line and "test/open 0 (published 17)" in line

@@ -3,8 +3,14 @@ import pytest
 
 from harness.data.samples import DataError
 from harness.data.views.plane import (
-    TILE, _draw, border_plane, border_points, count_near, fit_planes, ransac_plane,
-)  # fmt: skip
+    TILE,
+    _draw,
+    border_plane,
+    border_points,
+    count_near,
+    fit_planes,
+    ransac_plane,
+)
 from tests.harness.data.scans import scan
 
 ARGUMENTS = dict(border=5, inlier=0.004, size=50, iterations=200, name="dome/train/good/000")
@@ -32,7 +38,7 @@ def test_outliers_do_not_move_the_plane():
     points[:200, 2] -= rng.uniform(0.02, 0.05, 200)
     found = ransac_plane(points, 0.004, 10, 500, rng)
     assert np.abs(found - true).max() < 2e-3
-    assert np.abs(fit_planes(points[None])[0] - true).max() > 2e-3    # all points at once: no
+    assert np.abs(fit_planes(points[None])[0] - true).max() > 2e-3  # all points at once: no
 
 
 def test_the_best_hypothesis_is_that_of_a_loop():
@@ -57,7 +63,7 @@ def test_the_best_hypothesis_is_that_of_a_loop():
 def test_points_near_planes_are_counted_as_one_by_one(n):
     rng = np.random.default_rng(n)
     points, plane = tilted(n, rng)
-    points = points[np.argsort(points[:, 0])]     # tiles of neighbours, some of them cut by planes
+    points = points[np.argsort(points[:, 0])]  # tiles of neighbours, some of them cut by planes
     points[::17, 2] += rng.normal(0, 0.02, len(points[::17]))
     planes = plane + rng.normal(0, [[0.1, 0.1, 0.1, 0.003]], (40, 4))
     planes[0] = plane
@@ -75,7 +81,7 @@ def test_draws_hold_different_points_and_reach_all_of_them():
     drawn = _draw(60, 50, 400, np.random.default_rng(0))
     assert all(len(set(row)) == 50 for row in drawn)
     counts = np.bincount(drawn.ravel(), minlength=60)
-    assert counts.min() > 280 and counts.max() < 380    # 333 expected
+    assert counts.min() > 280 and counts.max() < 380  # 333 expected
 
 
 def test_the_frame_counts_corners_twice_and_drops_points_with_a_zero():

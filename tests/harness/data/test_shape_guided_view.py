@@ -14,7 +14,7 @@ from tests.harness.data.scans import sample, scan
 
 VIEW = ShapeGuidedView()
 NONE = ShapeGuidedView(background="none")
-MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])    # ImageNet's
+MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])  # ImageNet's
 
 
 def statistics(array):

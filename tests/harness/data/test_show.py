@@ -23,9 +23,9 @@ def test_a_raw_row_shows_colour_depth_foreground_and_truth(dome):
     assert list(row.tiles) == ["rgb", "depth", "foreground", "mask"] and not row.note
     assert {tile.shape for tile in row.tiles.values()} == {(128, 192, 3)}
     enlarged = np.kron(sample.mask, np.ones((2, 2), bool))
-    shown = row.tiles["mask"][::128 // 60, ::192 // 90, 0] > 0
+    shown = row.tiles["mask"][:: 128 // 60, :: 192 // 90, 0] > 0
     assert shown.mean() == pytest.approx(enlarged.mean(), rel=0.2)
-    assert 0.1 < (row.tiles["foreground"] > 0).mean() < 0.5    # the dome without the plane
+    assert 0.1 < (row.tiles["foreground"] > 0).mean() < 0.5  # the dome without the plane
     grey = (row.tiles["depth"] == 96).all(axis=2).mean()
     assert grey == pytest.approx(1 - sample.valid.mean(), abs=0.01)
     assert "60 x 90 px" in row.title and "dome test/hole/000" in row.title
@@ -38,7 +38,12 @@ def test_a_scene_without_a_plane_is_shown_with_the_reason(dome, tmp_path):
     write_scan(dome.root / "dome/test/good", "000", rgb, xyz)
     category, ref = choose(dome, samples=["good/000"])[0]
     row = raw_row(category, ref, "plane")
-    assert "background=none" in row.note and set(row.tiles) == {"rgb", "depth", "foreground", "mask"}
+    assert "background=none" in row.note and set(row.tiles) == {
+        "rgb",
+        "depth",
+        "foreground",
+        "mask",
+    }
     assert not raw_row(category, ref, "none").note
 
 
@@ -64,8 +69,9 @@ def test_without_names_every_defect_has_its_turn(dome):
     assert ids == ["dome/good/000", "dome/hole/000", "other/good/000", "other/hole/000"]
     assert len(choose(dome)) == 6
     assert [r.id for _, r in choose(dome, ["other"], "train", limit=2)] == [
-        "train/good/000", "train/good/001",
-    ]  # fmt: skip
+        "train/good/000",
+        "train/good/001",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -95,9 +101,11 @@ def test_a_sheet_is_one_image_that_holds_the_tiles(dome, tmp_path):
     assert sheet.shape[1] >= 4 * 192 and sheet.shape[0] >= 2 * 128
     tile = rows[0].tiles["rgb"]
     found = [
-        (y, x) for y in range(sheet.shape[0] - 128) for x in (6,)
+        (y, x)
+        for y in range(sheet.shape[0] - 128)
+        for x in (6,)
         if np.array_equal(sheet[y : y + 128, x : x + 192], tile)
-    ]  # fmt: skip
+    ]
     assert len(found) == 1
 
 

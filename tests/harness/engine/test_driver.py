@@ -5,16 +5,21 @@ from contextlib import suppress
 
 import pytest
 
-from harness.planning.config import Resources, Schedule
 from harness.engine.driver import CRASHED, Driver, InfeasibleError, InProcess, interruptible
+from harness.planning.config import Resources, Schedule
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, Store
 from tests.harness import toy
 
 
 def drive(store, *jobs, task=toy.task, **schedule):
     events = []
-    driver = Driver(toy.plan(*jobs), store, InProcess(task), Schedule(**schedule),
-                    lambda event, job, details: events.append((event, job.title)))  # fmt: skip
+    driver = Driver(
+        toy.plan(*jobs),
+        store,
+        InProcess(task),
+        Schedule(**schedule),
+        lambda event, job, details: events.append((event, job.title)),
+    )
     return driver.run(), events
 
 
@@ -107,11 +112,10 @@ def test_only_what_is_needed_is_pending(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_that_a_library_drops_still_ends_the_launch(number):
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt):
-        with interruptible() as check:
+    with pytest.raises(KeyboardInterrupt), interruptible() as check:
+        check()
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(number)
+        with pytest.raises(KeyboardInterrupt):
             check()
-            with suppress(KeyboardInterrupt):
-                signal.raise_signal(number)
-            with pytest.raises(KeyboardInterrupt):
-                check()
     assert signal.getsignal(number) is before

@@ -1,11 +1,12 @@
+import itertools
 import shutil
 
 import numpy as np
 import pytest
 
 import methods
-from harness.planning.config import ConfigError
 from harness.engine.job import few_shot
+from harness.planning.config import ConfigError
 from harness.store import Store
 from methods.contract import Samples
 from tests.harness.conftest import planned, run
@@ -28,7 +29,7 @@ def test_fewer_samples_are_among_the_more():
     for seed in range(5):
         sets = [set(drawn(60, k, seed=seed).ids) for k in (1, 5, 10, 50, 60)]
         assert [len(s) for s in sets] == [1, 5, 10, 50, 60]
-        assert all(few < more for few, more in zip(sets, sets[1:]))
+        assert all(few < more for few, more in itertools.pairwise(sets))
 
 
 def test_the_draw_depends_on_category_and_seed_and_on_nothing_else():
@@ -47,9 +48,10 @@ def test_the_arrays_go_with_the_ids_and_all_samples_are_the_whole_split():
 
 def test_every_sample_is_as_likely_as_the_others():
     counts = np.bincount(
-        np.concatenate([drawn(10, 3, seed=seed).arrays["number"] for seed in range(600)]), minlength=10
+        np.concatenate([drawn(10, 3, seed=seed).arrays["number"] for seed in range(600)]),
+        minlength=10,
     )
-    assert counts.min() > 140 and counts.max() < 220    # 180 expected
+    assert counts.min() > 140 and counts.max() < 220  # 180 expected
 
 
 def test_more_samples_than_there_are_cannot_be_drawn():
@@ -60,15 +62,18 @@ def test_more_samples_than_there_are_cannot_be_drawn():
 def test_a_cell_is_fitted_on_the_samples_drawn_and_says_so(tiny_store, tmp_path, monkeypatch):
     seen = []
     fit = methods.get("das3d").fit
-    monkeypatch.setattr(methods.get("das3d"), "fit", lambda self, train, validation: (
-        seen.append(train.ids), fit(self, train, validation)))  # fmt: skip
+    monkeypatch.setattr(
+        methods.get("das3d"),
+        "fit",
+        lambda self, train, validation: (seen.append(train.ids), fit(self, train, validation)),
+    )
     store = Store(shutil.copytree(tiny_store.path, tmp_path / "store"))
     plan = planned(ONE, f"{FEW}=2")
     assert not run(plan, store).failures
     assert seen == [few_shot(split(6), 2, "cookie", 0).ids]
     result = store.result(plan.cells[0]["key"])
     assert result["counts"]["train"] == 2 and result["counts"]["train_available"] == 6
-    assert result["marks"] == ["2-shot"]    # beside its numbers in every table
+    assert result["marks"] == ["2-shot"]  # beside its numbers in every table
 
 
 def test_only_the_cell_depends_on_the_number_of_samples():
@@ -76,14 +81,18 @@ def test_only_the_cell_depends_on_the_number_of_samples():
         return [key for key, job in plan.jobs.items() if job.spec["kind"] == kind]
 
     whole, two, three = planned(ONE), planned(ONE, f"{FEW}=2"), planned(ONE, f"{FEW}=3")
-    assert keys(whole, "view") == keys(two, "view") and keys(whole, "dataset") == keys(two, "dataset")
+    assert keys(whole, "view") == keys(two, "view") and keys(whole, "dataset") == keys(
+        two, "dataset"
+    )
     assert len({*keys(whole, "cell"), *keys(two, "cell"), *keys(three, "cell")}) == 3
     (cell,) = (job for job in whole.jobs.values() if job.spec["kind"] == "cell")
     assert "train_samples" not in cell.spec
 
 
 def test_more_samples_than_there_are_is_refused_before_anything_runs(tiny_store):
-    with pytest.raises(ConfigError, match="train_samples is 7, and cookie has 6 samples to train on"):
+    with pytest.raises(
+        ConfigError, match="train_samples is 7, and cookie has 6 samples to train on"
+    ):
         planned(ONE, f"{FEW}=7")
     with pytest.raises(ConfigError, match="train_samples is 0: give 1 or more"):
         planned(ONE, f"{FEW}=0")

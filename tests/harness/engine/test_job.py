@@ -16,8 +16,8 @@ import torch
 
 from harness import metrics
 from harness.data.cache import open_split
-from harness.engine.job import main
 from harness.engine.driver import describe
+from harness.engine.job import main
 from harness.store import DONE, FAILED, SKIPPED, Store
 from tests.harness.conftest import planned, run
 
@@ -48,7 +48,10 @@ def test_metrics_can_be_computed_again_from_the_stored_maps(tiny_store):
     table = pq.read_table(folder / "scores.parquet").to_pydict()
     assert table["id"] == json.loads((folder / "maps.json").read_text())["ids"] == list(truth.ids)
     again = metrics.evaluate(
-        np.load(folder / "maps.npy"), truth.masks, np.array(table["score"], np.float32), truth.labels
+        np.load(folder / "maps.npy"),
+        truth.masks,
+        np.array(table["score"], np.float32),
+        truth.labels,
     )
     assert again == pytest.approx(result["metrics"], nan_ok=True, abs=0)
 
@@ -60,8 +63,10 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tiny_store, t
     same, other = cells(store, plan)
     first = cells(tiny_store, planned())[0]
     assert same["metrics"] == first["metrics"]
-    maps = [np.load(s.folder(r["key"]) / "maps.npy") for s, r in
-            ((store, same), (tiny_store, first), (store, other))]  # fmt: skip
+    maps = [
+        np.load(s.folder(r["key"]) / "maps.npy")
+        for s, r in ((store, same), (tiny_store, first), (store, other))
+    ]
     assert np.array_equal(maps[0], maps[1]) and not np.array_equal(maps[0], maps[2])
 
 
@@ -122,7 +127,9 @@ def empty_train(folder):
         (empty_train, "no training sample"),
     ],
 )
-def test_bad_data_fails_its_jobs_with_the_file_named_and_loses_nothing(damage, named, data, tmp_path):
+def test_bad_data_fails_its_jobs_with_the_file_named_and_loses_nothing(
+    damage, named, data, tmp_path
+):
     damage(data)
     store, plan = Store(tmp_path / "store"), planned(data=data.parent)
     summary = run(plan, store)
@@ -134,7 +141,9 @@ def test_bad_data_fails_its_jobs_with_the_file_named_and_loses_nothing(damage, n
 def test_points_that_are_not_finite_can_be_taken_as_missing(data, tmp_path):
     put_nan(data)
     name = data.parent.name
-    plan = planned("methods=[das3d/untrained]", f"datasets.{name}.nonfinite=missing", data=data.parent)
+    plan = planned(
+        "methods=[das3d/untrained]", f"datasets.{name}.nonfinite=missing", data=data.parent
+    )
     assert not run(plan, Store(tmp_path / "store")).failures
 
 
@@ -153,7 +162,9 @@ def test_a_scene_that_is_all_plane_says_what_to_set(data, tmp_path):
     for path in data.glob("*/*/xyz/*.tiff"):
         xyz = tifffile.imread(path)
         y, x = np.mgrid[: xyz.shape[0], : xyz.shape[1]].astype(np.float32)
-        tifffile.imwrite(path, np.stack([x * 1e-3, y * 1e-3, np.full_like(x, 0.5)], -1), photometric="rgb")
+        tifffile.imwrite(
+            path, np.stack([x * 1e-3, y * 1e-3, np.full_like(x, 0.5)], -1), photometric="rgb"
+        )
     store = Store(tmp_path / "store")
     summary = run(planned("methods=[das3d/untrained]", data=data.parent), store)
     assert "background" in summary.failures[0]["reason"]
@@ -195,8 +206,18 @@ def test_a_disk_that_refuses_writes_stops_the_launch_with_the_reason(tmp_path):
         "from harness.cli.app import main; main()"
     )
     tiny = str(Path(__file__).parents[1] / "tiny.yaml")
-    command = [sys.executable, "-c", code, "run", tiny, "--serial", "--tracking", "none",
-               "--store", str(tmp_path / "store")]  # fmt: skip
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "run",
+        tiny,
+        "--serial",
+        "--tracking",
+        "none",
+        "--store",
+        str(tmp_path / "store"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode != 0
     assert "File too large" in done.stdout + done.stderr
@@ -221,7 +242,7 @@ def test_exported_maps_fit_the_datasets_own_ground_truth(tiny_store, tmp_path):
         path = folder / "maps" / "cookie" / "test" / defect / f"{name}.tiff"
         assert tifffile.imread(path).shape == own.shape
         back = at_native_size(mask.astype(np.float32), *native[id])
-        if mask.any():    # its middle is where it was, up to two pixels of the coarser view
+        if mask.any():  # its middle is where it was, up to two pixels of the coarser view
             back = np.average(np.argwhere(back), weights=back[back > 0], axis=0)
             off = np.abs(back - np.argwhere(own).mean(axis=0)).max()
             assert off < 2 * 100 / 64

@@ -46,5 +46,5 @@ def test_a_cell_says_what_preprocessing_adds_and_counts_its_operations(tiny_stor
     speed = result["speed"]
     assert speed["preprocess_p50_s"] == before["preprocess_p50_s"] > 0
     assert speed["end_to_end_p50_s"] == speed["latency_p50_s"] + speed["preprocess_p50_s"]
-    assert result["sizes"]["macs"] > result["sizes"]["parameters"]    # convolutions over pixels
+    assert result["sizes"]["macs"] > result["sizes"]["parameters"]  # convolutions over pixels
     assert result["environment"]["gpus"] == 0

@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.planning.config import Schedule
 from harness.engine.driver import Driver, InfeasibleError, OnRay
+from harness.planning.config import Schedule
 from harness.store import DONE, FAILED, TIMEOUT, Store
 from tests.harness import toy
 

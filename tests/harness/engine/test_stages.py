@@ -10,8 +10,11 @@ from harness.planning.config import ConfigError
 from harness.store import DONE, Store
 from tests.harness.conftest import TINY, planned, run
 
-CHANGES = ("methods=[toy,toy/double,toy/offset,toy/offset+double]", "settings=[3d,rgb+3d]",
-           "datasets.synthetic.categories=[cookie,dome]")  # fmt: skip
+CHANGES = (
+    "methods=[toy,toy/double,toy/offset,toy/offset+double]",
+    "settings=[3d,rgb+3d]",
+    "datasets.synthetic.categories=[cookie,dome]",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -25,13 +28,13 @@ def stages(plan, name="mean"):
 
 
 def test_cells_share_a_stage_unless_its_own_settings_or_seed_differ():
-    assert len(stages(planned(*CHANGES))) == 2               # with and without the offset
+    assert len(stages(planned(*CHANGES))) == 2  # with and without the offset
     assert len(stages(planned(*CHANGES, "seeds=[0,1]"))) == 4
     assert len(stages(planned(*CHANGES, "toy.factor=3"))) == 2
 
 
 def test_a_stage_over_a_category_is_shared_by_seeds_if_it_draws_nothing():
-    assert len(stages(planned(*CHANGES, "seeds=[0,1]"), "counts")) == 2      # categories
+    assert len(stages(planned(*CHANGES, "seeds=[0,1]"), "counts")) == 2  # categories
 
 
 def test_stages_come_after_what_they_build_on_and_before_their_cells():
@@ -40,8 +43,10 @@ def test_stages_come_after_what_they_build_on_and_before_their_cells():
     for key, job in plan.jobs.items():
         assert all(order.index(need) < order.index(key) for need in job.needs)
     views = {"view:cookie", "view:dome"}
-    assert all(set(job.spec["needs"]) == views | {"stage:counts/cookie", "stage:counts/dome"}
-               for job in stages(plan))  # fmt: skip
+    assert all(
+        set(job.spec["needs"]) == views | {"stage:counts/cookie", "stage:counts/dome"}
+        for job in stages(plan)
+    )
     assert all(len(job.needs) == 1 for job in stages(plan, "counts"))
 
 
@@ -58,11 +63,14 @@ def test_a_cell_gets_what_its_stage_saved_and_carries_its_notes(tmp_path):
     assert not run(plan, store).failures
     for stage in stages(plan):
         assert store.result(stage.key)["status"] == DONE
-        assert set(json.loads((store.folder(stage.key) / "mean.json").read_text())) == {"cookie", "dome"}
+        assert set(json.loads((store.folder(stage.key) / "mean.json").read_text())) == {
+            "cookie",
+            "dome",
+        }
     result = store.result(plan.cells[0]["key"])
     notes = {"mean_of": "cookie,dome", "factor": "1.0", "weights": "backbone random-init"}
     assert result["notes"] == notes and result["marks"] == ["random-init"]
-    assert store.result(plan.cells[2]["key"])["marks"] == []          # toy/double
+    assert store.result(plan.cells[2]["key"])["marks"] == []  # toy/double
     assert not planned(*CHANGES).pending(store)
 
 

@@ -16,14 +16,28 @@ from harness.metrics.pixel import label_regions
 pytestmark = pytest.mark.parity
 
 SAME = dict(rtol=0, atol=1e-12)
-CLOSE = dict(rtol=0, atol=1e-7)      # the official exact tool keeps its FPR in float32
+CLOSE = dict(rtol=0, atol=1e-7)  # the official exact tool keeps its FPR in float32
 
 CHECKED = {
-    "aupro_100", "aupro_1000", "aupro_exact", "p_auroc", "p_ap", "p_f1max", "i_auroc", "i_ap",
-    "i_f1max", "n_regions", "n_regions_4conn", "n_normal_pixels", "n_anomalous_pixels",
-    "aupro_100_float_mask", "p_auroc_truncated_mask", "p_ap_truncated_mask",
-    "p_auroc_half_threshold", "aupro_100_half_threshold",
-}  # fmt: skip
+    "aupro_100",
+    "aupro_1000",
+    "aupro_exact",
+    "p_auroc",
+    "p_ap",
+    "p_f1max",
+    "i_auroc",
+    "i_ap",
+    "i_f1max",
+    "n_regions",
+    "n_regions_4conn",
+    "n_normal_pixels",
+    "n_anomalous_pixels",
+    "aupro_100_float_mask",
+    "p_auroc_truncated_mask",
+    "p_ap_truncated_mask",
+    "p_auroc_half_threshold",
+    "aupro_100_half_threshold",
+}
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +79,12 @@ def test_every_recorded_number_has_a_check(expected, cases):
     recorded = {key for *_, numbers in cases.values() for key in numbers}
     assert recorded <= CHECKED
     assert set(expected) <= {
-        "limits", "cases", "load", "image_level", "degenerate_original_behaviour"
-    }  # fmt: skip
+        "limits",
+        "cases",
+        "load",
+        "image_level",
+        "degenerate_original_behaviour",
+    }
 
 
 @pytest.mark.parametrize("thresholds", [100, 1000])
@@ -170,7 +188,7 @@ def test_resizing_conventions_equal_the_recorded_images(parity):
         source, *how, size = key.split("_")
         ours = resize(arrays[source], int(size), "_".join(how))
         if wanted.shape[0] == 3:
-            ours = ours.transpose(2, 0, 1)                   # recorded as torch keeps it
+            ours = ours.transpose(2, 0, 1)  # recorded as torch keeps it
         assert ours.dtype == wanted.dtype and ours.shape == wanted.shape, key
-        one_level = 0 if "nearest" in key else 1             # rounding of uint8 interpolation
+        one_level = 0 if "nearest" in key else 1  # rounding of uint8 interpolation
         assert np.abs(ours.astype(np.float64) - wanted).max() <= one_level, key

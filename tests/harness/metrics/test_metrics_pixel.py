@@ -16,7 +16,7 @@ from harness.metrics import (
 )
 from harness.metrics.pixel import area_to_limit, thin_curve
 
-LEVELS = [3, 12, None]      # distinct scores: many ties, some, none
+LEVELS = [3, 12, None]  # distinct scores: many ties, some, none
 
 
 def example(levels=None, n=5, height=14, width=11, seed=0):
@@ -90,14 +90,12 @@ def test_auroc_ap_and_f1_equal_scikit_learn(levels):
     truth, scores = masks.ravel(), maps.ravel()
     precision, recall, _ = precision_recall_curve(truth, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
-    ours = image_metrics(scores, truth)      # the same ranking serves images and pixels
+    ours = image_metrics(scores, truth)  # the same ranking serves images and pixels
     pixels = PixelScores.of(maps, masks)
     assert abs(pixels.auroc() - roc_auc_score(truth, scores)) < 1e-12
     assert abs(pixels.average_precision() - average_precision_score(truth, scores)) < 1e-12
     assert abs(pixels.f1_max() - f1.max()) < 1e-12
-    assert list(ours.values()) == [
-        pixels.auroc(), pixels.average_precision(), pixels.f1_max()
-    ]  # fmt: skip
+    assert list(ours.values()) == [pixels.auroc(), pixels.average_precision(), pixels.f1_max()]
 
 
 @pytest.mark.parametrize("levels", LEVELS)

@@ -16,8 +16,10 @@ def test_the_benchmark_has_the_papers_hyperparameters():
 
 
 def test_overrides_reach_every_level():
-    loaded = load("demo", ["das3d.train.steps=7", "seeds=[3,4]", "das3d.p_z=[0.1,0.2]",
-                           "resources.das3d.cpus=2"])  # fmt: skip
+    loaded = load(
+        "demo",
+        ["das3d.train.steps=7", "seeds=[3,4]", "das3d.p_z=[0.1,0.2]", "resources.das3d.cpus=2"],
+    )
     assert loaded.options["das3d"].train.steps == 7
     assert loaded.seeds == [3, 4]
     assert loaded.options["das3d"].p_z == (0.1, 0.2)

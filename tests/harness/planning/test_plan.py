@@ -15,7 +15,9 @@ def keys(plan, kind):
 
 
 def test_a_plan_shares_one_dataset_and_one_view_a_category():
-    plan = planned("seeds=[0,1]", "settings=[rgb,3d,rgb+3d]", "datasets.synthetic.categories=[cookie,foam]")
+    plan = planned(
+        "seeds=[0,1]", "settings=[rgb,3d,rgb+3d]", "datasets.synthetic.categories=[cookie,foam]"
+    )
     assert len(keys(plan, "dataset")) == len(keys(plan, "view")) == 2
     assert len(keys(plan, "cell")) == len(plan.cells) == 2 * 2 * 3 * 2
     order = list(plan.jobs)
@@ -24,12 +26,25 @@ def test_a_plan_shares_one_dataset_and_one_view_a_category():
 
 
 def test_what_does_not_determine_the_result_does_not_enter_the_keys():
-    same = planned("resources.das3d.cpus=2", "protocol.batch=3", "schedule.retries=0", "demo=true", "name=other")
+    same = planned(
+        "resources.das3d.cpus=2",
+        "protocol.batch=3",
+        "schedule.retries=0",
+        "demo=true",
+        "name=other",
+    )
     assert list(same.jobs) == list(planned().jobs)
 
 
-@pytest.mark.parametrize("change", ["das3d.train.lr=2e-3", "das3d.prep.size=96", "seeds=[1]",
-                                    "datasets.synthetic.synthetic.seed=1"])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        "das3d.train.lr=2e-3",
+        "das3d.prep.size=96",
+        "seeds=[1]",
+        "datasets.synthetic.synthetic.seed=1",
+    ],
+)
 def test_what_determines_the_result_enters_the_keys(change):
     assert not set(keys(planned(change), "cell")) & set(keys(planned(), "cell"))
 
@@ -74,7 +89,7 @@ def test_a_texture_folder_enters_the_key_by_its_content(tmp_path):
 def test_a_texture_folder_keeps_its_key_elsewhere_and_its_jobs_find_it(tmp_path):
     (tmp_path / "a").mkdir()
     cv2.imwrite(str(tmp_path / "a/1.png"), np.full((80, 80, 3), 200, np.uint8))
-    there = shutil.copytree(tmp_path / "a", tmp_path / "b")       # keeps the times of change
+    there = shutil.copytree(tmp_path / "a", tmp_path / "b")  # keeps the times of change
     plans = [
         planned("das3d.texture.source=folder", f"das3d.texture.folder={tmp_path / name}")
         for name in ("a", "b")
@@ -89,17 +104,24 @@ def test_a_texture_folder_keeps_its_key_elsewhere_and_its_jobs_find_it(tmp_path)
 def test_a_missing_texture_folder_is_refused_before_anything_starts():
     with pytest.raises(ConfigError, match="das3d.texture.folder is not set"):
         planned("das3d.texture.source=dtd")
-    planned("das3d.texture.source=dtd", "settings=[3d]")          # depth has no colours
+    planned("das3d.texture.source=dtd", "settings=[3d]")  # depth has no colours
     with pytest.raises(ConfigError, match="nowhere is not a folder"):
         planned("das3d.texture.source=dtd", "das3d.texture.folder=nowhere")
 
 
 def test_all_that_is_missing_is_named_at_once():
     with pytest.raises(ConfigError) as refused:
-        planned("methods=[das3d,m3dm,shape_guided]", "settings=[rgb,3d]", "das3d.texture.source=dtd")
+        planned(
+            "methods=[das3d,m3dm,shape_guided]", "settings=[rgb,3d]", "das3d.texture.source=dtd"
+        )
     text = str(refused.value)
-    for wanted in ("das3d.texture.folder", "m3dm.weights.rgb", "m3dm.weights.point",
-                   "shape_guided.weights.rgb", "leave methods out"):  # fmt: skip
+    for wanted in (
+        "das3d.texture.folder",
+        "m3dm.weights.rgb",
+        "m3dm.weights.point",
+        "shape_guided.weights.rgb",
+        "leave methods out",
+    ):
         assert wanted in text
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.engine.sweep import DEFAULT, SweepFolder
 from harness.planning import config, space
 from harness.planning.config import ConfigError
 from harness.planning.space import Domain, describe, load, write_best
 from harness.store import DONE, FAILED, Store, write_json
-from harness.engine.sweep import DEFAULT, SweepFolder
 
 FILE = str(Path(__file__).parents[1] / "sweep.yaml")
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
@@ -34,20 +34,40 @@ def swept(tmp_path, text):
         ("space: {das3d.score_window: {kind: int, low: 1.5, high: 3}}", "whole"),
         ("space: {das3d.p_d: {kind: normal}}", "kind"),
         ("space: {dbrn.sim.e1: {kind: uniform, low: 0.7, high: 0.9}}", "no setting of das3d"),
-        ("space: {das3d.p_d: {kind: uniform, low: 0, high: 1, when: {das3d.x: 1}}}", "not in the space"),
-        ("space: {das3d.p_d: {kind: uniform, low: 0, high: 1}}\nsearch: {trials: 0}", "trials is 0"),
+        (
+            "space: {das3d.p_d: {kind: uniform, low: 0, high: 1, when: {das3d.x: 1}}}",
+            "not in the space",
+        ),
+        (
+            "space: {das3d.p_d: {kind: uniform, low: 0, high: 1}}\nsearch: {trials: 0}",
+            "trials is 0",
+        ),
         ("space: {das3d.p_d: {kind: uniform, low: 0, high: 1}}\nsearch: {hours: 0}", "hours is 0"),
-        ("space: {das3d.p_d: {kind: uniform, low: 0, high: 1}}\nsearch: {kind: grid}", "needs choice"),
+        (
+            "space: {das3d.p_d: {kind: uniform, low: 0, high: 1}}\nsearch: {kind: grid}",
+            "needs choice",
+        ),
         ("space: {das3d.p_d: {kind: grid, values: [0.1]}}\nsearch: {kind: tpe}", "tpe draws"),
-        ("space: {das3d.p_d: {kind: choice, values: [0.1]}}\nobjective: {metrics: [auroc]}",
-         "no 'auroc'; known: i_auroc"),
-        ("space: {das3d.p_d: {kind: choice, values: [0.1]}}\nobjective: {metrics: []}", "one or more"),
-        ("space: {das3d.p_d: {kind: choice, values: [0.1]}}\n"
-         "objective: {metrics: [i_auroc, fit_s]}\nearly: {kind: asha}", "compares one metric"),
-        ("space: {das3d.p_d: {kind: choice, values: [0.1]}}\nearly: {kind: hyperband}", "early.kind"),
+        (
+            "space: {das3d.p_d: {kind: choice, values: [0.1]}}\nobjective: {metrics: [auroc]}",
+            "no 'auroc'; known: i_auroc",
+        ),
+        (
+            "space: {das3d.p_d: {kind: choice, values: [0.1]}}\nobjective: {metrics: []}",
+            "one or more",
+        ),
+        (
+            "space: {das3d.p_d: {kind: choice, values: [0.1]}}\n"
+            "objective: {metrics: [i_auroc, fit_s]}\nearly: {kind: asha}",
+            "compares one metric",
+        ),
+        (
+            "space: {das3d.p_d: {kind: choice, values: [0.1]}}\nearly: {kind: hyperband}",
+            "early.kind",
+        ),
         ("spaces: {}", "spaces"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_said_before_anything_starts(text, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         swept(tmp_path, text)
@@ -56,7 +76,9 @@ def test_what_is_wrong_is_said_before_anything_starts(text, message, tmp_path):
 def test_an_objective_that_nothing_measures_is_refused(tmp_path):
     path = tmp_path / "mine.yaml"
     text = f"base: {TINY}\nspace: {{das3d.p_d: {{kind: choice, values: [0.1]}}}}\n"
-    path.write_text(text + "config: {methods: [das3d], datasets: {synthetic: {synthetic: {validation: 0}}}}")
+    path.write_text(
+        text + "config: {methods: [das3d], datasets: {synthetic: {synthetic: {validation: 0}}}}"
+    )
     with pytest.raises(ConfigError, match="cookie has no validation samples"):
         load(str(path))
     assert load(str(path), ["objective.on=test"]).objective.on == "test"
@@ -93,7 +115,9 @@ def test_the_best_point_is_a_configuration_that_runs_to_the_same_cells(tmp_path)
     from harness.planning.expand import build
 
     found = build(config.load(str(tmp_path / "best.yaml")))
-    assert [c["key"] for c in found.cells] == [c["key"] for c in sweep.plan(values, both=True).cells]
+    assert [c["key"] for c in found.cells] == [
+        c["key"] for c in sweep.plan(values, both=True).cells
+    ]
     assert found.config.selected_on == "validation"
 
 

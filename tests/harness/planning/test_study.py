@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from harness.engine.driver import Driver, InProcess
 from harness.planning import study
 from harness.planning.config import ConfigError, shipped
-from harness.engine.driver import Driver, InProcess
 from harness.store import DONE, Store
 from reports.numbers.published import known_categories, published_cells
 from reports.page.studies import coverage, ours_only, study_lines, write_study
@@ -47,7 +47,9 @@ def test_studies_name_only_rows_that_their_table_prints():
     for name in shipped("studies"):
         one = study.read(name)
         cells = ours_only(published_cells(one.paper, one.table))
-        printed = set(cells[["method_key", "variant", "setting"]].itertuples(index=False, name=None))
+        printed = set(
+            cells[["method_key", "variant", "setting"]].itertuples(index=False, name=None)
+        )
         assert one.printed_names() <= printed, name
         assert set(cells["dataset"]) == {one.dataset}, name
 
@@ -63,7 +65,7 @@ def test_a_study_runs_and_sets_published_values_beside_ours(tmp_path):
     assert len(lines) == 8 and all(line.ours is not None for line in lines)
     first = lines[0]
     assert first.difference == pytest.approx(first.ours - first.published)
-    assert "cookie" in first.note and first.verdict == ""    # other data: no verdict
+    assert "cookie" in first.note and first.verdict == ""  # other data: no verdict
     table = pd.read_csv(tmp_path / "out" / "study.csv")
     assert table["published"].tolist() == [line.published for line in lines]
     assert "Demo" not in page.read_text() or launch["demo"]
@@ -87,11 +89,17 @@ def test_few_shot_rows_are_kept_apart_by_the_name_of_their_data():
     overrides = ["m3dm.weights.rgb=random-init", "m3dm.weights.point=random-init"]
     plan = study.plan("m3dm/table6", overrides, base="demo")
     assert {cell["dataset"] for cell in plan.cells} == {
-        "synthetic", "synthetic 5-shot", "synthetic 10-shot", "synthetic 50-shot"
-    }  # fmt: skip
+        "synthetic",
+        "synthetic 5-shot",
+        "synthetic 10-shot",
+        "synthetic 50-shot",
+    }
     assert {tuple(cell["printed"]) for cell in plan.cells} == {
-        ("m3dm", ""), ("m3dm", "shot_5"), ("m3dm", "shot_10"), ("m3dm", "shot_50")
-    }  # fmt: skip
+        ("m3dm", ""),
+        ("m3dm", "shot_5"),
+        ("m3dm", "shot_10"),
+        ("m3dm", "shot_50"),
+    }
 
 
 def test_an_unknown_study_is_answered_with_those_there_are():

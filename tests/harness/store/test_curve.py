@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from harness.store.curve import POINTS, Curve, read_curve
@@ -13,7 +15,7 @@ def test_a_long_training_keeps_a_bounded_number_of_points_spread_over_it(tmp_pat
     (points,) = read_curve(tmp_path).values()
     assert 0.9 * POINTS <= len(points) <= POINTS + 1
     assert points[0][0] == 1 and points[-1] == (steps, pytest.approx(1 / steps))
-    assert max(b - a for (a, _), (b, _) in zip(points, points[1:])) <= 2 * steps / POINTS
+    assert max(b - a for (a, _), (b, _) in itertools.pairwise(points)) <= 2 * steps / POINTS
 
 
 def test_a_continued_training_replaces_the_steps_that_it_repeats(tmp_path):
@@ -22,7 +24,7 @@ def test_a_continued_training_replaces_the_steps_that_it_repeats(tmp_path):
         first.add(Progress("train", step, 100, 3.0))
     first.write()
     again = Curve(tmp_path)
-    again.add(Progress("train", 15, 100, 2.0))    # the checkpoint was taken before
+    again.add(Progress("train", 15, 100, 2.0))  # the checkpoint was taken before
     again.add(Progress("tune", 1, 100, 1.0))
     again.write()
     assert read_curve(tmp_path) == {"train": [(10, 3.0), (15, 2.0)], "tune": [(1, 1.0)]}

@@ -12,7 +12,9 @@ from harness.store import DONE, Store, canonical, key_of, write_json
 
 
 def test_keys_do_not_depend_on_the_order_of_settings():
-    assert key_of({"a": 1, "b": {"c": 2.0, "d": [1]}}) == key_of({"b": {"d": [1], "c": 2.0}, "a": 1})
+    assert key_of({"a": 1, "b": {"c": 2.0, "d": [1]}}) == key_of(
+        {"b": {"d": [1], "c": 2.0}, "a": 1}
+    )
     assert key_of({"a": 1}) != key_of({"a": 2})
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.tracking import sync as tracking
-from harness.store.curve import Curve
 from harness.store import Store
+from harness.store.curve import Curve
+from harness.tracking import sync as tracking
 from methods.contract import Progress
 from tests.harness.conftest import planned
 
@@ -29,7 +29,7 @@ def runs(store, uri):
 def test_every_cell_becomes_a_child_run_with_its_metrics_and_key(tiny_store, synced):
     uri, counts = synced
     assert counts.written == 2
-    client, found = runs(tiny_store, uri)
+    _client, found = runs(tiny_store, uri)
     parents = [r for r in found if tracking.PARENT not in r.data.tags]
     children = {r.data.tags[tracking.KEY]: r for r in found if tracking.PARENT in r.data.tags}
     assert len(parents) == 1 and len(children) == 2
@@ -59,13 +59,16 @@ def test_losses_of_a_cell_and_its_stages_are_curves_over_steps(tmp_path):
     store, plan = Store(tmp_path), planned()
     launch, key, stage = plan.record(store), plan.cells[0]["key"], "5" * 16
     common = {"status": "done", "started": 1.0, "ended": 5.0, "metrics": {"i_auroc": 0.5}}
-    for name, needs, losses in ((key, {"stage:expert": stage}, [3.0, 2.0, 1.0]), (stage, {}, [9.0])):
+    for name, needs, losses in (
+        (key, {"stage:expert": stage}, [3.0, 2.0, 1.0]),
+        (stage, {}, [9.0]),
+    ):
         curve = Curve(store.work(name))
         for step, loss in enumerate(losses, 1):
             curve.add(Progress("train", step, 3, loss))
         curve.write()
         store.publish(name, common | {"key": name, "spec": {"needs": needs}})
-    for _ in range(2):    # the second adds nothing
+    for _ in range(2):  # the second adds nothing
         tracking.sync(store, launch)
     client, found = runs(store, None)
     run = next(r for r in found if r.data.tags.get(tracking.KEY) == key)
@@ -94,10 +97,19 @@ def test_a_server_that_is_down_is_reported_soon_and_later_caught_up_with(tiny_st
 def test_failed_cells_are_failed_runs_with_their_reason(tmp_path):
     store, plan = Store(tmp_path), planned()
     launch, key = plan.record(store), plan.cells[0]["key"]
-    store.fail(key, {"key": key, "status": "failed", "reason": "DataError: 001.tiff", "ended": 5.0,
-                     "spec": plan.jobs[key].spec, "labels": {}})  # fmt: skip
+    store.fail(
+        key,
+        {
+            "key": key,
+            "status": "failed",
+            "reason": "DataError: 001.tiff",
+            "ended": 5.0,
+            "spec": plan.jobs[key].spec,
+            "labels": {},
+        },
+    )
     tracking.sync(store, launch)
-    client, found = runs(store, None)
+    _client, found = runs(store, None)
     child = next(r for r in found if r.data.tags.get(tracking.KEY) == key)
     assert child.info.status == "FAILED" and child.data.tags["reason"] == "DataError: 001.tiff"
     assert (tmp_path / "mlflow.db").exists()
@@ -118,7 +130,7 @@ def test_the_parent_carries_the_leaderboard_as_files_table_and_metrics(tiny_stor
     assert {"leaderboard/leaderboard.html", "leaderboard/leaderboard.tex"} <= names
     path = client.download_artifacts(parent.info.run_id, "leaderboard.json", str(tmp_path))
     assert {"method", "value", "published"} <= set(json.loads(Path(path).read_text())["columns"])
-    assert "leaderboard.json" in parent.data.tags["mlflow.loggedArtifacts"]    # the UI's tables
+    assert "leaderboard.json" in parent.data.tags["mlflow.loggedArtifacts"]  # the UI's tables
     assert any(name.endswith("/i_auroc") for name in parent.data.metrics)
     assert all("+" not in name for name in parent.data.metrics)
     kept = {item.path for item in client.list_artifacts(child.info.run_id)}
