@@ -68,7 +68,7 @@ def test_a_launch_stopped_half_way_goes_on_to_the_same_leaderboard(stop, undistu
     finish(relief("run", *OPTIONS, "--store", tmp_path, "--workers", 2))
     assert leaderboard(tmp_path) == leaderboard(undisturbed)
     assert not list(tmp_path.glob("work/*/result.json"))
-    assert {r["status"] for r in store.results()} == {DONE}
+    assert {r.status for r in store.results()} == {DONE}
 
 
 def test_two_launches_on_one_store_at_the_same_time_end_with_one_result_a_cell(

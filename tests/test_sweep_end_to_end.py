@@ -58,7 +58,7 @@ def test_the_objective_is_of_validation_samples(undisturbed):
     store = Store(undisturbed)
     for trial in trials(undisturbed):
         for cell in trial["cells"]:
-            assert cell["scores"]["i_auroc"] == store.result(cell["key"])["validation"]["i_auroc"]
+            assert cell["scores"]["i_auroc"] == store.result(cell["key"]).validation["i_auroc"]
 
 
 def test_a_repeated_sweep_computes_nothing(undisturbed):
@@ -105,9 +105,9 @@ def test_a_point_that_cannot_be_spares_the_others_and_is_tried_again(tmp_path):
 
 
 def test_a_sweep_shows_up_in_mlflow(undisturbed):
-    from harness.tracking.sync import KEY, PARENT, _client
+    from harness.tracking.client import KEY, PARENT, connect
 
-    client, _ = _client(Store(undisturbed), None)
+    client, _ = connect(Store(undisturbed), None)
     runs = client.search_runs([client.get_experiment_by_name("sweep").experiment_id])
     children = [r for r in runs if PARENT in r.data.tags and "mean/i_auroc" in r.data.metrics]
     assert {r.data.tags[KEY] for r in children} == {t["id"] for t in trials(undisturbed)}

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from harness.cli.terminal import console
+
 app = typer.Typer(name="data", help="Look at datasets, check them, make one.", no_args_is_help=True)
 make = typer.Typer(name="make", help="Make a dataset.", no_args_is_help=True)
 app.add_typer(make)
-console = Console(highlight=False)
 
 EXIT_FAULTY_DATA = 1
 SHOWN = 200  # problems in the table; the JSON file has all

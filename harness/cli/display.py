@@ -5,21 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from harness.planning.plan import Job
 from harness.store import DONE
+
+if TYPE_CHECKING:
+    from harness.engine.driver import Event
 
 HEADLINE = ("i_auroc", "aupro_0.3")
 
 
 class Display(AbstractContextManager):
-    """Overall progress and a row a running job. `listen` and `tick` fit schedule.Driver."""
+    """Overall progress and a row a running job. `listen` and `tick` fit engine.driver.Driver."""
 
     def __init__(self, console: Console, total: int, label: str):
         self.console, self.total, self.ended = console, total, 0
@@ -43,23 +45,23 @@ class Display(AbstractContextManager):
     def __exit__(self, *_: Any) -> None:
         self.live.stop()
 
-    def listen(self, event: str, job: Job, details: dict) -> None:
-        if event not in ("retry", "waiting"):
+    def listen(self, event: Event) -> None:
+        if event.name not in ("retry", "waiting"):
             self.ended += 1
             self.bars.update(self.overall, completed=self.ended)
-        self.console.print(self._line(event, job, details), highlight=False, soft_wrap=True)
+        self.console.print(self._line(event), highlight=False, soft_wrap=True)
 
-    def _line(self, event: str, job: Job, details: dict) -> str:
+    def _line(self, event: Event) -> str:
         count = f"[dim]{self.ended}/{self.total}[/dim]"
-        title = escape(job.title)
-        if event == DONE:
-            metrics = details.get("metrics", {})
-            shown = [f"{m}={metrics[m]:.3f}" for m in HEADLINE if metrics.get(m) is not None]
-            seconds = f"{details['timings']['total_s']:.1f}s"
+        title, record = escape(event.job.title), event.record
+        if event.name == DONE and record is not None:
+            values = {name: record.metrics.get(name) for name in HEADLINE}
+            shown = [f"{name}={value:.3f}" for name, value in values.items() if value is not None]
+            seconds = f"{record.timings['total_s']:.1f}s"
             return f"{count} [green]done[/green] {title} [dim]{' '.join([*shown, seconds])}[/dim]"
-        colour = "yellow" if event in ("retry", "waiting") else "red"
-        word = details.get("status", event) if event == "failed" else event
-        return f"{count} [{colour}]{word}[/{colour}] {title}: {escape(details.get('reason', ''))}"
+        colour = "yellow" if event.name in ("retry", "waiting") else "red"
+        word = event.name if record is None else record.status
+        return f"{count} [{colour}]{word}[/{colour}] {title}: {escape(event.reason)}"
 
     def tick(self, running: Mapping[str, Any]) -> None:
         for key in set(self.tasks) - {k for k, r in running.items() if r.progress}:

@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from harness.cli.terminal import console, errors
 from harness.store import Store
-
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
 
 EXIT_FAILED_JOBS, EXIT_INTERRUPTED = 1, 130
 
@@ -69,7 +66,9 @@ def execute(
 ):
     """Do what a plan still needs, with a display. -> its launch and the records of failed jobs."""
     from harness.cli.display import Display
-    from harness.engine.driver import Driver, InProcess, OnRay, interruptible
+    from harness.engine.driver import Driver
+    from harness.engine.executors import InProcess, OnRay
+    from harness.engine.interrupts import interruptible
 
     store.check_writable()
     launch, pending = plan.record(store), plan.pending(store)
@@ -107,7 +106,7 @@ def exit_with(failures: list[dict]) -> None:
 
 
 def _mirror(store: Store, launch: dict, tracking: str | None):
-    from harness.tracking.sync import Mirror
+    from harness.tracking import Mirror
 
     mirror = Mirror(store, launch, tracking)
     if tracking != "none":

@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from harness.cli.launch import DEFAULT_STORE, StorePath
+from harness.cli.terminal import console, errors
 from harness.store import Store
-
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
 
 EXIT_REGRESSION = 3
 
@@ -41,11 +38,11 @@ def report(
     ] = None,
 ) -> None:
     """Write the leaderboard of one or several stores, from their files alone."""
-    from reports.numbers.stores import gather, launch_of
+    from reports.numbers.stores import gather
 
     places = [Store(path) for path in stores or [store]]
     parts = [
-        (place, launch_of(place, name))
+        (place, place.launch(name))
         for place in places
         for name in _named(place, launch, alone=len(places) == 1)
     ]
@@ -85,13 +82,12 @@ def compare(
     from reports.numbers.compare import compare as compare_frames
     from reports.numbers.frame import IDENTITY, metric_names, read_scores, results_frame
     from reports.numbers.names import HEADLINE
-    from reports.numbers.stores import launch_of
 
     filters = [_pairs(only_a, "--a"), _pairs(only_b, "--b")]
     frames, scores = [], []
     for path, launch, choice in zip((a, b), (launch_a, launch_b), filters):
         store = Store(path)
-        frame = chosen(results_frame(store, launch_of(store, launch)), choice)
+        frame = chosen(results_frame(store, store.launch(launch)), choice)
         frames.append(frame)
         scores.append(read_scores(store, frame))
     known = set(metric_names(frames[0])) & set(metric_names(frames[1]))
@@ -127,10 +123,9 @@ def export(
 ) -> None:
     """Write the anomaly maps as TIFF files, in the layout of the MVTec 3D-AD evaluation tool."""
     from reports.forms.export import export_maps
-    from reports.numbers.stores import launch_of
 
     where = Store(store)
-    done = export_maps(where, launch_of(where, launch), out, truth, size)
+    done = export_maps(where, where.launch(launch), out, truth, size)
     for line in done.lines():
         console.print(escape(line), soft_wrap=True)
 
@@ -157,7 +152,7 @@ def conclude(store: Store, launch: dict, tracking: str | None) -> None:
     folder = write(store, launch, store.path / "reports" / launch["id"])
     if tracking == "none":
         return
-    from harness.tracking import sync as mlflow_view
+    from harness import tracking as mlflow_view
 
     try:
         synced = mlflow_view.sync(store, launch, tracking, folder)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -25,10 +24,10 @@ from harness.cli.launch import (
     exit_with,
     split_arguments,
 )
+from harness.cli.terminal import console
 from harness.store import Store, write_text
 
 app = typer.Typer(name="studies", help="The published tables.", no_args_is_help=True)
-console = Console(highlight=False)
 
 EXIT_MISSING = 1
 

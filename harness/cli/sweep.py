@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from harness.cli import reports as cli_reports
@@ -21,10 +20,8 @@ from harness.cli.launch import (
     Workers,
     split_arguments,
 )
+from harness.cli.terminal import console, errors
 from harness.store import Store
-
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
 
 
 def sweep(
@@ -47,7 +44,7 @@ def sweep(
     """Search a method's settings with Ray Tune; what was computed before is free."""
     from harness.cli.display import Display
     from harness.engine import sweep as sweeps
-    from harness.engine.driver import interruptible
+    from harness.engine.interrupts import interruptible
     from harness.planning.space import load
     from reports.page.sweeps import outcome_text, sweep_table, write_sweep
 
@@ -87,7 +84,7 @@ def sweep(
 
 def conclude(loaded, record: dict, trials: list[dict], store: Store, tracking: str | None) -> None:
     """The test scores of the best settings beside those of the unchanged ones, and MLflow."""
-    from harness.tracking.sync import sync_sweep
+    from harness.tracking import sync_sweep
 
     best = next(trial for trial in trials if trial["id"] == record["best"])
     launch = loaded.plan(best["values"], both=True).record(store)

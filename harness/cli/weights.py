@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from harness.cli.terminal import console
+
 app = typer.Typer(name="weights", help="Published weights of the methods.", no_args_is_help=True)
-console = Console(highlight=False)
 
 EXIT_MISFIT = 1
 

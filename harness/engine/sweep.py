@@ -4,10 +4,6 @@ A trial is a light coordinator. It runs the cells of its point one after another
 would, and reports the mean so far after each; so a point known to the store costs nothing, and
 trials share views and stages. The unchanged settings are computed first, for comparison.
 
-    STORE/sweeps/<id>/sweep.json        what was asked for and, at the end, what came of it
-    STORE/sweeps/<id>/trials/<id>.json  one trial: its settings and the scores of its cells
-    STORE/sweeps/<id>/tune/             Tune's own state, from which a killed sweep continues
-
 Tune's state is pickled: continue sweeps in stores of your own only.
 """
 
@@ -21,18 +17,17 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from harness.engine.driver import Driver, Listener, OnRay
+from harness.engine.driver import Driver, Listener
+from harness.engine.executors import OnRay
 from harness.planning.plan import Plan
 from harness.planning.space import Domain, Sweep, describe, write_best
 from harness.store import DONE, FAILED, Store, write_json
+from harness.store.sweeps import DEFAULT, RUNNING, STOPPED, SweepFolder
 
 OBJECTIVE, CELLS = "objective", "cells"
-RUNNING, STOPPED = "running", "stopped"  # stopped: ended early, as unpromising
 LOST = 2  # how often a trial's process may be lost
-DEFAULT = "default"  # the trial of the unchanged settings
 ENVIRONMENT = {  # specs/engine.md section 4
     "TUNE_GLOBAL_CHECKPOINT_S": "1",  # a killed sweep loses a second of decisions
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
@@ -41,35 +36,6 @@ ENVIRONMENT = {  # specs/engine.md section 4
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-
-
-class SweepFolder:
-    """The files of one sweep."""
-
-    def __init__(self, store: Store, sweep_id: str):
-        self.id, self.path = sweep_id, store.path / "sweeps" / sweep_id
-
-    @property
-    def record(self) -> dict | None:
-        path = self.path / "sweep.json"
-        return json.loads(path.read_text()) if path.exists() else None
-
-    def write(self, record: dict) -> None:
-        write_json(self.path / "sweep.json", record)
-
-    def trial(self, trial_id: str) -> Path:
-        return self.path / "trials" / f"{trial_id}.json"
-
-    def forget_failed(self) -> None:
-        """Give failed trials another chance, that of the unchanged settings too."""
-        for trial in self.trials():
-            if trial["status"] == FAILED:
-                self.trial(trial["id"]).unlink()
-
-    def trials(self) -> list[dict]:
-        """All trials, the unchanged settings first, then as they started."""
-        found = [json.loads(p.read_text()) for p in (self.path / "trials").glob("*.json")]
-        return sorted(found, key=lambda t: (t["id"] != DEFAULT, t["started"], t["id"]))
 
 
 def run(
@@ -266,10 +232,12 @@ def _score(sweep: Sweep, plan: Plan, cell: dict, store: Store) -> dict:
     schedule = plan.config.schedule
     Driver(plan.only(cell), store, OnRay(isolation=schedule.isolation, joined=True), schedule).run()
     result = store.result(cell["key"])
-    if result["status"] != DONE:
-        raise RuntimeError(f"{result['title']}: {result['reason']}")
+    if result is None or not result.done:
+        raise RuntimeError(
+            f"{result.title}: {result.reason}" if result else f"{cell} has no result"
+        )
     scores = {metric: sweep.value(result, metric) for metric in sweep.objective.metrics}
-    return {"key": cell["key"], "title": result["title"], "scores": scores}
+    return {"key": cell["key"], "title": result.title, "scores": scores}
 
 
 def _domain(domain: Domain, kind: str) -> Any:

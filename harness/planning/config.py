@@ -21,6 +21,7 @@ from yaml import YAMLError
 
 import methods
 from harness.data.eyecandies import Options as Eyecandies
+from harness.planning.jobs import Protocol, Resources
 from harness.store import canonical, write_text
 from methods.contract import SETTINGS, TEST_SELECTED
 
@@ -59,33 +60,11 @@ class Dataset:
     synthetic: Synthetic = field(default_factory=Synthetic)
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What one job reserves; fractions of a GPU let several jobs share it."""
-
-    cpus: int = 1
-    gpus: float = 0.0
-    memory_gb: float = 2.0
-    hours: float = 24.0  # time limit of one attempt
-
-
 @dataclass
 class Schedule:
     retries: int = 2  # further attempts after a crash or lost node
     checkpoint_every_s: float = 60.0
     isolation: Literal["auto", "worker", "process"] = "auto"  # auto: a process a job on GPU
-
-
-@dataclass
-class Protocol:
-    """How trained methods are evaluated. Batch size and timing do not change results."""
-
-    batch: int = 8  # test samples predicted at once
-    latency_warmup: int = 10  # samples before the clock starts (specs/metrics.md 5)
-    latency_samples: int = 50  # at least so many timed samples, and
-    latency_seconds: float = 10.0  # at least so long; 0 samples: no timing
-    keep_maps: bool = True  # store every test map (float32)
-    keep_models: bool = False  # store the fitted method
 
 
 @dataclass

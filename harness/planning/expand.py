@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import methods
 from harness import metrics
 from harness.data import views
 from harness.planning.config import Config, ConfigError, Dataset
-from harness.planning.plan import Job, Plan, plain
+from harness.planning.jobs import Job, Place
+from harness.planning.plan import Plan
 from harness.planning.sources import sources
+from harness.planning.values import plain
 from harness.store import IDENTITY
 from methods.contract import Method, View
 
@@ -87,13 +89,13 @@ class _Expansion:
             "metrics": metrics.VERSION,
             "needs": needs,
         } | self._few_shot()
-        place = {
-            "labels": {"dataset": identity["dataset"], "variant": identity["variant"]},
-            "inputs": paths,
-            "protocol": asdict(self.config.protocol),
-            "checkpoint_every_s": self.config.schedule.checkpoint_every_s,
-            "marks": self._marks(),
-        }
+        place = Place(
+            labels={"dataset": identity["dataset"], "variant": identity["variant"]},
+            inputs=paths,
+            protocol=self.config.protocol,
+            checkpoint_every_s=self.config.schedule.checkpoint_every_s,
+            marks=self._marks(),
+        )
         title = " ".join(str(identity[k]) for k in IDENTITY if identity[k] != "")
         return {**identity, "key": self._add(spec, title, place, cls.name)}
 
@@ -120,7 +122,8 @@ class _Expansion:
             "inputs": inputs,
             "needs": needs,
         } | (self._few_shot() if stage.reads == "train" else {})
-        place = {"inputs": paths, "checkpoint_every_s": self.config.schedule.checkpoint_every_s}
+        every_s = self.config.schedule.checkpoint_every_s
+        place = Place(inputs=paths, checkpoint_every_s=every_s)
         of = f" {category}" if stage.reads == "category" else ""
         title = f"{cls.name} {name}{of}{f' {seed}' if stage.seeded else ''}"
         return self._add(spec, title, place, cls.name)
@@ -144,11 +147,11 @@ class _Expansion:
         count = self.dataset.train_samples
         return {} if count is None else {"train_samples": count}
 
-    def _marks(self) -> list[str]:
+    def _marks(self) -> tuple[str, ...]:
         count = self.dataset.train_samples
-        return ["demo"] * self.config.demo + ([] if count is None else [f"{count}-shot"])
+        return ("demo",) * self.config.demo + (() if count is None else (f"{count}-shot",))
 
-    def _add(self, spec: dict, title: str, place: dict, resources: str) -> str:
+    def _add(self, spec: dict, title: str, place: Place, resources: str) -> str:
         job = Job(spec, title, place, self.config.resources_of(resources))
         key = job.key
         self.jobs.setdefault(key, job)

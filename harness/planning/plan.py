@@ -9,30 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import defaultdict
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from harness.planning.config import Config, Resources
-from harness.store import Store, canonical, key_of, write_json
-
-
-@dataclass(frozen=True)
-class Job:
-    """A piece of work. Equal keys are the same work, on any machine and for any launch."""
-
-    spec: dict  # determines the result; plain JSON
-    title: str
-    place: dict = field(default_factory=dict)  # paths and manners; never changes the result
-    resources: Resources = field(default_factory=Resources)
-
-    @property
-    def key(self) -> str:
-        return key_of(self.spec)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return tuple(self.spec.get("needs", {}).values())
+from harness.planning.config import Config
+from harness.planning.jobs import Job
+from harness.store import Store, write_json
 
 
 @dataclass
@@ -56,7 +37,7 @@ class Plan:
         wanted: set[str] = set()
         for key in reversed(self.jobs):  # a job comes after its needs, so walk backwards
             job = self.jobs[key]
-            if (job.spec["kind"] == "cell" or key in wanted) and not store.done(key):
+            if (job.about.kind == "cell" or key in wanted) and not store.done(key):
                 wanted |= {key, *job.needs}
         return [job for key, job in self.jobs.items() if key in wanted and not store.done(key)]
 
@@ -91,32 +72,3 @@ class Plan:
         if known != launch:
             write_json(path, launch)
         return launch
-
-
-def plain(value: Any) -> dict:
-    """A settings dataclass as plain JSON values: tuples become lists."""
-
-    def convert(item: Any) -> Any:
-        if isinstance(item, dict):
-            return {str(k): convert(v) for k, v in item.items()}
-        if isinstance(item, (list, tuple)):
-            return [convert(v) for v in item]
-        return item
-
-    return convert(asdict(value))
-
-
-def estimate(plan: Plan, store: Store) -> dict[str, float | None]:
-    """Seconds each pending job may take, from finished jobs alike in this store; None: no idea."""
-    seconds = defaultdict(list)
-    for result in store.results():
-        if result["status"] == "done":
-            seconds[_alike(result["spec"])].append(result["timings"]["total_s"])
-    means = {alike: sum(values) / len(values) for alike, values in seconds.items()}
-    return {job.key: means.get(_alike(job.spec)) for job in plan.pending(store)}
-
-
-def _alike(spec: dict) -> tuple:
-    train = canonical(spec.get("settings", {}).get("train"))
-    names = (spec.get(name) for name in ("method", "stage", "setting"))
-    return (spec["kind"], *names, train)

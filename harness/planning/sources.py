@@ -9,7 +9,8 @@ from harness.data import mvtec3d, synthetic
 from harness.data.datasets import count_warnings, open_dataset
 from harness.data.samples import fingerprint
 from harness.planning.config import Config, ConfigError, Dataset
-from harness.planning.plan import Job, plain
+from harness.planning.jobs import Job, Place
+from harness.planning.values import plain
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ class Source:
 
     identity: str  # fingerprint, or the key of the job that makes it
     reading: dict  # how its files are read: the layout's Options
-    place: dict  # kind of dataset; root, unless a job makes it
+    place: Place  # kind of dataset; root, unless a job makes it
     job: Job | None = None
 
 
@@ -34,7 +35,7 @@ def sources(config: Config, name: str, dataset: Dataset) -> dict[str, Source]:
     opened = open_dataset(opened.kind, dataset.root, **reading)
     for line in count_warnings(opened):
         log.warning(line)
-    place = {"kind": opened.kind, "root": str(opened.root)}
+    place = Place(kind=opened.kind, root=str(opened.root))
     found = [(c, opened.category(c)) for c in _wanted(name, dataset, opened.categories)]
     if dataset.train_samples:
         for c, category in found:
@@ -110,4 +111,4 @@ def _synthetic(config: Config, name: str, dataset: Dataset, category: str) -> So
     job = Job(spec, f"make {name}/{category}", resources=config.resources_of("dataset"))
     _check_few(name, dataset, category, recipe.counts(category)["train/good"])
     reading = _reading(name, dataset, recipe.layout)
-    return Source(job.key, reading, {"kind": recipe.layout}, job)
+    return Source(job.key, reading, Place(kind=recipe.layout), job)

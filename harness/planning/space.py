@@ -28,7 +28,7 @@ from harness.planning.config import Config, ConfigError
 from harness.planning.expand import build
 from harness.planning.plan import Plan
 from harness.planning.sources import validation_counts
-from harness.store import canonical
+from harness.store import Record, canonical
 
 SWEPT = "swept"  # the variant that a point's settings make
 COSTS = {  # metric -> where a cell's result has it; less is better
@@ -161,17 +161,16 @@ class Sweep:
     def plan(self, values: Mapping[str, Any], both: bool = False) -> Plan:
         return build(configs.typed(self.configured(values, both), self.name))
 
-    def value(self, result: dict, metric: str) -> float:
+    def value(self, result: Record, metric: str) -> float:
         """What a finished cell says of a metric."""
         if metric in COSTS:
             group, name = COSTS[metric]
-            found = (result.get(group) or {}).get(name)
+            found = getattr(result, group).get(name)
         else:
-            found = (result["metrics" if self.objective.on == "test" else "validation"] or {}).get(
-                metric
-            )
+            on_test = self.objective.on == "test"
+            found = (result.metrics if on_test else result.validation).get(metric)
         if found is None:
-            raise ValueError(f"{result['title']} has no {metric} on {self.objective.on}")
+            raise ValueError(f"{result.title} has no {metric} on {self.objective.on}")
         return float(found)
 
     def mode(self, metric: str) -> str:

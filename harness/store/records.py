@@ -1,5 +1,345 @@
-"""The record of a job: what a finished job left, and who reads it how."""
+"""The record of a job: what a finished job left, under which names, and how each is read.
+
+    jobs/KEY/result.json      the record itself: `Record`
+    jobs/KEY/scores.parquet   a cell's image scores: id, defect, label, score, in test order
+    jobs/KEY/maps.npy         its anomaly maps (n, H, W), of all test images or of some
+    jobs/KEY/maps.json        which images these are
+    jobs/KEY/pro_curve.npz    its PRO curves: fpr_100, pro_100, fpr_exact, pro_exact
+    jobs/KEY/curve.csv        losses while it trained (harness/store/curve.py)
+    jobs/KEY/model/           the fitted method, where it was asked for
+
+What a view leaves is in harness/store/prepared.py, what a stage leaves is its method's own.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.store.curve import Points, read_curve
+from harness.store.files import write_json
+
+if TYPE_CHECKING:
+    import pyarrow
+
+DONE, FAILED, TIMEOUT, OUT_OF_MEMORY, SKIPPED = (
+    "done", "failed", "timeout", "out_of_memory", "skipped",
+)  # fmt: skip
 IDENTITY = ("method", "variant", "setting", "dataset", "category", "seed")  # of a cell
+
+SCHEMA = 1  # of result.json; raise when a reader must know of a change
+RESULT = "result.json"
+SCORES = "scores.parquet"
+MAPS, MAP_IDS = "maps.npy", "maps.json"
+CURVES = "pro_curve.npz"
+MODEL = "model"
+
+
+class RecordError(ValueError):
+    """A record that cannot be used; the message names the file and what to do."""
+
+
+def damaged(path: Path, why: str) -> RecordError:
+    """path: of a finished job's record, or of a failure's."""
+    whole = path.parent if path.name == RESULT else path
+    return RecordError(f"{path} is damaged ({why}); delete {whole} and run again")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The jobs that a job builds on: what each is for -> its key.
+
+    named: as in a spec, e.g. {"view": key, "stage:uff": key, "view:bagel": key, "dataset": key}
+    """
+
+    named: Mapping[str, str]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self.named.values())
+
+    @property
+    def view(self) -> str | None:
+        """The view that a cell sees."""
+        return self.named.get("view")
+
+    @property
+    def dataset(self) -> str | None:
+        """The job that makes a view's dataset."""
+        return self.named.get("dataset")
+
+    @property
+    def views(self) -> dict[str, str]:
+        """Those that a stage sees, by category."""
+        return self._of("view")
+
+    @property
+    def stages(self) -> dict[str, str]:
+        """By name; "name/category" where a stage reads one of each category."""
+        return self._of("stage")
+
+    def _of(self, kind: str) -> dict[str, str]:
+        parts = ((*name.partition(":"), key) for name, key in self.named.items())
+        return {name: key for found, colon, name, key in parts if found == kind and colon}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The description of a job, of whose canonical JSON its key is made; absent parts are empty."""
+
+    values: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """ "dataset", "view", "stage" or "cell"."""
+        return self.values["kind"]
+
+    @property
+    def method(self) -> str:
+        return self.values.get("method", "")
+
+    @property
+    def stage(self) -> str:
+        return self.values.get("stage", "")
+
+    @property
+    def setting(self) -> str:
+        return self.values.get("setting", "")
+
+    @property
+    def category(self) -> str:
+        return self.values.get("category", "")
+
+    @property
+    def seed(self) -> int:
+        return self.values.get("seed", 0)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of the method or stage, resolved, without the paths in them."""
+        return self.values.get("settings", {})
+
+    @property
+    def train_samples(self) -> int | None:
+        return self.values.get("train_samples")
+
+    @property
+    def view(self) -> dict[str, Any]:
+        """A view's recipe: its name and fields."""
+        return self.values.get("view", {})
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How a view reads the files of its dataset."""
+        return self.values.get("reading", {})
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What a made dataset consists of."""
+        return self.values.get("recipe", {})
+
+    @cached_property
+    def needs(self) -> Needs:
+        return Needs(self.values.get("needs", {}))
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Stored anomaly maps: ids (n,), values (n, H, W), mapped from their file."""
+
+    ids: tuple[str, ...]
+    values: np.ndarray
+
+    @cached_property
+    def at(self) -> dict[str, int]:
+        """Id -> its row."""
+        return {id: i for i, id in enumerate(self.ids)}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a job that ended says of itself, and its files. Parts that it lacks are empty.
+
+    values: of result.json, or of a failure; folder: where the job's files are
+    """
+
+    values: Mapping[str, Any]
+    folder: Path
+
+    @classmethod
+    def of(cls, values: Any, path: Path) -> Record:
+        """Check what the file `path` holds. Raises RecordError naming it."""
+        if not isinstance(values, dict) or not isinstance(values.get("status"), str):
+            raise damaged(path, "it has no status")
+        schema = values.get("schema")
+        if not isinstance(schema, int):
+            raise damaged(path, "it has no schema")
+        if schema > SCHEMA:
+            raise RecordError(
+                f"{path} was written by a newer version (schema {schema}, this one reads up to "
+                f"{SCHEMA}): update this installation, or choose another store with --store"
+            )
+        return cls(values, path.parent)
+
+    @property
+    def key(self) -> str:
+        return self.values["key"]
+
+    @property
+    def kind(self) -> str:
+        return self.spec.kind
+
+    @property
+    def title(self) -> str:
+        return self.values.get("title", self.key)
+
+    @property
+    def status(self) -> str:
+        return self.values["status"]
+
+    @property
+    def done(self) -> bool:
+        return self.status == DONE
+
+    @property
+    def reason(self) -> str:
+        """Why it is not done; empty if it is."""
+        return self.values.get("reason", "")
+
+    @property
+    def log(self) -> list[str]:
+        return self._list("log")
+
+    @property
+    def attempt(self) -> int | None:
+        return self.values.get("attempt")
+
+    @property
+    def started(self) -> float | None:
+        """Seconds since 1970, as `ended`."""
+        return self.values.get("started")
+
+    @property
+    def ended(self) -> float | None:
+        return self.values.get("ended")
+
+    @cached_property
+    def spec(self) -> Spec:
+        return Spec(self._map("spec"))
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """By name, shares in [0, 1]; None where undefined."""
+        return self._map("metrics")
+
+    @property
+    def validation(self) -> dict[str, float | None]:
+        """The same on normal validation samples and simulated defects."""
+        return self._map("validation")
+
+    @property
+    def signatures(self) -> dict[str, str]:
+        return self._map("signatures")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return self._map("counts")
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds by phase."""
+        return self._map("timings")
+
+    @property
+    def speed(self) -> dict[str, Any]:
+        return self._map("speed")
+
+    @property
+    def memory(self) -> dict[str, int | None]:
+        """Peaks in bytes; None where the system cannot tell."""
+        return self._map("memory")
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        return self._map("sizes")
+
+    @property
+    def notes(self) -> dict[str, str]:
+        return self._map("notes")
+
+    @property
+    def marks(self) -> list[str]:
+        return self._list("marks")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        return self._map("environment")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What a view says of its samples."""
+        return self._map("summary")
+
+    def scores(self) -> pyarrow.Table | None:
+        """Image scores of a cell: id, defect, label, score, in test order; None if not kept."""
+        import pyarrow.parquet as pq
+
+        path = self.folder / SCORES
+        return pq.ParquetFile(path).read() if path.exists() else None
+
+    def maps(self) -> Maps | None:
+        """Its anomaly maps, those that were kept; None if none was."""
+        if not (self.folder / MAPS).exists() or not (self.folder / MAP_IDS).exists():
+            return None
+        ids = json.loads((self.folder / MAP_IDS).read_text(encoding="utf-8"))["ids"]
+        return Maps(tuple(ids), np.load(self.folder / MAPS, mmap_mode="r", allow_pickle=False))
+
+    def curves(self) -> dict[str, np.ndarray] | None:
+        """Its PRO curves by name; None if not kept."""
+        path = self.folder / CURVES
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+
+    def losses(self) -> dict[str, Points]:
+        """Phase -> (step, loss) in order."""
+        return read_curve(self.folder)
+
+    def _map(self, name: str) -> dict[str, Any]:
+        return self.values.get(name) or {}
+
+    def _list(self, name: str) -> list[Any]:
+        return self.values.get(name) or []
+
+
+def write_scores(
+    folder: Path,
+    ids: Sequence[str],
+    defects: Sequence[str],
+    labels: np.ndarray,
+    scores: np.ndarray,
+) -> None:
+    """What `Record.scores` reads."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"id": list(ids), "defect": list(defects), "label": labels, "score": scores}
+    pq.write_table(pa.table(columns), folder / SCORES)
+
+
+def write_maps(folder: Path, ids: Sequence[str], values: np.ndarray) -> None:
+    """What `Record.maps` reads."""
+    np.save(folder / MAPS, values)
+    write_json(folder / MAP_IDS, {"ids": list(ids)})
+
+
+def write_curves(folder: Path, curves: Mapping[str, np.ndarray]) -> None:
+    """What `Record.curves` reads."""
+    np.savez_compressed(folder / CURVES, **curves)

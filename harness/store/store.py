@@ -15,23 +15,22 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
 from harness.store.files import write_json
+from harness.store.records import RESULT, SCHEMA, Record, damaged
 
-DONE, FAILED, TIMEOUT, OUT_OF_MEMORY, SKIPPED = (
-    "done",
-    "failed",
-    "timeout",
-    "out_of_memory",
-    "skipped",
-)
+
+class Results(Protocol):
+    """What reports ask of one store or of several (reports/numbers/stores.py)."""
+
+    def result(self, key: str) -> Record | None: ...
 
 
 class Store:
@@ -64,24 +63,40 @@ class Store:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def done(self, key: str) -> bool:
-        return (self.folder(key) / "result.json").exists()
+    def progress_file(self, key: str) -> Path:
+        return self.path / "work" / key / "progress.json"
 
-    def result(self, key: str) -> dict | None:
-        """The result of a finished job, else its last failure, else None."""
-        for path in (self.folder(key) / "result.json", self.failure(key)):
+    def progress(self, key: str) -> dict[str, Any] | None:
+        """What a running job last said of itself, or None if it has not started."""
+        try:
+            return json.loads(self.progress_file(key).read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
+    def done(self, key: str) -> bool:
+        return (self.folder(key) / RESULT).exists()
+
+    def result(self, key: str) -> Record | None:
+        """The record of a finished job, else its last failure, else None."""
+        for path in (self.folder(key) / RESULT, self.failure(key)):
             try:
-                return json.loads(path.read_text(encoding="utf-8"))
+                return Record.of(json.loads(path.read_text(encoding="utf-8")), path)
             except FileNotFoundError:
                 continue
             except json.JSONDecodeError as error:
-                raise ValueError(f"{path} is damaged ({error}); delete {path.parent}") from error
+                raise damaged(path, str(error)) from error
         return None
 
-    def results(self, keys: Iterable[str] | None = None) -> Iterator[dict]:
-        """Results of these keys (default: every job known), those that have one."""
+    def finished(self, key: str) -> Record:
+        """The record of a job that is done. Raises FileNotFoundError if it is not."""
+        if not self.done(key) or (found := self.result(key)) is None:
+            raise FileNotFoundError(f"{self.folder(key)} has no {RESULT}: the job is not done")
+        return found
+
+    def results(self, keys: Iterable[str] | None = None) -> Iterator[Record]:
+        """Records of these keys (default: every job known), those that have one."""
         if keys is None:
-            done = (self.path / "jobs").glob("*/result.json")
+            done = (self.path / "jobs").glob(f"*/{RESULT}")
             failed = (self.path / "failures").glob("*.json")
             keys = sorted({p.parent.name for p in done} | {p.stem for p in failed})
         for key in keys:
@@ -108,24 +123,36 @@ class Store:
             return True
 
     def publish(self, key: str, result: dict) -> None:
-        """Complete a job: result.json into its work folder, then one rename into place."""
+        """Complete a job: its record into its work folder, then one rename into place."""
         work, folder = self.work(key), self.folder(key)
-        write_json(work / "result.json", result)
+        write_json(work / RESULT, {"schema": SCHEMA} | result)
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.replace(work, folder)
         self.failure(key).unlink(missing_ok=True)
 
-    def fail(self, key: str, record: dict) -> None:
+    def fail(self, key: str, record: dict[str, Any]) -> Record:
         """Record why a job did not finish; its work folder stays for the next attempt."""
+        record = {"schema": SCHEMA} | record
         write_json(self.failure(key), record)
+        return Record.of(record, self.failure(key))
 
-    def launches(self) -> list[dict]:
+    def launches(self) -> list[dict[str, Any]]:
         """Descriptions of all launches, the latest last."""
         found = [json.loads(p.read_text()) for p in (self.path / "launches").glob("*.json")]
         return sorted(found, key=lambda launch: (launch["started"], launch["id"]))
 
-    def forget(self, key: str) -> None:
-        """Remove a job's result, failure and scratch files."""
-        for folder in (self.folder(key), self.path / "work" / key):
-            shutil.rmtree(folder, ignore_errors=True)
-        self.failure(key).unlink(missing_ok=True)
+    def known_launches(self) -> list[dict[str, Any]]:
+        """As `launches`. Raises FileNotFoundError where there is none."""
+        if not (found := self.launches()):
+            raise FileNotFoundError(f"no launch in {self.path}: start one with `relief run`")
+        return found
+
+    def launch(self, launch_id: str | None = None) -> dict[str, Any]:
+        """The launch of that name, by default the latest."""
+        launches = {launch["id"]: launch for launch in self.known_launches()}
+        if launch_id is None:
+            return list(launches.values())[-1]
+        if launch_id not in launches:
+            there = ", ".join(launches)
+            raise ValueError(f"no launch {launch_id!r} in {self.path}; there are {there}")
+        return launches[launch_id]

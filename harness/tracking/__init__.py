@@ -1,0 +1,18 @@
+"""MLflow as a view of the store; files are the truth."""
+
+from harness.tracking.client import ENVIRONMENT, Synced
+from harness.tracking.launches import sync
+from harness.tracking.mirror import Mirror
+from harness.tracking.server import address, addresses, server_command
+from harness.tracking.sweeps import sync_sweep
+
+__all__ = [
+    "ENVIRONMENT",
+    "Mirror",
+    "Synced",
+    "address",
+    "addresses",
+    "server_command",
+    "sync",
+    "sync_sweep",
+]

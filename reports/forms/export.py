@@ -13,17 +13,17 @@ a map as the image's score; a method whose score is another has another I-AUROC 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow.parquet as pq
 import tifffile
 
-from harness.store import DONE, Store
+from harness.store import Record, Results
+from harness.store.prepared import MASK, Prepared
+from harness.store.records import Maps
 from reports.numbers.names import file_name
 
 SIZES = PROTOCOL, ORIGINAL = ("protocol", "original")
@@ -48,7 +48,7 @@ class Exported:
 
 
 def export_maps(
-    store: Store, launch: dict, out: str | Path, truth: bool = False, size: str = PROTOCOL
+    store: Results, launch: dict, out: str | Path, truth: bool = False, size: str = PROTOCOL
 ) -> Exported:
     """Write the maps of every finished cell of a launch below `out`, at one of SIZES."""
     if size not in SIZES:
@@ -73,31 +73,30 @@ def export_maps(
     return done
 
 
-def _export_cell(store: Store, cell: dict, folder: Path, truth: bool, size: str) -> int:
+def _export_cell(store: Results, cell: dict, folder: Path, truth: bool, size: str) -> int:
     """Write one cell's maps; LookupError if the store lacks them. -> how many"""
     result = store.result(cell["key"])
-    if result is None or result["status"] != DONE:
-        raise LookupError("pending" if result is None else result["status"])
-    source, category = store.folder(cell["key"]), file_name(cell["category"])
-    if not (source / "maps.npy").exists():
+    if result is None or not result.done:
+        raise LookupError("pending" if result is None else result.status)
+    category, kept, scores = file_name(cell["category"]), result.maps(), result.scores()
+    if kept is None or scores is None:
         raise LookupError("its maps are not in the store")
-    maps = np.load(source / "maps.npy", mmap_mode="r")  # (n, H, W)
-    ids = json.loads((source / "maps.json").read_text(encoding="utf-8"))["ids"]
-    scored = pq.ParquetFile(source / "scores.parquet").read(["id"])["id"].to_pylist()
-    if set(ids) != set(scored):
+    scored = scores["id"].to_pylist()
+    if set(kept.ids) != set(scored):
         raise LookupError(
-            f"only {len(ids)} of {len(scored)} maps were kept; run with protocol.keep_maps=true"
+            f"only {len(kept.ids)} of {len(scored)} maps were kept; "
+            "run with protocol.keep_maps=true"
         )
     native = _native_sizes(store, result) if size == ORIGINAL else {}
-    for id, values in zip(ids, maps):
+    for id, values in zip(kept.ids, kept.values):
         path = _path(folder / "maps" / category, id, ".tiff")
         values = np.asarray(values, np.float32)
         if size == ORIGINAL:
             values = at_native_size(values, *native[id])
         tifffile.imwrite(path, values, compression="zlib")
     if truth:
-        _export_truth(store, result, folder / "truth" / category, ids, maps.shape[1:])
-    return len(ids)
+        _export_truth(store, result, folder / "truth" / category, kept)
+    return len(kept.ids)
 
 
 def at_native_size(values: np.ndarray, size: tuple[int, int], padded: bool) -> np.ndarray:
@@ -113,34 +112,37 @@ def at_native_size(values: np.ndarray, size: tuple[int, int], padded: bool) -> n
     return np.ascontiguousarray(values[top : top + height, left : left + width])
 
 
-def _native_sizes(store: Store, result: dict) -> dict[str, tuple[tuple[int, int], bool]]:
+def _native_sizes(store: Results, result: Record) -> dict[str, tuple[tuple[int, int], bool]]:
     """Test image -> its size (H, W), and whether its view is padded."""
-    key = (result["spec"].get("needs") or {}).get("view")
-    view = store.result(key) if key else None
-    index = store.folder(key) / "test" / "index.json" if key else None
-    if view is None or view["status"] != DONE or not index.exists():
+    view, test = _seen(store, result)
+    if view is None or test is None or not test.exists:
         raise LookupError("its view, which knows the original sizes, is not in the store")
-    recipe, index = view["spec"]["view"], json.loads(index.read_text(encoding="utf-8"))
+    recipe = view.spec.view
     padded = bool(recipe.get("pad")) and not (
         recipe["name"] in PADS_WITH_PLANE and recipe["background"] == "none"
     )
-    return {id: (tuple(s), padded) for id, s in zip(index["ids"], index["native_sizes"])}
+    return {id: (size, padded) for id, size in test.native_sizes.items()}
 
 
-def _export_truth(store: Store, result: dict, folder: Path, ids: list[str], size: tuple) -> None:
-    view = (result["spec"].get("needs") or {}).get("view")
-    source = store.folder(view) / "test" if view else None
-    if source is None or not (source / "mask.npy").exists():
+def _export_truth(store: Results, result: Record, folder: Path, kept: Maps) -> None:
+    _, test = _seen(store, result)
+    masks = test.array(MASK) if test else None
+    if test is None or masks is None:
         raise LookupError("the view with its ground truth is not in the store; maps are written")
-    masks = np.load(source / "mask.npy", mmap_mode="r")
-    index = json.loads((source / "index.json").read_text(encoding="utf-8"))["ids"]
-    where = {id: i for i, id in enumerate(index)}
+    size = kept.values.shape[1:]
     if masks.shape[1:] != size:
         raise LookupError(f"maps are {size} and masks {masks.shape[1:]}; maps are written")
-    for id in ids:
-        mask = (np.asarray(masks[where[id]]) > 0).astype(np.uint8) * 255
+    for id in kept.ids:
+        mask = (np.asarray(masks[test.at[id]]) > 0).astype(np.uint8) * 255
         path = _path(folder, id, ".png", "gt")
         path.write_bytes(cv2.imencode(".png", mask)[1].tobytes())
+
+
+def _seen(store: Results, result: Record) -> tuple[Record | None, Prepared | None]:
+    """The view of a cell and its test split, where they are in the store."""
+    key = result.spec.needs.view
+    view = store.result(key) if key else None
+    return (view, Prepared(view.folder / "test")) if view and view.done else (None, None)
 
 
 def _path(folder: Path, id: str, suffix: str, *below: str) -> Path:

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from harness.store import DONE, Store
+from harness.store import DONE, Results
 from reports.forms.words import VERDICT_KEY, verdict_sign
 from reports.numbers.frame import PENDING, printable, results_frame
 from reports.numbers.leaderboard import Board, Lead, Row, Score, leaderboards
@@ -197,7 +197,7 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def leaderboard_text(store: Store, launch: dict) -> Group:
+def leaderboard_text(store: Results, launch: dict) -> Group:
     """A compact table a dataset for the terminal: mean headline metrics by setting and method."""
     frame = results_frame(store, launch)
     boards, parts = leaderboards(frame), []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.store import DONE, Store
+from harness.store import DONE, Results
 
 GOOD_ALARMS = 0.05  # share of good images that may raise an alarm when images count as found
 FPR = np.linspace(0, 1, 101)
@@ -82,15 +82,14 @@ def roc(categories: dict[str, Category]) -> np.ndarray:
     return np.mean(curves, axis=0)
 
 
-def pro(store: Store, cells: pd.DataFrame) -> np.ndarray | None:
+def pro(store: Results, cells: pd.DataFrame) -> np.ndarray | None:
     """PRO at PRO_FPR, mean over the cells that kept their curve; None if none did."""
     curves = []
     for key in cells.loc[cells["status"] == DONE, "key"]:
-        path = store.folder(key) / "pro_curve.npz"
-        if path.exists():
-            with np.load(path) as curve:
-                if curve["fpr_exact"].size:
-                    curves.append(np.interp(PRO_FPR, curve["fpr_exact"], curve["pro_exact"]))
+        record = store.result(key)
+        kept = record.curves() if record else None
+        if kept and kept["fpr_exact"].size:
+            curves.append(np.interp(PRO_FPR, kept["fpr_exact"], kept["pro_exact"]))
     return np.mean(curves, axis=0) if curves else None
 
 

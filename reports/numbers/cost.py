@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from harness.store import DONE, Store
+from harness.store import DONE, Record, Results
 from reports.numbers.frame import all_marks
 from reports.numbers.names import setting_order
-from reports.numbers.stores import Stores
 
 GROUP = ["dataset", "setting", "method", "variant", "device"]
 _HOW = {
@@ -63,31 +62,31 @@ HOURS = ["work", "method", "jobs", "hours", "cpu_hours", "gpu_hours"]
 WORK = {"dataset": "made datasets", "view": "views", "stage": "stages", "cell": "cells"}
 
 
-def hours_frame(store: Store | Stores, results: dict[str, dict]) -> pd.DataFrame:
+def hours_frame(store: Results, results: dict[str, Record]) -> pd.DataFrame:
     """Hours of all finished jobs that the results rest on, a row a kind of work and method.
 
     results: key -> result of the cells. hours: as the clock ran, summed over jobs; cpu_hours and
     gpu_hours: those times the share of CPUs and GPUs that the job had reserved.
     """
-    jobs: dict[str, dict] = {}
+    jobs: dict[str, Record] = {}
     wanted = list(results)
     while wanted:
         key = wanted.pop()
         result = results.get(key) or store.result(key)
-        if key not in jobs and result is not None and result["status"] == DONE:
+        if key not in jobs and result is not None and result.done:
             jobs[key] = result
-            wanted += (result["spec"].get("needs") or {}).values()
-    rows = [_hours(job) for job in jobs.values() if "total_s" in (job.get("timings") or {})]
+            wanted += result.spec.needs.keys
+    rows = [_hours(job) for job in jobs.values() if "total_s" in job.timings]
     table = pd.DataFrame(rows, columns=HOURS).groupby(HOURS[:2], sort=False).sum().reset_index()
     order = table["work"].map(list(WORK.values()).index)
     return table.assign(order=order).sort_values(["order", "method"])[HOURS].reset_index(drop=True)
 
 
-def _hours(job: dict) -> tuple:
-    hours, environment = job["timings"]["total_s"] / 3600, job.get("environment") or {}
+def _hours(job: Record) -> tuple:
+    hours, environment = job.timings["total_s"] / 3600, job.environment
     gpus = environment.get("gpus")
     if gpus is None:  # of an earlier version, which did not say how much of the device it had
         gpus = float(environment.get("device", "cpu") != "cpu")
     cpus = environment.get("cpus") or 1
-    method = job["spec"].get("method", "") if job["kind"] in ("cell", "stage") else ""
-    return WORK[job["kind"]], method, 1, hours, cpus * hours, gpus * hours
+    method = job.spec.method if job.kind in ("cell", "stage") else ""
+    return WORK[job.kind], method, 1, hours, cpus * hours, gpus * hours

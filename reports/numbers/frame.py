@@ -6,9 +6,8 @@ import re
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
-from harness.store import DONE, Store
+from harness.store import DONE, Record, Results
 from reports.numbers.names import metric_order
 
 PENDING = "pending"  # asked for, no result yet
@@ -35,14 +34,14 @@ RENAMED = {"valid": "speed_valid", "test": "test_images"}
 _METRIC = re.compile(r"[ip]_\w+|aupro_.+")
 
 
-def read_results(store: Store, launch: dict) -> dict[str, dict]:
-    """key -> result, for the cells of the launch that have one, done or not."""
+def read_results(store: Results, launch: dict) -> dict[str, Record]:
+    """key -> record, for the cells of the launch that have one, done or not."""
     found = {cell["key"]: store.result(cell["key"]) for cell in launch["cells"]}
     return {key: result for key, result in found.items() if result is not None}
 
 
 def results_frame(
-    store: Store, launch: dict, results: dict[str, dict] | None = None
+    store: Results, launch: dict, results: dict[str, Record] | None = None
 ) -> pd.DataFrame:
     """One row a cell, in the launch's order; a cell without a result is "pending".
 
@@ -50,12 +49,12 @@ def results_frame(
     COST (as RENAMED), started, ended. Pass `results` if they are already read.
     """
     results = read_results(store, launch) if results is None else results
-    found = {name for result in results.values() for name in result.get("metrics") or {}}
+    found = {name for result in results.values() for name in result.metrics}
     metrics = sorted(filter(_METRIC.fullmatch, found), key=metric_order)
     cells = [marked(launch, cell) for cell in launch["cells"]]
-    rows = [_row(cell, results.get(cell["key"], {}), metrics) for cell in cells]
+    rows = [_row(cell, results.get(cell["key"]), metrics) for cell in cells]
     if not rows:
-        return pd.DataFrame([_row({}, {}, metrics)]).iloc[:0]
+        return pd.DataFrame([_row({}, None, metrics)]).iloc[:0]
     frame = pd.DataFrame(rows).drop_duplicates([*IDENTITY, "key"], ignore_index=True)
     twice = frame[frame.duplicated(list(IDENTITY), keep=False)]
     if len(twice):
@@ -84,11 +83,11 @@ def metric_names(frame: pd.DataFrame) -> list[str]:
     return [name for name in frame.columns if _METRIC.fullmatch(name)]
 
 
-def read_scores(store: Store, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def read_scores(store: Results, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """key -> per-image scores (id, defect, label, score, in test order) of the finished cells."""
     done = frame.loc[frame["status"] == DONE, "key"].unique()
-    paths = {key: store.folder(key) / "scores.parquet" for key in done}
-    return {k: pq.ParquetFile(p).read().to_pandas() for k, p in paths.items() if p.exists()}
+    tables = {key: record.scores() for key in done if (record := store.result(key))}
+    return {key: table.to_pandas() for key, table in tables.items() if table is not None}
 
 
 def printable(value: Any) -> str:
@@ -98,27 +97,28 @@ def printable(value: Any) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _row(cell: dict, result: dict, metrics: list[str]) -> dict:
-    status = result.get("status", PENDING)
-    values = result.get("metrics") if status == DONE else None
+def _row(cell: dict, result: Record | None, metrics: list[str]) -> dict:
+    """result: None where there is none yet"""
+    done = result is not None and result.done
     row = {name: printable(cell.get(name) or "") for name in IDENTITY}
     row["seed"] = int(cell.get("seed", 0))
-    marks = [*(result.get("marks") or []), *cell.get("marks", [])]
+    marks = [*(result.marks if result else ()), *cell.get("marks", [])]
     row |= {
         "key": cell.get("key", ""),
-        "status": status,
-        "reason": printable(result.get("reason") or ""),
+        "status": result.status if result else PENDING,
+        "reason": printable(result.reason) if result else "",
         "marks": ";".join(dict.fromkeys(map(printable, marks))),
-        "attempt": result.get("attempt"),
+        "attempt": result.attempt if result else None,
     }
     for name in metrics:
-        value = (values or {}).get(name)
+        value = result.metrics.get(name) if result and done else None
         row[name] = float("nan") if value is None else float(value)
     for part, names in COST.items():
-        found = result.get(part) or {}
+        found = getattr(result, part) if result else {}
         row |= {RENAMED.get(name, name): found.get(name) for name in names}
-    row["device"] = _device(result.get("environment") or {})
-    return row | {"started": result.get("started"), "ended": result.get("ended")}
+    row["device"] = _device(result.environment) if result else None
+    times = (result.started, result.ended) if result else (None, None)
+    return row | dict(zip(("started", "ended"), times))
 
 
 def _device(environment: dict) -> str | None:

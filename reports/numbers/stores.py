@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.store import Store
+from harness.store import Record, Store
 from reports.numbers.frame import IDENTITY, marked
 
 
@@ -24,23 +24,10 @@ class Stores:
     def folder(self, key: str) -> Path:
         return next((s for s in self.stores if s.done(key)), self.stores[0]).folder(key)
 
-    def result(self, key: str) -> dict | None:
+    def result(self, key: str) -> Record | None:
         """That of the store where the job is done, else the first failure."""
         found = [result for s in self.stores if (result := s.result(key)) is not None]
-        return next((r for r in found if r["status"] == "done"), found[0] if found else None)
-
-
-def launch_of(store: Store, launch_id: str | None = None) -> dict:
-    """The launch of that name, by default the latest."""
-    launches = {launch["id"]: launch for launch in store.launches()}
-    if not launches:
-        raise FileNotFoundError(f"no launch in {store.path}: start one with `relief run`")
-    if launch_id is None:
-        return list(launches.values())[-1]
-    if launch_id not in launches:
-        there = ", ".join(launches)
-        raise ValueError(f"no launch {launch_id!r} in {store.path}; there are {there}")
-    return launches[launch_id]
+        return next((r for r in found if r.done), found[0] if found else None)
 
 
 def gather(parts: Sequence[tuple[Store, dict]]) -> tuple[Store | Stores, dict]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from harness.store import Store
+from harness.store import Results
 from reports.forms.text import grouped
 from reports.numbers import breakdowns
 from reports.numbers.breakdowns import Hard, Methods, Modalities
@@ -84,7 +84,7 @@ class Insights:
 
 
 def insights(
-    frame: pd.DataFrame, store: Store, scores: dict[str, pd.DataFrame], boards: list[Board]
+    frame: pd.DataFrame, store: Results, scores: dict[str, pd.DataFrame], boards: list[Board]
 ) -> Insights:
     tree, everything = grouped(boards), Insights()
     for dataset, settings in tree.items():
@@ -106,7 +106,7 @@ def _insight(
     dataset: str,
     setting: str,
     part: pd.DataFrame,
-    store: Store,
+    store: Results,
     methods: Methods,
     boards: dict[str, Board],
 ) -> Insight:
@@ -158,7 +158,7 @@ def _limits(order: list[tuple], boards: dict[str, Board]) -> Markup | None:
     return figures.lines("AUPRO against the limit", series, *axes) if series else None
 
 
-def _pro(order: list[tuple], part: pd.DataFrame, store: Store) -> Markup | None:
+def _pro(order: list[tuple], part: pd.DataFrame, store: Results) -> Markup | None:
     series = []
     for style, (method, variant) in enumerate(order):
         cells = part[(part["method"] == method) & (part["variant"] == variant)]

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from harness.store import DONE, Store, write_text
+from harness.store import DONE, Record, Results, write_text
 from reports.forms.latex import leaderboard_latex
 from reports.forms.text import (
     DEMO,
@@ -60,7 +60,7 @@ UNMEASURED = {  # columns of the cost table that many results lack
 
 
 def write_report(
-    store: Store, launch: dict, folder: str | Path, show: Sequence[str] = (MIDDLE,)
+    store: Results, launch: dict, folder: str | Path, show: Sequence[str] = (MIDDLE,)
 ) -> Path:
     """Write leaderboard.html, .md, .tex, .csv and .parquet, cells.*, cost.csv, hours.csv,
     figures/*.svg; -> the HTML.
@@ -162,9 +162,9 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _facts(frame: pd.DataFrame, results: dict[str, dict]) -> dict[str, str]:
+def _facts(frame: pd.DataFrame, results: dict[str, Record]) -> dict[str, str]:
     """What a reader asks first about where the numbers come from; unknown facts are left out."""
-    environments = [r.get("environment") or {} for r in results.values()]
+    environments = [record.environment for record in results.values()]
     versions: dict[str, set] = {}
     for environment in environments:
         for name, version in (environment.get("versions") or {}).items():
@@ -183,13 +183,13 @@ def _facts(frame: pd.DataFrame, results: dict[str, dict]) -> dict[str, str]:
     return {name: fact for name, fact in facts.items() if fact}
 
 
-def _notes(results: dict[str, dict]) -> list[str]:
+def _notes(results: dict[str, Record]) -> list[str]:
     """What methods want the reader to know, e.g. where textures came from."""
     found = {
-        f"{names.method_label(result['spec']['method'])}, {name}: {printable(text)}"
+        f"{names.method_label(result.spec.method)}, {name}: {printable(text)}"
         for result in results.values()
-        if result["status"] == DONE
-        for name, text in (result.get("notes") or {}).items()
+        if result.done
+        for name, text in result.notes.items()
     }
     return sorted(found)
 
@@ -219,33 +219,31 @@ def _axis(boards: list[Board], dataset: str) -> _Axis | None:
     return _Axis(low, high if high > low else low + 0.05)
 
 
-def _missing(frame: pd.DataFrame, results: dict[str, dict]) -> list[dict]:
+def _missing(frame: pd.DataFrame, results: dict[str, Record]) -> list[dict]:
     """Cells that ended without a result, with the end of their log."""
     ended = frame[~frame["status"].isin([DONE, PENDING])].to_dict("records")
     return [
-        cell | {"log": "\n".join(printable(x) for x in results[cell["key"]].get("log") or [])}
-        for cell in ended
+        cell | {"log": "\n".join(printable(x) for x in results[cell["key"]].log)} for cell in ended
     ]
 
 
-def _signatures(frame: pd.DataFrame, results: dict[str, dict]) -> dict[str, dict[str, list[str]]]:
+def _signatures(frame: pd.DataFrame, results: dict[str, Record]) -> dict[str, dict[str, list[str]]]:
     """metric -> signature -> the methods scored by it."""
     table: dict[str, dict[str, list[str]]] = {metric: {} for metric in metric_names(frame)}
     for cell in frame[frame["status"] == DONE].itertuples():
         label = names.method_label(cell.method, cell.variant)
-        for metric, signature in (results[cell.key].get("signatures") or {}).items():
+        for metric, signature in results[cell.key].signatures.items():
             methods = table.setdefault(metric, {}).setdefault(signature, [])
             if label not in methods:
                 methods.append(label)
     return {metric: found for metric, found in table.items() if found}
 
 
-def _settings(frame: pd.DataFrame, results: dict[str, dict]) -> list[tuple[str, str]]:
+def _settings(frame: pd.DataFrame, results: dict[str, Record]) -> list[tuple[str, str]]:
     """(where they apply, the resolved settings as JSON), one entry for every distinct text."""
     texts: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
     for cell in frame[frame["key"].isin(list(results))].itertuples():
-        settings = (results[cell.key].get("spec") or {}).get("settings")
-        if settings is not None:
+        if settings := results[cell.key].spec.settings:
             label = names.method_label(cell.method, cell.variant)
             text = printable(json.dumps(settings, indent=2, sort_keys=True))
             texts.setdefault((label, text), []).append((cell.dataset, cell.setting, cell.category))

@@ -9,17 +9,17 @@ the 1st to 99.9th percentile of that cell's stored maps, so brightness compares 
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from harness.store import Store
+from harness.store import Record, Results
+from harness.store.prepared import MASK, Prepared
+from harness.store.records import Maps
 from reports.numbers.choice import MIDDLE, chosen
 from reports.numbers.names import setting_order
 from reports.numbers.statistics import auroc
@@ -73,8 +73,8 @@ class Sheet:
 
 def sheets(
     frame: pd.DataFrame,
-    store: Store,
-    results: dict[str, dict],
+    store: Results,
+    results: dict[str, Record],
     scores: dict[str, pd.DataFrame],
     show: Sequence[str] = (MIDDLE,),
 ) -> list[Sheet]:
@@ -94,8 +94,8 @@ def _sheet(
     dataset: str,
     category: str,
     cells: pd.DataFrame,
-    store: Store,
-    results: dict[str, dict],
+    store: Results,
+    results: dict[str, Record],
     scores: dict[str, pd.DataFrame],
     show: Sequence[str],
     quality: int,
@@ -112,7 +112,7 @@ def _sheet(
         for name, of_column in done.groupby(names, sort=False)
     }
     firsts = [keys[0] for keys in groups.values()]
-    answers = [_Answers(store, key, results[key]) for key in firsts]
+    answers = [_Answers(store, results[key]) for key in firsts]
     listed, tables = scores[firsts[0]], [scores[key] for key in firsts]
     stored = set().union(*(answer.ids for answer in answers))
     pictures = tuple(
@@ -149,50 +149,43 @@ def _missing(pictures: tuple[Picture, ...]) -> str:
 class _Answers:
     """Stored maps of a cell and the prepared images it saw, opened when asked for."""
 
-    def __init__(self, store: Store, key: str, result: dict):
-        self.folder = store.folder(key)
-        view = ((result.get("spec") or {}).get("needs") or {}).get("view")
-        self.view = store.folder(view) / "test" if view else None
+    def __init__(self, store: Results, record: Record):
+        self.record = record
+        key = record.spec.needs.view
+        view = store.result(key) if key else None
+        self.view = Prepared(view.folder / "test") if view else None
 
     @cached_property
-    def _maps(self) -> tuple[np.ndarray, dict[str, int]]:
-        return _opened(self.folder / "maps.npy", self.folder / "maps.json")
+    def _maps(self) -> Maps:
+        return self.record.maps() or Maps((), np.zeros((0, 1, 1), np.float32))
 
     @cached_property
     def _range(self) -> tuple[float, float]:
-        maps = self._maps[0]
+        maps = self._maps.values
         step = max(1, maps.shape[-1] // 64)  # a sparse grid of pixels is enough for percentiles
         seen = np.nan_to_num(maps[:, ::step, ::step].astype(np.float32))
-        return tuple(np.quantile(seen, [0.01, 0.999]))
+        low, high = np.quantile(seen, [0.01, 0.999])
+        return low, high
 
     @property
     def ids(self) -> set[str]:
         """Of the images whose maps are stored."""
-        return set(self._maps[1])
+        return set(self._maps.ids)
 
     def map(self, id: str) -> np.ndarray | None:
         """The map in [0, 1], scaled by the cell's range."""
-        maps, index = self._maps
-        if id not in index:
+        if (row := self._maps.at.get(id)) is None:
             return None
         low, high = self._range
-        values = np.nan_to_num(maps[index[id]].astype(np.float32))
+        values = np.nan_to_num(self._maps.values[row].astype(np.float32))
         return np.clip((values - low) / max(high - low, 1e-12), 0, 1)
 
     def seen(self, name: str, id: str) -> np.ndarray | None:
         """rgb, depth or mask of the prepared image."""
-        if self.view is None:
+        if self.view is None or not self.view.exists or id not in self.view.at:
             return None
-        arrays, index = _opened(self.view / f"{name}.npy", self.view / "index.json")
-        return np.array(arrays[index[id]]) if id in index else None
-
-
-def _opened(arrays: Path, index: Path) -> tuple[np.ndarray, dict[str, int]]:
-    """A stack of pictures and where each id is; empty if the files are not there."""
-    if not arrays.exists() or not index.exists():
-        return np.zeros((0, 1, 1), np.float32), {}
-    ids = json.loads(index.read_text(encoding="utf-8"))["ids"]
-    return np.load(arrays, mmap_mode="r"), {id: i for i, id in enumerate(ids)}
+        array = self.view.array(name)
+        return None if array is None else np.array(array[self.view.at[id]])
 
 
 def _picture(
@@ -202,7 +195,7 @@ def _picture(
         seen = (answer.seen(name, id) for answer in answers)
         return next((array for array in seen if array is not None), None)
 
-    rgb, depth, mask = first("rgb"), first("depth"), first("mask")
+    rgb, depth, mask = first("rgb"), first("depth"), first(MASK)
     known = [table.set_index("id")["score"] for table in scores]
     return Picture(
         id,
@@ -210,7 +203,7 @@ def _picture(
         None if rgb is None else _uri(_tile(rgb[..., ::-1]), quality),
         None if depth is None else _uri(_tile(_grey(_stretched(depth))), quality),
         None if mask is None else _uri(_tile(_grey(mask), cv2.INTER_NEAREST), quality),
-        tuple(_heat(answer.map(id), answer.seen("mask", id), quality) for answer in answers),
+        tuple(_heat(answer.map(id), answer.seen(MASK, id), quality) for answer in answers),
         tuple(float(table.get(id, np.nan)) for table in known),
     )
 

@@ -15,7 +15,7 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
-from harness.store import Store, write_text
+from harness.store import Record, Results, write_text
 from reports.forms.text import DEMO
 from reports.numbers.frame import read_results, read_scores, results_frame
 from reports.numbers.leaderboard import Board, Row, leaderboards
@@ -62,7 +62,7 @@ class Line:
     note: str  # why there is no value, or what to know of it
 
 
-def study_lines(store: Store, launch: dict) -> list[Line]:
+def study_lines(store: Results, launch: dict) -> list[Line]:
     """One line for every value that the study's table prints for one of the five methods."""
     study = launch["study"]
     results = read_results(store, launch)
@@ -104,9 +104,9 @@ def study_lines(store: Store, launch: dict) -> list[Line]:
     return lines
 
 
-def _with_searched(frame: pd.DataFrame, results: dict[str, dict]) -> pd.DataFrame:
+def _with_searched(frame: pd.DataFrame, results: dict[str, Record]) -> pd.DataFrame:
     """With the features that Shape-Guided searches for a sample, and their share (Table 3)."""
-    sizes = [results.get(key, {}).get("sizes") or {} for key in frame["key"]]
+    sizes = [results[key].sizes if key in results else {} for key in frame["key"]]
     searched = pd.Series([s.get("rgb_features_searched") for s in sizes], dtype=float)
     of = pd.Series([s.get("rgb_features") for s in sizes], dtype=float)
     return frame.assign(rgb_features_searched=searched, rgb_features_share=searched / of)
@@ -235,7 +235,7 @@ def shown_line(line: Line) -> dict[str, str]:
     }
 
 
-def write_study(store: Store, launch: dict, folder: Path) -> tuple[Path, list[Line]]:
+def write_study(store: Results, launch: dict, folder: Path) -> tuple[Path, list[Line]]:
     """study.csv, study.md and study.html; -> the page and its lines."""
     lines = study_lines(store, launch)
     table = pd.DataFrame([asdict(line) for line in lines])

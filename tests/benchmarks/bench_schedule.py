@@ -9,14 +9,16 @@ import argparse
 import tempfile
 import time
 
-from harness.engine.driver import Driver, OnRay, describe
+from harness.engine.driver import Driver
+from harness.engine.executors import OnRay
+from harness.engine.outcomes import Outcome
 from harness.planning.config import Schedule
 from harness.store import DONE, Store
 from tests.harness import toy
 
 
-def nothing(job: dict, store_path: str, attempt: int) -> dict:
-    return {"key": job["key"], "status": DONE}
+def nothing(job: dict, store_path: str, attempt: int) -> Outcome:
+    return Outcome(job["key"], DONE)
 
 
 def through_the_driver(task, jobs: list, workers: int) -> float:
@@ -36,7 +38,7 @@ def warm_up(executor: OnRay) -> None:
     """Workers started and the task's modules imported, in every worker."""
     for i in range(8):
         job = toy.job(f"warm {i}")
-        executor.submit(describe(job), tempfile.gettempdir(), 1)
+        executor.submit(job, tempfile.gettempdir(), 1)
     while executor.refs:
         executor.poll(1.0)
 
@@ -45,7 +47,7 @@ def bare_ray(jobs: list, workers: int) -> float:
     executor = OnRay(cpus=workers, gpus=0, task=nothing)
     ray, remote = executor.ray, executor.shared.options(num_cpus=1)
     warm_up(executor)
-    described = [describe(job) for job in jobs]
+    described = [job.describe() for job in jobs]
     start, pending = time.perf_counter(), []
     for job in described:
         pending.append(remote.remote(job, "", 1))

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.engine.driver import Driver, InProcess
+from harness.engine.driver import Driver
+from harness.engine.executors import InProcess
 from harness.planning import config
 from harness.planning.expand import build
 from harness.planning.plan import Plan

@@ -12,7 +12,7 @@ ARROWS = {  # room -> the rooms it may import from
     "methods": set(),
     "harness.store": set(),
     "harness.metrics": set(),
-    "harness.data": {"methods"},
+    "harness.data": {"harness.store", "methods"},
     "harness.planning": {"harness.store", "harness.data", "harness.metrics", "methods"},
     "harness.engine": {
         "harness.planning",

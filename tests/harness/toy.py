@@ -3,26 +3,28 @@
 import os
 import time
 
-from harness.planning.config import Config, Resources
-from harness.planning.plan import Job, Plan
+from harness.engine.outcomes import Outcome
+from harness.planning.config import Config
+from harness.planning.jobs import Job, Resources
+from harness.planning.plan import Plan
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store
 
 
-def task(job: dict, store_path: str, attempt: int) -> dict:
+def task(job: dict, store_path: str, attempt: int) -> Outcome:
     store, key, do = Store(store_path), job["key"], job["spec"]["do"]
     with store.lock(key):
         if store.done(key):
-            return {"key": key, "status": DONE}
+            return Outcome(key, DONE)
         with open(store.path / "ran.txt", "a") as f:
             f.write(f"{job['title']} {attempt} {job['resources']['memory_gb']:g}\n")
         if do == "raise":
-            return {"key": key, "status": FAILED, "reason": "ValueError: as asked", "log": []}
+            return Outcome(key, FAILED, "ValueError: as asked")
         if (do == "crash once" and attempt == 1) or do == "crash":
             os._exit(1)
         if do == "exit":
             raise SystemExit(0)
         if do == "hungry" and attempt == 1:
-            return {"key": key, "status": OUT_OF_MEMORY, "reason": "MemoryError", "log": []}
+            return Outcome(key, OUT_OF_MEMORY, "MemoryError")
         if do == "hang":
             from harness.store import write_json
 
@@ -32,14 +34,13 @@ def task(job: dict, store_path: str, attempt: int) -> dict:
             )
             time.sleep(600)
         publish(store, job, attempt)
-        return {"key": key, "status": DONE}
+        return Outcome(key, DONE)
 
 
 def publish(store: Store, job: dict, attempt: int = 1) -> None:
     store.publish(
         job["key"],
         {
-            "schema": 1,
             "key": job["key"],
             "kind": "cell",
             "status": DONE,

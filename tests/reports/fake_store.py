@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.store import Store, write_json
+from harness.store import SCHEMA, Store, write_json
 from reports.numbers.statistics import auroc
 
 HOSTILE = '<script>alert("1")</script>'
@@ -91,7 +91,6 @@ def _fail(store: Store, cell: dict, status: str) -> None:
     store.fail(
         cell["key"],
         {
-            "schema": 1,
             "key": cell["key"],
             "kind": "cell",
             "status": status,
@@ -148,6 +147,7 @@ def _write_view(store: Store, category: str) -> None:
     write_json(
         folder.parent / "result.json",
         {
+            "schema": SCHEMA,
             "kind": "view",
             "status": "done",
             "key": folder.parent.name,
@@ -176,7 +176,6 @@ def _finish(store: Store, cell: dict, changes: dict, arrays: bool) -> None:
     metrics |= {f"aupro_{limit}": value * limit**0.3 for limit in LIMITS}
     metrics |= {f"aupro_exact_{limit}": value * limit**0.2 for limit in LIMITS}
     result = {
-        "schema": 1,
         "key": cell["key"],
         "kind": "cell",
         "status": "done",

@@ -37,7 +37,8 @@ def test_hours_count_shared_work_once_and_weigh_it_by_what_it_had(tmp_path):
     for seed in range(3):
         publish(store, f"c{seed}", "cell", 1800, 1, ["v", "s"], method="m3dm", seed=seed)
         cells.append(f"c{seed}")
-    results = {key: store.result(key) for key in cells} | {"f": {"status": "failed", "spec": {}}}
+    failed = store.fail("f", {"status": "failed", "spec": {}})
+    results = {key: store.result(key) for key in cells} | {"f": failed}
     table = hours_frame(store, results)
     assert table[["work", "method", "jobs"]].to_numpy().tolist() == [
         ["made datasets", "", 1],

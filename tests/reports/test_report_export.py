@@ -70,7 +70,7 @@ def test_at_the_original_size_maps_lie_on_the_samples_as_the_views_found_them(bu
 
 def test_the_original_size_is_that_of_each_sample_and_needs_its_view(build, tmp_path):
     store, launch = build(**ONE)
-    key = store.result(launch["cells"][0]["key"])["spec"]["needs"]["view"]
+    key = store.result(launch["cells"][0]["key"]).spec.needs.view
     index = store.folder(key) / "test" / "index.json"
     same = export_maps(store, launch, tmp_path / "same", size="original")
     assert same.maps == 18 and not same.left_out

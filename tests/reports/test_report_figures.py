@@ -4,7 +4,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from harness.tracking import sync as tracking
+from harness import tracking
+from harness.tracking import client as shared
 from reports.page.figures import Axis, Series, lines, standalone
 from reports.page.render import write_report
 from tests.reports.fake_store import HOSTILE
@@ -60,8 +61,8 @@ def test_figures_are_artifacts_of_the_parent_run(build, tmp_path):
     page = write_report(store, launch, tmp_path / "report")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     tracking.sync(store, launch, uri, page.parent)
-    client, _ = tracking._client(store, uri)
+    client, _ = shared.connect(store, uri)
     runs = client.search_runs([client.get_experiment_by_name(launch["name"]).experiment_id])
-    parent = next(run for run in runs if tracking.PARENT not in run.data.tags)
+    parent = next(run for run in runs if shared.PARENT not in run.data.tags)
     found = client.list_artifacts(parent.info.run_id, "leaderboard/figures")
     assert "leaderboard/figures/synthetic-rgb-roc.svg" in {item.path for item in found}

@@ -8,7 +8,7 @@ from harness.store import Store
 from reports.forms.latex import leaderboard_latex
 from reports.numbers.frame import read_scores, results_frame
 from reports.numbers.leaderboard import leaderboards
-from reports.numbers.stores import Stores, gather, launch_of
+from reports.numbers.stores import Stores, gather
 from reports.page.render import write_report
 from tests.reports.fake_store import build_launch
 
@@ -74,11 +74,11 @@ def test_other_work_under_the_same_names_is_told_apart_by_its_store(build, tmp_p
 
 def test_a_launch_that_is_not_there_says_which_are(build, tmp_path):
     store, launch = build(**ONE)
-    assert launch_of(store)["id"] == launch_of(store, "fake-00000000")["id"] == launch["id"]
+    assert store.launch()["id"] == store.launch("fake-00000000")["id"] == launch["id"]
     with pytest.raises(ValueError, match="there are fake-00000000"):
-        launch_of(store, "nope")
+        store.launch("nope")
     with pytest.raises(FileNotFoundError, match="relief run"):
-        launch_of(Store(tmp_path / "none"))
+        Store(tmp_path / "none").launch()
 
 
 def test_the_reports_csv_reads_back_as_numbers(build, tmp_path):

@@ -27,8 +27,8 @@ def test_metrics_of_a_cell_that_is_not_done_are_not_read(build):
     lying = {("m3dm", "", "3d", "dome", 0): {"status": "failed"}}
     store, launch = build(arrays=False, troubles=lying)
     frame = results_frame(store, launch).set_index("key")
-    cell = next(c for c in launch["cells"] if store.result(c["key"])["status"] == "failed")
-    assert store.result(cell["key"])["metrics"]["i_auroc"] is not None
+    cell = next(c for c in launch["cells"] if store.result(c["key"]).status == "failed")
+    assert store.result(cell["key"]).metrics["i_auroc"] is not None
     assert np.isnan(frame.loc[cell["key"], "i_auroc"])
 
 

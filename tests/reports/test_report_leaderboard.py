@@ -99,7 +99,7 @@ def test_csv_bytes_depend_on_the_results_alone(build):
     before = leaderboard_csv(boards_of(store, launch))
     rng = np.random.default_rng(0)
     for cell in launch["cells"]:
-        result = store.result(cell["key"])
+        result = dict(store.result(cell["key"]).values)
         result |= {"started": rng.random(), "ended": rng.random() * 1e9, "attempt": 7, "log": ["x"]}
         result["timings"] = {name: rng.random() for name in result["timings"]}
         result["metrics"] = dict(reversed(result["metrics"].items()))

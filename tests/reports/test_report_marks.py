@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.tracking import sync as tracking
+from harness import tracking
+from harness.tracking import client as shared
 from methods.contract import IMPORTED, NOTED_MARKS, RANDOM_INIT, TEST_SELECTED
 from reports.numbers.frame import results_frame
 from reports.numbers.names import MARKS, mark_text
@@ -70,7 +71,7 @@ def test_a_configuration_that_was_chosen_on_test_data_says_so():
         plan = planned(f"selected_on={on}")
         assert plan.launch()["marks"] == marks
         # the choice is the launch's: another may compute the same cells for other reasons
-        assert [plan.jobs[cell["key"]].place["marks"] for cell in plan.cells] == [[]] * 2
+        assert [plan.jobs[cell["key"]].place.marks for cell in plan.cells] == [()] * 2
 
 
 def test_the_runs_in_mlflow_carry_the_marks(build, tmp_path):
@@ -79,9 +80,9 @@ def test_the_runs_in_mlflow_carry_the_marks(build, tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     tracking.sync(store, launch, uri)
     tracking.sync(store, launch | {"marks": [TEST_SELECTED]}, uri)
-    client, _ = tracking._client(store, uri)
+    client, _ = shared.connect(store, uri)
     runs = client.search_runs([client.get_experiment_by_name(launch["name"]).experiment_id])
-    children = [run for run in runs if tracking.PARENT in run.data.tags]
+    children = [run for run in runs if shared.PARENT in run.data.tags]
     assert {run.data.tags["marks"] for run in children} == {f"demo,{TEST_SELECTED}"}
     path = Path(client.download_artifacts(children[0].info.run_id, "result.json", str(tmp_path)))
     assert json.loads(path.read_text())["marks"] == ["demo"]  # the file says what the job knew

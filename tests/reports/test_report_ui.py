@@ -8,7 +8,8 @@ import urllib.request
 
 import pytest
 
-from harness.tracking import sync as tracking
+from harness import tracking
+from harness.tracking import client as shared
 from reports.page.render import write_report
 from tests.reports.test_report_browser import BROWSER
 
@@ -27,10 +28,10 @@ def served(build, tmp_path):
     store, launch = build(**SMALL, categories=["cookie"])
     page = write_report(store, launch, tmp_path / "report")
     experiment = tracking.sync(store, launch, None, page.parent).experiment_id
-    client, _ = tracking._client(store, None)
+    client, _ = shared.connect(store, None)
     runs = client.search_runs([experiment])
-    parent = next(run for run in runs if tracking.PARENT not in run.data.tags)
-    children = [run.info.run_id for run in runs if tracking.PARENT in run.data.tags]
+    parent = next(run for run in runs if shared.PARENT not in run.data.tags)
+    children = [run.info.run_id for run in runs if shared.PARENT in run.data.tags]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -24,11 +24,11 @@ import numpy as np
 
 from harness.data.samples import SPLITS, Category, Ref, Sample
 from harness.data.views import das3d, dbrn, dsr3d, m3dm, simulated
+from harness.store.prepared import INDEX, MASK
 from methods.contract import View, seed_for
 from methods.views import Das3dView, DbrnView, Dsr3dView, M3dmView, ShapeGuidedView
 
 VERSION = 2  # raise when the same recipe gives other arrays
-INDEX, MASK = "index.json", "mask"
 PARTS = (*SPLITS, simulated.SPLIT)  # what a view holds of a category
 MASKED = ("test", simulated.SPLIT)
 

@@ -1,6 +1,7 @@
 import pytest
 
 from harness.cli import app as cli
+from harness.cli import terminal
 from harness.store import Store
 from tests.harness.conftest import TINY, planned
 
@@ -8,7 +9,7 @@ from tests.harness.conftest import TINY, planned
 def relief(capsys, monkeypatch, *arguments):
     """Run the command in this process; -> exit code, stdout, stderr."""
     monkeypatch.setattr("sys.argv", ["relief", *map(str, arguments)])
-    monkeypatch.setattr(cli.console, "_width", 200, raising=False)
+    monkeypatch.setattr(terminal.console, "_width", 200, raising=False)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     captured = capsys.readouterr()

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from harness.cli import data as cli_data
+from harness.cli import terminal
 from tests.harness.cli.test_cli import relief
 
 MADE = [
@@ -86,7 +86,7 @@ def test_what_is_made_passes_the_check_and_can_be_shown(
 
 
 def test_faulty_data_is_exit_code_1_and_odd_data_0(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(cli_data.console, "_width", 200)
+    monkeypatch.setattr(terminal.console, "_width", 200)
     relief(capsys, monkeypatch, "data", "make", "synthetic", tmp_path, *MADE)
     (tmp_path / "notes").mkdir()
     code, out, _ = relief(capsys, monkeypatch, "data", "check", tmp_path)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import methods
-from harness.cli import weights as cli_weights
+from harness.cli import terminal, weights
 from harness.planning import config
 from harness.planning.expand import build
 from harness.store import DONE, Store
@@ -71,7 +71,7 @@ def published(tmp_path):
 
 @pytest.fixture
 def command(capsys, monkeypatch):
-    monkeypatch.setattr(cli_weights.console, "_width", 200, raising=False)
+    monkeypatch.setattr(terminal.console, "_width", 200, raising=False)
     return lambda *arguments: relief(capsys, monkeypatch, "weights", "import", *arguments)
 
 
@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_listed_and_nothing_is_written(command, published, 
     torch.save(state, path)
     out = tmp_path / "dada.pt"
     code, said, _ = command("3dsr.dada.weights", path, out, *OPTIONS)
-    assert code == cli_weights.EXIT_MISFIT and not out.exists()
+    assert code == weights.EXIT_MISFIT and not out.exists()
     assert re.search(r"missing +1\n +vq_lo\.ema_sum\n", said)
     assert re.search(r"unexpected +1\n +module\.extra\n", said)
     assert re.search(
@@ -117,7 +117,7 @@ def test_a_checkpoint_of_another_setting_or_width_is_refused(command, published,
     out = tmp_path / "dada.pt"
     for arguments in (["--setting", "3d", *OPTIONS], ["3dsr.dada.net.hidden=32"], []):
         code, said, _ = command("3dsr.dada.weights", path, out, *arguments)
-        assert code == cli_weights.EXIT_MISFIT and "does not fit" in said and not out.exists()
+        assert code == weights.EXIT_MISFIT and "does not fit" in said and not out.exists()
 
 
 class Malicious:
@@ -132,7 +132,7 @@ def test_nothing_in_a_file_is_executed(command, tmp_path):
         if content:
             path.write_bytes(content)
         code, said, _ = command("3dsr.dada.weights", path, tmp_path / "out.pt")
-        assert code == cli_weights.EXIT_MISFIT and "is no PyTorch checkpoint" in said
+        assert code == weights.EXIT_MISFIT and "is no PyTorch checkpoint" in said
         assert not said.startswith("executed")
 
 
@@ -208,8 +208,8 @@ def test_imported_weights_replace_the_stage_and_mark_the_row(imported, tmp_path)
     summary = run(plan, store)
     assert not summary.failures, summary.failures[0]["reason"]
     result = store.result(plan.cells[0]["key"])
-    assert result["status"] == DONE and result["notes"]["dada"] == "imported weights, dada.pt"
-    assert "imported" in result["marks"]
+    assert result.status == DONE and result.notes["dada"] == "imported weights, dada.pt"
+    assert "imported" in result.marks
 
 
 def test_the_key_of_a_cell_holds_the_content_of_its_weights_and_not_their_path(imported, tmp_path):

@@ -5,8 +5,12 @@ from contextlib import suppress
 
 import pytest
 
-from harness.engine.driver import CRASHED, Driver, InfeasibleError, InProcess, interruptible
-from harness.planning.config import Resources, Schedule
+from harness.engine.driver import Driver
+from harness.engine.executors import CRASHED, InfeasibleError, InProcess
+from harness.engine.interrupts import interruptible
+from harness.engine.outcomes import Outcome
+from harness.planning.config import Schedule
+from harness.planning.jobs import Resources
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, Store
 from tests.harness import toy
 
@@ -18,7 +22,7 @@ def drive(store, *jobs, task=toy.task, **schedule):
         store,
         InProcess(task),
         Schedule(**schedule),
-        lambda event, job, details: events.append((event, job.title)),
+        lambda event: events.append((event.name, event.job.title)),
     )
     return driver.run(), events
 
@@ -48,9 +52,9 @@ def test_a_failing_job_spares_the_others_and_its_dependants_say_why_they_were_sk
     store = Store(tmp_path)
     summary, _ = drive(store, bad, child, grandchild, toy.job("good"))
     assert summary.counts == {FAILED: 1, SKIPPED: 2, DONE: 1}
-    assert store.result(bad.key)["reason"] == "ValueError: as asked"
-    assert "needs 'bad', which ended as failed: ValueError" in store.result(child.key)["reason"]
-    assert store.result(grandchild.key)["status"] == SKIPPED
+    assert store.result(bad.key).reason == "ValueError: as asked"
+    assert "needs 'bad', which ended as failed: ValueError" in store.result(child.key).reason
+    assert store.result(grandchild.key).status == SKIPPED
     assert len(toy.ran(store)) == 2
 
 
@@ -66,12 +70,12 @@ def test_crashes_are_retried_a_bounded_number_of_times(tmp_path):
 
     def crash(job, path, attempt):
         calls.append(attempt)
-        return {"key": job["key"], "status": CRASHED, "reason": "worker died"}
+        return Outcome(job["key"], CRASHED, "worker died")
 
     summary, events = drive(store, toy.job("a"), task=crash, retries=2)
     assert calls == [1, 2, 3]
     assert events == [("retry", "a"), ("retry", "a"), ("failed", "a")]
-    assert summary.failures[0]["attempt"] == 3 and summary.failures[0]["status"] == FAILED
+    assert summary.failures[0].attempt == 3 and summary.failures[0].status == FAILED
 
 
 def test_out_of_memory_is_retried_once_with_twice_the_memory(tmp_path):
@@ -81,7 +85,7 @@ def test_out_of_memory_is_retried_once_with_twice_the_memory(tmp_path):
     assert summary.counts == {DONE: 1}
 
     def always(job, path, attempt):
-        return {"key": job["key"], "status": OUT_OF_MEMORY, "reason": "MemoryError"}
+        return Outcome(job["key"], OUT_OF_MEMORY, "MemoryError")
 
     summary, events = drive(store, toy.job("bigger"), task=always)
     assert [event for event, _ in events] == ["retry", "failed"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import methods
-from harness.engine.job import few_shot
+from harness.engine.runners import few_shot
 from harness.planning.config import ConfigError
 from harness.store import Store
 from methods.contract import Samples
@@ -72,8 +72,8 @@ def test_a_cell_is_fitted_on_the_samples_drawn_and_says_so(tiny_store, tmp_path,
     assert not run(plan, store).failures
     assert seen == [few_shot(split(6), 2, "cookie", 0).ids]
     result = store.result(plan.cells[0]["key"])
-    assert result["counts"]["train"] == 2 and result["counts"]["train_available"] == 6
-    assert result["marks"] == ["2-shot"]  # beside its numbers in every table
+    assert result.counts["train"] == 2 and result.counts["train_available"] == 6
+    assert result.marks == ["2-shot"]  # beside its numbers in every table
 
 
 def test_only_the_cell_depends_on_the_number_of_samples():

@@ -16,7 +16,6 @@ import torch
 
 from harness import metrics
 from harness.data.cache import open_split
-from harness.engine.driver import describe
 from harness.engine.job import main
 from harness.store import DONE, FAILED, SKIPPED, Store
 from tests.harness.conftest import planned, run
@@ -29,22 +28,22 @@ def cells(store, plan):
 def test_a_cell_leaves_all_its_evidence(tiny_store):
     plan = planned()
     trained, untrained = cells(tiny_store, plan)
-    assert trained["status"] == untrained["status"] == DONE
-    assert set(trained["metrics"]) == set(trained["signatures"])
-    assert {"i_auroc", "aupro_0.3", "aupro_exact_0.01"} <= set(trained["metrics"])
-    assert trained["environment"]["threads"] == trained["environment"]["cpus"] == 1
-    assert trained["timings"]["fit_s"] > 0 and trained["speed"]["latency_p50_s"] > 0
-    assert trained["sizes"]["parameters"] > 0
-    assert trained["notes"]["texture_source"] == "procedural"
-    folder = tiny_store.folder(trained["key"])
+    assert trained.status == untrained.status == DONE
+    assert set(trained.metrics) == set(trained.signatures)
+    assert {"i_auroc", "aupro_0.3", "aupro_exact_0.01"} <= set(trained.metrics)
+    assert trained.environment["threads"] == trained.environment["cpus"] == 1
+    assert trained.timings["fit_s"] > 0 and trained.speed["latency_p50_s"] > 0
+    assert trained.sizes["parameters"] > 0
+    assert trained.notes["texture_source"] == "procedural"
+    folder = tiny_store.folder(trained.key)
     assert not (folder / "checkpoint.pt").exists() and not (folder / "progress.json").exists()
     assert np.load(folder / "pro_curve.npz")["fpr_exact"][-1] == 1.0
 
 
 def test_metrics_can_be_computed_again_from_the_stored_maps(tiny_store):
     result = cells(tiny_store, planned())[0]
-    folder = tiny_store.folder(result["key"])
-    _, truth = open_split(tiny_store.folder(result["spec"]["needs"]["view"]), "test")
+    folder = tiny_store.folder(result.key)
+    _, truth = open_split(tiny_store.folder(result.spec.needs.view), "test")
     table = pq.read_table(folder / "scores.parquet").to_pydict()
     assert table["id"] == json.loads((folder / "maps.json").read_text())["ids"] == list(truth.ids)
     again = metrics.evaluate(
@@ -53,7 +52,7 @@ def test_metrics_can_be_computed_again_from_the_stored_maps(tiny_store):
         np.array(table["score"], np.float32),
         truth.labels,
     )
-    assert again == pytest.approx(result["metrics"], nan_ok=True, abs=0)
+    assert again == pytest.approx(result.metrics, nan_ok=True, abs=0)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tiny_store, tmp_path):
@@ -62,9 +61,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tiny_store, t
     run(plan, store)
     same, other = cells(store, plan)
     first = cells(tiny_store, planned())[0]
-    assert same["metrics"] == first["metrics"]
+    assert same.metrics == first.metrics
     maps = [
-        np.load(s.folder(r["key"]) / "maps.npy")
+        np.load(s.folder(r.key) / "maps.npy")
         for s, r in ((store, same), (tiny_store, first), (store, other))
     ]
     assert np.array_equal(maps[0], maps[1]) and not np.array_equal(maps[0], maps[2])
@@ -80,7 +79,7 @@ def test_a_method_never_gets_labels_or_masks(tiny_store):
 def test_a_job_can_be_run_by_hand_from_its_description(tiny_store, tmp_path, capsys):
     job = next(j for j in planned().jobs.values() if j.spec["kind"] == "dataset")
     path = tmp_path / "job.json"
-    path.write_text(json.dumps(describe(job)))
+    path.write_text(json.dumps(job.describe()))
     assert main([str(path), str(tmp_path / "store")]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == DONE
     assert Store(tmp_path / "store").done(job.key)
@@ -134,8 +133,8 @@ def test_bad_data_fails_its_jobs_with_the_file_named_and_loses_nothing(
     store, plan = Store(tmp_path / "store"), planned(data=data.parent)
     summary = run(plan, store)
     assert summary.counts == {FAILED: 1, SKIPPED: 2}
-    assert named in summary.failures[0]["reason"]
-    assert all(named in result["reason"] for result in cells(store, plan))
+    assert named in summary.failures[0].reason
+    assert all(named in result.reason for result in cells(store, plan))
 
 
 def test_points_that_are_not_finite_can_be_taken_as_missing(data, tmp_path):
@@ -153,9 +152,9 @@ def test_a_ground_truth_without_a_region_leaves_pixel_metrics_undefined(data, tm
     store, plan = Store(tmp_path / "store"), planned("methods=[das3d/untrained]", data=data.parent)
     assert not run(plan, store).failures
     result = cells(store, plan)[0]
-    assert result["metrics"]["p_auroc"] is None and result["metrics"]["aupro_0.3"] is None
-    assert result["metrics"]["i_auroc"] is not None
-    assert any("cookie" in line for line in result["log"])
+    assert result.metrics["p_auroc"] is None and result.metrics["aupro_0.3"] is None
+    assert result.metrics["i_auroc"] is not None
+    assert any("cookie" in line for line in result.log)
 
 
 def test_a_scene_that_is_all_plane_says_what_to_set(data, tmp_path):
@@ -167,7 +166,7 @@ def test_a_scene_that_is_all_plane_says_what_to_set(data, tmp_path):
         )
     store = Store(tmp_path / "store")
     summary = run(planned("methods=[das3d/untrained]", data=data.parent), store)
-    assert "background" in summary.failures[0]["reason"]
+    assert "background" in summary.failures[0].reason
     plan = planned("methods=[das3d/untrained]", data=data.parent, background="none")
     assert not run(plan, store).failures
 
@@ -177,7 +176,7 @@ def test_a_killed_job_goes_on_from_its_checkpoint_to_the_same_bits(tiny_store, t
     store, plan = Store(tmp_path / "store"), planned("methods=[das3d]", "das3d.train.steps=40")
     cell = plan.cells[0]["key"]
     path = tmp_path / "job.json"
-    path.write_text(json.dumps(describe(plan.jobs[cell])))
+    path.write_text(json.dumps(plan.jobs[cell].describe()))
     command = [sys.executable, "-m", "harness.engine.job", str(path), str(store.path)]
     killed = subprocess.Popen(command)
     checkpoint = store.work(cell) / "checkpoint.pt"
@@ -195,7 +194,7 @@ def test_a_killed_job_goes_on_from_its_checkpoint_to_the_same_bits(tiny_store, t
     assert main([str(path), str(undisturbed.path)]) == 0
     files = [np.load(s.folder(cell) / "maps.npy") for s in (store, undisturbed)]
     assert np.array_equal(*files)
-    assert store.result(cell)["metrics"] == undisturbed.result(cell)["metrics"]
+    assert store.result(cell).metrics == undisturbed.result(cell).metrics
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
@@ -230,8 +229,8 @@ def test_exported_maps_fit_the_datasets_own_ground_truth(tiny_store, tmp_path):
 
     plan = planned()
     result = tiny_store.result(plan.cells[0]["key"])
-    view = tiny_store.folder(result["spec"]["needs"]["view"])
-    made = tiny_store.folder(tiny_store.result(view.name)["spec"]["needs"]["dataset"]) / "cookie"
+    view = tiny_store.folder(result.spec.needs.view)
+    made = tiny_store.folder(tiny_store.result(view.name).spec.needs.dataset) / "cookie"
     launch = plan.launch() | {"cells": plan.cells[:1]}
     (folder,) = export_maps(tiny_store, launch, tmp_path, size="original").folders
     samples, truth = open_split(view, "test")

@@ -31,8 +31,8 @@ def test_a_model_that_cannot_be_counted_has_no_count(caplog):
 
 def test_preprocessing_is_timed_on_at_most_so_many_samples(tiny_store):
     plan = planned()
-    view = tiny_store.result(plan.cells[0]["key"])["spec"]["needs"]["view"]
-    made = tiny_store.folder(tiny_store.result(view)["spec"]["needs"]["dataset"])
+    view = tiny_store.result(plan.cells[0]["key"]).spec.needs.view
+    made = tiny_store.folder(tiny_store.result(view).spec.needs.dataset)
     category = open_dataset("mvtec3d", made).category("cookie")
     found = preprocessing(category, Das3dView(size=64), samples=3)
     assert found["timed_samples"] == 3
@@ -42,9 +42,9 @@ def test_preprocessing_is_timed_on_at_most_so_many_samples(tiny_store):
 
 def test_a_cell_says_what_preprocessing_adds_and_counts_its_operations(tiny_store):
     result = tiny_store.result(planned().cells[0]["key"])
-    before = tiny_store.result(result["spec"]["needs"]["view"])["speed"]
-    speed = result["speed"]
+    before = tiny_store.result(result.spec.needs.view).speed
+    speed = result.speed
     assert speed["preprocess_p50_s"] == before["preprocess_p50_s"] > 0
     assert speed["end_to_end_p50_s"] == speed["latency_p50_s"] + speed["preprocess_p50_s"]
-    assert result["sizes"]["macs"] > result["sizes"]["parameters"]  # convolutions over pixels
-    assert result["environment"]["gpus"] == 0
+    assert result.sizes["macs"] > result.sizes["parameters"]  # convolutions over pixels
+    assert result.environment["gpus"] == 0

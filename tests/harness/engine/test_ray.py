@@ -2,7 +2,8 @@
 
 import pytest
 
-from harness.engine.driver import Driver, InfeasibleError, OnRay
+from harness.engine.driver import Driver
+from harness.engine.executors import InfeasibleError, OnRay
 from harness.planning.config import Schedule
 from harness.store import DONE, FAILED, TIMEOUT, Store
 from tests.harness import toy
@@ -24,8 +25,8 @@ def test_crashing_exiting_hanging_and_good_jobs_all_end_as_they_should(tmp_path)
         **{f"good{i}": toy.job(f"good{i}") for i in range(4)},
     }
     summary = drive(store, *jobs.values(), retries=1)
-    status = {name: store.result(job.key)["status"] for name, job in jobs.items()}
-    assert status["crash"] == FAILED and "Crashed" in store.result(jobs["crash"].key)["reason"]
+    status = {name: store.result(job.key).status for name, job in jobs.items()}
+    assert status["crash"] == FAILED and "Crashed" in store.result(jobs["crash"].key).reason
     assert status["exit"] == FAILED
     assert status["hang"] == TIMEOUT
     assert status["raise"] == FAILED

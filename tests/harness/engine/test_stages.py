@@ -5,7 +5,7 @@ import json
 import pytest
 
 import methods
-from harness.cli import app as cli
+from harness.cli import runs
 from harness.planning.config import ConfigError
 from harness.store import DONE, Store
 from tests.harness.conftest import TINY, planned, run
@@ -62,20 +62,20 @@ def test_a_cell_gets_what_its_stage_saved_and_carries_its_notes(tmp_path):
     plan, store = planned(*CHANGES), Store(tmp_path)
     assert not run(plan, store).failures
     for stage in stages(plan):
-        assert store.result(stage.key)["status"] == DONE
+        assert store.result(stage.key).status == DONE
         assert set(json.loads((store.folder(stage.key) / "mean.json").read_text())) == {
             "cookie",
             "dome",
         }
     result = store.result(plan.cells[0]["key"])
     notes = {"mean_of": "cookie,dome", "factor": "1.0", "weights": "backbone random-init"}
-    assert result["notes"] == notes and result["marks"] == ["random-init"]
-    assert store.result(plan.cells[2]["key"])["marks"] == []  # toy/double
+    assert result.notes == notes and result.marks == ["random-init"]
+    assert store.result(plan.cells[2]["key"]).marks == []  # toy/double
     assert not planned(*CHANGES).pending(store)
 
 
 def test_plan_lists_stages_among_shared_work(tmp_path, capsys):
-    cli.plan([str(TINY), "methods=[toy]", "settings=[3d]"], store=tmp_path)
+    runs.plan([str(TINY), "methods=[toy]", "settings=[3d]"], store=tmp_path)
     assert "toy mean" in capsys.readouterr().out
 
 

@@ -31,7 +31,7 @@ def result_of(plan, store):
 def candy(tmp_path_factory):
     """A store in which an untrained cell on synthetic Eyecandies is done."""
     store = Store(tmp_path_factory.mktemp("candy"))
-    assert result_of(planned(ONE, CANDY), store)["status"] == DONE
+    assert result_of(planned(ONE, CANDY), store).status == DONE
     return store
 
 
@@ -44,8 +44,8 @@ def store(candy, tmp_path):
 def test_a_cell_runs_on_both_layouts_of_the_synthetic_data(tiny_store, candy):
     mvtec = tiny_store.result(planned(ONE).cells[0]["key"])
     other = candy.result(planned(ONE, CANDY).cells[0]["key"])
-    assert mvtec["key"] != other["key"] and set(mvtec["metrics"]) == set(other["metrics"])
-    assert other["counts"] == {"train": 6, "train_available": 6, "test": 7, "anomalous": 4}
+    assert mvtec.key != other.key and set(mvtec.metrics) == set(other.metrics)
+    assert other.counts == {"train": 6, "train_available": 6, "test": 7, "anomalous": 4}
     samples, truth = open_split(candy.folder(view_of(planned(ONE, CANDY)).key), "test")
     assert set(truth.defects) == {"good", "bad"} and truth.labels.sum() == 4
     share = samples.arrays["foreground"].mean(axis=(1, 2))
@@ -90,10 +90,10 @@ def test_data_of_either_kind_needs_a_folder_only(candy, tmp_path):
     made = next(j for j in planned(ONE, CANDY).jobs.values() if j.spec["kind"] == "dataset")
     plan = planned(ONE, data=candy.folder(made.key))
     (dataset,) = plan.config.datasets.values()
-    assert dataset.kind == "auto" and view_of(plan).place["kind"] == "eyecandies"
+    assert dataset.kind == "auto" and view_of(plan).place.kind == "eyecandies"
     found = result_of(plan, Store(tmp_path))
     same = candy.result(planned(ONE, CANDY).cells[0]["key"])
-    assert found["metrics"] == same["metrics"]
+    assert found.metrics == same.metrics
 
 
 def test_m3dms_geometry_has_no_plane_left_to_remove(store):
@@ -101,7 +101,7 @@ def test_m3dms_geometry_has_no_plane_left_to_remove(store):
     with pytest.raises(ConfigError, match="set background=none"):
         planned(ONE, CANDY, m3dm)
     plan = planned(ONE, CANDY, m3dm, "datasets.synthetic.background=none")
-    assert result_of(plan, store)["status"] == DONE
+    assert result_of(plan, store).status == DONE
 
 
 def test_user_data_with_depth_images_gives_the_results_of_its_clouds(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from harness.planning.config import ConfigError
-from harness.planning.plan import estimate
+from harness.planning.costs import estimate
 from harness.store import Store
 from tests.harness.conftest import planned, run
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.engine.sweep import DEFAULT, SweepFolder
 from harness.planning import config, space
 from harness.planning.config import ConfigError
 from harness.planning.space import Domain, describe, load, write_best
 from harness.store import DONE, FAILED, Store, write_json
+from harness.store.sweeps import DEFAULT, SweepFolder
 
 FILE = str(Path(__file__).parents[1] / "sweep.yaml")
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")

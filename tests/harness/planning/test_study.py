@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.engine.driver import Driver, InProcess
+from harness.engine.driver import Driver
+from harness.engine.executors import InProcess
 from harness.planning import study
 from harness.planning.config import ConfigError, shipped
 from harness.store import DONE, Store

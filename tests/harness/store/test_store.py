@@ -8,7 +8,7 @@ import time
 import pytest
 from filelock import Timeout
 
-from harness.store import DONE, Store, canonical, key_of, write_json
+from harness.store import DONE, SCHEMA, RecordError, Store, canonical, key_of, write_json
 
 
 def test_keys_do_not_depend_on_the_order_of_settings():
@@ -35,7 +35,7 @@ def test_a_job_appears_whole_by_one_rename(tmp_path):
     assert not store.done("k") and store.result("k") is None
     store.publish("k", {"status": DONE, "value": float("nan")})
     assert store.done("k") and not work.exists()
-    assert store.result("k") == {"status": DONE, "value": None}
+    assert store.result("k").values == {"schema": SCHEMA, "status": DONE, "value": None}
     assert (store.folder("k") / "maps.npy").read_bytes() == b"x"
 
 
@@ -43,11 +43,11 @@ def test_a_failure_is_a_result_until_the_job_finishes_and_its_work_stays(tmp_pat
     store = Store(tmp_path)
     (store.work("k") / "checkpoint.pt").write_bytes(b"half")
     store.fail("k", {"status": "failed", "reason": "why"})
-    assert store.result("k")["reason"] == "why" and not store.done("k")
-    assert [r["status"] for r in store.results()] == ["failed"]
+    assert store.result("k").reason == "why" and not store.done("k")
+    assert [r.status for r in store.results()] == ["failed"]
     assert (store.work("k") / "checkpoint.pt").read_bytes() == b"half"
     store.publish("k", {"status": DONE})
-    assert [r["status"] for r in store.results()] == [DONE]
+    assert [r.status for r in store.results()] == [DONE]
 
 
 def test_a_damaged_result_names_its_file(tmp_path):
@@ -55,6 +55,22 @@ def test_a_damaged_result_names_its_file(tmp_path):
     store.publish("k", {"status": DONE})
     (store.folder("k") / "result.json").write_text('{"status": ')
     with pytest.raises(ValueError, match="result.json is damaged"):
+        store.result("k")
+
+
+@pytest.mark.parametrize("text", ["null", "{}", "[]", '{"status": "done"}', '{"schema": 1}'])
+def test_a_record_that_is_none_names_its_file(tmp_path, text):
+    store = Store(tmp_path)
+    store.publish("k", {"status": DONE})
+    (store.folder("k") / "result.json").write_text(text)
+    with pytest.raises(RecordError, match=r"k/result.json is damaged .*; delete .*/k "):
+        store.result("k")
+
+
+def test_a_record_of_a_newer_version_is_refused(tmp_path):
+    store = Store(tmp_path)
+    store.publish("k", {"status": DONE, "schema": SCHEMA + 1})
+    with pytest.raises(RecordError, match="written by a newer version .*update this installation"):
         store.result("k")
 
 

@@ -1,0 +1,175 @@
+"""The commands about launches: relief run, plan, status."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from harness.cli.launch import (
+    DEFAULT_STORE,
+    Address,
+    Background,
+    Data,
+    Gpus,
+    Serial,
+    StorePath,
+    Tracking,
+    Workers,
+    execute,
+    exit_with,
+    split_arguments,
+)
+from harness.cli.reports import conclude
+from harness.cli.terminal import console
+from harness.store import DONE, Store
+
+What = Annotated[
+    Optional[list[str]],
+    typer.Argument(
+        metavar="[CONFIG] [KEY=VALUE]...",
+        help="A YAML file or the name of a shipped one (default demo), then settings to change, "
+        "e.g. das3d.train.steps=100 seeds=[0,1]",
+    ),
+]
+
+
+def run(
+    what: What = None,
+    store: StorePath = DEFAULT_STORE,
+    data: Data = None,
+    background: Background = None,
+    workers: Workers = None,
+    gpus: Gpus = None,
+    address: Address = None,
+    serial: Serial = False,
+    tracking: Tracking = None,
+) -> None:
+    """Run a benchmark; what is done already is not done again. Ends with the leaderboard."""
+    where, plan = _planned(what, store, data, background)
+    engine = dict(workers=workers, gpus=gpus, address=address, serial=serial)
+    launch, failures = execute(plan, where, tracking, **engine)
+    conclude(where, launch, tracking)
+    exit_with(failures)
+
+
+def plan(
+    what: What = None,
+    store: StorePath = DEFAULT_STORE,
+    data: Data = None,
+    background: Background = None,
+) -> None:
+    """Print what `run` would do: jobs, what is done already, and the expected time."""
+    from harness.cli.display import duration
+    from harness.planning.costs import estimate
+
+    where, planned = _planned(what, store, data, background)
+    pending = {job.key for job in planned.pending(where)}
+    seconds = estimate(planned, where)
+    groups: dict[tuple, list] = defaultdict(list)
+    for job in planned.jobs.values():
+        spec = job.about
+        if spec.kind == "cell":
+            name = "/".join(filter(None, (spec.method, job.place.labels["variant"])))
+            groups["cell", f"{name} {spec.setting}"].append(job)
+        else:
+            name = {
+                "dataset": "synthetic data",
+                "view": f"{spec.view.get('name')} view",
+                "stage": f"{spec.method} {spec.stage}",
+            }[spec.kind]
+            groups["shared", name].append(job)
+    table = Table(
+        "",
+        "work",
+        "jobs",
+        "done",
+        "to do",
+        "CPUs",
+        "GPUs",
+        "expected CPU time",
+        title=planned.launch_id,
+    )
+    for (kind, name), jobs in groups.items():
+        todo = [job for job in jobs if job.key in pending]
+        known = [seconds[job.key] for job in todo if seconds[job.key] is not None]
+        cost = (
+            "-"
+            if not todo
+            else duration(sum(known) * len(todo) / len(known))
+            if known
+            else "unknown"
+        )
+        done = sum(where.done(job.key) for job in jobs)
+        r = jobs[0].resources
+        table.add_row(
+            kind, name, *map(str, (len(jobs), done, len(todo), r.cpus, f"{r.gpus:g}")), cost
+        )
+    console.print(table)
+    console.print(
+        f"{len(planned.cells)} cells of {len(planned.jobs)} jobs, {len(pending)} to do. "
+        "Times are means of finished jobs alike in this store."
+    )
+
+
+def status(
+    what: What = None,
+    store: StorePath = DEFAULT_STORE,
+    data: Data = None,
+    background: Background = None,
+) -> None:
+    """Print how far each launch in the store is; with a CONFIG, its cells one by one."""
+    from harness.cli.display import describe_progress, when
+
+    if not what and data is None:
+        where = Store(store)
+        table = Table("launch", "started", "cells", "done", "failed", "running", "pending")
+        for launch in where.known_launches():
+            states = Counter(_state(where, cell["key"]) for cell in launch["cells"])
+            failed = sum(n for s, n in states.items() if s not in (DONE, "running", "pending"))
+            table.add_row(
+                launch["id"],
+                when(launch["started"]),
+                str(len(launch["cells"])),
+                *map(str, (states[DONE], failed, states["running"], states["pending"])),
+            )
+        console.print(table)
+        return
+    where, planned = _planned(what, store, data, background)
+    table = Table("job", "state", "", title=planned.launch_id)
+    for key, job in planned.jobs.items():
+        state = _state(where, key)
+        progress, result = where.progress(key), where.result(key)
+        note = (
+            describe_progress(progress)
+            if state == "running" and progress
+            else result.reason
+            if result
+            else ""
+        )
+        table.add_row(escape(job.title), state, escape(note))
+    console.print(table)
+
+
+def _planned(what: list[str] | None, store: Path, data: str | None, background: str | None):
+    from harness.planning import config
+    from harness.planning.expand import build
+
+    name, overrides = split_arguments(what or [], "configuration", default="demo")
+    loaded = config.load(name, overrides, data, background)
+    return Store(store), build(loaded)
+
+
+def _state(store: Store, key: str) -> str:
+    if store.done(key):
+        return DONE
+    if store.locked(key):
+        return "running"
+    result = store.result(key)
+    if result:
+        return result.status
+    return "interrupted" if store.progress(key) else "pending"

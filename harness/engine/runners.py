@@ -1,0 +1,291 @@
+"""What each kind of job does: make a dataset, prepare a view, fit a stage, fit and score a cell.
+
+A runner fills the job's work folder and returns what its record says of it; `harness/engine/job.py`
+adds what all records have.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import methods
+from harness import metrics
+from harness.data import synthetic, views
+from harness.data.cache import open_split
+from harness.data.datasets import open_dataset
+from harness.engine.evaluation import predict_all, validate
+from harness.engine.measure import latency, macs, preprocessing
+from harness.planning.jobs import Job, Resources
+from harness.store import Record, Spec, Store
+from harness.store.records import MODEL, write_curves, write_maps, write_scores
+from methods.contract import NOTED_MARKS, Progress, Run, Samples, View, seed_for, settings_from
+
+TIMED = 16  # test samples that latency goes round
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job on this machine."""
+
+    job: Job
+    store: Store
+    device: torch.device
+    report: Callable[[Progress], None]
+
+    @property
+    def spec(self) -> Spec:
+        return self.job.about
+
+    @property
+    def work(self) -> Path:
+        """The folder it fills."""
+        return self.store.work(self.job.key)
+
+    def run(self) -> Run:
+        """What a method or stage is given."""
+        stages = self.spec.needs.stages
+        return Run(
+            category=self.spec.category or "all",
+            seed=self.spec.seed,
+            device=self.device,
+            folder=self.work,
+            report=self.report,
+            checkpoint_every_s=self.job.place.checkpoint_every_s,
+            stages={name: self.store.folder(key) for name, key in stages.items()},
+        )
+
+    def settings(self, cls: Any) -> Any:
+        """The settings of a method or stage, with the paths of its inputs where they are here."""
+        values = copy.deepcopy(dict(self.spec.settings))
+        for dotted, path in self.job.place.inputs.items():
+            *groups, name = dotted.split(".")
+            functools.reduce(dict.__getitem__, groups, values)[name] = path
+        return settings_from(cls.Settings, values)
+
+    def notes(self, own: Mapping[str, str]) -> dict[str, str]:
+        """Those of the stages it builds on, then its own."""
+        found: dict[str, str] = {}
+        for key in self.spec.needs.stages.values():
+            found |= self.store.finished(key).notes
+        return found | dict(own)
+
+
+class Clock:
+    """Seconds between laps, by name."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name], self.last = now - self.last, now
+
+
+def make_dataset(task: Task) -> dict[str, Any]:
+    clock = Clock()
+    synthetic.write_category(
+        task.work,
+        task.spec.category,
+        settings_from(synthetic.Spec, task.spec.recipe),
+        report=_counted("render", task),
+        workers=task.job.resources.cpus,
+    )
+    clock.lap("render_s")
+    return {"timings": clock.laps}
+
+
+def prepare_view(task: Task) -> dict[str, Any]:
+    spec, place, clock = task.spec, task.job.place, Clock()
+    made = spec.needs.dataset
+    root = task.store.folder(made) if made else place.root
+    category = open_dataset(place.kind, root, **spec.reading).category(spec.category)
+    view = recipe(spec)
+    summary = views.build_view(
+        category,
+        view,
+        task.work,
+        report=_counted("prepare", task),
+        workers=task.job.resources.cpus,
+    )
+    clock.lap("prepare_s")
+    return {"summary": summary, "timings": clock.laps, "speed": preprocessing(category, view)}
+
+
+def recipe(spec: Spec) -> View:
+    """The view that a spec describes."""
+    fields = dict(spec.view)
+    known = {cls.name: cls for cls in views.BUILDERS}
+    return settings_from(known[fields.pop("name")], fields)
+
+
+def run_stage(task: Task) -> dict[str, Any]:
+    spec, clock, run = task.spec, Clock(), task.run()
+    cls = methods.get(spec.method).stages[spec.stage]
+    folders = {category: task.store.folder(key) for category, key in spec.needs.views.items()}
+    if cls.reads == "category":
+        (folder,) = folders.values()
+        data = {split: open_split(folder, split)[0] for split in views.PARTS}
+    else:
+        data = {c: training_samples(folder, spec, c)[0] for c, folder in folders.items()}
+    stage = cls(task.settings(cls), run)
+    stage.fit(data)
+    clock.lap("fit_s")
+    stage.save(task.work)
+    _forget_checkpoint(run)
+    return {
+        "timings": clock.laps,
+        "sizes": dict(stage.sizes()),
+        "notes": task.notes(stage.notes()),
+    }
+
+
+def run_cell(task: Task) -> dict[str, Any]:
+    spec, place, protocol = task.spec, task.job.place, task.job.place.protocol
+    view = task.store.finished(spec.needs.named["view"])
+    train, available = training_samples(view.folder, spec, spec.category)
+    validation, _ = open_split(view.folder, "validation")
+    test, truth = open_split(view.folder, "test")
+
+    run = task.run()
+    cls = methods.get(spec.method)
+    method = cls(task.settings(cls), spec.setting, run)
+    clock = Clock()
+    method.fit(train, validation)
+    clock.lap("fit_s")
+    found = predict_all(method, test, protocol.batch, task.device, task.report)
+    clock.lap("predict_s")
+    maps, scores = found.maps.numpy(), found.scores.numpy()
+    values, curves = metrics.evaluate_with_curves(
+        maps, truth.masks, scores, truth.labels, spec.category, test.ids
+    )
+    chosen_by = validate(
+        method, view.folder, validation, protocol.batch, task.device, spec.category
+    )
+    clock.lap("metrics_s")
+
+    speed, sizes = None, dict(method.sizes())
+    if protocol.latency_samples:
+        singles = [_alone(test, i, task.device) for i in range(min(len(test), TIMED))]
+        speed = latency(
+            method.predict,
+            singles,
+            task.device,
+            protocol.latency_warmup,
+            protocol.latency_samples,
+            protocol.latency_seconds,
+        )
+        speed["valid"] = _had_all(task.job.resources)
+        speed |= _with_preprocessing(speed, view)
+        sizes["macs"] = macs(method.predict, singles[0])
+
+    write_scores(task.work, test.ids, truth.defects, truth.labels, scores)
+    write_curves(task.work, curves)
+    kept = list(range(len(test))) if protocol.keep_maps else _examples(truth.defects)
+    write_maps(task.work, [test.ids[i] for i in kept], maps[kept])
+    if protocol.keep_models:
+        (task.work / MODEL).mkdir(exist_ok=True)
+        method.save(task.work / MODEL)
+    _forget_checkpoint(run)
+    notes = task.notes(method.notes())
+    return {
+        "labels": place.labels,
+        "metrics": values,
+        "validation": chosen_by,
+        "signatures": metrics.signatures(maps.shape[1:]),
+        "counts": {
+            "train": len(train),
+            "train_available": available,
+            "test": len(test),
+            "anomalous": int(truth.labels.sum()),
+        },
+        "timings": clock.laps,
+        "speed": speed,
+        "sizes": sizes,
+        "notes": notes,
+        "marks": _marks(place.marks, notes),
+    }
+
+
+RUNNERS: dict[str, Callable[[Task], dict[str, Any]]] = {
+    "dataset": make_dataset,
+    "view": prepare_view,
+    "stage": run_stage,
+    "cell": run_cell,
+}
+
+
+def training_samples(folder: Path, spec: Spec, category: str) -> tuple[Samples, int]:
+    """The samples to train on, and how many there were to choose from."""
+    train, _ = open_split(folder, "train")
+    if spec.train_samples is None:
+        return train, len(train)
+    return few_shot(train, spec.train_samples, category, spec.seed), len(train)
+
+
+def few_shot(train: Samples, count: int, category: str, seed: int) -> Samples:
+    """The first `count` of a permutation of the sorted ids, so 5 samples are among the 10.
+
+    They keep the order they had, so that all of them are the whole split.
+    """
+    if not 1 <= count <= len(train):
+        raise ValueError(f"train_samples is {count}, and {category} has {len(train)} to train on")
+    order = np.argsort(np.array(train.ids), kind="stable")
+    drawn = np.random.default_rng(seed_for("few_shot", category, seed)).permutation(len(train))
+    chosen = np.sort(order[drawn[:count]])
+    arrays = {name: array[chosen] for name, array in train.arrays.items()}
+    return Samples(arrays, tuple(train.ids[i] for i in chosen))
+
+
+def _counted(phase: str, task: Task) -> Callable[[int, int], None]:
+    return lambda done, total: task.report(Progress(phase, done, total))
+
+
+def _forget_checkpoint(run: Run) -> None:
+    if run.checkpoint_path is not None:
+        run.checkpoint_path.unlink(missing_ok=True)
+
+
+def _alone(test: Samples, i: int, device: torch.device) -> Any:
+    """One sample without its id: nothing can be looked up, so all from arrays to map is timed."""
+    return replace(test.batch([i], device), ids=("",))
+
+
+def _had_all(resources: Resources) -> bool:
+    """Whether the job had the machine's CPUs, and its GPU if any, for itself."""
+    whole_gpu = resources.gpus == 0 or resources.gpus >= 1
+    return whole_gpu and resources.cpus >= (os.cpu_count() or 1)
+
+
+def _with_preprocessing(speed: dict[str, Any], view: Record) -> dict[str, float]:
+    """What reading and preparing a sample adds, as measured when the view was made.
+
+    End to end is the sum of the two medians. Nothing for a view of an earlier version.
+    """
+    if (before := view.speed.get("preprocess_p50_s")) is None:
+        return {}
+    return {"preprocess_p50_s": before, "end_to_end_p50_s": speed["latency_p50_s"] + before}
+
+
+def _marks(given: tuple[str, ...], notes: dict[str, str]) -> list[str]:
+    """The marks of the configuration, and those that a note names."""
+    noted = [mark for mark in NOTED_MARKS if any(mark in note for note in notes.values())]
+    return list(dict.fromkeys([*given, *noted]))
+
+
+def _examples(defects: tuple[str, ...]) -> list[int]:
+    """The middle sample of every defect folder."""
+    where: dict[str, list[int]] = {}
+    for i, defect in enumerate(defects):
+        where.setdefault(defect, []).append(i)
+    return sorted(indices[len(indices) // 2] for indices in where.values())

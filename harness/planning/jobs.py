@@ -1,0 +1,87 @@
+"""A job: what determines its result, and where and with what it runs.
+
+Light on purpose: a worker needs no more of planning than this, and no OmegaConf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from harness.store import Spec, key_of
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one job reserves; fractions of a GPU let several jobs share it."""
+
+    cpus: int = 1
+    gpus: float = 0.0
+    memory_gb: float = 2.0
+    hours: float = 24.0  # time limit of one attempt
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How trained methods are evaluated. Batch size and timing do not change results."""
+
+    batch: int = 8  # test samples predicted at once
+    latency_warmup: int = 10  # samples before the clock starts (harness/engine/README.md)
+    latency_samples: int = 50  # at least so many timed samples, and
+    latency_seconds: float = 10.0  # at least so long; 0 samples: no timing
+    keep_maps: bool = True  # store every test map (float32)
+    keep_models: bool = False  # store the fitted method
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the inputs of a job are and how it is run; never changes its result."""
+
+    kind: str = ""  # of the dataset that a view reads (harness/data/datasets.py)
+    root: str = ""  # its folder, unless a job makes it
+    inputs: Mapping[str, str] = field(default_factory=dict)  # dotted setting -> path
+    labels: Mapping[str, str] = field(default_factory=dict)  # dataset and variant of a cell
+    marks: tuple[str, ...] = ()  # what tables must say of its result
+    checkpoint_every_s: float = 60.0
+    protocol: Protocol = field(default_factory=Protocol)
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Place:
+        """From what `asdict` gave, or JSON of it."""
+        protocol = Protocol(**given.get("protocol", {}))
+        return cls(**{**given, "marks": tuple(given.get("marks", ())), "protocol": protocol})
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of work. Equal keys are the same work, on any machine and for any launch."""
+
+    spec: dict[str, Any]  # determines the result; plain JSON
+    title: str
+    place: Place = field(default_factory=Place)
+    resources: Resources = field(default_factory=Resources)
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any]) -> Job:
+        """The job that `describe` described."""
+        place, resources = Place.of(description["place"]), Resources(**description["resources"])
+        return cls(description["spec"], description["title"], place, resources)
+
+    def describe(self) -> dict[str, Any]:
+        """As plain values that travel to a worker."""
+        return {"key": self.key, **asdict(self)}
+
+    @cached_property
+    def key(self) -> str:
+        """The hash of `spec` alone."""
+        return key_of(self.spec)
+
+    @cached_property
+    def about(self) -> Spec:
+        return Spec(self.spec)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self.about.needs.keys

@@ -1,0 +1,19 @@
+"""Settings as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+
+def plain(value: Any) -> dict:
+    """A settings dataclass as plain JSON values: tuples become lists."""
+
+    def convert(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {str(k): convert(v) for k, v in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [convert(v) for v in item]
+        return item
+
+    return convert(asdict(value))
