@@ -10,11 +10,12 @@ from methods.contract import View
 
 @dataclass(frozen=True)
 class BtfView(View):
-    """What takes the background away in BTF, M3DM and Shape-Guided (specs/datasets.md sec. 1.4).
+    """What takes the background away in BTF, M3DM and Shape-Guided.
 
     The plane under the object, found in the frame of the image, and all points near it become
     zero in cloud and image; then all points outside the largest cluster. Missing points are not
-    near the plane: their colour stays. Cloud, image and ground truth are padded alike.
+    near the plane: their colour stays. Cloud, image and ground truth are padded alike
+    (methods/m3dm/README.md, section 1.1).
     """
 
     plane_inlier_m: float = 0.004  # RANSAC inlier distance (BTF preprocessing)
@@ -48,7 +49,7 @@ class Das3dView(BtfView):
 
 @dataclass(frozen=True)
 class M3dmView(BtfView):
-    """Background-free RGB and organised cloud (specs/m3dm.md section 1).
+    """Background-free RGB and organised cloud (methods/m3dm/README.md, section 1).
 
     Arrays: rgb uint8 (N, S, S, 3); xyz float32 (N, S, S, 3) in metres, zeros where missing or
     removed; a point is valid if all three coordinates are non-zero. The ground truth is padded
@@ -67,7 +68,7 @@ class M3dmView(BtfView):
 
 @dataclass(frozen=True)
 class ShapeGuidedView(BtfView):
-    """Background-free RGB and organised cloud (specs/shape_guided.md sections 1.1 and 1.2).
+    """Background-free RGB and organised cloud (methods/shape_guided/README.md, section 1).
 
     Nothing differs from `M3dmView`: both published codes share BTF's background removal, the
     three resizes, and what a valid point is. Scaling the cloud and cutting it into patches, with
@@ -80,12 +81,12 @@ class ShapeGuidedView(BtfView):
 
 @dataclass(frozen=True)
 class DbrnView(View):
-    """Filled depth in [0.2, 0.8], RGB with its background, foreground (specs/dbrn.md section 2).
+    """Filled depth in [0.2, 0.8], RGB with its background, foreground.
 
     Arrays: rgb uint8 (N, S, S, 3); depth float32 (N, S, S), larger is farther (with depth_range
     "category" test samples may leave the range); foreground bool (N, S, S). The ground truth is
     resized alike. With background "none" nothing is filled: the foreground is what has depth,
-    the rest lies as deep as the deepest point (section 2.6).
+    the rest lies as deep as the deepest point. methods/dbrn/README.md, section 2.
     """
 
     name: ClassVar[str] = "dbrn"

@@ -1,7 +1,7 @@
 """Image backbones through timm, by the names the papers' codes use. Nothing is downloaded.
 
 Bare timm names change their meaning between versions (vit_base_patch8_224 is another fine-tune
-today), so every name stands for a tag (specs/m3dm.md section 2).
+today), so every name stands for a tag (methods/m3dm/README.md, section 2).
 """
 
 from __future__ import annotations

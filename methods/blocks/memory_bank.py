@@ -9,7 +9,7 @@ a product of the leading width + 2 instead of the full one. Rows are grouped int
 tree over the first directions. The nearest leaves give a good candidate; only leaves whose box is
 not farther are multiplied, and only rows whose bound is not larger are measured, by direct
 differences. The published code multiplies everything with everything and then suffers from
-cancellation where a query equals a row (specs/m3dm.md section 9.2).
+cancellation where a query equals a row (methods/m3dm/README.md, section 7).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The encoders of Point-MAE and Point-BERT, as M3DM taps them.
 
 Groups of neighbours go through a small PointNet and become tokens; a ViT reads them; the outputs
-of three blocks are joined (specs/m3dm.md section 3.2). Names of modules give the keys of the
-published checkpoints. Unlike the published code, batch statistics are those of one cloud even
-where several clouds share a batch.
+of three blocks are joined (methods/m3dm/README.md, section 3.2). Names of modules give the keys
+of the published checkpoints. Unlike the published code, batch statistics are those of one cloud
+even where several clouds share a batch.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def encoder_keys(state: dict[str, torch.Tensor], family: str) -> dict[str, torch
     """Entries of a published pre-training checkpoint that belong to the encoder, with our keys.
 
     Point-MAE: "MAE_encoder.", Point-BERT: "transformer_q." without its class head; both may lie
-    under "base_model" and carry "module." anywhere (specs/m3dm.md section 3.4).
+    under "base_model" and carry "module." anywhere (methods/m3dm/README.md, section 3.4).
     """
     state = state.get("base_model", state)
     prefix = ENCODERS[family]

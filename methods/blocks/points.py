@@ -3,7 +3,7 @@
 Clouds of unlike length share a batch by padding: points (B, N, 3) and valid (B, N), valid points
 first. Distances are float32 sums of squared differences, never |a|^2 + |b|^2 - 2ab, which loses
 all digits between neighbours. Sources: pointnet2_ops (FPS), KNN_CUDA (neighbours), M3DM
-(interpolation); specs/m3dm.md sections 3.1 and 4.1.
+(interpolation); methods/m3dm/README.md, sections 3.1 and 4.1.
 """
 
 from __future__ import annotations

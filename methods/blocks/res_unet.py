@@ -1,7 +1,7 @@
-"""Residual U-Net, the CNN that DBRN compares its Swin-Unet with (specs/dbrn.md, section 4.4).
+"""Residual U-Net, the CNN that DBRN compares its Swin-Unet with.
 
 The paper cites "Res-UNet" without describing it (probably Xiao et al. 2018); widths and blocks
-here are inferred from its printed speed.
+here are inferred from its printed speed (methods/dbrn/README.md, section 4.4).
 """
 
 from __future__ import annotations

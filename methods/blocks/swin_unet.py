@@ -1,9 +1,9 @@
 """Swin-Unet (Cao et al., ECCV workshops 2022), as published, with what DBRN adds to it.
 
 A U-Net of Swin transformer blocks (Liu et al., ICCV 2021). Names of attributes give the keys of
-the authors' checkpoints (specs/dbrn.md, section 4.1). DBRN's additions: dropped skips and images
-at several scales of the decoder (4.2, 4.3). Nothing here draws random numbers: what is dropped
-comes in as `Drops`.
+the authors' checkpoints. DBRN's additions (methods/dbrn/README.md, sections 4.1 to 4.3): dropped
+skips and images at several scales of the decoder. Nothing here draws random numbers: what is
+dropped comes in as `Drops`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""DBRN's discriminator: where do original and reconstruction differ (specs/dbrn.md, section 6).
+"""DBRN's discriminator: where do original and reconstruction differ.
 
-One patch embedding for both modalities, a fusion of their features, and a body that segments.
+One patch embedding for both modalities, a fusion of their features, and a body that segments
+(methods/dbrn/README.md, section 6).
 """
 
 from __future__ import annotations

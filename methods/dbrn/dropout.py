@@ -1,8 +1,8 @@
-"""What is dropped in a pass through the reconstruction networks (specs/dbrn.md, 4.2 and 9).
+"""What is dropped in a pass through the reconstruction networks.
 
 DBRN's dropped skips stay active at test time, so a test pass is random. Its random numbers come
 from generators named by the sample, drawn on the CPU: a result depends neither on the batch nor
-on the order, worker or device.
+on the order, worker or device. methods/dbrn/README.md, section 4.2 and "Random at test time".
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Importance scoring module: which modality to believe, pixel by pixel (specs/dbrn.md, 6.2)."""
+"""Importance scoring module: which modality to believe, pixel by pixel.
+
+methods/dbrn/README.md, section 6.2.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DBRN's losses: weighted reconstruction and focal (specs/dbrn.md, sections 5 and 7)."""
+"""DBRN's losses: weighted reconstruction and focal (methods/dbrn/README.md, sections 5 and 7)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """DBRN as a plug-in: fit on normal samples with simulated anomalies, predict, save, load.
 
-The paper has no public code, so this is a reference implementation: README.md beside this file
-lists every decision with its alternatives, and each is a setting.
+The paper has no public code, so this is a reference implementation: methods/dbrn/README.md lists
+every decision with its alternatives, and each is a setting. Sections are those of that file.
 """
 
 from __future__ import annotations

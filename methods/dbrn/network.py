@@ -1,7 +1,8 @@
-"""DBRN's networks (Bi, Li, Luo, arXiv 2311.06797; specs/dbrn.md, sections 4 and 6).
+"""DBRN's networks (Bi, Li, Luo, arXiv 2311.06797).
 
 Two networks restore the clean RGB and depth images, at one or several scales; a discriminator
-that they share finds what differs. Each scale is a sample of its own to the discriminator.
+that they share finds what differs. Each scale is a sample of its own to the discriminator
+(methods/dbrn/README.md, sections 4 and 6).
 """
 
 from __future__ import annotations

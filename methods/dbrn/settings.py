@@ -1,8 +1,8 @@
 """Every constant of DBRN, its unit and where it comes from.
 
 Sources: "paper" = printed in arXiv 2311.06797; "AST", "Swin-Unet", "DRAEM" = published code it
-builds on; "inferred" = ours. Sections are those of specs/dbrn.md; README.md beside this file
-lists every inferred point with its alternatives, the reason and how sure we are.
+builds on; "inferred" = ours. Sections are those of methods/dbrn/README.md, which also lists every
+inferred point with its alternatives, the reason and how sure we are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""DBRN's anomaly simulation in three cases (specs/dbrn.md, section 3; equation 1).
+"""DBRN's anomaly simulation in three cases (methods/dbrn/README.md, section 3).
 
 Perlin noise within the foreground says where; there, both images are left normal, erased, or
 blended with a texture, in colour for RGB and in grey for depth. All random numbers of a sample

@@ -1,4 +1,7 @@
-"""Score maps of one bank, and the decision over several (paper sec. 3.4; spec 6.6 and 6.7)."""
+"""Score maps of one bank, and the decision over several (paper section 3.4).
+
+Details: methods/m3dm/README.md, sections 6.6 and 6.7.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""M3DM as a plug-in: banks of frozen features, their coresets, and the decision over them."""
+"""M3DM as a plug-in: banks of frozen features, their coresets, and the decision over them.
+
+Sections are those of methods/m3dm/README.md.
+"""
 
 from __future__ import annotations
 

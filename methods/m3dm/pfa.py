@@ -1,9 +1,9 @@
-"""Point feature alignment (paper sec. 3.2): features of point groups onto a grid of patches.
+"""Point feature alignment (paper section 3.2): features of point groups onto a grid of patches.
 
 Published: interpolate the G centres' features to every point, write them into an S x S map,
 average over 3 x 3 pixels, then over the cells of the grid. All of it is linear in the centres'
 features, and a cell sees few centres: here it is one sparse matrix (cells, G) per cloud, so the
-map of 1152 x 224 x 224 numbers is never made (specs/m3dm.md sections 4 and 9.2).
+map of 1152 x 224 x 224 numbers is never made (methods/m3dm/README.md, sections 4 and 7).
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def group_map(xyz: torch.Tensor, centres: torch.Tensor, values: torch.Tensor) ->
 
 def misaligned(size: int, fine: int) -> torch.Tensor:
     """The image patch (of size * size) that the released UFF features pair with each of the
-    fine * fine point patches; specs/m3dm.md section 5.4. Only 8 of 3136 are the right ones."""
+    fine * fine point patches (methods/m3dm/README.md, section 5.4). Only 8 of 3136 are right."""
     r = torch.arange(fine * fine)
     coarse = size * size
     repeats = fine * fine // coarse

@@ -1,9 +1,10 @@
 """Every constant of M3DM, its unit and where it comes from.
 
 Sources: "paper" = CVPR 2023, arXiv 2303.00601; "code" = its published code; "ours" = decided here,
-with the reasons in specs/m3dm.md (sections given). Defaults are the preset `authors`: the code
-where it and the paper differ, but with deterministic point features (3.3) and pairs of patches
-that belong together (5.4). The variants `paper` and `authors_literal` of the method undo either.
+with the reasons in methods/m3dm/README.md, whose sections are given. Defaults are the preset
+`authors`: the code where it and the paper differ, but with deterministic point features (3.3) and
+pairs of patches that belong together (5.4). The variants `paper` and `authors_literal` of the
+method undo either.
 
 Two differences have no setting. Which half of the fused feature comes first does not change a
 distance. Eq. (2) as printed sums to 1 whatever the features are; the paper calls it InfoNCE, and

@@ -1,4 +1,4 @@
-"""Unsupervised feature fusion (paper sec. 3.3): the network, its loss and its schedule.
+"""Unsupervised feature fusion (paper section 3.3): the network, its loss and its schedule.
 
 Patches are rows here. The loss compares every kept patch of a batch with every other: 50,000 x
 50,000 numbers at the paper's size, so it goes block by block and recomputes in the backward pass.

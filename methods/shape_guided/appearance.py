@@ -1,4 +1,7 @@
-"""The appearance expert: frozen features of an ImageNet network (specs/shape_guided.md, sec. 3)."""
+"""The appearance expert: frozen features of an ImageNet network.
+
+methods/shape_guided/README.md, section 3.
+"""
 
 from __future__ import annotations
 

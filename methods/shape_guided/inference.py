@@ -1,6 +1,7 @@
-"""Shape-guided inference (specs/shape_guided.md, section 5): neighbours, sparse codes, maps.
+"""Shape-guided inference: neighbours, sparse codes, maps.
 
-All queries of a sample are handled together, by matrix products and batched solves.
+All queries of a sample are handled together, by matrix products and batched solves
+(methods/shape_guided/README.md, section 5).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The two memory banks and the relation between them (specs/shape_guided.md, section 4).
+"""The two memory banks and the relation between them (methods/shape_guided/README.md, section 4).
 
 The SDF bank holds the feature of every patch of the training samples, the RGB bank the features
 of cells; each patch knows the cells it lies on, its dictionary, as rows of the RGB bank.

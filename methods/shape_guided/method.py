@@ -1,4 +1,7 @@
-"""Shape-Guided as a plug-in: fill both memories, align the scores, predict (specs, sec. 4, 5)."""
+"""Shape-Guided as a plug-in: fill both memories, align the scores, predict.
+
+What the parts compute: methods/shape_guided/README.md, sections 4 and 5.
+"""
 
 from __future__ import annotations
 

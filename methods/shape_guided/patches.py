@@ -1,4 +1,4 @@
-"""Cutting a cloud into overlapping patches (specs/shape_guided.md, sections 1.3 and 1.4)."""
+"""Cutting a cloud into overlapping patches (methods/shape_guided/README.md, section 1)."""
 
 from __future__ import annotations
 

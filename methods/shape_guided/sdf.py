@@ -1,9 +1,9 @@
-"""The shape expert: PointNet and a neural implicit function (specs/shape_guided.md, section 2).
+"""The shape expert: PointNet and a neural implicit function.
 
 PointNet describes a patch of points by a feature; the implicit function says, given the feature,
 how far a query is from the patch's surface. Learnt as in Neural-Pull (Ma et al., ICML 2021):
 queries moved by the distance along its gradient must land on the surface. Names of attributes
-give the keys of the authors' checkpoint.
+give the keys of the authors' checkpoint. methods/shape_guided/README.md, section 2.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Every constant of Shape-Guided, its unit and where it comes from.
 
 Sources: "code" = the authors' published code, which made their tables; "paper" = printed in the
-ICML 2023 paper; "ours" = neither says. Sections are those of specs/shape_guided.md. The defaults
-follow the code; `PAPER` changes every point where the paper says something else. What the paper
-claims but does not describe (fine-tuning the ResNet, rotation invariance) is in neither.
+ICML 2023 paper; "ours" = neither says. Sections are those of methods/shape_guided/README.md. The
+defaults follow the code; `PAPER` changes every point where the paper says something else. What the
+paper claims but does not describe (fine-tuning the ResNet, rotation invariance) is in neither.
 """
 
 from __future__ import annotations

@@ -34,7 +34,10 @@ class ExpertSettings:
 
 
 class ShapeExpert(Stage):
-    """One shape expert for all categories of a dataset (sections 1.5 and 2)."""
+    """One shape expert for all categories of a dataset.
+
+    methods/shape_guided/README.md, sections 1.5 and 2.
+    """
 
     name = "shape_expert"
     Settings = ExpertSettings

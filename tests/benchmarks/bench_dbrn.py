@@ -4,10 +4,10 @@
                                           [--rounds 3] [--no-compile]
 
 FPS: batch 1, both branches, enlargement, discriminator and averaging, preprocessing excluded;
-dropped skips are drawn on the device (specs/dbrn.md, section 9). The combinations take turns, and
-each has the median of its rounds; with one thread on a CPU the clock counts the thread's own time,
-so that a busy machine is unfair to none of them. MACs are counted by torch's flop counter on the
-same pass through tensors without data. Needs torch and NumPy only.
+dropped skips are drawn on the device (methods/dbrn/README.md, section 9). The combinations take
+turns, and each has the median of its rounds; with one thread on a CPU the clock counts the thread's
+own time, so that a busy machine is unfair to none of them. MACs are counted by torch's flop counter
+on the same pass through tensors without data. Needs torch and NumPy only.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Shape-Guided once more, slow and plain: one patch, one query, one pixel at a time.
 
-The order of work of the published code (spec sections 2.2 and 5): the weights are those of a
-method of ours, the networks run patch by patch and the feature is tiled over a patch's points;
-distances to the banks are one product a sample there too. What the batched version is compared
-with, in results (tests) and in speed (benchmark). Default settings only.
+The order of work of the published code (methods/shape_guided/README.md, sections 2.2 and 5): the
+weights are those of a method of ours, the networks run patch by patch and the feature is tiled over
+a patch's points; distances to the banks are one product a sample there too. What the batched
+version is compared with, in results (tests) and in speed (benchmark). Default settings only.
 """
 
 import warnings

@@ -1,7 +1,8 @@
 """One sample in DBRN's view: filled depth in [0.2, 0.8], and the foreground.
 
-Spec sections 2.1 to 2.6. Hole filling and background plane are AST's (Rudolph et al., WACV
-2023), which DBRN derives its preprocessing from; what DBRN changes has no published code.
+methods/dbrn/README.md, sections 2.1 to 2.6. Hole filling and background plane are AST's (Rudolph
+et al., WACV 2023), which DBRN derives its preprocessing from; what DBRN changes has no published
+code.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One sample in the view of M3DM and of Shape-Guided: the object alone, in colour and points.
 
-specs/m3dm.md sec. 1.1 and 1.3, specs/shape_guided.md sec. 1.1 and 1.2: the same up to where
-the methods begin.
+methods/m3dm/README.md, sections 1.1 and 1.2; methods/shape_guided/README.md, sections 1.1 and 1.2:
+the same up to where the methods begin.
 """
 
 from __future__ import annotations
