@@ -32,7 +32,7 @@ class BtfView(View):
 
 @dataclass(frozen=True)
 class Das3dView(BtfView):
-    """Background-free RGB and normalised depth (specs/das3d.md section 2).
+    """Background-free RGB and normalised depth (methods/das3d/README.md, section 1).
 
     Arrays: rgb uint8 (N, S, S, 3); depth float32 (N, S, S) in [0, 1], background exactly 1
     (with depth_range "category" test samples may leave that range, and the background is as deep
@@ -109,7 +109,7 @@ class DbrnView(View):
 
 @dataclass(frozen=True)
 class Dsr3dView(View):
-    """Whole colour images and depth that is 0 off the object (specs/3dsr.md, section 3).
+    """Whole colour images and depth that is 0 off the object (methods/dsr3d/README.md, section 1).
 
     Arrays: rgb uint8 (N, S, S, 3); depth float32 (N, S, S), `depth_low` nearest to `depth_high`
     farthest on the object, 0 where there is none; foreground bool (N, S, S), pixels of the

@@ -1,7 +1,8 @@
-"""DRAEM's ten texture augmenters, as exact functions on uint8 (specs/das3d.md, appendix C).
+"""DRAEM's ten texture augmenters, as exact functions on uint8.
 
-Every function takes an RGB image (H, W, 3) uint8 and its parameters, and returns a new one.
-The results are those of imgaug 0.4.0, which DRAEM calls; `draw` holds the distributions.
+methods/das3d/README.md, section 7.2. Every function takes an RGB image (H, W, 3) uint8 and its
+parameters, and returns a new one. The results are those of imgaug 0.4.0, which DRAEM calls;
+`draw` holds the distributions.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The two networks of DRAEM (Zavrtanik et al., ICCV 2021; specs/das3d.md, appendix D).
+"""The two networks of DRAEM (Zavrtanik et al., ICCV 2021).
 
-Names of attributes give the keys of the authors' checkpoints. Convolutions are 3 x 3 with bias.
+methods/das3d/README.md, section 7.3. Names of attributes give the keys of the authors'
+checkpoints. Convolutions are 3 x 3 with bias.
 """
 
 from __future__ import annotations

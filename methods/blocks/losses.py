@@ -1,4 +1,4 @@
-"""SSIM and focal loss as in DRAEM's published code (specs/das3d.md, appendix B)."""
+"""SSIM and focal loss as in DRAEM's published code (methods/das3d/README.md, section 7.4)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Perlin noise and exact bilinear rotation, for whole batches (specs/das3d.md, appendix A).
+"""Perlin noise and exact bilinear rotation, for whole batches.
 
-DRAEM (Zavrtanik et al., ICCV 2021) makes its anomaly masks from this noise. Noise is written
-here as matrix products: a pixel sees the grid lines next to its row and next to its column,
-so P = row weights @ gradients @ column weights. Rotation is exact where DRAEM's (imgaug)
-rounds to fixed point; the two differ by at most about 0.01.
+methods/das3d/README.md, section 7.1. DRAEM (Zavrtanik et al., ICCV 2021) makes its anomaly masks
+from this noise. Noise is written here as matrix products: a pixel sees the grid lines next to its
+row and next to its column, so P = row weights @ gradients @ column weights. Rotation is exact
+where DRAEM's (imgaug) rounds to fixed point; the two differ by at most about 0.01.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Vector quantiser with a codebook that follows the data (VQ-VAE-2; specs/3dsr.md, section 1.4).
+"""Vector quantiser with a codebook that follows the data (VQ-VAE-2).
 
-The codebook is either a running mean of the vectors it stands for ("ema", what the published
-code of DSR and 3DSR does) or learnt by the loss ("gradient", as the papers write it).
+methods/dsr3d/README.md, section 2. The codebook is either a running mean of the vectors it stands
+for ("ema", what the published code of DSR and 3DSR does) or learnt by the loss ("gradient", as
+the papers write it).
 """
 
 from __future__ import annotations

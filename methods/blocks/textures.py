@@ -1,4 +1,4 @@
-"""Where anomalous colours come from (specs/das3d.md, appendix C).
+"""Where anomalous colours come from (methods/das3d/README.md, section 7.2).
 
 A texture source is called with a random generator and returns one RGB texture, uint8
 (size, size, 3). `texture_source` makes one from its name; `augmented` changes its textures by

@@ -1,8 +1,9 @@
-"""DAS3D's networks and loss (Li et al., arXiv 2410.09821; specs/das3d.md, sections 4 and 5).
+"""DAS3D's networks and loss (Li et al., arXiv 2410.09821).
 
-Two DRAEM autoencoders restore the clean RGB and depth images; a DRAEM U-Net segments the
-anomaly from what they saw (first encoder blocks) and what they made of it (last decoder
-blocks). The paper names no layers; ours are EasyNet's, its closest relative.
+methods/das3d/README.md, sections 3 and 4. Two DRAEM autoencoders restore the clean RGB and
+depth images; a DRAEM U-Net segments the anomaly from what they saw (first encoder blocks) and
+what they made of it (last decoder blocks). The paper names no layers; ours are EasyNet's, its
+closest relative.
 """
 
 from __future__ import annotations

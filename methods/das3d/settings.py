@@ -1,7 +1,8 @@
 """Every constant of DAS3D, its unit and where it comes from.
 
 Sources: "paper" = printed in arXiv 2410.09821; "DRAEM", "EasyNet" = published code it builds
-on; "inferred" = ours, with the reasons in specs/das3d.md (sections given).
+on; "inferred" = ours, with the reasons in methods/das3d/README.md, section 9. Sections are
+those of that file.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class Perlin:
-    """Noise that places the anomalies (section 3, appendix A)."""
+    """Noise that places the anomalies (sections 2 and 7.1)."""
 
     threshold: float = 0.5  # t_p, of the noise (DRAEM)
     min_exponent: int = 0  # coarsest grid: 2^0 cells a side (DRAEM)
@@ -31,7 +32,7 @@ class Perlin:
 
 @dataclass(frozen=True)
 class Skew:
-    """Skew-normal kernel that gives the anomalies their relief (section 3, steps 4 to 6)."""
+    """Skew-normal kernel that gives the anomalies their relief (section 2, steps 3 and 4)."""
 
     enabled: bool = True  # false: dZ = M_t (Table 6)
     alpha: tuple[float, float] = (-0.5, 0.5)  # of either component, 1/px (paper)
@@ -55,14 +56,14 @@ class Skew:
 
 @dataclass(frozen=True)
 class Mask:
-    """Ground truth of the synthesis (section 3, step 8)."""
+    """Ground truth of the synthesis (section 2, step 6)."""
 
     intersect_foreground: bool = False  # cut M* to the foreground (inferred)
 
 
 @dataclass(frozen=True)
 class Texture:
-    """Colours of the anomalies (appendix C)."""
+    """Colours of the anomalies (section 7.2)."""
 
     source: str = "dtd"  # one of SOURCES (paper, its ref. 10)
     folder: str | None = None  # images of dtd and folder
@@ -74,7 +75,7 @@ class Texture:
 
 @dataclass(frozen=True)
 class Recon:
-    """Reconstruction networks F_I and F_Z (section 4.1)."""
+    """Reconstruction networks F_I and F_Z (section 3)."""
 
     width: int = 128  # channels of the first block (DRAEM)
     skips: bool = False  # U-Net with skip connections (DRAEM: none)
@@ -82,14 +83,14 @@ class Recon:
 
 @dataclass(frozen=True)
 class Disc:
-    """Discriminator D (section 4.3)."""
+    """Discriminator D (section 3)."""
 
     base: int = 64  # channels of the first block (DRAEM)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Weights of the terms of the loss (section 5; paper: all 1)."""
+    """Weights of the terms of the loss (section 4; paper: all 1)."""
 
     w_depth: float = 1.0  # mean (Z - F_Z)^2
     w_rgb: float = 1.0  # mean (I - F_I)^2
@@ -99,7 +100,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Train:
-    """Optimisation by Adam (section 6; nothing printed)."""
+    """Optimisation by Adam (section 5; nothing printed)."""
 
     steps: int = 20_000  # (inferred)
     batch: int = 8  # samples (DRAEM)
@@ -127,10 +128,10 @@ class Settings:
     p_z: tuple[float, float] = (0.05, 0.3)  # share of the depth range (inferred)
     t_h: float = 0.02  # least change that is an anomaly (inferred)
     beta: tuple[float, float] = (0.0, 0.8)  # share of the old colour that stays (paper)
-    p_d: float = 0.5  # augmentation dropout (section 5, inferred)
+    p_d: float = 0.5  # augmentation dropout (section 4, inferred)
     depth_channels: int = 1  # of F_Z: 1, or 3 equal ones (EasyNet)
     features: str = "b1,b2,db3,db4"  # what D sees (EasyNet), out of FEATURES
-    detach_features: bool = False  # keep the focal gradient in D (section 5)
+    detach_features: bool = False  # keep the focal gradient in D (section 4)
     score: str = "window"  # max of the averaged map (DRAEM), or "max"
     score_window: int = 21  # px, odd, side of that average (DRAEM)
     recon: Recon = Recon()

@@ -1,10 +1,10 @@
-"""DAS3D's dual-modality anomaly synthesis (specs/das3d.md, sections 3 and 5; eq. 1 to 10).
+"""DAS3D's dual-modality anomaly synthesis (eq. 1 to 8 and 12 of the paper).
 
-Perlin noise, cut at +-t_p and to the foreground, says where material is missing or added;
-a skew-normal kernel turns its steps into slopes; where the depth changed enough, the colours
-change too. All random numbers of a sample are drawn on the CPU from a generator of its own
-(`draw_samples`); the images are then made for the whole batch at once on any device
-(`synthesise`).
+methods/das3d/README.md, sections 2 and 4. Perlin noise, cut at +-t_p and to the foreground, says
+where material is missing or added; a skew-normal kernel turns its steps into slopes; where the
+depth changed enough, the colours change too. All random numbers of a sample are drawn on the CPU
+from a generator of its own (`draw_samples`); the images are then made for the whole batch at once
+on any device (`synthesise`).
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def paste(rgb, texture, mask, beta):
 
 
 def drop(rgb, rgb_a, depth, depth_a, mask, drop_rgb, drop_depth):
-    """Augmentation dropout: clean again where dropped (B,), normal where both are (eq. 9, 10)."""
+    """Augmentation dropout: clean again where dropped (B,), normal where both are (eq. 12)."""
     d_rgb, d_depth = drop_rgb.view(-1, 1, 1, 1), drop_depth.view(-1, 1, 1, 1)
     return (
         torch.where(d_rgb, rgb, rgb_a),

@@ -1,4 +1,4 @@
-"""Anomalies in the space of codes (specs/3dsr.md, section 2.5).
+"""Anomalies in the space of codes (methods/dsr3d/README.md, section 5).
 
 Where the mask says so, a code vector gives way to another: one that is neither among the nearest
 to the features nor among the farthest, or, for a whole call at random, one of the same image

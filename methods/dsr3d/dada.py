@@ -1,6 +1,6 @@
 """DADA, the depth-aware discrete autoencoder, and its ungrouped relatives.
 
-Zavrtanik et al., WACV 2024 (specs/3dsr.md, sections 1.2, 1.3 and 8). Images become two maps of
+Zavrtanik et al., WACV 2024 (methods/dsr3d/README.md, sections 2 and 8). Images become two maps of
 code vectors, at an eighth ("lo") and a quarter ("hi") of their size. For RGB+D every
 convolution has two groups, so that depth and colour meet in the quantisers only; the first half
 of the channels is depth. With other inputs, in the ablation "vqvae" and in DSR there are no
@@ -165,7 +165,7 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
-        """Convolutions N(0, init_std), their biases as PyTorch does (section 1.6)."""
+        """Convolutions N(0, init_std), their biases as PyTorch does (section 2)."""
         init_convolutions(self, generator, self.init_std)
         self.vq_lo.init_weights(generator)
         self.vq_hi.init_weights(generator)

@@ -1,6 +1,6 @@
 """3DSR and DSR in whole: a frozen autoencoder, and the networks trained for a category.
 
-Zavrtanik et al., WACV 2024 and ECCV 2022 (specs/3dsr.md, sections 2, 4 and 8). The general
+Zavrtanik et al., WACV 2024 and ECCV 2022 (methods/dsr3d/README.md, sections 4 to 8). The general
 decoder shows the image as it is, the object's decoder shows it from restricted features, as it
 should be; a U-Net compares the two.
 """

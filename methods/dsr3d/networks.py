@@ -1,4 +1,4 @@
-"""The networks that 3DSR and DSR train for a category (specs/3dsr.md, sections 2.2 to 2.4).
+"""The networks that 3DSR and DSR train for a category (methods/dsr3d/README.md, section 4).
 
 Convolutions are 3 x 3 with bias, followed by instance normalisation without parameters and a
 ReLU. Images are (B, C, H, W), features (B, D, H/4, W/4) or (B, D, H/8, W/8).

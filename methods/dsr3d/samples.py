@@ -1,8 +1,8 @@
 """Training samples of stage 2: turned normal images, and masks of anomalies to come.
 
-specs/3dsr.md, sections 2.8 and 8. All random numbers of a batch are drawn on the CPU from one
-generator (`draw`); images and masks are then made at once on any device. The angles are fresh
-ones: the published loader replays one short sequence in every worker and epoch.
+methods/dsr3d/README.md, sections 6 and 8. All random numbers of a batch are drawn on the CPU
+from one generator (`draw`); images and masks are then made at once on any device. The angles
+are fresh ones: the published loader replays one short sequence in every worker and epoch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Every constant of 3DSR and of DSR, its RGB-only base; its unit and where it comes from.
 
 Sources: "code" = the published code of 3DSR (for `Dsr`: of DSR); "paper" = printed in WACV 2024,
-where it says otherwise than the code; "inferred" = ours. Sections are those of specs/3dsr.md.
-The defaults are what the code computes; the variant "paper" holds what the text says instead.
+where it says otherwise than the code; "inferred" = ours. Sections are those of
+methods/dsr3d/README.md. The defaults are what the code computes; the variant "paper" holds what
+the text says instead.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def _share(name: str, *values: float) -> None:
 
 @dataclass(frozen=True)
 class Train:
-    """Optimisation by Adam; stage 2 (section 2.7)."""
+    """Optimisation by Adam; stage 2 (section 6)."""
 
     steps: int = 30_000  # paper, code: 120 x 4,000 samples
     batch: int = 16  # samples
@@ -39,7 +40,7 @@ class Train:
 
 @dataclass(frozen=True)
 class DadaNet:
-    """The discrete autoencoder (sections 1.1 to 1.4)."""
+    """The discrete autoencoder (section 2)."""
 
     hidden: int = 256  # channels
     residual_hidden: int = 128  # channels
@@ -67,7 +68,7 @@ class DadaNet:
 
 @dataclass(frozen=True)
 class DadaDepth:
-    """Where stage 1 takes its depth images from (section 1.8)."""
+    """Where stage 1 takes its depth images from (section 3)."""
 
     source: str = "perlin"  # "perlin"; "gray": grey images; "real": see below
     max_exponent: int = 5  # finest noise: 2^5 cells a side
@@ -83,7 +84,7 @@ class DadaDepth:
 
 @dataclass(frozen=True)
 class DadaImages:
-    """Where stage 1 takes its RGB images from (section 1.7)."""
+    """Where stage 1 takes its RGB images from (section 3)."""
 
     source: str = "imagenet"  # (paper, code), or one of the others below
     folder: Optional[str] = None  # images of imagenet and folder
@@ -96,7 +97,7 @@ class DadaImages:
 
 @dataclass(frozen=True)
 class DadaLoss:
-    """Reconstruction loss of stage 1 (section 1.5)."""
+    """Reconstruction loss of stage 1 (section 3)."""
 
     norm: Optional[str] = None  # none: l1 for rgb+3d, else l2 (code); paper: l2
     reduction: str = "joint"  # mean over all channels (code), or "modality":
@@ -111,7 +112,7 @@ class DadaLoss:
 
 @dataclass(frozen=True)
 class Dada:
-    """Stage 1: the autoencoder and how it is trained (section 1)."""
+    """Stage 1: the autoencoder and how it is trained (sections 2 and 3)."""
 
     weights: Optional[str] = None  # the authors' file, instead of training
     size: int = 256  # px, side of the training images (code)
@@ -128,7 +129,7 @@ class Dada:
 
 @dataclass(frozen=True)
 class Decoder:
-    """The object-specific decoder (section 2.3)."""
+    """The object-specific decoder (section 4)."""
 
     width: int = 512  # channels of the first block
     bottleneck: int = 64  # channels
@@ -139,7 +140,7 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Mask:
-    """Where the simulated anomalies are (section 2.8)."""
+    """Where the simulated anomalies are (section 6)."""
 
     threshold: tuple[float, float] = (0.4, 0.8)  # of the noise
     both_signs: bool = True  # also where the noise is below -threshold
@@ -155,7 +156,7 @@ class Mask:
 
 @dataclass(frozen=True)
 class Anomaly:
-    """What replaces the features there (section 2.5)."""
+    """What replaces the features there (section 5)."""
 
     replacement: str = "ranked"  # by distance (code), or any code: "random" (paper)
     strength: tuple[float, float] = (0.10, 1.0)  # share of the codes that is near enough
@@ -175,7 +176,7 @@ class Anomaly:
 
 @dataclass(frozen=True)
 class Augment:
-    """Rotation of the training image; the mask is not rotated (section 2.8)."""
+    """Rotation of the training image; the mask is not rotated (section 6)."""
 
     rotation_deg: tuple[float, float] = (-15.0, 15.0)
     probability: float = 1.0
@@ -183,7 +184,7 @@ class Augment:
 
 @dataclass(frozen=True)
 class Loss:
-    """Terms of stage 2 (section 2.6)."""
+    """Terms of stage 2 (section 6)."""
 
     feature: str = "mse"  # of the restricted features; paper: "l1"
     feature_weight: float = 1.0  # of each level
@@ -199,7 +200,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Score:
-    """From the probability map to the anomaly map and the image's score (section 4)."""
+    """From the probability map to the anomaly map and the image's score (section 7)."""
 
     smoothing: str = "mean"  # window (code), or "gaussian" (paper)
     window_px: Optional[int] = None  # odd; none: 11 for rgb+3d, else 21 (code)
@@ -217,9 +218,9 @@ class Pipeline:
     """One network and how it is trained; the defaults are 3DSR's, for 3d and rgb+3d."""
 
     dada: Dada = Dada()
-    restriction_base: int = 128  # channels of the first block (section 2.2)
+    restriction_base: int = 128  # channels of the first block (section 4)
     decoder: Decoder = Decoder()
-    unet_base: int = 32  # channels of the first block (section 2.4)
+    unet_base: int = 32  # channels of the first block (section 4)
     init_std: Optional[float] = 0.02  # of decoder, U-Net (code); none: as PyTorch
     mask: Mask = Mask()
     anomaly: Anomaly = Anomaly()

@@ -1,7 +1,7 @@
 """Training images of stage 1: RGB from anywhere, and depth that was never measured.
 
 Depth images are Perlin noise, turned, stretched to [0, 1] and then squeezed into a random part
-of that range (specs/3dsr.md, section 1.8; the paper's section 3.2). All random numbers of a
+of that range (methods/dsr3d/README.md, section 3; paper section 3.2). All random numbers of a
 sample are drawn on the CPU from a generator of its own (`draw_sample`); the images are then made
 for the whole batch at once on any device (`images`).
 """

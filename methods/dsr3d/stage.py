@@ -1,7 +1,7 @@
 """Stage 1 as work that cells share: the discrete autoencoder, trained once and then frozen.
 
-Trained on RGB images from anywhere and simulated depth (specs/3dsr.md, section 1). The ablation
-"dsr_naive" trains on the dataset's own images instead, all its categories together.
+Trained on RGB images from anywhere and simulated depth (methods/dsr3d/README.md, section 3).
+The ablation "dsr_naive" trains on the dataset's own images instead, all its categories together.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def needs_images(settings: StageSettings) -> bool:
 
 
 def dada_loss(coded: Coded, x: torch.Tensor, s: DadaLoss, setting: str) -> dict[str, torch.Tensor]:
-    """Terms of stage 1's loss (section 1.5), and their sum "total".
+    """Terms of stage 1's loss (section 3), and their sum "total".
 
     "joint" is the mean over all channels, so that RGB+D counts depth once and RGB three times;
     "modality" takes a mean of each.

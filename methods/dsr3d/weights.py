@@ -1,7 +1,7 @@
 """The authors' checkpoints: their keys for our names, and a strict report of what does not fit.
 
-All are plain state dicts (specs/3dsr.md, section 7): DADA_RGB_D.pckl, DADA_D.pckl and DSR's
-vq_model_pretrained_128_4096.pckl for the autoencoder, and four files a category of stage 2.
+All are plain state dicts (methods/dsr3d/README.md, section 11): DADA_RGB_D.pckl, DADA_D.pckl and
+DSR's vq_model_pretrained_128_4096.pckl for the autoencoder, and four files a category of stage 2.
 """
 
 from __future__ import annotations

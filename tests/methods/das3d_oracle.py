@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal, norm
 
 
 def perlin(u, grid, size):
-    """Corner by corner, as in appendix A."""
+    """Corner by corner, as in methods/das3d/README.md, section 7.1."""
     i, j = np.mgrid[:size, :size]
     y, x = i * grid[0] / size, j * grid[1] / size
     row, col = y.astype(int), x.astype(int)

@@ -1,7 +1,7 @@
 """One sample in DAS3D's view: the object alone, its depth in [0, 1], its foreground mask.
 
-Spec sections 2.1 to 2.3. DAS3D published no code; background removal is that of BTF and M3DM,
-to which the paper refers.
+methods/das3d/README.md, section 1. DAS3D published no code; background removal is that of BTF and
+M3DM, to which the paper refers.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def finish(splits: dict[str, dict[str, np.ndarray]], view: Das3dView) -> None:
 
 
 def cut(sample: Sample, view: Das3dView, seed: int):
-    """Background removed at native resolution (sec. 2.1).
+    """Background removed at native resolution (section 1, steps 1 and 2).
 
     -> rgb (H, W, 3), z (H, W) metres with 0 off the object, missing (H, W), mask (H, W)
     """
@@ -82,7 +82,7 @@ def fill_holes(z: np.ndarray, missing: np.ndarray, passes: int) -> np.ndarray:
 
 
 def fill_background(z: np.ndarray) -> np.ndarray:
-    """Pixels without depth become as deep as the deepest that has one (sec. 2.2)."""
+    """Pixels without depth become as deep as the deepest that has one (section 1, step 3)."""
     return np.where(z == 0, z[z != 0].max(), z)
 
 
@@ -107,7 +107,7 @@ def nearest(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def normalise(depth: np.ndarray, kept: np.ndarray, low: float, high: float):
-    """Z = (z - low) / (high - low), and the foreground: pixels before the background (sec. 2.3).
+    """Z = (z - low) / (high - low), and the foreground: pixels before the background (steps 5, 6).
 
     Without a background pixel everything is foreground. A constant depth becomes 1.
     """

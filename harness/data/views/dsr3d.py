@@ -1,7 +1,7 @@
 """One sample in 3DSR's view: the whole colour image, and depth of the object alone.
 
-specs/3dsr.md, section 3. Everything happens at the view's size. The published code goes on with
-what degenerate scans give; here they are logged.
+methods/dsr3d/README.md, section 1. Everything happens at the view's size. The published code goes
+on with what degenerate scans give; here they are logged.
 """
 
 from __future__ import annotations
