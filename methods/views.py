@@ -10,11 +10,12 @@ from methods.contract import View
 
 @dataclass(frozen=True)
 class BtfView(View):
-    """What takes the background away in BTF, M3DM and Shape-Guided (specs/datasets.md sec. 1.4).
+    """What takes the background away in BTF, M3DM and Shape-Guided.
 
-    The plane under the object, found in the frame of the image, and all points near it become
-    zero in cloud and image; then all points outside the largest cluster. Missing points are not
-    near the plane: their colour stays. Cloud, image and ground truth are padded alike.
+    harness/data/README.md, section 4. The plane under the object, found in the frame of the
+    image, and all points near it become zero in cloud and image; then all points outside the
+    largest cluster. Missing points are not near the plane: their colour stays. Cloud, image and
+    ground truth are padded alike.
     """
 
     plane_inlier_m: float = 0.004  # RANSAC inlier distance (BTF preprocessing)

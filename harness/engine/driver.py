@@ -2,7 +2,7 @@
 
 Ray only starts processes and places them on CPUs and GPUs. Order, retries, time limits and the
 records of failures stay here, since Ray's own retries are unlimited for memory kills and cannot
-tell a job its attempt (specs/engine.md section 2).
+tell a job its attempt (harness/engine/README.md, section 5).
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _prepare_environment(local: bool) -> None:
-    """Variables that Ray reads at import or start (specs/engine.md section 1.3)."""
+    """Variables that Ray reads at import or start (harness/engine/README.md, section 4)."""
     values = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use this very environment

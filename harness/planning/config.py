@@ -81,7 +81,9 @@ class Protocol:
     """How trained methods are evaluated. Batch size and timing do not change results."""
 
     batch: int = 8  # test samples predicted at once
-    latency_warmup: int = 10  # samples before the clock starts (specs/metrics.md 5)
+    latency_warmup: int = (
+        10  # samples before the clock starts (harness/metrics/README.md, section 5)
+    )
     latency_samples: int = 50  # at least so many timed samples, and
     latency_seconds: float = 10.0  # at least so long; 0 samples: no timing
     keep_maps: bool = True  # store every test map (float32)

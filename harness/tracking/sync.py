@@ -29,7 +29,7 @@ KEY, DIGEST, LAUNCH, PARENT = "relief.key", "relief.digest", "relief.launch", "m
 PORT = 5000
 HEADLINE = ("i_auroc", "aupro_0.3", "p_auroc")  # of the leaderboard, as metrics of the parent
 ARTIFACTS = ("scores.parquet", "pro_curve.npz", CURVE)  # of a cell, beside its result
-ENVIRONMENT = {  # specs/engine.md sections 1.3 and 5.5
+ENVIRONMENT = {  # harness/tracking/README.md, section 2
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
