@@ -15,7 +15,7 @@ class BtfView(View):
     The plane under the object, found in the frame of the image, and all points near it become
     zero in cloud and image; then all points outside the largest cluster. Missing points are not
     near the plane: their colour stays. Cloud, image and ground truth are padded alike
-    (methods/m3dm/README.md, section 1.1).
+    (harness/data/README.md, section 4).
     """
 
     plane_inlier_m: float = 0.004  # RANSAC inlier distance (BTF preprocessing)

@@ -4,7 +4,8 @@
 
 Items of a sample: image_0 ... image_5, one per light; depth, 16 bit, and the metres it stands
 for in info_depth; pose; metadata with the label; mask. test_private has no labels and is left
-alone. The number of digits differs between the splits. Facts and formulas: specs/datasets.md 2.
+alone. The number of digits differs between the splits. Facts and formulas:
+harness/data/README.md, section 3.
 """
 
 from __future__ import annotations

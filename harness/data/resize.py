@@ -1,7 +1,8 @@
 """The resizing conventions of the five methods' code, by name.
 
 They do not agree: PIL samples nearest neighbours at pixel centres, torch and OpenCV at
-floor(i * in / out), and PIL's bicubic has its own antialiasing (specs/metrics.md, sec. 1).
+floor(i * in / out), and PIL's bicubic has its own antialiasing (harness/metrics/README.md,
+section 1).
 """
 
 from __future__ import annotations

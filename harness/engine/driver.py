@@ -1,7 +1,7 @@
 """The driver: keeps a bounded number of jobs running until the plan is done.
 
 Order, retries, time limits and the records of failures stay here, since Ray's own retries are
-unlimited for memory kills and cannot tell a job its attempt (harness/engine/README.md, section 2).
+unlimited for memory kills and cannot tell a job its attempt (harness/engine/README.md, section 5).
 """
 
 from __future__ import annotations

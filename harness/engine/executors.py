@@ -1,6 +1,6 @@
 """Where jobs run: in this process, or as tasks of Ray.
 
-Ray only starts processes and places them on CPUs and GPUs (harness/engine/README.md, section 2).
+Ray only starts processes and places them on CPUs and GPUs (harness/engine/README.md, section 5).
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _prepare_environment(local: bool) -> None:
-    """Variables that Ray reads at import or start (specs/engine.md section 1.3)."""
+    """Variables that Ray reads at import or start (harness/engine/README.md, section 4)."""
     values = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use this very environment

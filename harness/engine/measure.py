@@ -1,4 +1,4 @@
-"""Time and memory of a job, as specs/metrics.md section 5 lays down."""
+"""Time and memory of a job, as harness/metrics/README.md, section 5 lays down."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from harness.store.sweeps import DEFAULT, RUNNING, STOPPED, SweepFolder
 
 OBJECTIVE, CELLS = "objective", "cells"
 LOST = 2  # how often a trial's process may be lost
-ENVIRONMENT = {  # specs/engine.md section 4
+ENVIRONMENT = {  # harness/engine/README.md, section 7
     "TUNE_GLOBAL_CHECKPOINT_S": "1",  # a killed sweep loses a second of decisions
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

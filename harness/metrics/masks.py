@@ -1,9 +1,9 @@
 """Which mask pixels count as anomalous.
 
 MVTec 3D-AD masks are coded by defect type (255, 254, 253, ...), and resized masks have soft
-edges, so the rule changes numbers (specs/metrics.md, sec. 1). Ours is `any_value`; the others
-are what published code does, for comparison with it. All take one mask (H, W), grey values
-0..255 when integer and 0..1 when float, and return bool (H, W).
+edges, so the rule changes numbers (harness/metrics/README.md, section 1). Ours is
+`any_value`; the others are what published code does, for comparison with it. All take one mask
+(H, W), grey values 0..255 when integer and 0..1 when float, and return bool (H, W).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 PRO(t) is the mean over ground-truth regions of the share of the region with score > t, FPR(t)
 the share of all normal pixels with score > t, and AUPRO@L the area under PRO(FPR) from 0 to L,
-divided by L (specs/metrics.md, sec. 3). Two forms are reported:
+divided by L (harness/metrics/README.md, section 3). Two forms are reported:
 
 - `aupro`: the curve at 100 thresholds, as the code of the papers computes it ("v1");
 - `aupro_exact`: every distinct score is a threshold, as MVTec's tool does since 2.0 ("v2").

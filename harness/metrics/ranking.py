@@ -1,8 +1,8 @@
 """How well one number separates anomalous from normal: AUROC, average precision, best F1.
 
-The same three formulas serve images and pixels (specs/metrics.md, sec. 2). Everything follows
-from two counts per anomalous score, found by binary search in the sorted normal scores: the
-many normal scores are sorted once, and only the few anomalous ones are looked up.
+The same three formulas serve images and pixels (harness/metrics/README.md, section 2). Everything
+follows from two counts per anomalous score, found by binary search in the sorted normal scores:
+the many normal scores are sorted once, and only the few anomalous ones are looked up.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Protocol:
     """How trained methods are evaluated. Batch size and timing do not change results."""
 
     batch: int = 8  # test samples predicted at once
-    latency_warmup: int = 10  # samples before the clock starts (harness/engine/README.md)
+    latency_warmup: int = 10  # samples before the clock starts (harness/metrics/README.md)
     latency_samples: int = 50  # at least so many timed samples, and
     latency_seconds: float = 10.0  # at least so long; 0 samples: no timing
     keep_maps: bool = True  # store every test map (float32)

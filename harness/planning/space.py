@@ -10,7 +10,7 @@
     search: {kind: tpe, trials: 32, seed: 0, hours: 12}
     early: {kind: asha}
 
-Everything wrong with it is found here, before anything starts; harness/sweep.py runs it.
+Everything wrong with it is found here, before anything starts; harness/engine/sweep.py runs it.
 """
 
 from __future__ import annotations

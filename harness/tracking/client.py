@@ -14,7 +14,7 @@ from filelock import FileLock
 from harness.store import Store, canonical
 
 KEY, DIGEST, LAUNCH, PARENT = "relief.key", "relief.digest", "relief.launch", "mlflow.parentRunId"
-ENVIRONMENT = {  # harness/engine/README.md, sections 1 and 5
+ENVIRONMENT = {  # harness/tracking/README.md, section 2
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",

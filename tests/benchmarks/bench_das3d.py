@@ -5,8 +5,8 @@
 Steps draw their random numbers themselves here; in a fit, a thread draws them one step ahead.
 Needs torch, NumPy and OpenCV; without SciPy the comparison with the slow synthesis is left out,
 without Pillow the textures are not augmented. Latency: batch 1, tensors on the device in, map
-and score on the device out; warm-up 10 samples, then >= 50 samples and >= 10 s, as in
-harness/engine/measure.py.
+and score on the device out; warm-up 10 samples, then >= 50 samples and >= 10 s
+(harness/metrics/README.md, section 5).
 """
 
 from __future__ import annotations

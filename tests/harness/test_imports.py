@@ -1,6 +1,7 @@
 """Who may import whom: the architecture, as a table. CONTRIBUTING.md draws the same."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,14 @@ def test_the_arrows_go_one_way():
         return ARROWS[room].union(*(below(other) for other in ARROWS[room]))
 
     assert all(room not in below(room) for room in ARROWS)  # a circle would not end
+
+
+def test_contributing_draws_the_same_arrows():
+    rooms = (ROOT / "CONTRIBUTING.md").read_text().split("\n## Rooms\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([\w.]+)` \|[^|\n]*\| ([^|\n]*) \|$", rooms, re.MULTILINE)
+    drawn = {room: set(re.findall(r"`([\w.]+)`", below)) for room, below in rows}
+    assert len(drawn) == len(rows), "a room stands twice"
+    assert drawn == ARROWS
 
 
 def test_numeric_packages_and_the_job_runner_import_without_the_engine():

@@ -1,7 +1,7 @@
 """The object alone: BTF's background removal, as M3DM, Shape-Guided and DAS3D use it.
 
-specs/datasets.md sec. 1.4. The published script works in place on files; here nothing is
-written, and a sample is never changed.
+harness/data/README.md, section 4. The published script works in place on files; here nothing
+is written, and a sample is never changed.
 """
 
 from __future__ import annotations

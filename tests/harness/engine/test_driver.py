@@ -1,4 +1,4 @@
-"""The driver with jobs in this process; tests/harness/test_ray.py has the same on Ray."""
+"""The driver with jobs in this process; tests/harness/engine/test_ray.py has the same on Ray."""
 
 import signal
 from contextlib import suppress
