@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from harness.metrics.ranking import auroc
 from harness.store import Store
 from reports.numbers.choice import MIDDLE, chosen
 from reports.numbers.names import setting_order
-from reports.numbers.statistics import auroc
 
 TILE = 128  # px, side of a picture
 QUALITY = 85  # of JPEG, 0 to 100
