@@ -12,10 +12,11 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from harness.metrics import HEADLINE
 from harness.planning.plan import Job
 from harness.store import DONE
 
-HEADLINE = ("i_auroc", "aupro_0.3")
+SHOWN = HEADLINE[:2]  # of a finished cell, on its line
 
 
 class Display(AbstractContextManager):
@@ -54,7 +55,7 @@ class Display(AbstractContextManager):
         title = escape(job.title)
         if event == DONE:
             metrics = details.get("metrics", {})
-            shown = [f"{m}={metrics[m]:.3f}" for m in HEADLINE if metrics.get(m) is not None]
+            shown = [f"{m}={metrics[m]:.3f}" for m in SHOWN if metrics.get(m) is not None]
             seconds = f"{details['timings']['total_s']:.1f}s"
             return f"{count} [green]done[/green] {title} [dim]{' '.join([*shown, seconds])}[/dim]"
         colour = "yellow" if event in ("retry", "waiting") else "red"

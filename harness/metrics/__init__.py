@@ -14,6 +14,7 @@ from harness.metrics.pixel import LIMITS, THRESHOLDS, PixelScores
 from harness.metrics.signatures import VERSION, signatures
 
 __all__ = [
+    "HEADLINE",
     "LIMITS",
     "THRESHOLDS",
     "VERSION",
@@ -25,6 +26,7 @@ __all__ = [
     "signatures",
 ]
 
+HEADLINE = ("i_auroc", "aupro_0.3", "p_auroc")  # shown first, and where there is room for few
 CURVE_POINTS = 1000  # enough for any figure: the line moves by less than 0.002
 
 
@@ -34,7 +36,7 @@ def evaluate(
     """Every metric of one category: name -> value in [0, 1], or NaN where undefined.
 
     maps: (n, H, W) or n arrays (H, W), sizes may differ; higher is more anomalous
-    masks: as maps; value > 0 is anomalous (other rules: harness.metrics.masks)
+    masks: as maps; value > 0 is anomalous
     scores (n,): image scores; labels (n,): 0 normal, 1 anomalous
     name, ids (n,): the category and its images, as messages shall call them
 

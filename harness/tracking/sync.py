@@ -18,6 +18,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from harness.metrics import HEADLINE
 from harness.store import DONE, FAILED, IDENTITY, Store, canonical
 from harness.store.curve import FILE as CURVE
 from harness.store.curve import Points, read_curve
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 PAGE = "leaderboard/leaderboard.html"  # artifact of a launch's run
 KEY, DIGEST, LAUNCH, PARENT = "relief.key", "relief.digest", "relief.launch", "mlflow.parentRunId"
 PORT = 5000
-HEADLINE = ("i_auroc", "aupro_0.3", "p_auroc")  # of the leaderboard, as metrics of the parent
 ARTIFACTS = ("scores.parquet", "pro_curve.npz", CURVE)  # of a cell, beside its result
 ENVIRONMENT = {  # specs/engine.md sections 1.3 and 5.5
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -303,7 +303,7 @@ def _write_parent(
 
 
 def _write_headline(client: Any, run_id: str, report: Path, at: int) -> None:
-    """The means of the leaderboard as metrics of the parent, and as a table that the UI shows.
+    """The leaderboard's headline means as metrics of the parent, and as a table that the UI shows.
 
     Metrics are called <dataset>/<setting>/<method>[-<variant>]/<metric>.
     """

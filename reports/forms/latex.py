@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from harness.metrics import HEADLINE
 from reports.forms.text import grouped, percent
 from reports.numbers.leaderboard import Board, Row
-from reports.numbers.names import HEADLINE, method_label, metric_label, setting_label
+from reports.numbers.names import method_label, metric_label, setting_label
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

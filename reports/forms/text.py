@@ -10,12 +10,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from harness.metrics import HEADLINE
 from harness.store import DONE, Store
 from reports.forms.words import VERDICT_KEY, verdict_sign
 from reports.numbers.frame import PENDING, printable, results_frame
 from reports.numbers.leaderboard import Board, Lead, Row, Score, leaderboards
 from reports.numbers.names import (
-    HEADLINE,
     mark_text,
     method_label,
     metric_label,
