@@ -173,6 +173,11 @@ def _make_dataset(job: dict, store: Store, device: torch.device, report: Any) ->
 
 def _prepare_view(job: dict, store: Store, device: torch.device, report: Any) -> dict:
     spec, start = job["spec"], time.perf_counter()
+    twin = job["place"].get("twin")
+    if twin and store.done(twin):
+        views.link_view(store.folder(twin), store.work(job["key"]))
+        made = {name: store.result(twin).get(name) for name in ("summary", "speed")}
+        return made | {"twin": twin, "timings": {"prepare_s": time.perf_counter() - start}}
     needed = spec["needs"].get("dataset")
     root = store.folder(needed) if needed else job["place"]["root"]
     category = open_dataset(job["place"]["kind"], root, **spec["reading"]).category(
@@ -247,8 +252,7 @@ def _settings(cls: Any, job: dict) -> Any:
 
 def _view(recipe: dict) -> View:
     fields = dict(recipe)
-    known = {cls.name: cls for cls in views.BUILDERS}
-    return settings_from(known[fields.pop("name")], fields)
+    return settings_from(views.RECIPES[fields.pop("name")], fields)
 
 
 def _run_cell(job: dict, store: Store, device: torch.device, report: Any) -> dict:

@@ -129,6 +129,10 @@ class _Expansion:
         source, recipe = self.sources[category], replace(recipe, background=self.dataset.background)
         if source.job:
             self.jobs.setdefault(source.job.key, source.job)
+        place, after = source.place, ()
+        if recipe.same_as:
+            twin = self._view(category, recipe.same_as(**vars(recipe)))
+            place, after = place | {"twin": twin}, (twin,)
         spec = {
             "kind": "view",
             "version": views.VERSION,
@@ -138,7 +142,7 @@ class _Expansion:
             "view": {"name": recipe.name, **plain(recipe)},
             "needs": {"dataset": source.job.key} if source.job else {},
         }
-        return self._add(spec, f"prepare {category} for {recipe.name}", source.place, "view")
+        return self._add(spec, f"prepare {category} for {recipe.name}", place, "view", after)
 
     def _few_shot(self) -> dict:
         count = self.dataset.train_samples
@@ -148,8 +152,10 @@ class _Expansion:
         count = self.dataset.train_samples
         return ["demo"] * self.config.demo + ([] if count is None else [f"{count}-shot"])
 
-    def _add(self, spec: dict, title: str, place: dict, resources: str) -> str:
-        job = Job(spec, title, place, self.config.resources_of(resources))
+    def _add(
+        self, spec: dict, title: str, place: dict, resources: str, after: tuple[str, ...] = ()
+    ) -> str:
+        job = Job(spec, title, place, self.config.resources_of(resources), after)
         key = job.key
         self.jobs.setdefault(key, job)
         return key

@@ -25,6 +25,7 @@ class Job:
     title: str
     place: dict = field(default_factory=dict)  # paths and manners; never changes the result
     resources: Resources = field(default_factory=Resources)
+    after: tuple[str, ...] = ()  # jobs whose work it takes over; their results change nothing
 
     @property
     def key(self) -> str:
@@ -32,7 +33,8 @@ class Job:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return tuple(self.spec.get("needs", {}).values())
+        """Keys of the jobs that come before it."""
+        return (*self.spec.get("needs", {}).values(), *self.after)
 
 
 @dataclass

@@ -77,6 +77,7 @@ def hours_frame(store: Store | Stores, results: dict[str, dict]) -> pd.DataFrame
         if key not in jobs and result is not None and result["status"] == DONE:
             jobs[key] = result
             wanted += (result["spec"].get("needs") or {}).values()
+            wanted += [result["twin"]] if result.get("twin") else []  # whose files it shares
     rows = [_hours(job) for job in jobs.values() if "total_s" in (job.get("timings") or {})]
     table = pd.DataFrame(rows, columns=HOURS).groupby(HOURS[:2], sort=False).sum().reset_index()
     order = table["work"].map(list(WORK.values()).index)

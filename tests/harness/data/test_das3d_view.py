@@ -32,7 +32,7 @@ def test_depth_is_prepared_as_recorded(parity):
     assert np.abs(filled - want["filled"]).max() <= 1e-6
 
     view = replace(VIEW, size=len(want["resized"]))
-    _, depth, kept, _ = das3d.resize(np.zeros(xyz.shape, np.uint8), filled, kept, kept, view)
+    _, depth, kept, _ = das3d.to_square(np.zeros(xyz.shape, np.uint8), filled, kept, kept, view)
     assert np.abs(depth - want["resized"]).max() <= 1e-6
     assert np.array_equal(kept, want["kept_resized"] > 0)
     z, foreground = das3d.normalise(depth, kept, depth.min(), depth.max())
