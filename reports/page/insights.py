@@ -226,7 +226,8 @@ def _speed(board: Board, timed: pd.DataFrame, device: str, several: bool) -> Spe
 
 
 def _mean(board: Board, name: tuple[str, str]) -> float | None:
-    return next((r.mean.value for r in board.rows if (r.method, r.variant) == name), None)
+    row = board.row(*name)
+    return None if row is None else row.mean.value
 
 
 def _unit(label: str) -> Axis:

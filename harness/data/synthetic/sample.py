@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.data.samples import SPLITS
+
 from .defects import Defect
 from .render import Camera
 from .scene import Scene, generator, name_key
 from .sensor import REFERENCE_PX, measure_depth, missing_points, photograph
 from .spec import Spec, parts_of_combined, require_category
 from .twin import Twin, draw_defects, shrink
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
