@@ -22,7 +22,6 @@ __all__ = [
     "evaluate",
     "evaluate_with_curves",
     "image_metrics",
-    "pro_curve_exact",
     "signatures",
 ]
 
@@ -63,8 +62,3 @@ def evaluate_with_curves(
     fpr_exact, pro_exact = pixels.pro_curve_exact(CURVE_POINTS)
     curves = dict(fpr_100=fpr_100, pro_100=pro_100, fpr_exact=fpr_exact, pro_exact=pro_exact)
     return image_level | pixels.metrics(name), curves
-
-
-def pro_curve_exact(maps, masks, max_points: int | None = CURVE_POINTS):
-    """The exact PRO curve, fpr (T,) and pro (T,); thinned to `max_points`, all with None."""
-    return PixelScores.of(maps, masks).pro_curve_exact(max_points)

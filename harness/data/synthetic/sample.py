@@ -54,13 +54,6 @@ def make_sample(category: str, split: str, defect: str, index: int, spec: Spec):
     return rgb, xyz, _class_mask(category, staged, spec), staged.drawn
 
 
-def make_twin(category: str, split: str, defect: str, index: int, spec: Spec):
-    """-> rgb, xyz of the same sample with the same sensor noise, had it no defect."""
-    scene = _scene(category, split, defect, index, spec)
-    clean = scene.look(scene.raster(spec.camera), spec.camera)
-    return _sense(scene, clean, clean, spec.camera)
-
-
 def _scene(category, split, defect, index, spec) -> Scene:
     require_category(category)
     if split not in SPLITS:
