@@ -48,7 +48,17 @@ class View:
     """
 
     name: ClassVar[str]
+    same_as: ClassVar[type[View] | None] = None  # a view of equal files, which are made only once
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # fields that are one of a few words
     background: str = "plane"  # "plane": remove the supporting plane; "none": all is object
+
+    def __post_init__(self):
+        for name, known in {"background": ("plane", "none"), **self.options}.items():
+            if (value := getattr(self, name)) not in known:
+                known = ", ".join(known)
+                raise ValueError(
+                    f"unknown {name} {value!r} in {type(self).__name__}; known: {known}"
+                )
 
 
 @dataclass(frozen=True)
@@ -292,7 +302,8 @@ def settings_from(cls: type, values: Mapping[str, Any]) -> Any:
 
     Missing keys take their defaults. Raises ValueError for a key that does not exist.
     """
-    hints = typing.get_type_hints(cls)
+    hints, names = typing.get_type_hints(cls), [f.name for f in dataclasses.fields(cls)]
+    hints = {name: hints[name] for name in names}  # without what belongs to the class
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ValueError(f"{cls.__name__} has no {', '.join(unknown)}; it has {', '.join(hints)}")

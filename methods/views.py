@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -41,6 +42,11 @@ class Das3dView(BtfView):
     """
 
     name: ClassVar[str] = "das3d"
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "hole_fill": ("none", "ast3"),
+        "depth_range": ("image", "category"),
+        "depth_resize": ("nearest", "bilinear"),
+    }
     size: int = 256  # px, side of the square output (paper)
     hole_fill: str = "none"  # "none": holes lie as deep as the background; "ast3": AST
     depth_range: str = "image"  # min-max over the "image" or the "category" (train split)
@@ -67,16 +73,16 @@ class M3dmView(BtfView):
 
 
 @dataclass(frozen=True)
-class ShapeGuidedView(BtfView):
+class ShapeGuidedView(M3dmView):
     """Background-free RGB and organised cloud (methods/shape_guided/README.md, section 1).
 
-    Nothing differs from `M3dmView`: both published codes share BTF's background removal, the
-    three resizes, and what a valid point is. Scaling the cloud and cutting it into patches, with
-    seeds and sizes of their own, is the method's part.
+    Nothing differs from `M3dmView` but the name: both published codes share BTF's background
+    removal, the three resizes, and what a valid point is. Scaling the cloud and cutting it into
+    patches, with seeds and sizes of their own, is the method's part.
     """
 
     name: ClassVar[str] = "shape_guided"
-    size: int = 224  # px, side of the square output (code)
+    same_as: ClassVar[type[View] | None] = M3dmView
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,10 @@ class DbrnView(View):
     """
 
     name: ClassVar[str] = "dbrn"
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "bg_fill": ("cluster", "plane", "max"),
+        "depth_range": ("image", "category"),
+    }
     size: int = 224  # px, side of the square output (inferred)
     n_fills: int = 3  # passes of hole filling (AST)
     fg_threshold: str = "auto"  # distance from the background plane that makes the
@@ -117,6 +127,10 @@ class Dsr3dView(View):
     """
 
     name: ClassVar[str] = "dsr3d"
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "plane": ("corners", "pixels"),
+        "mask_rule": ("nearest", "any", "full"),
+    }
     size: int = 384  # px, side of the square output; no aspect is kept (code)
     plane: str = "corners"  # points of the plane: three "corners" of 3 x 3 px (code);
     # three "pixels" of the border (its Eyecandies helper)

@@ -12,12 +12,13 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from harness.metrics import HEADLINE
 from harness.store import DONE
 
 if TYPE_CHECKING:
     from harness.engine.driver import Event
 
-HEADLINE = ("i_auroc", "aupro_0.3")
+SHOWN = HEADLINE[:2]  # of a finished cell, on its line
 
 
 class Display(AbstractContextManager):
@@ -55,7 +56,7 @@ class Display(AbstractContextManager):
         count = f"[dim]{self.ended}/{self.total}[/dim]"
         title, record = escape(event.job.title), event.record
         if event.name == DONE and record is not None:
-            values = {name: record.metrics.get(name) for name in HEADLINE}
+            values = {name: record.metrics.get(name) for name in SHOWN}
             shown = [f"{name}={value:.3f}" for name, value in values.items() if value is not None]
             seconds = f"{record.timings['total_s']:.1f}s"
             return f"{count} [green]done[/green] {title} [dim]{' '.join([*shown, seconds])}[/dim]"

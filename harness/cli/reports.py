@@ -76,12 +76,12 @@ def compare(
     csv: Annotated[Optional[Path], typer.Option(help="Write the table to this file, too.")] = None,
 ) -> None:
     """Compare two stores, commits or settings cell by cell, with intervals and tests."""
+    from harness.metrics import HEADLINE
     from harness.store import write_text
     from reports.forms.compare_text import comparison_csv, comparison_text
     from reports.numbers.compare import chosen
     from reports.numbers.compare import compare as compare_frames
     from reports.numbers.frame import IDENTITY, metric_names, read_scores, results_frame
-    from reports.numbers.names import HEADLINE
 
     filters = [_pairs(only_a, "--a"), _pairs(only_b, "--b")]
     frames, scores = [], []

@@ -32,5 +32,12 @@ def resize(image: np.ndarray, size: int | tuple[int, int], how: str) -> np.ndarr
     raise ValueError(f"unknown resizing {how!r}; known: {known}")
 
 
+def nearest(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """image (H, W) or (H, W, C) at source index floor(i * n / size), in integers."""
+    sides = (size, size) if isinstance(size, int) else size
+    rows, columns = (np.arange(s) * n // s for s, n in zip(sides, image.shape[:2]))
+    return image[rows[:, None], columns]
+
+
 _PIL = {"pil_nearest": Image.Resampling.NEAREST, "pil_bicubic": Image.Resampling.BICUBIC}
 _CV2 = {"cv2_nearest": cv2.INTER_NEAREST, "cv2_linear": cv2.INTER_LINEAR}

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from harness.data.samples import SPLITS, Category, DataError, Dataset, Ref
-from harness.data.views import BUILDERS, MASK
-from methods.contract import View, seed_for
+from harness.data.views import MASK, RECIPES, prepare
+from methods.contract import View
 from methods.views import Das3dView
 
 TILE_PX = 192  # longer side of an image on the sheet
@@ -36,10 +36,9 @@ class Row:
 
 def view_named(name: str, background: str) -> View:
     """The registered recipe of that name with its defaults."""
-    known = {cls.name: cls for cls in BUILDERS}
-    if name not in known:
-        raise ValueError(f"unknown view {name!r}; known: {', '.join(known)}")
-    return replace(known[name](), background=background)
+    if name not in RECIPES:
+        raise ValueError(f"unknown view {name!r}; known: {', '.join(RECIPES)}")
+    return replace(RECIPES[name](), background=background)
 
 
 def choose(
@@ -87,7 +86,7 @@ def raw_row(category: Category, ref: Ref, background: str) -> Row:
     note = ""
     view = replace(Das3dView(), background=background, pad=False)
     try:
-        kept = _prepare(category, ref, sample, view)["foreground"].astype(np.uint8)
+        kept = prepare(sample, view)["foreground"].astype(np.uint8)
         foreground = cv2.resize(kept, (width, height), interpolation=cv2.INTER_NEAREST) > 0
     except DataError as fault:
         foreground, note = np.full((height, width), np.nan), str(fault)
@@ -105,7 +104,7 @@ def view_row(category: Category, ref: Ref, view: View) -> Row:
     """The arrays that a view makes of a sample."""
     title = f"{category.name} {ref.id}   view {view.name}"
     try:
-        arrays = _prepare(category, ref, ref.read(), view)
+        arrays = prepare(ref.read(), view)
     except DataError as fault:
         return Row(title, str(fault), {})
     shown = {name: a for name, a in arrays.items() if a.ndim in (2, 3) and name != MASK}
@@ -122,11 +121,6 @@ def write_sheet(rows: Sequence[Row], path: Path, title: str) -> None:
         _sheet(rows, title).save(path)
     else:
         raise ValueError(f"{path}: give a name that ends in .png or .html")
-
-
-def _prepare(category: Category, ref: Ref, sample, view: View) -> dict[str, np.ndarray]:
-    seed = seed_for("plane", category.name, ref.id)
-    return BUILDERS[type(view)].prepare(sample, view, seed)
 
 
 def _tile(array: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from typing import Any
 
 from harness.engine.driver import Driver, Listener
 from harness.engine.executors import OnRay
+from harness.metrics.pareto import pareto_front
 from harness.planning.plan import Plan
 from harness.planning.space import Domain, Sweep, describe, write_best
 from harness.store import DONE, FAILED, Store, write_json
@@ -328,13 +329,4 @@ def _front(sweep: Sweep, trials: list[dict]) -> list[dict]:
     """
     signs = {m: 1 if sweep.mode(m) == "max" else -1 for m in sweep.objective.metrics}
     points = [[signs[m] * trial["means"][m] for m in signs] for trial in trials]
-
-    def beaten(i: int) -> bool:
-        return any(
-            all(a >= b for a, b in zip(other, points[i])) and (other != points[i] or j < i)
-            for j, other in enumerate(points)
-            if j != i
-        )
-
-    front = [i for i in range(len(trials)) if not beaten(i)]
-    return [trials[i] for i in sorted(front, key=lambda i: (-points[i][0], i))]
+    return [trials[i] for i in pareto_front(points)]

@@ -14,6 +14,7 @@ from harness.metrics.pixel import LIMITS, THRESHOLDS, PixelScores
 from harness.metrics.signatures import VERSION, signatures
 
 __all__ = [
+    "HEADLINE",
     "LIMITS",
     "THRESHOLDS",
     "VERSION",
@@ -21,10 +22,10 @@ __all__ = [
     "evaluate",
     "evaluate_with_curves",
     "image_metrics",
-    "pro_curve_exact",
     "signatures",
 ]
 
+HEADLINE = ("i_auroc", "aupro_0.3", "p_auroc")  # shown first, and where there is room for few
 CURVE_POINTS = 1000  # enough for any figure: the line moves by less than 0.002
 
 
@@ -34,7 +35,7 @@ def evaluate(
     """Every metric of one category: name -> value in [0, 1], or NaN where undefined.
 
     maps: (n, H, W) or n arrays (H, W), sizes may differ; higher is more anomalous
-    masks: as maps; value > 0 is anomalous (other rules: harness.metrics.masks)
+    masks: as maps; value > 0 is anomalous
     scores (n,): image scores; labels (n,): 0 normal, 1 anomalous
     name, ids (n,): the category and its images, as messages shall call them
 
@@ -61,8 +62,3 @@ def evaluate_with_curves(
     fpr_exact, pro_exact = pixels.pro_curve_exact(CURVE_POINTS)
     curves = dict(fpr_100=fpr_100, pro_100=pro_100, fpr_exact=fpr_exact, pro_exact=pro_exact)
     return image_level | pixels.metrics(name), curves
-
-
-def pro_curve_exact(maps, masks, max_points: int | None = CURVE_POINTS):
-    """The exact PRO curve, fpr (T,) and pro (T,); thinned to `max_points`, all with None."""
-    return PixelScores.of(maps, masks).pro_curve_exact(max_points)

@@ -36,11 +36,7 @@ def image_metrics(scores, labels, name: str = "", ids=None) -> dict[str, float]:
             "anomalous images; without both classes the image metrics are NaN",
             stacklevel=2,
         )
-    return {
-        "i_auroc": ranking.auroc(),
-        "i_ap": ranking.average_precision(),
-        "i_f1max": ranking.f1_max(),
-    }
+    return ranking.separation("i")
 
 
 def image_name(index: int, name: str = "", ids=None) -> str:

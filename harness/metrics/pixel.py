@@ -107,9 +107,7 @@ class PixelScores(Ranking):
                 stacklevel=2,
             )
         return {
-            "p_auroc": self.auroc(),
-            "p_ap": self.average_precision(),
-            "p_f1max": self.f1_max(),
+            **self.separation("p"),
             **{f"aupro_{limit:g}": self.aupro(limit) for limit in limits},
             **{f"aupro_exact_{limit:g}": self.aupro_exact(limit) for limit in limits},
         }

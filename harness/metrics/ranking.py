@@ -38,6 +38,14 @@ class Ranking:
         """Number of normal scores >= each anomalous score, (A,) int64."""
         return self.normal.size - np.searchsorted(self.normal, self.anomalous, side="left")
 
+    def separation(self, level: str) -> dict[str, float]:
+        """The three, of "i", images, or "p", pixels."""
+        return {
+            f"{level}_auroc": self.auroc(),
+            f"{level}_ap": self.average_precision(),
+            f"{level}_f1max": self.f1_max(),
+        }
+
     def auroc(self) -> float:
         """Share of (normal, anomalous) pairs in the right order; ties count one half."""
         if self.is_degenerate:
@@ -69,3 +77,28 @@ class Ranking:
         scores = self.anomalous
         first = np.flatnonzero(np.append(True, scores[1:] != scores[:-1]))
         return scores.size - first, self.false_from[first]
+
+
+def auroc(normal: np.ndarray, anomalous: np.ndarray) -> float:
+    """AUROC of scores (N,) and (A,) in any order; NaN where one class is missing."""
+    return Ranking(np.sort(normal), np.sort(anomalous)).auroc()
+
+
+def share_below(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Of the ascending scores (N,), the share below each value; equal ones count one half."""
+    sides = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    return sum(sides) / (2 * len(ordered))
+
+
+def share_wrong(scores: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
+    """Share of the other class on the wrong side of each score (N,), ties one half.
+
+    anomalous (N,) bool; 0 everywhere where one class is missing. The mean over either class is
+    1 - AUROC.
+    """
+    good, bad = np.sort(scores[~anomalous]), np.sort(scores[anomalous])
+    found = np.zeros(len(scores))
+    if len(good) and len(bad):
+        found[~anomalous] = share_below(bad, scores[~anomalous])
+        found[anomalous] = 1 - share_below(good, scores[anomalous])
+    return found

@@ -17,7 +17,7 @@ from harness.planning.jobs import Job, Place
 from harness.planning.plan import Plan
 from harness.planning.sources import sources
 from harness.planning.values import plain
-from harness.store import IDENTITY
+from harness.store import IDENTITY, canonical, key_of
 from methods.contract import Method, View
 
 
@@ -65,6 +65,7 @@ class _Expansion:
     def __init__(self, config: Config, name: str, dataset: Dataset, jobs: dict[str, Job]):
         self.config, self.dataset, self.jobs = config, dataset, jobs
         self.sources = sources(config, name, dataset)
+        self.made: dict[str, str] = {}  # what a view consists of -> the first one's key
 
     def cell(self, identity: dict) -> dict:
         """A row of results: its identity and its job's key."""
@@ -141,7 +142,10 @@ class _Expansion:
             "view": {"name": recipe.name, **plain(recipe)},
             "needs": {"dataset": source.job.key} if source.job else {},
         }
-        return self._add(spec, f"prepare {category} for {recipe.name}", source.place, "view")
+        made = canonical([category, (recipe.same_as or type(recipe)).name, plain(recipe)])
+        first = self.made.setdefault(made, key_of(spec))
+        place = source.place if first == key_of(spec) else replace(source.place, twin=first)
+        return self._add(spec, f"prepare {category} for {recipe.name}", place, "view")
 
     def _few_shot(self) -> dict:
         count = self.dataset.train_samples

@@ -41,6 +41,7 @@ class Place:
 
     kind: str = ""  # of the dataset that a view reads (harness/data/datasets.py)
     root: str = ""  # its folder, unless a job makes it
+    twin: str = ""  # key of a view that is equal but for its name: its files are taken
     inputs: Mapping[str, str] = field(default_factory=dict)  # dotted setting -> path
     labels: Mapping[str, str] = field(default_factory=dict)  # dataset and variant of a cell
     marks: tuple[str, ...] = ()  # what tables must say of its result
@@ -84,4 +85,5 @@ class Job:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return self.about.needs.keys
+        """Keys of the jobs that come before it."""
+        return (*self.about.needs.keys, *filter(None, [self.place.twin]))

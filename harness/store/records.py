@@ -286,6 +286,11 @@ class Record:
         """What a view says of its samples."""
         return self._map("summary")
 
+    @property
+    def twin(self) -> str | None:
+        """Key of the view whose files a view took over."""
+        return self.values.get("twin")
+
     def scores(self) -> pyarrow.Table | None:
         """Image scores of a cell: id, defect, label, score, in test order; None if not kept."""
         import pyarrow.parquet as pq

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.metrics import HEADLINE
 from harness.store import IDENTITY, Record, Store
 from harness.store.curve import FILE as LOSSES
 from harness.store.curve import Points
@@ -32,7 +33,6 @@ from harness.tracking.client import (
     runs_of,
 )
 
-HEADLINE = ("i_auroc", "aupro_0.3", "p_auroc")  # of the leaderboard, as metrics of the parent
 ARTIFACTS = (SCORES, CURVES, LOSSES)  # of a cell, beside its result
 
 

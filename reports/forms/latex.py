@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from harness.metrics import HEADLINE
 from reports.forms.text import grouped, percent
 from reports.numbers.leaderboard import Board, Row
-from reports.numbers.names import HEADLINE, method_label, metric_label, setting_label
+from reports.numbers.names import method_label, metric_label, setting_label
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -55,14 +56,14 @@ def _table(board: Board) -> str:
         cells = [_cell(board, row, column) for column in columns]
         lines.append(_line([name + marks, *cells, str(row.group or "--")]))
         if row.published or row.quotes:
-            quoted = [row.quotes.get(c) if c is not None else row.published for c in columns]
+            quoted = [row.quoted(column) for column in columns]
             values = [percent(q.quote.value) if q else "" for q in quoted]
             lines.append(_line([r"\quad published", *values, ""]))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
 
 
 def _cell(board: Board, row: Row, category: str | None) -> str:
-    score = row.mean if category is None else row.scores[category]
+    score = row.score(category)
     if score.value is None:
         return "--"
     commands = {board.second(category): r"\underline", board.best(category): r"\textbf"}

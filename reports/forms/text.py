@@ -10,12 +10,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from harness.metrics import HEADLINE
 from harness.store import DONE, Results
-from reports.forms.words import VERDICT_KEY, verdict_sign
+from reports.forms.words import VERDICT_KEY, points, verdict_sign
 from reports.numbers.frame import PENDING, printable, results_frame
 from reports.numbers.leaderboard import Board, Lead, Row, Score, leaderboards
 from reports.numbers.names import (
-    HEADLINE,
     mark_text,
     method_label,
     metric_label,
@@ -51,7 +51,7 @@ def lead_text(lead: Lead | None, rows: tuple[Row, ...]) -> str:
     text = f"{first} leads {second} by {100 * lead.by:.1f} points"
     if lead.interval is None:
         return text + "."
-    low, high = (f"{100 * bound:+.1f}".replace("-", "−") for bound in lead.interval)
+    low, high = map(points, lead.interval)
     told = "" if lead.interval[0] > 0 else "; the test images do not separate them"
     return f"{text} (95\u00a0% interval {low} to {high}{told})."
 
@@ -129,7 +129,6 @@ def _markdown_setting(setting: str, boards: dict[str, Board], marks: list[str]) 
     main = boards[metrics[0]]
     rows = []
     for row in main.rows:
-        others = {m: _same(boards[m], row) for m in metrics}
         bounds = " to ".join(percent(b) for b in row.interval) if row.interval else "–"
         rows.append(
             [
@@ -138,7 +137,7 @@ def _markdown_setting(setting: str, boards: dict[str, Board], marks: list[str]) 
                 _marked(row, marks),
                 _marked_score(main, row),
                 bounds,
-                *(_marked_score(boards[m], others[m]) for m in metrics[1:]),
+                *(_marked_score(boards[m], same(boards[m], row)) for m in metrics[1:]),
             ]
         )
     head = ["#", "group", "method", metric_label(main.metric), "95 % interval"]
@@ -157,9 +156,9 @@ def _markdown_setting(setting: str, boards: dict[str, Board], marks: list[str]) 
     return [*lines, *_markdown_table(["method", *main.categories, "mean"], rows), ""]
 
 
-def _same(board: Board, row: Row) -> Row:
-    """The row of the same method and variant on another board."""
-    return next(r for r in board.rows if (r.method, r.variant) == (row.method, row.variant))
+def same(board: Board, row: Row) -> Row:
+    """The row of the same method and variant on another board of its setting."""
+    return board.row(row.method, row.variant)
 
 
 def _marked(row: Row, marks: list[str]) -> str:
@@ -169,12 +168,12 @@ def _marked(row: Row, marks: list[str]) -> str:
 
 def _marked_score(board: Board, row: Row, category: str | None = None) -> str:
     """ "**93.1 ± 0.4** (94.5 ≈)": best and second marked, and what the paper prints."""
-    score = row.mean if category is None else row.scores[category]
+    score = row.score(category)
     text = score_text(score)
     if score.value is None:
         return text
     sign = {board.second(category): "*", board.best(category): "**"}.get(score.value, "")
-    found = row.published if category is None else row.quotes.get(category)
+    found = row.quoted(category)
     printed = f" ({percent(found.quote.value)} {verdict_sign(found)})" if found else ""
     return _Raw(f"{sign}{text}{sign}{printed}")
 
@@ -213,7 +212,7 @@ def leaderboard_text(store: Results, launch: dict) -> Group:
             if not metrics:
                 continue
             for i, row in enumerate(found[metrics[0]].rows):
-                cells = [_terminal(_same(found[m], row).mean, found[m].best()) for m in metrics]
+                cells = [_terminal(same(found[m], row).mean, found[m].best()) for m in metrics]
                 name = Text(_marked(row, marks))
                 table.add_row(Text("" if i else setting_label(setting)), name, *cells)
             table.add_section()

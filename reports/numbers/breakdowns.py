@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from harness.metrics.ranking import share_wrong
 from harness.store import DONE, Results
 
 GOOD_ALARMS = 0.05  # share of good images that may raise an alarm when images count as found
@@ -33,14 +34,7 @@ class Category:
     @property
     def wrong(self) -> np.ndarray:
         """Share of the other class on the wrong side of each image, mean over seeds (N,)."""
-        found = np.zeros(len(self.ids))
-        for row in self.scores:
-            good, bad = np.sort(row[~self.anomalous]), np.sort(row[self.anomalous])
-            over = _share_below(bad, row[~self.anomalous])  # anomalous below it
-            under = 1 - _share_below(good, row[self.anomalous])
-            found[~self.anomalous] += over
-            found[self.anomalous] += under
-        return found / len(self.scores)
+        return sum(share_wrong(row, self.anomalous) for row in self.scores) / len(self.scores)
 
     @property
     def found(self) -> np.ndarray:
@@ -187,12 +181,6 @@ def modalities(rgb: dict[str, Category], depth: dict[str, Category]) -> list[Mod
         Modalities(defect, len(found), *map(float, found.mean(axis=0)))
         for defect, found in whole.items()
     ]
-
-
-def _share_below(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Of the ordered ones, the share below each value; equal ones count one half."""
-    sides = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
-    return sum(sides) / (2 * len(ordered))
 
 
 def _ranked(values: np.ndarray) -> np.ndarray:

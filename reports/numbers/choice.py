@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from harness.metrics.ranking import share_wrong
+
 MIDDLE, BEST, MEDIAN, WORST, DISAGREE = "middle", "best", "median", "worst", "disagree"
 RULES = (MIDDLE, BEST, MEDIAN, WORST, DISAGREE)
 
@@ -46,16 +48,4 @@ def _pick(rule: str, images: np.ndarray, wrong: np.ndarray) -> int:
 
 
 def _wrong(table: pd.DataFrame) -> np.ndarray:
-    """Share of the other class on the wrong side of each image; ties one half, 0 without any."""
-    scores, anomalous = table["score"].to_numpy(float), table["label"].to_numpy() > 0
-    good, bad = np.sort(scores[~anomalous]), np.sort(scores[anomalous])
-    found = np.zeros(len(scores))
-    if len(good) and len(bad):
-        found[~anomalous] = _below(bad, scores[~anomalous])
-        found[anomalous] = 1 - _below(good, scores[anomalous])
-    return found
-
-
-def _below(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
-    sides = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
-    return sum(sides) / (2 * len(ordered))
+    return share_wrong(table["score"].to_numpy(float), table["label"].to_numpy() > 0)

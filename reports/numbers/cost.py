@@ -75,7 +75,7 @@ def hours_frame(store: Results, results: dict[str, Record]) -> pd.DataFrame:
         result = results.get(key) or store.result(key)
         if key not in jobs and result is not None and result.done:
             jobs[key] = result
-            wanted += result.spec.needs.keys
+            wanted += [*result.spec.needs.keys, *filter(None, [result.twin])]
     rows = [_hours(job) for job in jobs.values() if "total_s" in job.timings]
     table = pd.DataFrame(rows, columns=HOURS).groupby(HOURS[:2], sort=False).sum().reset_index()
     order = table["work"].map(list(WORK.values()).index)

@@ -8,12 +8,14 @@ from typing import Any
 import pandas as pd
 
 from harness.store import DONE, Record, Results
+from harness.store import IDENTITY as OF_A_CELL
 from reports.numbers.names import metric_order
 
 PENDING = "pending"  # asked for, no result yet
 UNDEFINED = "undefined"  # done, but the metric has no value, e.g. with one class only
 
-IDENTITY = ("dataset", "setting", "method", "variant", "category", "seed")
+_BOARD = ("dataset", "setting")  # what tables are grouped by stands first
+IDENTITY = (*_BOARD, *(name for name in OF_A_CELL if name not in _BOARD))
 OUTCOME = ("key", "status", "reason", "marks", "attempt")
 COST = {
     "timings": ("fit_s", "predict_s", "metrics_s", "total_s"),

@@ -96,6 +96,24 @@ class Row:
     published: Verdict | None = None  # of the mean
     quotes: dict[str, Verdict] = field(default_factory=dict)  # of each category
 
+    def score(self, category: str | None = None) -> Score:
+        """In a category, or the mean."""
+        return self.mean if category is None else self.scores[category]
+
+    def quoted(self, category: str | None = None) -> Verdict | None:
+        """Against what a paper prints for a category, or for the mean."""
+        return self.published if category is None else self.quotes.get(category)
+
+    def bounds(self, category: str | None = None) -> tuple[float, float] | None:
+        """95 % interval over test images of a category's score, or of the mean; I-AUROC only."""
+        return self.images.interval(self.score(category).value, category) if self.images else None
+
+    def spread(self, category: str | None = None) -> Spread | None:
+        """Of single runs, pooled over categories: of a category's score, or of the mean."""
+        scores = self.scores.values()
+        pooled = Spread.pooled([s.std for s in scores], min(s.seeds for s in scores))
+        return pooled.of_mean(len(scores)) if pooled and category is None else pooled
+
 
 @dataclass(frozen=True)
 class Lead:
@@ -127,8 +145,11 @@ class Board:
         return max((v for v in self._values(category) if v < best), default=None)
 
     def _values(self, category: str | None) -> list[float]:
-        scores = [row.scores[category] if category is not None else row.mean for row in self.rows]
+        scores = [row.score(category) for row in self.rows]
         return [s.value for s in scores if s.value is not None]
+
+    def row(self, method: str, variant: str) -> Row | None:
+        return next((r for r in self.rows if (r.method, r.variant) == (method, variant)), None)
 
     @property
     def lead(self) -> Lead | None:
@@ -217,18 +238,13 @@ def _printed_variant(row: Row) -> str:
 def _quoted(row: Row, dataset: str, setting: str, metric: str, categories: tuple) -> Row:
     """The row with what papers print for it; nothing where they print nothing."""
     names = (row.method, _printed_variant(row), dataset, setting, metric)
-    stds = [score.std for score in row.scores.values()]
-    spread, found = Spread.pooled(stds, min(s.seeds for s in row.scores.values())), {}
-    for category in categories:
-        score, printed = row.scores[category], quote(*names, category)
-        if printed and score.value is not None:
-            bounds = row.images.interval(score.value, category) if row.images else None
-            found[category] = verdict(score.value, printed, spread, bounds)
-    whole, mean = quoted_mean(*names, categories), None
-    if whole and row.mean.value is not None:
-        of_mean = spread and spread.of_mean(len(categories))
-        mean = verdict(row.mean.value, whole, of_mean, row.interval)
-    return replace(row, published=mean, quotes=found)
+    printed = {c: quote(*names, c) for c in categories} | {None: quoted_mean(*names, categories)}
+    found = {
+        category: verdict(value, given, row.spread(category), row.bounds(category))
+        for category, given in printed.items()
+        if given and (value := row.score(category).value) is not None
+    }
+    return replace(row, published=found.pop(None, None), quotes=found)
 
 
 def _row(cells: pd.DataFrame, metric: str, categories: tuple[str, ...]) -> Row:
@@ -292,9 +308,8 @@ def leaderboard_table(boards: list[Board]) -> pd.DataFrame:
     rows = []
     for board in boards:
         for row in board.rows:
-            for category, score in [*row.scores.items(), ("mean", row.mean)]:
-                mean = score is row.mean
-                found = row.published if mean else row.quotes.get(category)
+            for category in (*row.scores, None):
+                mean, score, found = category is None, row.score(category), row.quoted(category)
                 low, high = (row.interval if mean else None) or (None, None)
                 rows.append(
                     (
@@ -303,7 +318,7 @@ def leaderboard_table(boards: list[Board]) -> pd.DataFrame:
                         row.method,
                         row.variant,
                         board.metric,
-                        category,
+                        "mean" if mean else category,
                         score.value,
                         score.std,
                         score.seeds,

@@ -16,7 +16,6 @@ METRICS = {
     "p_ap": "P-AP",
     "p_f1max": "P-F1max",
 }
-HEADLINE = ("i_auroc", "aupro_0.3", "p_auroc")
 MARKS = {
     "demo": "short demonstration run; the number does not measure the method",
     "random-init": "backbone with random weights instead of the pretrained ones",

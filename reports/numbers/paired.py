@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from reports.numbers.statistics import generator_for, ranks
+from harness.metrics.ranking import share_below
+from reports.numbers.statistics import generator_for
 
 ALPHA = 0.05
 EXACT_UPTO = 14  # categories for which all 2^n signs are tried; beyond, FLIPS random ones
@@ -47,10 +48,8 @@ class Placements:
         """normal (S, N), anomalous (S, M): a row of scores a seed."""
         beaten, beating = np.zeros(anomalous.shape[1]), np.zeros(normal.shape[1])
         for n, a in zip(normal, anomalous):
-            below, upto = ranks(n, a)
-            beaten += (below + upto) / (2 * len(n))
-            below, upto = ranks(a, n)
-            beating += 1 - (below + upto) / (2 * len(a))
+            beaten += share_below(np.sort(n), a)
+            beating += 1 - share_below(np.sort(a), n)
         return cls(beaten / len(normal), beating / len(normal), ids)
 
     @property

@@ -1,4 +1,4 @@
-"""AUROC from image scores and its bootstrap over images.
+"""The bootstrap of I-AUROC over images.
 
 What is resampled: the test images of a category, with replacement, the normal and the anomalous
 ones apart, each category on its own; one image fewer than there are of either kind, since draws of
@@ -25,14 +25,6 @@ def generator_for(*names: object) -> np.random.Generator:
     """A generator seeded by names, e.g. generator_for("bootstrap", "mvtec3d", "bagel")."""
     text = "\x1f".join(str(name) for name in names)
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big"))
-
-
-def auroc(normal: np.ndarray, anomalous: np.ndarray) -> float:
-    """Share of (anomalous, normal) pairs in the right order, ties one half; NaN without pairs."""
-    if not len(normal) or not len(anomalous):
-        return float("nan")
-    below, upto = ranks(normal, anomalous)
-    return float((below + upto).mean() / (2 * len(normal)))
 
 
 def resampled_auroc(
@@ -69,9 +61,3 @@ def interval(
     reach = float(student.ppf((1 + level) / 2, freedom)) * spread / (value * (1 - value))
     low, high = expit(logit(value) - reach), expit(logit(value) + reach)
     return float(low), float(high)
-
-
-def ranks(normal: np.ndarray, anomalous: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For every anomalous score, how many normal scores lie below it, and below or equal."""
-    ordered = np.sort(normal)
-    return np.searchsorted(ordered, anomalous, "left"), np.searchsorted(ordered, anomalous, "right")

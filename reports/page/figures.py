@@ -105,15 +105,6 @@ def scatter(
     return _chart(title, marks, x, y)
 
 
-def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of (cost, quality) those that no other beats in one without losing in the other."""
-    front: list[tuple[float, float]] = []
-    for cost, quality in sorted(points, key=lambda p: (p[0], -p[1])):
-        if not front or quality > front[-1][1]:
-            front.append((cost, quality))
-    return front
-
-
 def _style(series: Series, position: int) -> int:
     return position if series.style < 0 else series.style
 

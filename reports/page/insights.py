@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from harness.metrics.pareto import pareto_front
 from harness.store import Results
 from reports.forms.text import grouped
 from reports.numbers import breakdowns
@@ -218,14 +219,15 @@ def _speed(board: Board, timed: pd.DataFrame, device: str, several: bool) -> Spe
     xs, ys = [p.x[0] for p in points], [p.y[0] for p in points]
     x = Axis("latency p50, ms", min(xs) / 1.6, max(xs) * 1.6, log=True)
     low = max(0.0, np.floor(min(ys) * 20 - 0.2) / 20)
-    front = figures.pareto(list(zip(xs, ys)))
+    front = [(xs[i], ys[i]) for i in pareto_front([(-x, y) for x, y in zip(xs, ys)])]
     title = f"I-AUROC against latency, {setting_label(board.setting)}"
     chart = figures.scatter(title, points, x, Axis("I-AUROC", low, 1.0 if low < 1 else 1.05), front)
     return Speed(board.dataset, board.setting, chart, note, device if several else "")
 
 
 def _mean(board: Board, name: tuple[str, str]) -> float | None:
-    return next((r.mean.value for r in board.rows if (r.method, r.variant) == name), None)
+    row = board.row(*name)
+    return None if row is None else row.mean.value
 
 
 def _unit(label: str) -> Axis:

@@ -27,6 +27,7 @@ from reports.forms.text import (
     leaderboard_text,
     percent,
     row_marks,
+    same,
 )
 from reports.forms.words import VERDICT_KEY, quote_text, test_text, verdict_sign
 from reports.numbers import names
@@ -155,9 +156,7 @@ def _environment() -> jinja2.Environment:
         "test_text": test_text,
         "verdict_key": VERDICT_KEY,
         "verdict_sign": verdict_sign,
-        "same": lambda board, row: next(
-            r for r in board.rows if (r.method, r.variant) == (row.method, row.variant)
-        ),
+        "same": same,
     }
     return environment
 

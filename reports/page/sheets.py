@@ -17,12 +17,12 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from harness.metrics.ranking import auroc
 from harness.store import Record, Results
 from harness.store.prepared import MASK, Prepared
 from harness.store.records import Maps
 from reports.numbers.choice import MIDDLE, chosen
 from reports.numbers.names import setting_order
-from reports.numbers.statistics import auroc
 
 TILE = 128  # px, side of a picture
 QUALITY = 85  # of JPEG, 0 to 100

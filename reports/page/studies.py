@@ -18,12 +18,11 @@ from rich.table import Table
 from harness.store import Record, Results, write_text
 from reports.forms.text import DEMO
 from reports.numbers.frame import read_results, read_scores, results_frame
-from reports.numbers.leaderboard import Board, Row, leaderboards
+from reports.numbers.leaderboard import Board, leaderboards
 from reports.numbers.names import metric_label, setting_label
 from reports.numbers.published import (
     SOURCES,
     Quote,
-    Spread,
     Verdict,
     known_categories,
     published_cells,
@@ -127,36 +126,19 @@ class _Value:
 
 
 def _score(boards: list[Board], cell: dict, printed) -> _Value:
-    row = next(
-        (
-            row
-            for board in boards
-            for row in board.rows
-            if (board.dataset, board.setting, board.metric)
-            == (cell["dataset"], cell["setting"], printed.metric)
-            and (row.method, row.variant) == (cell["method"], cell["variant"])
-        ),
-        None,
-    )
+    where = cell["dataset"], cell["setting"], printed.metric
+    board = next((b for b in boards if (b.dataset, b.setting, b.metric) == where), None)
+    row = board and board.row(cell["method"], cell["variant"])
     if row is None:
         return _Value(note="no result")
-    mean = printed.category == MEAN
-    score = row.mean if mean else row.scores[printed.category]
+    category = None if printed.category == MEAN else printed.category
+    score = row.score(category)
     if score.value is None:
         return _Value(note=score.note)
-    bounds = _interval(row, score.value, None if mean else printed.category)
-    spread = Spread.pooled(
-        [s.std for s in row.scores.values()], min(s.seeds for s in row.scores.values())
-    )
-    if mean and spread:
-        spread = spread.of_mean(len(row.scores))
+    bounds, spread = row.bounds(category), row.spread(category)
     quote = Quote(printed.value, printed.paper, printed.table, printed.method)
     low, high = bounds or (None, None)
     return _Value(score.value, score.std, low, high, verdict(score.value, quote, spread, bounds))
-
-
-def _interval(row: Row, value: float, category: str | None) -> tuple[float, float] | None:
-    return row.images.interval(value, category) if row.images else None
 
 
 def _measured(frame: pd.DataFrame, cell: dict, metric: str) -> _Value:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from harness.metrics.ranking import auroc
 from harness.store import SCHEMA, Store, write_json
-from reports.numbers.statistics import auroc
 
 HOSTILE = '<script>alert("1")</script>'
 SIZE = 48  # px

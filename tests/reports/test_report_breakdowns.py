@@ -7,7 +7,7 @@ from sklearn.metrics import roc_curve
 from reports.numbers.breakdowns import FPR, Category, agreement, hardest, histogram, modalities, roc
 from reports.numbers.choice import chosen
 from reports.numbers.frame import read_scores, results_frame
-from reports.page.figures import Axis, Series, lines, pareto, scatter
+from reports.page.figures import Axis, Series, lines, scatter
 from tests.reports.fake_store import HOSTILE
 
 
@@ -54,10 +54,6 @@ def test_agreement_and_hardest_images():
 def test_histograms_hold_every_image():
     for share in histogram({"c": category([0, 1, 2, 99, -99, 3])}):
         assert share.sum() == pytest.approx(1)
-
-
-def test_the_front_holds_what_nothing_beats():
-    assert pareto([(1, 0.5), (2, 0.4), (3, 0.9), (3, 0.8), (9, 0.9)]) == [(1, 0.5), (3, 0.9)]
 
 
 def test_charts_escape_names_and_hold_no_broken_number():

@@ -66,6 +66,15 @@ def opened(page, width, tmp_path):
         'p.textContent = "PROBE" + d.getElementById("probe").textContent;'
         "document.body.append(p); }</script>"
     )
+    options = ("--allow-file-access-from-files", "--window-size=1700,1000", "--dump-dom")
+    shown, console = browse(outer.as_uri(), tmp_path, *options, budget_ms=10000, timeout=180)
+    match = re.search(r"PROBE(\{.*?\})</pre>", shown)
+    assert match, console[-20:]
+    return json.loads(html.unescape(match[1])), [line for line in console if "CONSOLE" in line]
+
+
+def browse(address, tmp_path, *options, budget_ms, timeout):
+    """What the browser prints on stdout, and the lines of its log."""
     done = subprocess.run(
         [
             BROWSER,
@@ -74,19 +83,14 @@ def opened(page, width, tmp_path):
             "--disable-gpu",
             "--disable-dev-shm-usage",
             f"--user-data-dir={tmp_path / 'profile'}",
-            "--allow-file-access-from-files",
             "--enable-logging=stderr",
-            "--window-size=1700,1000",
-            "--virtual-time-budget=10000",
-            "--dump-dom",
-            outer.as_uri(),
+            f"--virtual-time-budget={budget_ms}",
+            *options,
+            address,
         ],
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=timeout,
         check=False,
     )
-    match = re.search(r"PROBE(\{.*?\})</pre>", done.stdout)
-    assert match, done.stderr[-2000:]
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return json.loads(html.unescape(match[1])), complaints
+    return done.stdout, done.stderr.splitlines()

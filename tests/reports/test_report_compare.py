@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
+from harness.metrics.ranking import auroc
 from reports.forms.compare_text import comparison_csv
 from reports.numbers.compare import BETTER, OVERALL, SAME, UNTESTED, WORSE, chosen, compare
 from reports.numbers.frame import read_scores, results_frame
-from reports.numbers.statistics import auroc
 from tests.reports.fake_store import build_launch
 
 ONE = {

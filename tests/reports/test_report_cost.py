@@ -15,7 +15,7 @@ SMALL = {
 }
 
 
-def publish(store: Store, key: str, kind: str, seconds: float, gpus: float, needs=(), **spec):
+def publish(store, key, kind, seconds, gpus, needs=(), twin=None, **spec):
     store.publish(
         key,
         {
@@ -25,7 +25,8 @@ def publish(store: Store, key: str, kind: str, seconds: float, gpus: float, need
             "timings": {"total_s": seconds},
             "spec": {"kind": kind, "needs": {f"need:{n}": n for n in needs}, **spec},
             "environment": {"device": "cuda" if gpus else "cpu", "cpus": 2, "gpus": gpus},
-        },
+        }
+        | ({"twin": twin} if twin else {}),
     )
 
 
@@ -50,6 +51,16 @@ def test_hours_count_shared_work_once_and_weigh_it_by_what_it_had(tmp_path):
     assert table["cpu_hours"].tolist() == pytest.approx([0.2, 0.4, 2.0, 3.0])
     assert table["gpu_hours"].tolist() == pytest.approx([0, 0, 0.5, 1.5])
     assert hours_frame(store, {}).empty
+
+
+def test_hours_hold_the_view_whose_files_another_shares(tmp_path):
+    store = Store(tmp_path)
+    publish(store, "twin", "view", 720, 0)
+    publish(store, "v", "view", 36, 0, twin="twin")
+    publish(store, "c", "cell", 1800, 1, ["v"], method="shape_guided")
+    table = hours_frame(store, {"c": store.result("c")})
+    assert table["jobs"].tolist() == [2, 1]
+    assert table["hours"].tolist() == pytest.approx([0.21, 0.5])
 
 
 def test_throughput_is_images_by_the_time_to_predict_them(build):

@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
+from harness.metrics.ranking import auroc
 from reports.numbers.paired import Placements, auroc_difference, groups, holm, sign_flip
-from reports.numbers.statistics import auroc
 
 N, M, CATEGORIES = 22, 60, 4
 

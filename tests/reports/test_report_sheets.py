@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
+from harness.metrics.ranking import auroc
 from reports.numbers.frame import read_results, read_scores, results_frame
-from reports.numbers.statistics import auroc
 from reports.page.sheets import TILE, sheets
 
 ONE = {

@@ -3,25 +3,14 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from reports.numbers.statistics import auroc, generator_for, interval, resampled_auroc
+from harness.metrics.ranking import auroc
+from reports.numbers.statistics import generator_for, interval, resampled_auroc
 
 
 def scores(normal, anomalous, seeds=1, shift=1.0, levels=None):
     rng = np.random.default_rng(3)
     n, a = rng.normal(size=(seeds, normal)), rng.normal(shift, size=(seeds, anomalous))
     return (n, a) if levels is None else (np.round(n * levels), np.round(a * levels))
-
-
-@pytest.mark.parametrize("levels", [None, 2])
-def test_auroc_equals_scikit_learn_with_and_without_ties(levels):
-    (n,), (a,) = scores(30, 20, levels=levels)
-    expected = roc_auc_score(np.repeat([0, 1], [30, 20]), np.concatenate([n, a]))
-    assert auroc(n, a) == pytest.approx(expected, abs=1e-12)
-
-
-def test_auroc_of_one_class_is_undefined():
-    none, some = np.array([]), np.array([1.0])
-    assert np.isnan(auroc(none, some)) and np.isnan(auroc(some, none))
 
 
 @pytest.mark.parametrize("levels", [None, 2])

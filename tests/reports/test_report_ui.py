@@ -11,7 +11,7 @@ import pytest
 from harness import tracking
 from harness.tracking import client as shared
 from reports.page.render import write_report
-from tests.reports.test_report_browser import BROWSER
+from tests.reports.test_report_browser import BROWSER, browse
 
 pytest.importorskip("mlflow")
 pytestmark = [
@@ -60,33 +60,13 @@ def _wait(address, server, log):
 
 def shown(address, tmp_path, shot=""):
     """The page's elements once it is drawn, and the errors on its console."""
-    extra = [f"--screenshot={shot}"] if shot else ["--dump-dom"]
-    done = subprocess.run(
-        [
-            BROWSER,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--enable-logging=stderr",
-            "--window-size=1600,1000",
-            "--timeout=60000",
-            "--virtual-time-budget=60000",
-            *extra,
-            address,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    drawn = f"--screenshot={shot}" if shot else "--dump-dom"
+    options = ("--window-size=1600,1000", "--timeout=60000", drawn)
+    page, console = browse(address, tmp_path, *options, budget_ms=60000, timeout=240)
     errors = [
-        line
-        for line in done.stderr.splitlines()
-        if "CONSOLE" in line and ("Error" in line or "ERROR" in line)
+        line for line in console if "CONSOLE" in line and ("Error" in line or "ERROR" in line)
     ]
-    return done.stdout, errors
+    return page, errors
 
 
 def test_runs_metrics_and_comparison_are_drawn_without_errors(served, tmp_path):

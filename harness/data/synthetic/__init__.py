@@ -5,7 +5,7 @@ write_category(Path("data/synthetic"), "cookie", PRESETS["tiny"])
 
 from .defects import KINDS
 from .generate import VERSION, write_category
-from .sample import make_sample, make_twin
+from .sample import make_sample
 from .shapes import CATEGORIES
 from .spec import PRESETS, Spec
 
@@ -16,6 +16,5 @@ __all__ = [
     "VERSION",
     "Spec",
     "make_sample",
-    "make_twin",
     "write_category",
 ]

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from harness.data.eyecandies import FOLDERS
+
 from .part import json_bytes
 from .render import Light, Pose
 from .sample import Staged, stage
@@ -18,7 +20,6 @@ from .spec import Spec
 UNITS_PER_M = 10  # Eyecandies' scenes are that much larger than MVTec's, and so than ours
 ASIDE = -0.1  # x of the world's origin; at 0 the middle column would have x = 0, which
 # M3DM's code takes as missing
-FOLDERS = {"train": "train", "validation": "val", "test": "test_public"}
 DIGITS = {"train": 3, "val": 2, "test_public": 2}  # of the published numbers
 SPOTS = {1: (0, 1), 2: (1, 0), 3: (0, -1), 4: (-1, 0)}  # image_N: where its light comes from
 SPOT_SLOPE = np.radians(50)  # from the vertical

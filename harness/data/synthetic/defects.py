@@ -14,8 +14,8 @@ import numpy as np
 
 from .noise import Noise, smoothstep
 from .render import ON_OBJECT_M, Raster
+from .shapes import MM
 
-MM = 1e-3
 KINDS = (
     "bump",
     "color",

@@ -11,12 +11,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
+from harness.data.datasets import MANIFEST
+
 from . import as_eyecandies, as_mvtec3d
 from .part import Part, json_bytes, sample_name
 from .spec import Spec, require_category
 
 VERSION = 2  # raise when the same spec gives other files
-MANIFEST = "manifest.json"
 LAYOUTS = {"mvtec3d": as_mvtec3d, "eyecandies": as_eyecandies}
 
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.data.samples import SPLITS
+
 from .defects import Defect
 from .render import Camera
 from .scene import Scene, generator, name_key
 from .sensor import REFERENCE_PX, measure_depth, missing_points, photograph
 from .spec import Spec, parts_of_combined, require_category
 from .twin import Twin, draw_defects, shrink
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,6 @@ def make_sample(category: str, split: str, defect: str, index: int, spec: Spec):
     staged = stage(category, split, defect, index, spec)
     rgb, xyz = _sense(staged.scene, staged.twin.colour, staged.twin.depth, spec.camera)
     return rgb, xyz, _class_mask(category, staged, spec), staged.drawn
-
-
-def make_twin(category: str, split: str, defect: str, index: int, spec: Spec):
-    """-> rgb, xyz of the same sample with the same sensor noise, had it no defect."""
-    scene = _scene(category, split, defect, index, spec)
-    clean = scene.look(scene.raster(spec.camera), spec.camera)
-    return _sense(scene, clean, clean, spec.camera)
 
 
 def _scene(category, split, defect, index, spec) -> Scene:

@@ -49,8 +49,15 @@ BUILDERS: dict[type[View], Builder] = {
     M3dmView: Builder(m3dm.prepare),
     ShapeGuidedView: Builder(m3dm.prepare),
     DbrnView: Builder(dbrn.prepare, dbrn.finish),
-    Dsr3dView: Builder(dsr3d.prepare, dsr3d.finish),
+    Dsr3dView: Builder(dsr3d.prepare),
 }
+RECIPES: dict[str, type[View]] = {recipe.name: recipe for recipe in BUILDERS}
+
+
+def prepare(sample: Sample, view: View) -> dict[str, np.ndarray]:
+    """The arrays of one sample in a view, "mask" among them."""
+    seed = seed_for("plane", sample.category, sample.id)
+    return BUILDERS[type(view)].prepare(sample, view, seed)
 
 
 def build_view(
@@ -71,25 +78,22 @@ def build_view(
     if type(view) not in BUILDERS:
         known = ", ".join(known.__name__ for known in BUILDERS)
         raise ValueError(f"no builder for {type(view).__name__}; known views: {known}")
-    builder, started = BUILDERS[type(view)], time.perf_counter()
+    started = time.perf_counter()
     refs = {split: category.samples(split) for split in SPLITS}
     refs[simulated.SPLIT] = simulated.simulate(refs["validation"], view.background)
     total = sum(len(found) for found in refs.values())
-    for split in PARTS:
-        shutil.rmtree(folder / split, ignore_errors=True)
-        (folder / split).mkdir(parents=True)
+    _empty(folder)
 
-    def prepare(ref: Ref | simulated.Simulated) -> tuple[tuple[int, int], dict[str, np.ndarray]]:
-        seed = seed_for("plane", category.name, ref.id)
+    def prepared(ref: Ref | simulated.Simulated) -> tuple[tuple[int, int], dict[str, np.ndarray]]:
         sample = ref.read()
-        return sample.mask.shape, builder.prepare(sample, view, seed)
+        return sample.mask.shape, prepare(sample, view)
 
     done, sizes, rows = 0, {}, {}
     with _one_opencv_thread(), ThreadPoolExecutor(workers) as pool:
         for split in PARTS:  # train first: it is never empty and gives the others' shapes
             sizes[split] = []
             with _Rows(folder / split, len(refs[split])) as rows[split]:
-                for size, arrays in _in_order(pool, prepare, refs[split], workers):
+                for size, arrays in _in_order(pool, prepared, refs[split], workers):
                     if split not in MASKED:
                         del arrays[MASK]
                     rows[split].write(arrays)
@@ -98,9 +102,9 @@ def build_view(
                     report(done, total)
                 if not refs[split]:
                     rows[split].create(rows["train"].like)
-    if builder.finish:
+    if finish := BUILDERS[type(view)].finish:
         splits = {split: rows[split].mapped() for split in PARTS}
-        builder.finish(splits, view)
+        finish(splits, view)
         for split, arrays in splits.items():
             for array in arrays.values():
                 array.flush()
@@ -114,6 +118,26 @@ def build_view(
         "seconds": seconds,
         "seconds_per_sample": seconds / total,
     }
+
+
+def link_view(made: Path, folder: Path) -> None:
+    """Give `folder` the files of a view that lies in `made`, whatever it held of them before.
+
+    They are the same files under second names, and copies where the file system has no such.
+    """
+    _empty(folder)
+    for split in PARTS:
+        for file in sorted((made / split).iterdir()):
+            try:
+                os.link(file, folder / split / file.name)
+            except OSError:
+                shutil.copy2(file, folder / split / file.name)
+
+
+def _empty(folder: Path) -> None:
+    for split in PARTS:
+        shutil.rmtree(folder / split, ignore_errors=True)
+        (folder / split).mkdir(parents=True)
 
 
 def _in_order(

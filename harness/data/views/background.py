@@ -92,11 +92,3 @@ def pad_square(image: np.ndarray) -> np.ndarray:
         return image
     around = [((side - n) // 2, side - n - (side - n) // 2) for n in image.shape[:2]]
     return np.pad(image, around + [(0, 0)] * (image.ndim - 2))
-
-
-def check(view: BtfView, **options: tuple[str, ...]) -> None:
-    """Refuse a field of the view that is none of the known `options`, by name."""
-    for name, known in {"background": ("plane", "none"), **options}.items():
-        if (value := getattr(view, name)) not in known:
-            known = ", ".join(known)
-            raise ValueError(f"unknown {name} {value!r} in {type(view).__name__}; known: {known}")

@@ -6,20 +6,16 @@ M3DM, to which the paper refers.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
+from harness.data.resize import nearest, resize
 from harness.data.samples import Sample
 from harness.data.views import background
+from harness.data.views.depth import extremes, fill_holes, place
 from methods.views import Das3dView
 
 FILL_PASSES = 3  # AST's n_fills
 FOREGROUND_EPS = 1e-6
-OPTIONS = {
-    "hole_fill": ("none", "ast3"),
-    "depth_range": ("image", "category"),
-    "depth_resize": ("nearest", "bilinear"),
-}
 
 
 def prepare(sample: Sample, view: Das3dView, seed: int) -> dict[str, np.ndarray]:
@@ -29,12 +25,11 @@ def prepare(sample: Sample, view: Das3dView, seed: int) -> dict[str, np.ndarray]
     With `depth_range` "category" the depth is still in metres and the foreground is the pixels
     that have depth: `finish` needs the whole training split for the rest.
     """
-    background.check(view, **OPTIONS)
     rgb, z, missing, mask = cut(sample, view, seed)
     if view.hole_fill == "ast3":
         z = fill_holes(z, missing, FILL_PASSES)
     kept = z != 0
-    rgb, depth, kept, mask = resize(rgb, fill_background(z), kept, mask, view)
+    rgb, depth, kept, mask = to_square(rgb, fill_background(z), kept, mask, view)
     if view.depth_range == "image":
         depth, kept = normalise(depth, kept, depth.min(), depth.max())
     return {"rgb": rgb, "depth": depth, "foreground": kept, "mask": mask}
@@ -44,8 +39,7 @@ def finish(splits: dict[str, dict[str, np.ndarray]], view: Das3dView) -> None:
     """Normalise the arrays of all splits in place, by the extremes of the training split."""
     if view.depth_range == "image":
         return
-    train = splits["train"]["depth"]
-    low, high = min(d.min() for d in train), max(d.max() for d in train)
+    low, high = extremes(splits["train"]["depth"])
     for arrays in splits.values():
         for i in range(len(arrays["depth"])):
             arrays["depth"][i], arrays["foreground"][i] = normalise(
@@ -63,47 +57,22 @@ def cut(sample: Sample, view: Das3dView, seed: int):
     return rgb, xyz[..., 2], missing, mask
 
 
-def fill_holes(z: np.ndarray, missing: np.ndarray, passes: int) -> np.ndarray:
-    """AST's filling: a missing pixel takes the mean of the non-zero ones of its 3 x 3 window.
-
-    Each pass reads the result of the one before. Row 0 and column 0 are never filled: the
-    published code slices from -1 there, which is empty; kept for parity.
-    """
-    z = z.astype(np.float64)
-    for _ in range(passes):
-        total, count = (
-            cv2.boxFilter(a, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
-            for a in (z, (z != 0).astype(np.float64))
-        )
-        fill = missing & (z == 0) & (count > 0)
-        fill[0] = fill[:, 0] = False
-        z[fill] = total[fill] / count[fill]
-    return z.astype(np.float32)
-
-
 def fill_background(z: np.ndarray) -> np.ndarray:
     """Pixels without depth become as deep as the deepest that has one (section 1, step 3)."""
     return np.where(z == 0, z[z != 0].max(), z)
 
 
-def resize(rgb, depth, kept, mask, view: Das3dView):
+def to_square(rgb, depth, kept, mask, view: Das3dView):
     """To S x S: colour bilinear without antialiasing, masks nearest, depth as the view says.
 
     How the ground truth is resized is not published; it goes with the depth, pixel for pixel.
     """
-    size = (view.size, view.size)
-    rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR)
+    rgb = resize(rgb, view.size, "cv2_linear")
     if view.depth_resize == "bilinear":
-        depth = cv2.resize(depth, size, interpolation=cv2.INTER_LINEAR)
+        depth = resize(depth, view.size, "cv2_linear")
     else:
         depth = nearest(depth, view.size)
     return rgb, depth, nearest(kept, view.size), nearest(mask, view.size)
-
-
-def nearest(image: np.ndarray, size: int) -> np.ndarray:
-    """Source index floor(i * n / size), in integers."""
-    rows, columns = (np.arange(size) * n // size for n in image.shape[:2])
-    return image[rows[:, None], columns]
 
 
 def normalise(depth: np.ndarray, kept: np.ndarray, low: float, high: float):
@@ -111,8 +80,6 @@ def normalise(depth: np.ndarray, kept: np.ndarray, low: float, high: float):
 
     Without a background pixel everything is foreground. A constant depth becomes 1.
     """
-    low, high = float(low), float(high)
-    span = high - low if high > low else 1.0
-    z = 1 - (high - depth.astype(np.float64)) / span
+    z = place(depth, low, high)
     foreground = z < z[~kept].mean() - FOREGROUND_EPS if not kept.all() else kept.copy()
     return z.astype(np.float32), foreground

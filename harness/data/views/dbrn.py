@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 
-import cv2
 import numpy as np
 
+from harness.data.resize import nearest, resize
 from harness.data.samples import DataError, Sample
-from harness.data.views.das3d import fill_holes, nearest
+from harness.data.views.depth import extremes, fill_holes, place
 from methods.views import DbrnView
 
 CORNER_PX = 2  # side of the blocks that the background plane is fitted to (AST)
@@ -33,20 +33,18 @@ def prepare(sample: Sample, view: DbrnView, seed: int) -> dict[str, np.ndarray]:
     deviation (S, S), the largest distance from the background around a pixel, and heights
     (POOL, POOL), the distances at points all over the image.
     """
-    _check(view)
-    size = (view.size, view.size)
     z, deviation = fill(sample, view)
-    depth = cv2.resize(z.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    depth = resize(z.astype(np.float32), view.size, "cv2_linear")
     if view.depth_range == "image":
         depth = normalise(depth, depth.min(), depth.max(), view)
     arrays = {
-        "rgb": cv2.resize(sample.rgb, size, interpolation=cv2.INTER_LINEAR),
+        "rgb": resize(sample.rgb, view.size, "cv2_linear"),
         "depth": depth,
         "mask": nearest(sample.mask, view.size),
     }
     if view.background == "plane" and view.fg_threshold == "auto":
         return arrays | {
-            "foreground": np.zeros(size, bool),
+            "foreground": np.zeros((view.size, view.size), bool),
             "deviation": reach(deviation, view.size).astype(np.float32),
             "heights": spread_over(deviation, POOL),
         }
@@ -66,7 +64,7 @@ def finish(splits: dict[str, dict[str, np.ndarray]], view: DbrnView) -> None:
             for i in range(len(deviation)):
                 arrays["foreground"][i] = deviation[i] > threshold
     if view.depth_range == "category":
-        low, high = min(d.min() for d in train["depth"]), max(d.max() for d in train["depth"])
+        low, high = extremes(train["depth"])
         for arrays in splits.values():
             for i in range(len(arrays["depth"])):
                 arrays["depth"][i] = normalise(arrays["depth"][i], low, high, view)
@@ -188,18 +186,5 @@ def spread_over(image: np.ndarray, most: int) -> np.ndarray:
 
 def normalise(depth: np.ndarray, low: float, high: float, view: DbrnView) -> np.ndarray:
     """[low, high] metres to the view's range. A constant depth is background, so farthest."""
-    low, high = float(low), float(high)
-    span = high - low if high > low else 1.0
-    share = 1 - (high - depth.astype(np.float64)) / span
+    share = place(depth, low, high)
     return (view.depth_low + (view.depth_high - view.depth_low) * share).astype(np.float32)
-
-
-def _check(view: DbrnView) -> None:
-    options = {
-        "background": ("plane", "none"),
-        "bg_fill": ("cluster", "plane", "max"),
-        "depth_range": ("image", "category"),
-    }
-    for name, known in options.items():
-        if (value := getattr(view, name)) not in known:
-            raise ValueError(f"unknown {name} {value!r} in DbrnView; known: {', '.join(known)}")

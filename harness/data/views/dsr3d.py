@@ -11,8 +11,9 @@ import logging
 import cv2
 import numpy as np
 
-from harness.data.resize import resize
+from harness.data.resize import nearest, resize
 from harness.data.samples import Sample
+from harness.data.views.depth import around
 from methods.views import Dsr3dView
 
 EPS = 1e-12
@@ -25,7 +26,6 @@ def prepare(sample: Sample, view: Dsr3dView, seed: int) -> dict[str, np.ndarray]
 
     rgb (S, S, 3) uint8; depth (S, S) float32; foreground (S, S) bool; mask (S, S) bool
     """
-    _check(view)
     name = f"{sample.category}/{sample.id}"
     xyz = nearest(sample.xyz, view.size)
     z = xyz[..., 2].astype(np.float64)
@@ -49,17 +49,6 @@ def prepare(sample: Sample, view: Dsr3dView, seed: int) -> dict[str, np.ndarray]
         "foreground": z != 0,
         "mask": resize_mask(sample.mask, view.size, view.mask_rule),
     }
-
-
-def finish(splits: dict[str, dict[str, np.ndarray]], view: Dsr3dView) -> None:
-    """Samples do not depend on each other."""
-
-
-def nearest(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Source index floor(i * n / size), in integers."""
-    sides = (size, size) if isinstance(size, int) else size
-    rows, columns = (np.arange(s) * n // s for s, n in zip(sides, image.shape[:2]))
-    return image[rows[:, None], columns]
 
 
 def foreground(xyz: np.ndarray, view: Dsr3dView, name: str) -> np.ndarray:
@@ -127,10 +116,7 @@ def normalise(z: np.ndarray, low: float, high: float, name: str) -> np.ndarray:
 
 def fill_holes(depth: np.ndarray) -> np.ndarray:
     """Pixels that are 0 take the mean of the positive ones of their 3 x 3 window, if any."""
-    total, count = (
-        cv2.boxFilter(a, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
-        for a in (depth, (depth > 0).astype(np.float64))
-    )
+    total, count = around(depth, depth > 0)
     return np.where((depth == 0) & (count > 0), total / (count + EPS), depth)
 
 
@@ -139,14 +125,3 @@ def resize_mask(mask: np.ndarray, size: int | tuple[int, int], rule: str) -> np.
         return nearest(mask, size)
     soft = resize(mask.astype(np.uint8) * 255, size, "cv2_linear")
     return soft > 0 if rule == "any" else soft == 255
-
-
-def _check(view: Dsr3dView) -> None:
-    options = {
-        "background": ("plane", "none"),
-        "plane": tuple(PLANE_POINTS),
-        "mask_rule": ("nearest", "any", "full"),
-    }
-    for name, known in options.items():
-        if (value := getattr(view, name)) not in known:
-            raise ValueError(f"unknown {name} {value!r} in Dsr3dView; known: {', '.join(known)}")

@@ -12,16 +12,15 @@ import numpy as np
 
 from harness.data.resize import resize
 from harness.data.samples import Sample
-from harness.data.views.background import check, cut
-from methods.views import M3dmView, ShapeGuidedView
+from harness.data.views.background import cut
+from methods.views import M3dmView
 
 
-def prepare(sample: Sample, view: M3dmView | ShapeGuidedView, seed: int) -> dict[str, np.ndarray]:
+def prepare(sample: Sample, view: M3dmView, seed: int) -> dict[str, np.ndarray]:
     """The view's arrays of one sample, S = view.size, and its ground truth.
 
     rgb (S, S, 3) uint8; xyz (S, S, 3) float32, metres; mask (S, S) bool.
     """
-    check(view)
     if view.background == "none":
         view = replace(view, pad=False)  # padding is a step of the published removal
     rgb, xyz, mask = cut(sample, view, seed)

@@ -34,6 +34,19 @@ def sample(rgb, xyz, mask) -> Sample:
     )
 
 
+def kinds(arrays) -> dict:
+    """Name -> dtype and shape of a view's arrays."""
+    return {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
+
+
+DEPTH_KINDS = {  # of the views with depth, at 64 px
+    "rgb": ("uint8", (64, 64, 3)),
+    "depth": ("float32", (64, 64)),
+    "foreground": ("bool", (64, 64)),
+    "mask": ("bool", (64, 64)),
+}
+
+
 def write_scan(folder: Path, name: str, rgb, xyz, mask=None) -> None:
     parts = {"rgb": (rgb, ".png"), "xyz": (xyz, ".tiff"), "gt": (mask, ".png")}
     for part, (array, suffix) in parts.items():

@@ -8,7 +8,7 @@ from harness.data.samples import DataError
 from harness.data.views import das3d
 from harness.data.views.background import keep, near_plane
 from methods.views import Das3dView
-from tests.harness.data.scans import sample, scan
+from tests.harness.data.scans import DEPTH_KINDS, kinds, sample, scan
 
 VIEW = Das3dView(size=64)
 
@@ -32,7 +32,7 @@ def test_depth_is_prepared_as_recorded(parity):
     assert np.abs(filled - want["filled"]).max() <= 1e-6
 
     view = replace(VIEW, size=len(want["resized"]))
-    _, depth, kept, _ = das3d.resize(np.zeros(xyz.shape, np.uint8), filled, kept, kept, view)
+    _, depth, kept, _ = das3d.to_square(np.zeros(xyz.shape, np.uint8), filled, kept, kept, view)
     assert np.abs(depth - want["resized"]).max() <= 1e-6
     assert np.array_equal(kept, want["kept_resized"] > 0)
     z, foreground = das3d.normalise(depth, kept, depth.min(), depth.max())
@@ -43,12 +43,7 @@ def test_depth_is_prepared_as_recorded(parity):
 
 def test_the_dome_is_the_foreground_and_all_else_is_exactly_one(dome):
     got = das3d.prepare(dome, VIEW, seed=0)
-    assert {k: (v.dtype.name, v.shape) for k, v in got.items()} == {
-        "rgb": ("uint8", (64, 64, 3)),
-        "depth": ("float32", (64, 64)),
-        "foreground": ("bool", (64, 64)),
-        "mask": ("bool", (64, 64)),
-    }
+    assert kinds(got) == DEPTH_KINDS
     depth, foreground = got["depth"], got["foreground"]
     assert depth.min() == 0 and depth.max() == 1
     assert foreground[32, 32] and not foreground[:8].any() and not foreground[:, :8].any()

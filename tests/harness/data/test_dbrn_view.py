@@ -8,7 +8,7 @@ from harness.data.cache import open_split
 from harness.data.samples import DataError, Sample
 from harness.data.views import build_view, dbrn
 from methods.views import DbrnView
-from tests.harness.data.scans import scan, write_category
+from tests.harness.data.scans import DEPTH_KINDS, kinds, scan, write_category
 
 VIEW = DbrnView(size=64, fg_threshold="ast")
 SPLITS = ("train", "validation", "test")
@@ -70,12 +70,7 @@ def test_the_foreground_threshold_follows_the_object_s_height_as_recorded(parity
 
 def test_the_dome_is_the_foreground_and_depth_fills_its_range(dome):
     got = dbrn.prepare(dome, VIEW, seed=0)
-    assert {k: (v.dtype.name, v.shape) for k, v in got.items()} == {
-        "rgb": ("uint8", (64, 64, 3)),
-        "depth": ("float32", (64, 64)),
-        "foreground": ("bool", (64, 64)),
-        "mask": ("bool", (64, 64)),
-    }
+    assert kinds(got) == DEPTH_KINDS
     depth, foreground = got["depth"], got["foreground"]
     assert depth.min() == np.float32(0.2) and depth.max() == np.float32(0.8)
     assert foreground[32, 32] and not foreground[:8].any() and not foreground[:, :8].any()

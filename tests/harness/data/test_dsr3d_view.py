@@ -8,7 +8,7 @@ from harness.data.resize import resize
 from harness.data.samples import Sample
 from harness.data.views import build_view, dsr3d
 from methods.views import Dsr3dView
-from tests.harness.data.scans import scan, write_category
+from tests.harness.data.scans import DEPTH_KINDS, kinds, scan, write_category
 
 VIEW = Dsr3dView(size=64)
 
@@ -68,12 +68,7 @@ def test_the_plane_of_three_pixels_is_that_of_the_eyecandies_helper(parity):
 
 def test_the_dome_has_depth_and_all_else_none(dome):
     got = dsr3d.prepare(dome, VIEW, seed=0)
-    assert {k: (v.dtype.name, v.shape) for k, v in got.items()} == {
-        "rgb": ("uint8", (64, 64, 3)),
-        "depth": ("float32", (64, 64)),
-        "foreground": ("bool", (64, 64)),
-        "mask": ("bool", (64, 64)),
-    }
+    assert kinds(got) == DEPTH_KINDS
     depth, inside = got["depth"], got["foreground"]
     assert inside[32, 32] and not inside[:8].any() and not inside[:, :8].any()
     assert depth[inside].min() == pytest.approx(0.1) and depth.max() == pytest.approx(0.9)

@@ -20,11 +20,11 @@ from harness.data.synthetic import (
     PRESETS,
     Spec,
     make_sample,
-    make_twin,
     write_category,
 )
 from harness.data.synthetic.noise import Noise
 from harness.data.synthetic.render import Camera, NearCamera, see
+from harness.data.synthetic.sample import _scene, _sense
 from harness.data.synthetic.scene import Scene
 
 FEW = Spec(64, ("cookie",), train=2, validation=1, good=1, per_defect=1)
@@ -44,6 +44,13 @@ HOMES = {
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def make_twin(category: str, split: str, defect: str, index: int, spec: Spec):
+    """-> rgb, xyz of the same sample with the same sensor noise, had it no defect."""
+    scene = _scene(category, split, defect, index, spec)
+    clean = scene.look(scene.raster(spec.camera), spec.camera)
+    return _sense(scene, clean, clean, spec.camera)
 
 
 @pytest.fixture(scope="module")

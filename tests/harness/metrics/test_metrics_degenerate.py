@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from harness.metrics import PixelScores, evaluate, image_metrics, pro_curve_exact, signatures
+from harness.metrics import PixelScores, evaluate, image_metrics, signatures
 from harness.metrics.pixel import area_to_limit
 
 PIXEL = [name for name in signatures(8) if not name.startswith("i_")]
@@ -61,7 +61,7 @@ def test_a_category_without_images_is_nan_everywhere():
 
 def test_without_a_curve_the_curves_are_empty(good):
     nothing = np.zeros_like(good[1])
-    assert [a.size for a in pro_curve_exact(good[0], nothing)] == [0, 0]
+    assert [a.size for a in PixelScores.of(good[0], nothing).pro_curve_exact()] == [0, 0]
     assert [a.size for a in PixelScores.of(good[0], nothing).pro_curve()] == [0, 0]
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from harness.data.resize import resize
 from harness.metrics import LIMITS, PixelScores, evaluate, image_metrics
-from harness.metrics.masks import above_half, any_value, only_full
 from harness.metrics.pixel import label_regions
+from tests.harness.metrics.masks import above_half, any_value, only_full
 
 pytestmark = pytest.mark.parity
 

@@ -11,7 +11,6 @@ from harness.metrics import (
     evaluate,
     evaluate_with_curves,
     image_metrics,
-    pro_curve_exact,
     signatures,
 )
 from harness.metrics.pixel import area_to_limit, thin_curve
@@ -63,7 +62,7 @@ def test_exact_aupro_equals_the_area_under_the_curve_of_all_thresholds(levels):
 @pytest.mark.parametrize("levels", LEVELS)
 def test_exact_curve_passes_through_every_threshold(levels):
     maps, masks = example(levels)
-    fpr, pro = pro_curve_exact(maps, masks, max_points=None)
+    fpr, pro = PixelScores.of(maps, masks).pro_curve_exact()
     assert (np.diff(fpr) >= 0).all() and (np.diff(pro) >= 0).all()
     for f, p in zip(*curve_one_threshold_at_a_time(maps, masks)):
         # fpr + pro grows along the line, also where one of the two stands still
@@ -184,7 +183,7 @@ def test_the_stored_curve_is_short_and_gives_the_same_area():
     maps, masks = example(n=40, height=60, width=60)
     metrics, curves = evaluate_with_curves(maps, masks, *labelled(maps, masks))
     fpr, pro = curves["fpr_exact"], curves["pro_exact"]
-    whole = pro_curve_exact(maps, masks, max_points=None)
+    whole = PixelScores.of(maps, masks).pro_curve_exact()
     assert len(fpr) <= 1000 < len(whole[0])
     assert (fpr[0], pro[0], fpr[-1], pro[-1]) == (0, 0, 1, 1)
     assert set(zip(fpr, pro)) <= set(zip(*whole))
