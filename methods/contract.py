@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import os
-import tempfile
 import time
 import types
 import typing
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+
+from methods.files import replaced
+
+log = logging.getLogger(__name__)
 
 SETTINGS = ("rgb", "3d", "rgb+3d")
 # In a note, each of these marks the row in every table.
@@ -137,34 +142,54 @@ class Run:
     def checkpoint_path(self) -> Path | None:
         return self.folder / "checkpoint.pt" if self.folder else None
 
-    def load_checkpoint(self) -> dict | None:
-        """The last saved state, tensors on the CPU, or None at a fresh start."""
+    @property
+    def checkpoints(self) -> tuple[Path, ...]:
+        """Where saved states are: the last, then the one before."""
         path = self.checkpoint_path
-        if path is None or not path.exists():
-            return None
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return (path, path.with_name("checkpoint.before.pt")) if path else ()
+
+    def load_checkpoint(self) -> dict | None:
+        """The last saved state that is whole, tensors on the CPU, or None at a fresh start."""
+        for path in self.checkpoints:
+            if not path.exists():
+                continue
+            if is_whole(path):
+                return torch.load(path, map_location="cpu", weights_only=True)
+            log.warning("checkpoint=%s is damaged: going on from the one before, if any", path)
+        return None
+
+    def forget_checkpoints(self) -> None:
+        """At the end of a job."""
+        for path in self.checkpoints:
+            path.unlink(missing_ok=True)
 
     def save_checkpoint(self, state: Callable[[], dict]) -> None:
         """Save what `state` returns, if the last save is `checkpoint_every_s` or more ago."""
         path = self.checkpoint_path
         if path is None or time.monotonic() - self._saved_at < self.checkpoint_every_s:
             return
+        if path.exists():
+            os.replace(path, self.checkpoints[1])
         save_tensors(path, state())
         self._saved_at = time.monotonic()
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a file that torch.save wrote has all its bytes, as their checksums (CRC-32) say.
+
+    torch.load looks at them only in part: a flipped byte in a tensor would be another number.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError):
+        return False
+
+
 def save_tensors(path: Path, state: dict) -> None:
     """torch.save that leaves the old file or the whole new one, never half of it."""
-    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as f:
-            torch.save(state, f)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    with replaced(path) as file:
+        torch.save(state, file)
 
 
 class Stage(ABC):

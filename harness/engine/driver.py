@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,9 +17,10 @@ from harness.engine.outcomes import Outcome
 from harness.planning.config import Schedule
 from harness.planning.jobs import Job
 from harness.planning.plan import Plan
-from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, Record, Store
+from harness.store import DAMAGED, DONE, FAILED, OUT_OF_MEMORY, SKIPPED, Record, Store
 
 POLL_S = 0.5
+MENDED = 3  # how often a job may find what it builds on damaged
 INFEASIBLE_CHECK_S = 30.0  # how often waiting jobs are checked against the nodes there are
 
 
@@ -67,6 +68,7 @@ class Driver:
         self.waiting = {job.key: job for job in plan.pending(store)}
         self.running: dict[str, _Running] = {}
         self.attempts: Counter[str] = Counter()
+        self.mended: Counter[str] = Counter()
         self.dependants: dict[str, set[str]] = defaultdict(set)
         for job in plan.jobs.values():
             for need in job.needs:
@@ -114,6 +116,12 @@ class Driver:
         if status == DONE or self.store.done(key):  # another launch may have finished it meanwhile
             self.summary.counts[DONE] += 1
             self.listen(Event(DONE, job, self.store.finished(key)))
+            if outcome.changed:
+                self._wait_again(self.dependants[key])
+        elif status == DAMAGED and self.mended[key] < MENDED:
+            self.mended[key] += 1
+            self.listen(Event("retry", job, reason=f"{outcome.reason}; it is computed again"))
+            self._wait_again([key])
         elif status == CRASHED and ended.attempt <= self.schedule.retries:
             self.waiting[key] = job
             self.listen(Event("retry", job, reason=outcome.reason))
@@ -123,6 +131,15 @@ class Driver:
         else:
             status = FAILED if status == CRASHED else status
             self._fail(job, replace(outcome, status=status), ended.attempt)
+
+    def _wait_again(self, keys: Iterable[str]) -> None:
+        """Put jobs that are not done (any more) back in line, after what they need of the same."""
+        for key in keys:
+            job = self.plan.jobs.get(key)
+            if job is None or key in self.waiting or key in self.running or self.store.done(key):
+                continue
+            self._wait_again(job.needs)
+            self.waiting[key] = job
 
     def _larger(self, job: Job) -> Job | None:
         """The job with twice the memory and share of the GPU, if any node has that much."""

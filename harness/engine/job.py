@@ -30,7 +30,15 @@ from harness.engine.measure import Memory, load_average
 from harness.engine.outcomes import Outcome
 from harness.engine.runners import RUNNERS, Task
 from harness.planning.jobs import Job
-from harness.store import DONE, FAILED, OUT_OF_MEMORY, Store, write_json
+from harness.store import (
+    DAMAGED,
+    DONE,
+    FAILED,
+    OUT_OF_MEMORY,
+    DamagedError,
+    Store,
+    write_json,
+)
 from harness.store.curve import Curve
 from methods.contract import Progress, seed_for
 
@@ -49,16 +57,38 @@ def run_job(description: dict[str, Any], store_path: str, attempt: int = 1) -> O
     with _collected(log), store.lock(job.key):
         if store.done(job.key):
             return Outcome(job.key, DONE)
+        before = _set_aside(store, job.key)
         _settle(job)
         try:
             store.publish(job.key, _computed(job, store, attempt, log))
-            return Outcome(job.key, DONE)
+            return Outcome(job.key, DONE, changed=_changed(store, job.key, before))
+        except DamagedError as error:  # of a job that this one builds on
+            with store.lock(error.key):
+                if store.damage(error.key, contents=True):
+                    store.set_aside(error.key, error.why)
+            return Outcome(job.key, DAMAGED, error.why, tuple(log))
         except (MemoryError, torch.OutOfMemoryError) as error:
             status, reason, trace = OUT_OF_MEMORY, _one_line(error), traceback.format_exc()
         except Exception as error:  # any failure of a job is a result; the others go on
             status, reason, trace = FAILED, _one_line(error), traceback.format_exc()
         lines = [*log, *trace.splitlines()]
         return Outcome(job.key, status, reason, tuple(lines[-LOG_LINES:]))
+
+
+def _set_aside(store: Store, key: str) -> dict[str, tuple[int, str]]:
+    """Clear the place of a job that is there but not sound; -> the files it once had, if known."""
+    if (why := store.damage(key)) is not None:
+        return store.files_aside(store.set_aside(key, why))
+    return store.files_aside(store.last_aside(key))  # by a job that found it damaged, or a check
+
+
+def _changed(store: Store, key: str, before: dict[str, tuple[int, str]]) -> bool:
+    """Whether a job that was done before has other bytes now; what was built on them goes aside."""
+    if not before or before == store.finished(key).files:
+        return False
+    for other in store.built_on(key):
+        store.set_aside(other, f"it was built on {key}, whose files have other bytes now")
+    return True
 
 
 def _computed(job: Job, store: Store, attempt: int, log: collections.deque[str]) -> dict[str, Any]:

@@ -11,3 +11,4 @@ class Outcome:
     status: str
     reason: str = ""  # one line
     log: tuple[str, ...] = ()  # its last lines
+    changed: bool = False  # it was computed again, and its files have other bytes than before

@@ -54,6 +54,7 @@ class Task:
     def run(self) -> Run:
         """What a method or stage is given."""
         stages = self.spec.needs.stages
+        folders = {name: self.store.verified(key).folder for name, key in stages.items()}
         return Run(
             category=self.spec.category or "all",
             seed=self.spec.seed,
@@ -61,7 +62,7 @@ class Task:
             folder=self.work,
             report=self.report,
             checkpoint_every_s=self.job.place.checkpoint_every_s,
-            stages={name: self.store.folder(key) for name, key in stages.items()},
+            stages=folders,
         )
 
     def settings(self, cls: Any) -> Any:
@@ -108,13 +109,13 @@ def make_dataset(task: Task) -> dict[str, Any]:
 def prepare_view(task: Task) -> dict[str, Any]:
     spec, place, clock = task.spec, task.job.place, Clock()
     if place.twin:
-        twin = task.store.finished(place.twin)
+        twin = task.store.verified(place.twin)
         views.link_view(twin.folder, task.work)
         clock.lap("prepare_s")
         known = {"summary": twin.summary, "speed": twin.speed, "twin": twin.key}
         return known | {"timings": clock.laps}
     made = spec.needs.dataset
-    root = task.store.folder(made) if made else place.root
+    root = task.store.verified(made).folder if made else place.root
     category = open_dataset(place.kind, root, **spec.reading).category(spec.category)
     view = recipe(spec)
     summary = views.build_view(
@@ -137,7 +138,8 @@ def recipe(spec: Spec) -> View:
 def run_stage(task: Task) -> dict[str, Any]:
     spec, clock, run = task.spec, Clock(), task.run()
     cls = methods.get(spec.method).stages[spec.stage]
-    folders = {category: task.store.folder(key) for category, key in spec.needs.views.items()}
+    views_of = spec.needs.views
+    folders = {c: task.store.verified(key).folder for c, key in views_of.items()}
     if cls.reads == "category":
         (folder,) = folders.values()
         data = {split: open_split(folder, split)[0] for split in views.PARTS}
@@ -147,7 +149,7 @@ def run_stage(task: Task) -> dict[str, Any]:
     stage.fit(data)
     clock.lap("fit_s")
     stage.save(task.work)
-    _forget_checkpoint(run)
+    run.forget_checkpoints()
     return {
         "timings": clock.laps,
         "sizes": dict(stage.sizes()),
@@ -157,7 +159,7 @@ def run_stage(task: Task) -> dict[str, Any]:
 
 def run_cell(task: Task) -> dict[str, Any]:
     spec, place, protocol = task.spec, task.job.place, task.job.place.protocol
-    view = task.store.finished(spec.needs.named["view"])
+    view = task.store.verified(spec.needs.named["view"])
     train, available = training_samples(view.folder, spec, spec.category)
     validation, _ = open_split(view.folder, "validation")
     test, truth = open_split(view.folder, "test")
@@ -201,7 +203,7 @@ def run_cell(task: Task) -> dict[str, Any]:
     if protocol.keep_models:
         (task.work / MODEL).mkdir(exist_ok=True)
         method.save(task.work / MODEL)
-    _forget_checkpoint(run)
+    run.forget_checkpoints()
     notes = task.notes(method.notes())
     return {
         "labels": place.labels,
@@ -254,11 +256,6 @@ def few_shot(train: Samples, count: int, category: str, seed: int) -> Samples:
 
 def _counted(phase: str, task: Task) -> Callable[[int, int], None]:
     return lambda done, total: task.report(Progress(phase, done, total))
-
-
-def _forget_checkpoint(run: Run) -> None:
-    if run.checkpoint_path is not None:
-        run.checkpoint_path.unlink(missing_ok=True)
 
 
 def _alone(test: Samples, i: int, device: torch.device) -> Any:

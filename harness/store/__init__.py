@@ -2,6 +2,7 @@
 
 from harness.store.files import canonical, key_of, write_json, write_text
 from harness.store.records import (
+    DAMAGED,
     DONE,
     FAILED,
     IDENTITY,
@@ -9,6 +10,7 @@ from harness.store.records import (
     SCHEMA,
     SKIPPED,
     TIMEOUT,
+    DamagedError,
     Needs,
     Record,
     RecordError,
@@ -17,6 +19,7 @@ from harness.store.records import (
 from harness.store.store import Results, Store
 
 __all__ = [
+    "DAMAGED",
     "DONE",
     "FAILED",
     "IDENTITY",
@@ -24,6 +27,7 @@ __all__ = [
     "SCHEMA",
     "SKIPPED",
     "TIMEOUT",
+    "DamagedError",
     "Needs",
     "Record",
     "RecordError",

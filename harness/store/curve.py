@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import time
 from pathlib import Path
 from typing import Protocol
 
 from harness.store.files import write_text
+
+log = logging.getLogger(__name__)
 
 FILE = "curve.csv"
 POINTS = 500  # the most that a phase keeps, spread evenly over its steps
@@ -70,10 +73,14 @@ class Curve:
 def read_curve(folder: Path) -> dict[str, Points]:
     """phase -> (step, loss) in order; empty where the job reported no loss."""
     try:
-        text = (folder / FILE).read_text(encoding="utf-8")
+        text = (folder / FILE).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return {}
     phases: dict[str, Points] = {}
-    for phase, step, loss in list(csv.reader(io.StringIO(text)))[1:]:
-        phases.setdefault(phase, []).append((int(step), float(loss)))
+    for row in list(csv.reader(io.StringIO(text.replace("\0", ""))))[1:]:
+        try:
+            phase, step, loss = row
+            phases.setdefault(phase, []).append((int(step), float(loss)))
+        except ValueError:  # a torn line; no result depends on it
+            log.warning("%s has a damaged line, left out", folder / FILE)
     return phases

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from methods.files import replaced, sync_folder
+
+BLOCK_BYTES = 4 * 2**20
+MANY = 64  # files that are synced one by one
 
 
 def canonical(value: Any) -> str:
@@ -27,19 +32,49 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the file in one step, its bytes on disk before its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    """Replace the file in one step, its bytes and its name on disk at the end."""
+    with replaced(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def checksum(path: Path) -> str:
+    """XXH3 of a file's content, 16 hex digits: against damage, not against intent."""
+    import xxhash
+
+    digest = xxhash.xxh3_64()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sync_tree(folder: Path) -> None:
+    """Put every file below a folder, and every name, on disk.
+
+    One by one up to MANY files; beyond, by one call for the whole file system where there is such
+    (Linux), since a thousand small syncs take seconds.
+    """
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    if len(files) > MANY and _sync_file_system(folder):
+        return
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    for path in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
+        sync_folder(path)
+
+
+def _sync_file_system(folder: Path) -> bool:
+    """syncfs(2), which Python lacks; False where the system has none."""
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as f:
-            f.write(text)
-            f.flush()
-            os.fsync(f.fileno())
-        os.chmod(part, 0o644)  # mkstemp makes files private; a store is shared
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+    except (AttributeError, OSError):
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        return syncfs(handle) == 0
+    finally:
+        os.close(handle)
 
 
 def _finite(value: Any) -> Any:

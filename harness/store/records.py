@@ -23,17 +23,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.store.curve import Points, read_curve
-from harness.store.files import write_json
+from harness.store.files import checksum, write_json
 
 if TYPE_CHECKING:
     import pyarrow
 
-DONE, FAILED, TIMEOUT, OUT_OF_MEMORY, SKIPPED = (
-    "done", "failed", "timeout", "out_of_memory", "skipped",
+DONE, FAILED, TIMEOUT, OUT_OF_MEMORY, SKIPPED, DAMAGED = (
+    "done", "failed", "timeout", "out_of_memory", "skipped", "damaged",
 )  # fmt: skip
 IDENTITY = ("method", "variant", "setting", "dataset", "category", "seed")  # of a cell
 
-SCHEMA = 1  # of result.json; raise when a reader must know of a change
+SCHEMA = 2  # of result.json; raise when a reader must know of a change
+#   1: no "files"; still read, its files cannot be verified
 RESULT = "result.json"
 SCORES = "scores.parquet"
 MAPS, MAP_IDS = "maps.npy", "maps.json"
@@ -42,13 +43,21 @@ MODEL = "model"
 
 
 class RecordError(ValueError):
-    """A record that cannot be used; the message names the file and what to do."""
+    """A record that this version cannot read; the message says what to do."""
 
 
-def damaged(path: Path, why: str) -> RecordError:
-    """path: of a finished job's record, or of a failure's."""
-    whole = path.parent if path.name == RESULT else path
-    return RecordError(f"{path} is damaged ({why}); delete {whole} and run again")
+class DamagedError(ValueError):
+    """A file of a finished job is not what its record says; the message names it.
+
+    key: the job's, whose result counts as not there
+    """
+
+    def __init__(self, key: str, why: str):
+        super().__init__(key, why)
+        self.key, self.why = key, why
+
+    def __str__(self) -> str:
+        return self.why
 
 
 @dataclass(frozen=True)
@@ -173,19 +182,75 @@ class Record:
     folder: Path
 
     @classmethod
+    def read(cls, path: Path) -> Record:
+        """The record in a file. Raises FileNotFoundError, DamagedError, RecordError."""
+        text = path.read_bytes()
+        try:
+            return cls.of(json.loads(text), path)
+        except ValueError as error:
+            if isinstance(error, RecordError | DamagedError):
+                raise
+            raise DamagedError(_key_of(path), f"{path} is damaged: {error}") from error
+
+    @classmethod
     def of(cls, values: Any, path: Path) -> Record:
-        """Check what the file `path` holds. Raises RecordError naming it."""
-        if not isinstance(values, dict) or not isinstance(values.get("status"), str):
-            raise damaged(path, "it has no status")
-        schema = values.get("schema")
-        if not isinstance(schema, int):
-            raise damaged(path, "it has no schema")
-        if schema > SCHEMA:
+        """Of what the file `path` holds. Raises DamagedError, RecordError."""
+        known = values if isinstance(values, dict) else {}
+        lacking = [
+            k
+            for k, kind in (("status", str), ("schema", int))
+            if not isinstance(known.get(k), kind)
+        ]
+        if lacking:
+            why = f"{path} is damaged: it has no {' and no '.join(lacking)}"
+            raise DamagedError(_key_of(path), why)
+        if known["schema"] > SCHEMA:
             raise RecordError(
-                f"{path} was written by a newer version (schema {schema}, this one reads up to "
-                f"{SCHEMA}): update this installation, or choose another store with --store"
+                f"{path} was written by a newer version (schema {known['schema']}, this one reads "
+                f"up to {SCHEMA}): update this installation, or choose another store with --store"
             )
-        return cls(values, path.parent)
+        return cls(known, path.parent)
+
+    @classmethod
+    def damaged(cls, error: DamagedError, folder: Path) -> Record:
+        """What stands for a job whose record or files are damaged: it is not done."""
+        reason = f"{error.why}; the same `relief run` computes it again"
+        return cls({"key": error.key, "status": DAMAGED, "reason": reason}, folder)
+
+    def check(self, contents: bool = False) -> None:
+        """Raise DamagedError if a file is not there, not of its size or, asked for, not the same.
+
+        Of a record of schema 1, which lists no files, nothing is known.
+        """
+        for name, (size, _) in self.files.items():
+            try:
+                found = (self.folder / name).stat().st_size
+            except OSError:
+                raise DamagedError(self.key, f"{self.folder / name} is missing") from None
+            if found != size:
+                why = f"{self.folder / name} has {found} bytes and should have {size}"
+                raise DamagedError(self.key, why)
+        if contents:
+            self.check_contents(*self.files)
+
+    def check_contents(self, *names: str) -> None:
+        """Raise DamagedError if one of these files is not byte by byte what the job wrote."""
+        for name in names:
+            if name not in self.files:
+                continue
+            try:
+                same = checksum(self.folder / name) == self.files[name][1]
+            except OSError as error:
+                why = f"{self.folder / name} cannot be read: {error.strerror or error}"
+                raise DamagedError(self.key, why) from error
+            if not same:
+                why = f"{self.folder / name} has other bytes than its job wrote"
+                raise DamagedError(self.key, why)
+
+    @property
+    def files(self) -> dict[str, tuple[int, str]]:
+        """Name below the folder -> size in bytes, checksum."""
+        return {name: (size, digest) for name, (size, digest) in self._map("files").items()}
 
     @property
     def key(self) -> str:
@@ -296,12 +361,14 @@ class Record:
         import pyarrow.parquet as pq
 
         path = self.folder / SCORES
+        self.check_contents(SCORES)
         return pq.ParquetFile(path).read() if path.exists() else None
 
     def maps(self) -> Maps | None:
         """Its anomaly maps, those that were kept; None if none was."""
         if not (self.folder / MAPS).exists() or not (self.folder / MAP_IDS).exists():
             return None
+        self.check_contents(MAP_IDS, MAPS)
         ids = json.loads((self.folder / MAP_IDS).read_text(encoding="utf-8"))["ids"]
         return Maps(tuple(ids), np.load(self.folder / MAPS, mmap_mode="r", allow_pickle=False))
 
@@ -310,6 +377,7 @@ class Record:
         path = self.folder / CURVES
         if not path.exists():
             return None
+        self.check_contents(CURVES)
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
 
@@ -322,6 +390,11 @@ class Record:
 
     def _list(self, name: str) -> list[Any]:
         return self.values.get(name) or []
+
+
+def _key_of(path: Path) -> str:
+    """Of the file of a record, or of a failure."""
+    return path.parent.name if path.name == RESULT else path.stem
 
 
 def write_scores(

@@ -5,6 +5,7 @@
     STORE/failures/<key>.json      the last failure of a job that has not finished
     STORE/locks/<key>.lock         held by whoever computes the job, freed when they die
     STORE/launches/<id>.json       what a launch asked for
+    STORE/damaged/<key>-<time>-*/  what was found damaged, set aside and computed again
     STORE/data/  STORE/reports/    synthetic datasets; generated reports
 
 A key is the hash of everything that determines the job's result (`key_of`), so a job that is
@@ -14,8 +15,11 @@ done is done for every launch, sweep and study that shares the store.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
+import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +27,11 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from harness.store.files import write_json
-from harness.store.records import RESULT, SCHEMA, Record, damaged
+from harness.store.files import checksum, sync_tree, write_json, write_text
+from harness.store.records import RESULT, SCHEMA, DamagedError, Record
+from methods.files import PART, sync_folder
+
+log = logging.getLogger(__name__)
 
 
 class Results(Protocol):
@@ -38,6 +45,8 @@ class Store:
 
     def __init__(self, path: str | Path):
         self.path = Path(path).expanduser().resolve()
+        self._records: dict[str, tuple[tuple[int, int, int], Record | DamagedError]] = {}
+        self._verified: set[str] = set()
 
     def check_writable(self) -> None:
         """Raise OSError with the remedy if jobs could not be written here."""
@@ -70,28 +79,73 @@ class Store:
         """What a running job last said of itself, or None if it has not started."""
         try:
             return json.loads(self.progress_file(key).read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (OSError, ValueError):
             return None
 
     def done(self, key: str) -> bool:
-        return (self.folder(key) / RESULT).exists()
+        """Whether the job is finished and all its files are there in their sizes."""
+        return self._sound(key) is not None
 
     def result(self, key: str) -> Record | None:
-        """The record of a finished job, else its last failure, else None."""
-        for path in (self.folder(key) / RESULT, self.failure(key)):
-            try:
-                return Record.of(json.loads(path.read_text(encoding="utf-8")), path)
-            except FileNotFoundError:
-                continue
-            except json.JSONDecodeError as error:
-                raise damaged(path, str(error)) from error
-        return None
+        """The record of a finished job, else its last failure, else None.
+
+        A job with damaged files has the status "damaged" and says which. Raises RecordError for a
+        record of a newer version.
+        """
+        try:
+            if (found := self._sound(key, told=True)) is not None:
+                return found
+            return Record.read(self.failure(key))
+        except FileNotFoundError:
+            return None
+        except DamagedError as error:
+            return Record.damaged(error, self.folder(key))
 
     def finished(self, key: str) -> Record:
-        """The record of a job that is done. Raises FileNotFoundError if it is not."""
-        if not self.done(key) or (found := self.result(key)) is None:
+        """The record of a job that is done. Raises FileNotFoundError, DamagedError if it is not."""
+        if (found := self._sound(key, told=True)) is None:
             raise FileNotFoundError(f"{self.folder(key)} has no {RESULT}: the job is not done")
         return found
+
+    def verified(self, key: str) -> Record:
+        """As `finished`, with every byte of its files read, once for each store object.
+
+        What is computed from a damaged file would be another number, so whoever builds on a job's
+        files asks for them here.
+        """
+        record = self.finished(key)
+        if key not in self._verified:
+            record.check(contents=True)
+            self._verified.add(key)
+        return record
+
+    def _sound(self, key: str, told: bool = False) -> Record | None:
+        """The record of a finished job whose files fit; None if there is none.
+
+        told: raise DamagedError if it is damaged, else that is None, too
+        """
+        path = self.folder(key) / RESULT
+        try:
+            stat = path.stat()
+        except OSError:
+            return None
+        state = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        known = self._records.get(key)
+        if known is None or known[0] != state:
+            found: Record | DamagedError
+            try:
+                found = Record.read(path)
+                found.check()
+            except FileNotFoundError:
+                return None
+            except DamagedError as error:
+                found = error
+            known = self._records[key] = (state, found)
+        if isinstance(known[1], DamagedError):
+            if told:
+                raise known[1]
+            return None
+        return known[1]
 
     def results(self, keys: Iterable[str] | None = None) -> Iterator[Record]:
         """Records of these keys (default: every job known), those that have one."""
@@ -122,13 +176,88 @@ class Store:
         except Timeout:
             return True
 
-    def publish(self, key: str, result: dict) -> None:
-        """Complete a job: its record into its work folder, then one rename into place."""
+    def publish(self, key: str, result: dict[str, Any]) -> None:
+        """Complete a job: its record into its work folder, then one rename into place.
+
+        Every file and folder is on disk before the record names it, and the record before the job
+        has its name. Raises OSError where the disk refuses.
+        """
         work, folder = self.work(key), self.folder(key)
-        write_json(work / RESULT, {"schema": SCHEMA} | result)
+        for part in work.rglob(f"*{PART}"):  # of writers that were killed
+            part.unlink(missing_ok=True)
+        files = {
+            path.relative_to(work).as_posix(): [path.stat().st_size, checksum(path)]
+            for path in sorted(work.rglob("*"))
+            if path.is_file() and path != work / RESULT
+        }
+        sync_tree(work)
+        write_json(work / RESULT, {"schema": SCHEMA, "files": files} | result)
+        if folder.exists():  # left there by what no job of ours does, or damaged
+            self.set_aside(key, "another result of the same job took its place")
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.replace(work, folder)
+        sync_folder(folder.parent)
         self.failure(key).unlink(missing_ok=True)
+        self._records.pop(key, None)
+
+    def set_aside(self, key: str, why: str) -> Path | None:
+        """Move what lies under a job's name to damaged/, for someone to look at; -> where it is.
+
+        Nothing is deleted. None if nothing was there. Whoever calls holds the job's lock.
+        """
+        folder = self.folder(key)
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        aside = self.path / "damaged" / f"{key}-{stamp}-{uuid.uuid4().hex[:6]}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.replace(folder, aside)
+        except FileNotFoundError:
+            return None
+        sync_folder(folder.parent)
+        write_text(aside / "why.txt", why + "\n")
+        self._records.pop(key, None)
+        self._verified.discard(key)
+        log.warning("set aside %s: %s", aside.relative_to(self.path), why)
+        return aside
+
+    def files_aside(self, aside: Path | None) -> dict[str, tuple[int, str]]:
+        """What the record of a job that was set aside says of its files; empty if unknown."""
+        try:
+            return Record.read(aside / RESULT).files if aside else {}
+        except (OSError, ValueError):
+            return {}
+
+    def last_aside(self, key: str) -> Path | None:
+        """Where the job was set aside last."""
+        return max((self.path / "damaged").glob(f"{key}-*"), key=lambda p: p.name, default=None)
+
+    def built_on(self, key: str) -> list[str]:
+        """Keys of the finished jobs that need this one, directly or through others."""
+        needs: dict[str, tuple[str, ...]] = {}
+        for path in (self.path / "jobs").glob(f"*/{RESULT}"):
+            if record := self._sound(path.parent.name):
+                needs[record.key] = record.spec.needs.keys
+        found, fresh = set[str](), {key}
+        while fresh:
+            fresh = {k for k, below in needs.items() if fresh & set(below)} - found
+            found |= fresh
+        return sorted(found)
+
+    def damage(self, key: str, contents: bool = False) -> str | None:
+        """What is wrong with a job that once was done; None if nothing is, or it never was.
+
+        contents: read its files, too
+        """
+        try:
+            found = self._sound(key, told=True)
+            if found and contents:
+                found.check(contents=True)
+        except DamagedError as error:
+            return error.why
+        folder = self.folder(key)
+        if folder.is_dir() and not (folder / RESULT).exists():
+            return f"{folder / RESULT} is missing"
+        return None
 
     def fail(self, key: str, record: dict[str, Any]) -> Record:
         """Record why a job did not finish; its work folder stays for the next attempt."""
@@ -138,8 +267,19 @@ class Store:
 
     def launches(self) -> list[dict[str, Any]]:
         """Descriptions of all launches, the latest last."""
-        found = [json.loads(p.read_text()) for p in (self.path / "launches").glob("*.json")]
-        return sorted(found, key=lambda launch: (launch["started"], launch["id"]))
+        found = []
+        for path in sorted((self.path / "launches").glob("*.json")):
+            try:
+                launch = json.loads(path.read_text(encoding="utf-8"))
+                found.append((launch["started"], launch["id"], launch["cells"], launch))
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning(
+                    "%s is damaged (%s): the launch is left out; the `relief run` that made it "
+                    "writes it again",
+                    path,
+                    error,
+                )
+        return [launch for *_, launch in sorted(found, key=lambda item: item[:2])]
 
     def known_launches(self) -> list[dict[str, Any]]:
         """As `launches`. Raises FileNotFoundError where there is none."""

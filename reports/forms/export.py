@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import tifffile
 
-from harness.store import Record, Results
+from harness.store import DAMAGED, Record, Results
 from harness.store.prepared import MASK, Prepared
 from harness.store.records import Maps
 from reports.numbers.names import file_name
@@ -77,7 +77,9 @@ def _export_cell(store: Results, cell: dict, folder: Path, truth: bool, size: st
     """Write one cell's maps; LookupError if the store lacks them. -> how many"""
     result = store.result(cell["key"])
     if result is None or not result.done:
-        raise LookupError("pending" if result is None else result.status)
+        if result is None:
+            raise LookupError("pending")
+        raise LookupError(result.reason if result.status == DAMAGED else result.status)
     category, kept, scores = file_name(cell["category"]), result.maps(), result.scores()
     if kept is None or scores is None:
         raise LookupError("its maps are not in the store")

@@ -69,6 +69,16 @@ def build_launch(
     return store, launch
 
 
+def without(store: Store, key: str, *names: str) -> None:
+    """As if the job had never kept these files."""
+    folder = store.folder(key)
+    record = json.loads((folder / "result.json").read_text())
+    for name in names:
+        (folder / name).unlink()
+        del record["files"][name]
+    write_json(folder / "result.json", record)
+
+
 def _key(*names) -> str:
     return hashlib.sha256("/".join(str(n) for n in names).encode()).hexdigest()[:16]
 

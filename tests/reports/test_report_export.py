@@ -10,6 +10,7 @@ from harness.metrics import evaluate
 from harness.store import Store
 from methods.views import Das3dView, M3dmView
 from reports.forms.export import PADS_WITH_PLANE, at_native_size, export_maps
+from tests.reports.fake_store import without
 
 ONE = {"methods": [("das3d", "")], "settings": ["rgb"], "categories": ["cookie"], "seeds": [0]}
 
@@ -24,6 +25,7 @@ def with_metrics_of_the_maps(store, cell):
     scores = maps.max(axis=(1, 2))
     labels = masks.any(axis=(1, 2)).astype(int)
     result["metrics"] = evaluate(maps, masks, scores, labels)
+    del result["files"]["maps.npy"]
     (folder / "result.json").write_text(json.dumps(result))
     return result["metrics"]
 
@@ -99,13 +101,18 @@ def test_cells_that_lack_maps_are_named_with_the_remedy(build, tmp_path):
     store, launch = build(
         **ONE | {"seeds": [0, 1, 2, 3]}, troubles={("das3d", "", "rgb", "cookie", 3): "failed"}
     )
-    (store.folder(launch["cells"][0]["key"]) / "maps.npy").unlink()
-    kept = store.folder(launch["cells"][1]["key"]) / "maps.json"
-    kept.write_text(json.dumps({"ids": json.loads(kept.read_text())["ids"][:3]}))
+    keys = [cell["key"] for cell in launch["cells"]]
+    without(store, keys[0], "maps.npy")
+    (store.folder(keys[1]) / "maps.json").unlink()
+    kept = store.folder(keys[2]) / "maps.json"
+    ids = json.loads(kept.read_text())["ids"]
+    without(store, keys[2], "maps.json")
+    kept.write_text(json.dumps({"ids": ids[:3]}))
     done = export_maps(store, launch, tmp_path / "out")
     reasons = list(done.left_out.values())
-    assert reasons[0] == "its maps are not in the store" and reasons[2] == "failed"
-    assert "keep_maps=true" in reasons[1] and len(done.folders) == 1
+    assert reasons[0] == "its maps are not in the store" and reasons[3] == "failed"
+    assert "maps.json is missing" in reasons[1] and "relief run" in reasons[1]
+    assert "keep_maps=true" in reasons[2] and len(done.folders) == 0
 
 
 def test_names_from_data_stay_inside_the_folder(build, tmp_path):

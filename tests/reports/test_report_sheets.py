@@ -8,6 +8,7 @@ import pytest
 from harness.metrics.ranking import auroc
 from reports.numbers.frame import read_results, read_scores, results_frame
 from reports.page.sheets import TILE, sheets
+from tests.reports.fake_store import without
 
 ONE = {
     "methods": [("das3d", ""), ("m3dm", "")],
@@ -59,7 +60,7 @@ def test_a_sheet_survives_a_missing_view_and_says_so(build):
 
 def test_a_sheet_survives_missing_maps(build):
     store, launch = build(**ONE)
-    (store.folder(launch["cells"][0]["key"]) / "maps.npy").unlink()  # das3d, rgb, seed 0
+    without(store, launch["cells"][0]["key"], "maps.npy")  # das3d, rgb, seed 0
     (sheet,) = sheets_of(store, launch)
     assert [p.maps[0] for p in sheet.pictures] == [None] * 3
     assert all(all(p.maps[1:]) and p.rgb for p in sheet.pictures)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from harness.store import DONE, Needs, Spec, Store
+from harness.store import DONE, SCHEMA, Needs, Spec, Store
 from harness.store.records import write_curves, write_maps, write_scores
 
 
@@ -46,4 +46,4 @@ def test_files_that_were_not_kept_are_none(tmp_path):
     store.publish("k", {"status": DONE, "spec": {"kind": "cell"}})
     record = store.finished("k")
     assert record.scores() is record.maps() is record.curves() is None
-    assert json.loads((record.folder / "result.json").read_text())["schema"] == 1
+    assert json.loads((record.folder / "result.json").read_text())["schema"] == SCHEMA

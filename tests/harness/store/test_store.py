@@ -8,7 +8,17 @@ import time
 import pytest
 from filelock import Timeout
 
-from harness.store import DONE, SCHEMA, RecordError, Store, canonical, key_of, write_json
+from harness.store import (
+    DAMAGED,
+    DONE,
+    SCHEMA,
+    DamagedError,
+    RecordError,
+    Store,
+    canonical,
+    key_of,
+    write_json,
+)
 
 
 def test_keys_do_not_depend_on_the_order_of_settings():
@@ -35,7 +45,9 @@ def test_a_job_appears_whole_by_one_rename(tmp_path):
     assert not store.done("k") and store.result("k") is None
     store.publish("k", {"status": DONE, "value": float("nan")})
     assert store.done("k") and not work.exists()
-    assert store.result("k").values == {"schema": SCHEMA, "status": DONE, "value": None}
+    values = dict(store.result("k").values)
+    assert list(values.pop("files")) == ["maps.npy"]
+    assert values == {"schema": SCHEMA, "status": DONE, "value": None}
     assert (store.folder("k") / "maps.npy").read_bytes() == b"x"
 
 
@@ -50,21 +62,84 @@ def test_a_failure_is_a_result_until_the_job_finishes_and_its_work_stays(tmp_pat
     assert [r.status for r in store.results()] == [DONE]
 
 
-def test_a_damaged_result_names_its_file(tmp_path):
+@pytest.mark.parametrize(
+    "text", ['{"status": ', "null", "{}", "[]", '{"status": "done"}', '{"schema": 1}', "\xff", ""]
+)
+def test_a_damaged_record_is_not_done_and_names_its_file(tmp_path, text):
     store = Store(tmp_path)
     store.publish("k", {"status": DONE})
-    (store.folder("k") / "result.json").write_text('{"status": ')
-    with pytest.raises(ValueError, match="result.json is damaged"):
-        store.result("k")
+    (store.folder("k") / "result.json").write_text(text, encoding="latin-1")
+    assert not store.done("k") and "k/result.json is damaged" in store.damage("k")
+    found = store.result("k")
+    assert found.status == DAMAGED and "k/result.json is damaged" in found.reason
+    with pytest.raises(DamagedError, match=r"k/result.json is damaged"):
+        store.finished("k")
 
 
-@pytest.mark.parametrize("text", ["null", "{}", "[]", '{"status": "done"}', '{"schema": 1}'])
-def test_a_record_that_is_none_names_its_file(tmp_path, text):
+def publish(store):
+    (store.work("k") / "a").mkdir()
+    (store.work("k") / "a" / "maps.npy").write_bytes(b"0123456789")
+    store.publish("k", {"status": DONE, "key": "k"})
+    return store.folder("k") / "a" / "maps.npy"
+
+
+@pytest.mark.parametrize("damage", [lambda f: f.unlink(), lambda f: f.write_bytes(b"01234")])
+def test_a_job_whose_files_do_not_fit_is_not_done(tmp_path, damage):
     store = Store(tmp_path)
-    store.publish("k", {"status": DONE})
-    (store.folder("k") / "result.json").write_text(text)
-    with pytest.raises(RecordError, match=r"k/result.json is damaged .*; delete .*/k "):
-        store.result("k")
+    file = publish(store)
+    assert store.done("k") and store.result("k").status == DONE
+    damage(file)
+    other = Store(tmp_path)
+    assert not other.done("k") and str(file) in other.damage("k")
+    assert other.result("k").status == DAMAGED
+
+
+def test_a_flipped_byte_is_found_where_files_are_read(tmp_path):
+    store = Store(tmp_path)
+    file = publish(store)
+    assert store.verified("k").key == "k"
+    file.write_bytes(b"0123456780")
+    other = Store(tmp_path)
+    assert other.done("k") and other.damage("k") is None
+    assert "has other bytes" in other.damage("k", contents=True)
+    with pytest.raises(DamagedError, match=r"maps.npy has other bytes than its job wrote"):
+        other.verified("k")
+
+
+def test_what_is_damaged_is_set_aside_whole_and_published_anew(tmp_path):
+    store = Store(tmp_path)
+    publish(store).write_bytes(b"torn")
+    aside = store.set_aside("k", "torn")
+    assert (aside / "a" / "maps.npy").read_bytes() == b"torn"
+    assert (aside / "why.txt").read_text() == "torn\n" and not store.folder("k").exists()
+    publish(store)
+    assert store.done("k")
+
+
+def test_a_folder_without_a_record_is_no_hindrance(tmp_path):
+    store = Store(tmp_path)
+    publish(store)
+    (store.folder("k") / "result.json").unlink()
+    assert not store.done("k") and "result.json is missing" in store.damage("k")
+    publish(store)
+    assert store.done("k") and len(list((tmp_path / "damaged").iterdir())) == 1
+
+
+def test_half_files_of_killed_writers_are_not_published(tmp_path):
+    store = Store(tmp_path)
+    (store.work("k") / "index.json.abc.part").write_text("half")
+    publish(store)
+    names = {p.name for p in store.folder("k").rglob("*") if p.is_file()}
+    assert names == {"result.json", "maps.npy"}
+
+
+@pytest.mark.parametrize("text", ["", '{"id": ', "null", "[]", '{"id": "b"}'])
+def test_a_damaged_launch_is_left_out_and_named(tmp_path, caplog, text):
+    store = Store(tmp_path)
+    write_json(tmp_path / "launches" / "a.json", {"id": "a", "started": 1, "cells": []})
+    (tmp_path / "launches" / "b.json").write_text(text)
+    assert [launch["id"] for launch in store.launches()] == ["a"]
+    assert "launches/b.json is damaged" in caplog.text
 
 
 def test_a_record_of_a_newer_version_is_refused(tmp_path):
