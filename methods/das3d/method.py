@@ -10,13 +10,7 @@ import torch
 from methods.blocks.draem import image_score, init_weights
 from methods.blocks.textures import augmented, source_name, texture_folder, texture_source
 from methods.blocks.training import NetworkMethod, epoch_order, optimise
-from methods.contract import (
-    Batch,
-    Prediction,
-    Run,
-    Samples,
-    seed_for,
-)
+from methods.contract import Batch, Prediction, Run, Samples
 from methods.das3d.network import Das3dNet, das3d_loss
 from methods.das3d.settings import Settings
 from methods.das3d.synthesis import Draws, draw_samples, synthesise
@@ -36,7 +30,7 @@ class Das3d(NetworkMethod):
     def __init__(self, settings: Settings, setting: str, run: Run | None = None):
         super().__init__(settings, setting, run)
         self.net = Das3dNet(settings, setting)
-        init_weights(self.net, torch.Generator().manual_seed(self._seed("init")))
+        init_weights(self.net, torch.Generator().manual_seed(self.seed("init")))
         # channels_last: a fifth to a quarter less time for narrow networks on the CPU.
         self.net.to(self.run.device, memory_format=torch.channels_last).eval()
 
@@ -57,7 +51,7 @@ class Das3d(NetworkMethod):
         texture = self._texture() if s.steps else None
 
         def draw(step):
-            seeds = [self._seed("simulate", step, index) for index in range(s.batch)]
+            seeds = [self.seed("simulate", step, index) for index in range(s.batch)]
             return draw_samples(seeds, self.settings, self.setting, texture)
 
         optimise(
@@ -92,11 +86,8 @@ class Das3d(NetworkMethod):
 
     def _order(self, step: int, count: int) -> np.ndarray:
         return epoch_order(
-            step, self.settings.train.batch, count, lambda epoch: self._seed("order", epoch)
+            step, self.settings.train.batch, count, lambda epoch: self.seed("order", epoch)
         )
-
-    def _seed(self, purpose: str, *names: object) -> int:
-        return seed_for(purpose, self.name, self.run.category, self.run.seed, *names)
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Prediction:

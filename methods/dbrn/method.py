@@ -15,13 +15,7 @@ from methods.blocks.draem import image_score
 from methods.blocks.swin_unet import SwinUnet, load_pretrained
 from methods.blocks.textures import augmented, source_name, texture_folder, texture_source
 from methods.blocks.training import NetworkMethod, ahead, epoch_order, optimise, settle_norms
-from methods.contract import (
-    Batch,
-    Prediction,
-    Run,
-    Samples,
-    seed_for,
-)
+from methods.contract import Batch, Prediction, Run, Samples
 from methods.dbrn.dropout import inference_drops, training_drops
 from methods.dbrn.losses import dbrn_loss
 from methods.dbrn.network import AllDrops, DbrnNet, Output, SameImage, init_weights
@@ -50,7 +44,7 @@ class Dbrn(NetworkMethod):
     def __init__(self, settings: Settings, setting: str, run: Run | None = None):
         super().__init__(settings, setting, run)
         self.net = DbrnNet(settings, setting)
-        generator = torch.Generator().manual_seed(self._seed("init"))
+        generator = torch.Generator().manual_seed(self.seed("init"))
         init_weights(self.net, generator, settings.swin.init_std, settings.swin.start_level)
         if settings.swin.pretrained:
             for net in self.net.branches.values():
@@ -83,7 +77,7 @@ class Dbrn(NetworkMethod):
         texture = self._texture() if s.steps else None
 
         def draw(step):
-            seeds = [self._seed("simulate", step, index) for index in range(s.batch)]
+            seeds = [self.seed("simulate", step, index) for index in range(s.batch)]
             return draw_samples(seeds, self.settings, self.setting, texture)
 
         optimise(
@@ -127,7 +121,7 @@ class Dbrn(NetworkMethod):
     def _pass(self, train: Samples, step: int, draws: Draws) -> tuple[Simulated, Output]:
         """What a step's networks are shown, and their answer in float32."""
         s, device = self.settings, torch.device(self.run.device)
-        order = epoch_order(step, s.train.batch, len(train), partial(self._seed, "order"))
+        order = epoch_order(step, s.train.batch, len(train), partial(self.seed, "order"))
         draws = draws.to(device)
         x = simulate(*images(train.batch(order, device)), draws, s)
         with torch.autocast(device.type, torch.bfloat16, enabled=s.train.mixed_precision):
@@ -137,7 +131,7 @@ class Dbrn(NetworkMethod):
         return x, output.float()
 
     def _training_drops(self, step: int) -> AllDrops:
-        generator = torch.Generator(self.run.device).manual_seed(self._seed("drop", step))
+        generator = torch.Generator(self.run.device).manual_seed(self.seed("drop", step))
         batch, dropout = self.settings.train.batch, self.settings.dropout
         drops = {
             name: training_drops(net, batch, dropout, generator)
@@ -165,9 +159,6 @@ class Dbrn(NetworkMethod):
         )
         return augmented(texture) if s.augment else texture
 
-    def _seed(self, purpose: str, *names: object) -> int:
-        return seed_for(purpose, self.name, self.run.category, self.run.seed, *names)
-
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Prediction:
         s = self.settings
@@ -193,7 +184,7 @@ class Dbrn(NetworkMethod):
         """What pass `number` through the networks drops of the samples called `ids`."""
         if not self.settings.test.dropout:
             return AllDrops()
-        seed = partial(self._seed, "test drop", self.settings.test.seed, number)
+        seed = partial(self.seed, "test drop", self.settings.test.seed, number)
         return AllDrops(
             **{
                 name: inference_drops(

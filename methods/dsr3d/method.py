@@ -12,14 +12,7 @@ import torch
 from methods.blocks.losses import focal
 from methods.blocks.training import NetworkMethod, optimise
 from methods.blocks.weights import Fit
-from methods.contract import (
-    IMPORTED,
-    Batch,
-    Prediction,
-    Run,
-    Samples,
-    seed_for,
-)
+from methods.contract import IMPORTED, Batch, Prediction, Run, Samples
 from methods.dsr3d import anomalies, samples
 from methods.dsr3d.model import Dsr3dNet, smooth, stage2_loss
 from methods.dsr3d.settings import Settings
@@ -63,7 +56,7 @@ class Dsr3d(NetworkMethod):
         super().__init__(settings, setting, run)
         self.pipeline = settings.of(setting)
         self.net = Dsr3dNet(self.pipeline, setting)
-        self.net.init_weights(torch.Generator().manual_seed(self._seed("init")))
+        self.net.init_weights(torch.Generator().manual_seed(self.seed("init")))
         self.net.to(self.run.device, memory_format=torch.channels_last).eval()
 
     @classmethod
@@ -129,7 +122,7 @@ class Dsr3d(NetworkMethod):
 
     def _optimise(self, phase, modules, schedule, draws, loss, train: Samples) -> None:
         def draw(step: int) -> tuple:
-            rng = np.random.default_rng(self._seed("simulate", phase, step))
+            rng = np.random.default_rng(self.seed("simulate", phase, step))
             return draws(rng, len(train))
 
         trained = [p for module in modules for p in module.parameters()]
@@ -174,9 +167,6 @@ class Dsr3d(NetworkMethod):
 
     def _autocast(self, enabled: bool) -> torch.autocast:
         return torch.autocast(torch.device(self.run.device).type, torch.bfloat16, enabled=enabled)
-
-    def _seed(self, purpose: str, *names: object) -> int:
-        return seed_for(purpose, self.name, self.run.category, self.run.seed, *names)
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Prediction:

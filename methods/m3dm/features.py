@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from methods.blocks.points import farthest_points, nearest_points, pack, take
-from methods.contract import Batch, Progress, Run, Samples, Stage, seed_for
+from methods.contract import Batch, Progress, Run, Samples, Stage
 from methods.m3dm.settings import RANDOM, Point, Rgb
 from methods.m3dm.weights import point_file, point_network, rgb_file, rgb_network
+from methods.seeds import seed_for
 from methods.views import M3dmView
 
 

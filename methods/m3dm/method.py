@@ -16,16 +16,7 @@ from methods.blocks.coreset import greedy_coreset, projection_matrix
 from methods.blocks.memory_bank import MemoryBank, reweighted_score
 from methods.blocks.training import weight_sizes
 from methods.blocks.weights import Fit
-from methods.contract import (
-    Batch,
-    Method,
-    Prediction,
-    Progress,
-    Run,
-    Samples,
-    save_tensors,
-    seed_for,
-)
+from methods.contract import Batch, Method, Prediction, Progress, Run, Samples, save_tensors
 from methods.m3dm.features import Features, PointFeatures, PointStage, RgbFeatures, RgbStage
 from methods.m3dm.fusion import fit_svm, smooth_maps, upsampled
 from methods.m3dm.patches import Patches
@@ -43,6 +34,7 @@ from methods.m3dm.weights import (
     rgb_file,
     uff_file,
 )
+from methods.seeds import seed_for
 from methods.views import M3dmView
 
 COLUMN = {"xyz": 0, "rgb": 1, "fusion": 2}  # of the weights of the decision

@@ -16,8 +16,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from methods.blocks.mlp import Mlp
-from methods.contract import seed_for
 from methods.m3dm.settings import Uff
+from methods.seeds import seed_for
 
 ROWS = 2048  # of a block of the loss, and of patches that go through the networks at once
 

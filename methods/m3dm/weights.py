@@ -14,9 +14,9 @@ from torch import nn
 from methods.blocks.backbones import BACKBONES, ImageTokens, load_strictly
 from methods.blocks.point_transformer import ENCODERS, PointTransformer, encoder_keys
 from methods.blocks.weights import Fit, fit, read_checkpoint
-from methods.contract import seed_for
 from methods.m3dm.settings import RANDOM, Point, Rgb
 from methods.m3dm.uff import FeatureFusion
+from methods.seeds import seed_for
 
 POINT_FILES = {  # family: usual name, where it is published
     "point_mae": (

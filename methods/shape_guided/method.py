@@ -14,16 +14,8 @@ import numpy as np
 import torch
 
 from methods.blocks.weights import Fit
-from methods.contract import (
-    Batch,
-    Method,
-    Prediction,
-    Progress,
-    Run,
-    Samples,
-    save_tensors,
-    seed_for,
-)
+from methods.contract import Batch, Method, Prediction, Progress, Run, Samples, save_tensors
+from methods.seeds import seed_for
 from methods.shape_guided import inference
 from methods.shape_guided.features import FeatureSettings, KeptFeatures, RgbFeatures, described
 from methods.shape_guided.memory import Builder, Memory, cells_of
@@ -181,7 +173,7 @@ class ShapeGuided(Method):
         return memory
 
     def _drawn(self, count: int) -> np.ndarray:
-        rng = np.random.default_rng(seed_for("align", self.name, self.run.category, self.run.seed))
+        rng = np.random.default_rng(self.seed("align"))
         return rng.choice(count, min(self.settings.align.samples, count), replace=False)
 
     @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from methods.contract import seed_for
+from methods.seeds import seed_for
 from methods.shape_guided.settings import Patches
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from methods.contract import Progress, Run, Samples, Stage, save_tensors, seed_for
+from methods.contract import Progress, Run, Samples, Stage, save_tensors
 from methods.shape_guided.patches import cut_cloud, points_of
 from methods.shape_guided.sdf import pull_loss, queries_around, query_spread
 from methods.shape_guided.settings import Net, Patches, Train
@@ -45,7 +45,7 @@ class ShapeExpert(Stage):
 
     def __init__(self, settings: ExpertSettings, run: Run | None = None):
         super().__init__(settings, run)
-        self.net = shape_net(settings.net, self._seed("init")).to(self.run.device)
+        self.net = shape_net(settings.net, self.seed("init")).to(self.run.device)
 
     @classmethod
     def view(cls, settings: ExpertSettings) -> ShapeGuidedView:
@@ -93,7 +93,7 @@ class ShapeExpert(Stage):
         wanted, patches = self.settings.train.clouds, self.settings.patches
         clouds = []
         for category, samples in sorted(data.items()):
-            rng = np.random.default_rng(self._seed("clouds", category))
+            rng = np.random.default_rng(self.seed("clouds", category))
             count = min(wanted or len(samples), len(samples))
             for i in rng.choice(len(samples), count, replace=False):
                 xyz = samples.batch([i], self.run.device)["xyz"][0]
@@ -115,21 +115,18 @@ class ShapeExpert(Stage):
         """Patches of a step: all in a new order every epoch, an incomplete last batch left out."""
         batch = min(self.settings.train.batch, count)
         epoch, place = divmod(step, count // batch)
-        order = np.random.default_rng(self._seed("order", epoch)).permutation(count)
+        order = np.random.default_rng(self.seed("order", epoch)).permutation(count)
         return torch.from_numpy(order[place * batch : (place + 1) * batch]).to(self.run.device)
 
     def _loss(self, points: torch.Tensor, sigma: torch.Tensor, step: int) -> torch.Tensor:
         s = self.settings.train
-        generator = torch.Generator().manual_seed(self._seed("queries", step))
+        generator = torch.Generator().manual_seed(self.seed("queries", step))
         near = torch.rand(len(points), generator=generator) < s.near_share
         factor = torch.where(near, s.near, s.far).to(points.device)
         noise = torch.randn(points.shape, generator=generator).to(points.device)
         patch, queries, targets = queries_around(points, sigma, factor, noise)
         seen = targets if s.encoder_input == "targets" else patch
         return pull_loss(self.net, seen, queries, targets)
-
-    def _seed(self, purpose: str, *names: object) -> int:
-        return seed_for(purpose, self.name, self.run.seed, *names)
 
     def save(self, folder: Path) -> None:
         """In the layout of the authors' checkpoints."""

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from methods.blocks.weights import Fit, WeightsError, fit, read_checkpoint, require_tensors
-from methods.contract import seed_for
+from methods.seeds import seed_for
 from methods.shape_guided.appearance import Appearance
 from methods.shape_guided.sdf import ShapeNet
 from methods.shape_guided.settings import Net, Rgb

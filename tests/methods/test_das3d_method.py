@@ -9,11 +9,12 @@ import torch
 from methods.blocks.draem import image_score
 from methods.blocks.textures import procedural
 from methods.blocks.training import decay
-from methods.contract import Run, Samples, seed_for, settings_from
+from methods.contract import Run, Samples, settings_from
 from methods.das3d.method import Das3d, images
 from methods.das3d.network import Das3dNet, das3d_loss
 from methods.das3d.settings import Settings
 from methods.das3d.synthesis import draw_samples, synthesise
+from methods.seeds import seed_for
 from tests.methods import das3d_oracle as oracle
 
 SIZE = 64

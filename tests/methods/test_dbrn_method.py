@@ -18,13 +18,14 @@ from methods.blocks.draem import Discriminative, image_score
 from methods.blocks.res_unet import ResUnet
 from methods.blocks.swin_unet import SwinUnet
 from methods.blocks.textures import procedural
-from methods.contract import Run, Samples, save_tensors, seed_for, settings_from
+from methods.contract import Run, Samples, save_tensors, settings_from
 from methods.dbrn.discriminator import Discriminator
 from methods.dbrn.losses import dbrn_loss, reconstruction_terms
 from methods.dbrn.method import Dbrn, images
 from methods.dbrn.network import DbrnNet, SameImage
 from methods.dbrn.settings import Settings
 from methods.dbrn.simulation import anomaly_mask, draw_samples, simulate
+from methods.seeds import seed_for
 from tests.methods import dbrn_oracle as oracle
 
 SIZE = 64
