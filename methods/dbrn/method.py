@@ -15,6 +15,7 @@ from methods.blocks.draem import image_score
 from methods.blocks.swin_unet import SwinUnet, load_pretrained
 from methods.blocks.textures import augmented, source_name, texture_folder, texture_source
 from methods.blocks.training import NetworkMethod, ahead, epoch_order, optimise, settle_norms
+from methods.blocks.weights import existing
 from methods.contract import Batch, Prediction, Run, Samples
 from methods.dbrn.dropout import inference_drops, training_drops
 from methods.dbrn.losses import dbrn_loss
@@ -68,9 +69,12 @@ class Dbrn(NetworkMethod):
     @classmethod
     def inputs(cls, settings: Settings, setting: str) -> dict[str, Path | None]:
         texture, weights = settings.texture, settings.swin.pretrained
+        if weights:
+            advice = "it takes a checkpoint of Swin-T or Swin-Unet; leave it out to start from none"
+            weights = existing(weights, "dbrn.swin.pretrained", advice)
         used = "rgb" in setting and settings.train.steps > 0
         folder = texture_folder(texture.source, texture.folder, "dbrn.texture") if used else None
-        return {"texture.folder": folder, "swin.pretrained": Path(weights) if weights else None}
+        return {"texture.folder": folder, "swin.pretrained": weights}
 
     def fit(self, train: Samples, validation: Samples) -> None:
         s = self.settings.train

@@ -11,14 +11,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from methods.blocks.weights import (
     Fit,
-    Report,
-    WeightsError,
+    existing,
     fit,
+    load,
     read_checkpoint,
     require_tensors,
 )
@@ -63,50 +62,26 @@ def compare(state: Mapping[str, torch.Tensor], net: nn.Module) -> Fit:
 
 
 def load_authors(
-    net: nn.Module, state: Mapping[str, torch.Tensor], source: object = "these weights"
-) -> Report:
+    net: nn.Module, state: Mapping[str, torch.Tensor], source: object = "the checkpoint"
+) -> None:
     """Fill `net` with `state`, under the authors' keys or ours; WeightsError unless all fits."""
-    found = compare(state, net)
-    if not found.report.fits:
-        raise WeightsError(
-            f"{source} does not fit the {found.network} of these settings: {found.report}; check "
-            "that file, setting (rgb, 3d, rgb+3d) and the settings' widths belong together"
-        )
-    net.load_state_dict(found.state)
-    return found.report
+    load(net, compare(state, net), source)
 
 
-def read(path: Path | str) -> dict[str, torch.Tensor]:
-    """A checkpoint file as published. Nothing in it is executed."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is no file; the weights of DADA are in the folder 'checkpoints' of the "
-            "authors' repository VitjanZ/3DSR (DADA_RGB_D.pckl, DADA_D.pckl)"
-        )
+def dada_file(given: str, setting: str) -> Path:
+    """The authors' autoencoder that `setting` names."""
+    advice = (
+        "it takes a checkpoint of the authors (DADA_RGB_D.pckl, DADA_D.pckl), from the folder "
+        "checkpoints of VitjanZ/3DSR; leave it out to train the autoencoder here"
+    )
+    return existing(given, setting, advice)
+
+
+def read(path: Path) -> dict[str, torch.Tensor]:
+    """A checkpoint file as published."""
     return require_tensors(read_checkpoint(path), path)
 
 
 def published_dada(dada: Dada, setting: str) -> Callable[[Path], Fit]:
     """A published autoencoder: its file -> how it fits the one of these settings."""
     return lambda path: compare(read(path), Autoencoder(dada.net, setting))
-
-
-@torch.inference_mode()
-def errors_by_skip(autoencoder: nn.Module, x: torch.Tensor) -> dict[str, float]:
-    """Reconstruction error of x for either residual skip: the smaller tells how it was trained.
-
-    The released definition of DADA skips the input, DSR's its ReLU, and nobody has said which
-    of the published files were trained with which code.
-    """
-    blocks = [m for m in autoencoder.modules() if hasattr(m, "relu_skip")]
-    before, errors = [b.relu_skip for b in blocks], {}
-    try:
-        for name, relu_skip in (("input", False), ("relu", True)):
-            for b in blocks:
-                b.relu_skip = relu_skip
-            errors[name] = float(F.mse_loss(autoencoder(x).recon, x))
-    finally:
-        for b, skip in zip(blocks, before):
-            b.relu_skip = skip
-    return errors

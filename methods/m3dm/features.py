@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from methods.blocks.points import farthest_points, nearest_points, pack, take
-from methods.contract import Batch, Progress, Run, Samples, Stage
-from methods.m3dm.settings import RANDOM, Point, Rgb
+from methods.contract import RANDOM_INIT, Batch, Progress, Run, Samples, Stage
+from methods.m3dm.settings import Point, Rgb
 from methods.m3dm.weights import point_file, point_network, rgb_file, rgb_network
 from methods.seeds import seed_for
 from methods.views import M3dmView
@@ -138,7 +138,7 @@ class FeatureStage(Stage):
                     part.rename(folder / part.name)
 
     def notes(self) -> dict[str, str]:
-        return {"weights": RANDOM} if self.settings.weights == RANDOM else {}
+        return {"weights": RANDOM_INIT} if self.settings.weights == RANDOM_INIT else {}
 
 
 class RgbFeatures(FeatureStage):

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from methods.contract import Progress, Run, Samples, Stage, save_tensors
+from methods.contract import RANDOM_INIT, Progress, Run, Samples, Stage, save_tensors
 from methods.m3dm.features import Features, PointFeatures, PointStage, RgbFeatures, RgbStage
 from methods.m3dm.patches import Patches
 from methods.m3dm.pfa import image_patches, misaligned
-from methods.m3dm.settings import RANDOM, Pfa, Uff
+from methods.m3dm.settings import Pfa, Uff
 from methods.m3dm.uff import batches_of, iterations_per_epoch, updates
 from methods.m3dm.weights import make_uff
 from methods.views import M3dmView
@@ -134,5 +134,5 @@ class UffStage(Stage):
         return {"uff_parameters": sum(p.numel() for p in self.net.parameters())}
 
     def notes(self) -> dict[str, str]:
-        random = RANDOM in (self.settings.rgb.weights, self.settings.point.weights)
-        return {"uff": "trained"} | ({"weights": RANDOM} if random else {})
+        random = RANDOM_INIT in (self.settings.rgb.weights, self.settings.point.weights)
+        return {"uff": "trained"} | ({"weights": RANDOM_INIT} if random else {})

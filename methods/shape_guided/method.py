@@ -14,7 +14,16 @@ import numpy as np
 import torch
 
 from methods.blocks.weights import Fit
-from methods.contract import Batch, Method, Prediction, Progress, Run, Samples, save_tensors
+from methods.contract import (
+    RANDOM_INIT,
+    Batch,
+    Method,
+    Prediction,
+    Progress,
+    Run,
+    Samples,
+    save_tensors,
+)
 from methods.seeds import seed_for
 from methods.shape_guided import inference
 from methods.shape_guided.features import FeatureSettings, KeptFeatures, RgbFeatures, described
@@ -30,7 +39,6 @@ from methods.shape_guided.stage import (
     ShapeExpert,
 )
 from methods.shape_guided.weights import (
-    RANDOM,
     appearance,
     load_backbone,
     load_shape_net,
@@ -95,7 +103,7 @@ class ShapeGuided(Method):
         # "random-init" holds no path and stays in the settings where it is used.
         used = {"weights.rgb": "rgb" in setting, "weights.sdf": _uses_shape(settings, setting)}
         given = {"weights.rgb": settings.weights.rgb, "weights.sdf": settings.weights.sdf}
-        return {k: v for k, v in found.items() if not (used[k] and given[k] == RANDOM)}
+        return {k: v for k, v in found.items() if not (used[k] and given[k] == RANDOM_INIT)}
 
     @classmethod
     def stage_settings(cls, settings: Settings, setting: str) -> dict[str, Any]:
@@ -154,7 +162,7 @@ class ShapeGuided(Method):
         weights, stage = self.settings.weights, self.run.stages.get(ShapeExpert.name)
         if self.uses_rgb and (file := rgb_path(weights.rgb, self.settings.rgb.backbone)):
             load_backbone(self.appearance, file)
-        if self.uses_shape and weights.sdf != RANDOM:
+        if self.uses_shape and weights.sdf != RANDOM_INIT:
             file = sdf_path(weights.sdf) or (stage and Path(stage) / CHECKPOINT)
             if file is None:
                 raise ValueError(
@@ -331,9 +339,9 @@ class ShapeGuided(Method):
     def notes(self) -> dict[str, str]:
         s, notes = self.settings.weights, {}
         if self.uses_rgb:
-            notes["rgb_weights"] = RANDOM if s.rgb == RANDOM else Path(s.rgb).name
+            notes["rgb_weights"] = RANDOM_INIT if s.rgb == RANDOM_INIT else Path(s.rgb).name
         if self.uses_shape and s.sdf:
-            notes["sdf_weights"] = RANDOM if s.sdf == RANDOM else Path(s.sdf).name
+            notes["sdf_weights"] = RANDOM_INIT if s.sdf == RANDOM_INIT else Path(s.sdf).name
         return notes
 
 
