@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from methods.blocks.draem import image_score, init_weights
+from methods.blocks.samples import rgbd
 from methods.blocks.textures import augmented, source_name, texture_folder, texture_source
 from methods.blocks.training import NetworkMethod, epoch_order, optimise
 from methods.contract import Batch, Prediction, Run, Samples
@@ -66,7 +67,7 @@ class Das3d(NetworkMethod):
 
     def _loss(self, train: Samples, step: int, draws: Draws) -> torch.Tensor:
         batch = train.batch(self._order(step, len(train)), self.run.device)
-        rgb, depth, foreground = images(batch)
+        rgb, depth, foreground = rgbd(batch)
         x = synthesise(rgb, depth, foreground, draws.to(rgb.device), self.settings)
         low = self.settings.train.mixed_precision
         with torch.autocast(rgb.device.type, torch.bfloat16, enabled=low):
@@ -91,7 +92,7 @@ class Das3d(NetworkMethod):
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Prediction:
-        rgb, depth, _ = images(batch)
+        rgb, depth, _ = rgbd(batch)
         maps = self.net(rgb, depth).logits.softmax(dim=1)[:, 1]  # (B, H, W)
         if self.settings.score == "max":
             return Prediction(maps, maps.amax(dim=(1, 2)))
@@ -100,9 +101,3 @@ class Das3d(NetworkMethod):
     def notes(self) -> dict[str, str]:
         s = self.settings.texture
         return {"texture_source": source_name(s.source, s.folder)} if "rgb" in self.setting else {}
-
-
-def images(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """rgb (B, 3, S, S), depth (B, 1, S, S) and foreground (B, 1, S, S), float32 in [0, 1]."""
-    rgb = batch["rgb"].permute(0, 3, 1, 2).float() / 255
-    return rgb, batch["depth"][:, None], batch["foreground"][:, None].float()

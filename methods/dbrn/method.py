@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from methods.blocks.draem import image_score
+from methods.blocks.samples import rgbd
 from methods.blocks.swin_unet import SwinUnet, load_pretrained
 from methods.blocks.textures import augmented, source_name, texture_folder, texture_source
 from methods.blocks.training import NetworkMethod, ahead, epoch_order, optimise, settle_norms
@@ -127,7 +128,7 @@ class Dbrn(NetworkMethod):
         s, device = self.settings, torch.device(self.run.device)
         order = epoch_order(step, s.train.batch, len(train), partial(self.seed, "order"))
         draws = draws.to(device)
-        x = simulate(*images(train.batch(order, device)), draws, s)
+        x = simulate(*rgbd(train.batch(order, device)), draws, s)
         with torch.autocast(device.type, torch.bfloat16, enabled=s.train.mixed_precision):
             output = self.net(
                 x.rgb, x.depth, self._training_drops(step), self._same_image(x, draws)
@@ -166,7 +167,7 @@ class Dbrn(NetworkMethod):
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Prediction:
         s = self.settings
-        rgb, depth, foreground = images(batch)
+        rgb, depth, foreground = rgbd(batch)
         maps = torch.stack(
             [
                 self._predict_maps(rgb, depth, self.inference_drops(batch.ids, number, rgb.device))
@@ -211,9 +212,3 @@ class Dbrn(NetworkMethod):
         if s.swin.pretrained and s.recon.net == "swin_unet":
             notes["weights"] = Path(s.swin.pretrained).name
         return notes
-
-
-def images(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """rgb (B, 3, S, S) in [0, 1], depth and foreground (B, 1, S, S), float32."""
-    rgb = batch["rgb"].permute(0, 3, 1, 2).float() / 255
-    return rgb, batch["depth"][:, None], batch["foreground"][:, None].float()

@@ -17,12 +17,13 @@ from typing import Any, Optional
 import numpy as np
 import torch
 
+from methods.blocks.samples import unit_rgb
 from methods.blocks.textures import source_name, texture_folder, texture_source
 from methods.blocks.training import optimise, weight_sizes
 from methods.contract import Run, Samples, Stage, View, save_tensors
 from methods.dsr3d.dada import Autoencoder, Coded
 from methods.dsr3d.settings import Dada, DadaLoss
-from methods.dsr3d.simulation import Draws, collate, draw_sample, images, stack
+from methods.dsr3d.simulation import Draws, draw_sample, images, stack
 from methods.views import Dsr3dView
 
 FILE = "dada.pt"
@@ -97,7 +98,7 @@ class DadaStage(Stage):
         pool = ThreadPoolExecutor(torch.get_num_threads())
 
         def draw(step: int) -> Draws:
-            return collate(list(pool.map(partial(sample, step), range(s.train.batch))))
+            return Draws.stacked(pool.map(partial(sample, step), range(s.train.batch)))
 
         def make(drawn: Draws) -> torch.Tensor:
             return images(drawn.to(device), s, setting)
@@ -140,8 +141,7 @@ class RealDadaStage(DadaStage):
             which = int(np.searchsorted(ends, index, side="right"))
             samples = train[names[which]]
             batch = samples.batch([int(index - ends[which] + len(samples))], device)
-            rgb = batch["rgb"].permute(0, 3, 1, 2).float() / 255
-            return stack(rgb, batch["depth"][:, None], setting)
+            return stack(unit_rgb(batch["rgb"]), batch["depth"][:, None], setting)
 
         def make(drawn: np.ndarray) -> torch.Tensor:
             return torch.cat([read(index) for index in drawn])

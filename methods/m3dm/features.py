@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from methods.blocks.points import farthest_points, nearest_points, pack, take
+from methods.blocks.samples import standardised, unit_rgb
 from methods.contract import RANDOM_INIT, Batch, Progress, Run, Samples, Stage
 from methods.m3dm.settings import Point, Rgb
 from methods.m3dm.weights import point_file, point_network, rgb_file, rgb_network
@@ -53,9 +54,8 @@ class RgbExtractor:
     @torch.inference_mode()
     def __call__(self, batch: Batch, category: str, late: bool = False) -> dict[str, torch.Tensor]:
         s = self.settings.rgb
-        images = batch["rgb"].permute(0, 3, 1, 2).float() / 255
-        mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (s.mean, s.std))
-        return {"rgb": _as_kept(self.net((images - mean) / std), self.settings.cache)}
+        images = standardised(unit_rgb(batch["rgb"]), s.mean, s.std)
+        return {"rgb": _as_kept(self.net(images), self.settings.cache)}
 
 
 class PointExtractor:

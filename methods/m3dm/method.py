@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from methods.blocks.coreset import greedy_coreset, projection_matrix
+from methods.blocks.maps import enlarged
 from methods.blocks.memory_bank import MemoryBank, reweighted_score
 from methods.blocks.training import weight_sizes
 from methods.blocks.weights import Fit
@@ -27,7 +28,7 @@ from methods.contract import (
     save_tensors,
 )
 from methods.m3dm.features import Features, PointFeatures, PointStage, RgbFeatures, RgbStage
-from methods.m3dm.fusion import fit_svm, smooth_maps, upsampled
+from methods.m3dm.fusion import fit_svm, smooth_maps
 from methods.m3dm.patches import Patches
 from methods.m3dm.pfa import group_map
 from methods.m3dm.settings import VARIANTS, Settings
@@ -266,7 +267,7 @@ class M3dm(Method):
             if self.settings.pfa.level == "group" and name == "xyz":
                 levels = group_map(batch["xyz"], found["centres"], distances)
             else:
-                levels = upsampled(distances, self.settings.prep.size)
+                levels = enlarged(distances, self.settings.prep.size)
             maps.append(smooth_maps(levels, s))
         return torch.stack(scores, dim=1), torch.stack(maps, dim=3)
 

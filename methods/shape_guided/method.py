@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from methods.blocks.maps import blurred_in_levels, enlarged
 from methods.blocks.weights import Fit
 from methods.contract import (
     RANDOM_INIT,
@@ -235,9 +236,9 @@ class ShapeGuided(Method):
         maps, scores = self._maps(x, None, size)
         if self.setting != "rgb+3d":
             (one,), (score,) = maps.values(), scores.values()
-            return inference.blur(one, s.maps.blur_px), score
+            return self._blurred(one), score
         rgb = inference.aligned(maps["rgb"], self.a, self.b, s.align.clip)
-        fused = inference.blur(torch.maximum(rgb, maps["sdf"]), s.maps.blur_px)
+        fused = self._blurred(torch.maximum(rgb, maps["sdf"]))
         return fused, scores["rgb"] * scores["sdf"] if s.maps.score == "product" else fused.max()
 
     def _maps(self, x: Described, own: int | None, size: int):
@@ -254,7 +255,7 @@ class ShapeGuided(Method):
             maps["sdf"] = inference.sdf_map(distances, x.pixels, size, overlap)
         if self.uses_rgb:
             cells = self._rgb(x, rows, own)
-            maps["rgb"], scores["rgb"] = inference.rgb_map(cells, size), cells.max()
+            maps["rgb"], scores["rgb"] = enlarged(cells[None], size)[0], cells.max()
         return maps, scores
 
     def _neighbours(self, x: Described, own: int | None) -> torch.Tensor:
@@ -270,14 +271,19 @@ class ShapeGuided(Method):
         maps, _ = self._maps(x, own, size)
         if self.settings.align.maps == "raw":
             return maps
-        return {name: inference.blur(m, self.settings.maps.blur_px) for name, m in maps.items()}
+        return {name: self._blurred(m) for name, m in maps.items()}
+
+    def _blurred(self, one: torch.Tensor) -> torch.Tensor:
+        """A map (size, size)."""
+        radius = self.settings.maps.blur_px
+        return blurred_in_levels(one[None], radius)[0] if radius else one
 
     def _nearest(self, queries, bank, owner, k, own):
         if own is None:
-            return inference.nearest(queries, bank, k)[0]
+            return inference.nearest_rows(queries, bank, k)[0]
         if self.settings.align.leave_out == "image":
-            return inference.nearest(queries, bank, k, owner == own)[0]
-        return inference.nearest(queries, bank, k + 1)[0][:, 1:]  # all but itself
+            return inference.nearest_rows(queries, bank, k, owner == own)[0]
+        return inference.nearest_rows(queries, bank, k + 1)[0][:, 1:]  # all but itself
 
     def _sdf(self, x: Described, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Signed distances (P, K) from the shapes rebuilt of normal ones, and score ()."""

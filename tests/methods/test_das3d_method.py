@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from methods.blocks.draem import image_score
+from methods.blocks.samples import rgbd
 from methods.blocks.textures import procedural
 from methods.blocks.training import decay
 from methods.contract import Run, Samples, settings_from
-from methods.das3d.method import Das3d, images
+from methods.das3d.method import Das3d
 from methods.das3d.network import Das3dNet, das3d_loss
 from methods.das3d.settings import Settings
 from methods.das3d.synthesis import draw_samples, synthesise
@@ -84,7 +85,7 @@ def test_prediction_of_one_equals_that_of_many(samples, setting, tmp_path):
 
 def test_synthesis_of_one_equals_that_of_many(samples):
     settings = tiny()
-    rgb, depth, foreground = images(samples.batch(range(6)))
+    rgb, depth, foreground = rgbd(samples.batch(range(6)))
     many = synthesise(rgb, depth, foreground, draws_for(settings), settings)
     for i in range(6):
         j = slice(i, i + 1)
@@ -98,7 +99,7 @@ def test_synthesis_matches_the_slow_version(samples):
     settings = tiny()
     batch = samples.batch(range(6))
     draws = draws_for(settings)
-    made = synthesise(*images(batch), draws, settings)
+    made = synthesise(*rgbd(batch), draws, settings)
     assert made.mask.sum() > 0
     for i in range(6):
         arrays = [batch[k][i].numpy() for k in ("rgb", "depth", "foreground")]
@@ -147,7 +148,7 @@ def test_progress_is_reported_now_and_then_and_at_the_end(samples, monkeypatch):
 
 def test_a_few_steps_lower_the_loss(samples):
     settings = tiny(train__steps=60, train__batch=4, train__lr=3e-3)
-    made = synthesise(*images(samples.batch(range(6))), draws_for(settings), settings)
+    made = synthesise(*rgbd(samples.batch(range(6))), draws_for(settings), settings)
 
     def loss(method):
         with torch.inference_mode():
@@ -171,7 +172,7 @@ def test_dropout_can_be_switched_off(samples):
 
 def test_dropped_samples_are_clean(samples):
     settings = tiny(p_d=1.0)
-    made = synthesise(*images(samples.batch(range(6))), draws_for(settings), settings)
+    made = synthesise(*rgbd(samples.batch(range(6))), draws_for(settings), settings)
     assert torch.equal(made.rgb, made.clean_rgb) and torch.equal(made.depth, made.clean_depth)
     assert made.mask.sum() == 0
 
@@ -184,13 +185,13 @@ def test_one_modality_is_clean_with_probability_p_d(samples, setting):
     if setting == "3d":
         own, other = other, own
     assert other.all() and 0.2 < own.float().mean() < 0.8
-    made = synthesise(*images(samples.batch(np.arange(40) % 7)), draws, settings)
+    made = synthesise(*rgbd(samples.batch(np.arange(40) % 7)), draws, settings)
     assert (made.mask.sum((1, 2, 3))[own] == 0).all()
     assert made.mask.sum((1, 2, 3))[~own].gt(0).float().mean() > 0.5
 
 
 def test_the_filter_can_be_switched_off(samples):
-    inputs = images(samples.batch(range(6)))
+    inputs = rgbd(samples.batch(range(6)))
     for literal in (False, True):
         settings = tiny(p_d=0.0, skew__enabled=False, skew__literal_ablation=literal)
         draws = draws_for(settings)
@@ -202,7 +203,7 @@ def test_the_filter_can_be_switched_off(samples):
 
 
 def test_other_switches_of_the_synthesis(samples):
-    inputs = images(samples.batch(range(6)))
+    inputs = rgbd(samples.batch(range(6)))
 
     def made(**changes):
         settings = tiny(p_d=0.0, **changes)
@@ -240,7 +241,7 @@ def test_switches_of_the_network():
 
 def test_weights_of_the_loss_weigh(samples):
     settings = tiny(loss__w_depth=0.0, loss__w_focal=2.0)
-    rgb, depth, foreground = images(samples.batch(range(2)))
+    rgb, depth, foreground = rgbd(samples.batch(range(2)))
     output = Das3dNet(settings)(rgb, depth)
     terms = das3d_loss(output, rgb, depth, foreground, settings.loss)
     expected = terms["rgb"] + terms["ssim"] + 2 * terms["focal"]

@@ -16,12 +16,13 @@ from harness.data.synthetic import PRESETS, write_category
 from harness.data.views import build_view
 from methods.blocks.draem import Discriminative, image_score
 from methods.blocks.res_unet import ResUnet
+from methods.blocks.samples import rgbd
 from methods.blocks.swin_unet import SwinUnet
 from methods.blocks.textures import procedural
 from methods.contract import Run, Samples, save_tensors, settings_from
 from methods.dbrn.discriminator import Discriminator
 from methods.dbrn.losses import dbrn_loss, reconstruction_terms
-from methods.dbrn.method import Dbrn, images
+from methods.dbrn.method import Dbrn
 from methods.dbrn.network import DbrnNet, SameImage
 from methods.dbrn.settings import Settings
 from methods.dbrn.simulation import anomaly_mask, draw_samples, simulate
@@ -200,7 +201,7 @@ def test_passes_are_averaged_and_dropout_can_be_switched_off(samples):
         Dbrn(tiny(**changes), "rgb+3d", run)
         for changes in ({}, {"test__passes": 4}, {"test__dropout": False, "test__passes": 4})
     )
-    rgb, depth, _ = images(batch)
+    rgb, depth, _ = rgbd(batch)
     with torch.inference_mode():
         each = torch.stack(
             [
@@ -262,7 +263,7 @@ def test_training_in_mixed_precision_lowers_no_loss_s_precision(samples):
 
 def test_simulation_of_one_equals_that_of_many(samples):
     settings = tiny()
-    rgb, depth, foreground = images(samples.batch(range(6)))
+    rgb, depth, foreground = rgbd(samples.batch(range(6)))
     many = simulate(rgb, depth, foreground, draws_for(settings), settings)
     for i in range(6):
         j = slice(i, i + 1)
@@ -285,7 +286,7 @@ def test_simulation_matches_the_slow_version(samples, changes):
     settings = tiny(**changes)
     draws = draws_for(settings, range(24))
     batch = samples.batch(np.arange(24) % 7)
-    made = simulate(*images(batch), draws, settings)
+    made = simulate(*rgbd(batch), draws, settings)
     assert 0 < made.mask.sum((1, 2, 3)).gt(0).sum() < 24
     for i in range(24):
         arrays = [batch[k][i].numpy() for k in ("rgb", "depth", "foreground")]
@@ -321,7 +322,7 @@ def test_what_is_shared_by_the_modalities_can_be_drawn_for_each():
 def test_the_absent_modality_counts_as_normal(samples, setting):
     settings = tiny(sim__share_p=False)
     draws = draws_for(settings, range(40), setting)
-    made = simulate(*images(samples.batch(np.arange(40) % 7)), draws, settings)
+    made = simulate(*rgbd(samples.batch(np.arange(40) % 7)), draws, settings)
     own = draws.p[:, 0 if setting == "rgb" else 1]
     absent = (made.depth, made.clean_depth) if setting == "rgb" else (made.rgb, made.clean_rgb)
     assert torch.equal(*absent)
@@ -330,7 +331,7 @@ def test_the_absent_modality_counts_as_normal(samples, setting):
 
 
 def test_a_mask_that_misses_the_object_can_be_drawn_again(samples):
-    foreground = images(samples.batch([0] * 40))[2]
+    foreground = rgbd(samples.batch([0] * 40))[2]
     foreground[:, :, :30] = foreground[:, :, 36:] = 0  # a strip that noise often misses
     empty = []
     for retries in (0, 4):
@@ -342,8 +343,8 @@ def test_a_mask_that_misses_the_object_can_be_drawn_again(samples):
 
 def test_the_clean_pair_can_be_turned(samples):
     settings = tiny(aug__rotate_prob=1.0)
-    made = simulate(*images(samples.batch(range(6))), draws_for(settings), settings)
-    assert not torch.equal(made.clean_depth, images(samples.batch(range(6)))[1])
+    made = simulate(*rgbd(samples.batch(range(6))), draws_for(settings), settings)
+    assert not torch.equal(made.clean_depth, rgbd(samples.batch(range(6)))[1])
     assert (made.clean_depth[..., 0, 0] - 0.8).abs().max() < 1e-6  # corners: background
     assert set(made.foreground.unique().tolist()) == {0.0, 1.0}
 
@@ -386,7 +387,7 @@ def test_the_same_image_trick_hides_each_modality_equally_often(samples, prob, h
     settings = tiny(ism__same_image_prob=prob)
     method = Dbrn(settings, "rgb+3d")
     draws = draws_for(settings, range(400))
-    made = simulate(*images(samples.batch(np.arange(400) % 7)), draws, settings)
+    made = simulate(*rgbd(samples.batch(np.arange(400) % 7)), draws, settings)
     same = method._same_image(made, draws)
     if not prob:
         assert same is None
@@ -413,7 +414,7 @@ def test_parts_learn_at_their_own_rates():
 
 
 def test_the_focal_gradient_can_be_kept_from_the_reconstruction(samples):
-    rgb, depth, _ = images(samples.batch(range(2)))
+    rgb, depth, _ = rgbd(samples.batch(range(2)))
     for detach in (False, True):
         net = DbrnNet(tiny(detach_recon=detach))
         net(rgb, depth).logits.square().sum().backward()
@@ -421,7 +422,7 @@ def test_the_focal_gradient_can_be_kept_from_the_reconstruction(samples):
 
 
 def test_other_switches_of_the_networks(samples):
-    rgb, depth, _foreground = images(samples.batch(range(2)))
+    rgb, depth, _foreground = rgbd(samples.batch(range(2)))
     patch4 = tiny(disc__pe="patch4", prep__size=128, swin__window=8)
     wide = [torch.nn.functional.interpolate(x, 128) for x in (rgb, depth)]
     with torch.inference_mode():
@@ -434,7 +435,7 @@ def test_other_switches_of_the_networks(samples):
 
 
 def test_weights_of_the_loss_weigh_and_maps_may_be_averaged_first(samples):
-    rgb, depth, foreground = images(samples.batch(range(2)))
+    rgb, depth, foreground = rgbd(samples.batch(range(2)))
     net = DbrnNet(tiny(multi_scale=True))
     output = net(rgb, depth)
     settings = tiny(loss__w_depth=0.0, loss__w_focal=2.0, focal__alpha=None)
@@ -555,7 +556,7 @@ def test_networks_trained_at_demo_size_restore_what_the_simulation_changed(tmp_p
     method.fit(train, train)
 
     unseen = draw_samples(range(1000, 1024), s, "rgb+3d", method._texture())
-    x = simulate(*images(train.batch(range(24))), unseen, s)
+    x = simulate(*rgbd(train.batch(range(24))), unseen, s)
     drops = method.inference_drops(tuple(map(str, range(24))), 0, "cpu")
     with torch.inference_mode():
         output = method.net(x.rgb, x.depth, drops)
@@ -686,7 +687,7 @@ def test_every_variant_changes_what_it_says_and_steps_with_it_differ(samples, va
     )
     settings = method.settings
     draws = draws_for(settings, range(4))
-    x = simulate(*images(samples.batch(range(4))), draws, settings)
+    x = simulate(*rgbd(samples.batch(range(4))), draws, settings)
     with torch.inference_mode():
         output = method.net(x.rgb, x.depth)
         terms = dbrn_loss(output, x.clean_rgb, x.clean_depth, x.foreground, x.mask, settings)

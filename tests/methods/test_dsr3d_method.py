@@ -16,7 +16,7 @@ from methods.dsr3d.dada import Autoencoder
 from methods.dsr3d.method import Dsr3d
 from methods.dsr3d.model import smooth, stage2_loss
 from methods.dsr3d.settings import Score, Settings
-from methods.dsr3d.simulation import collate, draw_sample, images
+from methods.dsr3d.simulation import Draws, draw_sample, images
 from methods.dsr3d.stage import FILE, DadaStage, RealDadaStage, StageSettings
 from tests.harness.conftest import TINY as TINY_CONFIG
 
@@ -259,7 +259,7 @@ def drawn_images(variant="", count=60):
         )
         for i in range(count)
     ]
-    return images(collate(drawn), dada, "rgb+3d")
+    return images(Draws.stacked(drawn), dada, "rgb+3d")
 
 
 def test_simulated_depth_fills_a_random_part_of_the_range_unless_no_affine():

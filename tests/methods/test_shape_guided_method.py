@@ -108,9 +108,9 @@ def test_neighbours_do_not_depend_on_the_size_of_blocks(monkeypatch):
     bank = torch.rand(500, 12, generator=generator)
     queries = torch.rand(30, 12, generator=generator)
     excluded = torch.arange(500) % 7 == 0
-    rows, distances = inference.nearest(queries, bank, 6, excluded)
+    rows, distances = inference.nearest_rows(queries, bank, 6, excluded)
     monkeypatch.setattr(inference, "BLOCK_ELEMENTS", 30 * 41)
-    again, _ = inference.nearest(queries, bank, 6, excluded)
+    again, _ = inference.nearest_rows(queries, bank, 6, excluded)
     assert torch.equal(rows, again) and not excluded[rows].any()
     expected = (queries[:, None] - bank).norm(dim=2)
     expected[:, excluded] = torch.inf

@@ -328,7 +328,9 @@ def test_memory_of_bounded_parts_equals_that_of_all_at_once(samples, parity, mon
 
 def test_a_bank_of_no_cells_is_an_error_and_not_a_score():
     with pytest.raises(ValueError, match="no row to compare with"):
-        inference.nearest(torch.rand(2, 3), torch.rand(4, 3), 1, torch.ones(4, dtype=torch.bool))
+        inference.nearest_rows(
+            torch.rand(2, 3), torch.rand(4, 3), 1, torch.ones(4, dtype=torch.bool)
+        )
     with pytest.raises(ValueError, match="cannot align scores"):
         inference.alignment(torch.zeros(5), torch.ones(5))
 
