@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from methods.blocks.kept import Rows
 from methods.contract import Progress, Run, Samples, Stage, save_tensors
 from methods.shape_guided.patches import cut_cloud, points_of
 from methods.shape_guided.sdf import pull_loss, queries_around, query_spread
@@ -190,7 +191,7 @@ class Cuts:
 
     def __init__(self, folder: Path):
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        self.pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+        self.pixels = Rows.of_npy(folder / "pixels.npy")
         ends = np.cumsum(index["patches"])
         starts = ends - index["patches"]
         self.rows = dict(zip(index["ids"], zip(starts.tolist(), ends.tolist())))
@@ -199,4 +200,4 @@ class Cuts:
         if id not in self.rows:
             return None
         start, end = self.rows[id]
-        return torch.from_numpy(self.pixels[start:end].astype(np.int64))
+        return torch.from_numpy(self.pixels.read(start, end - start).astype(np.int64))
