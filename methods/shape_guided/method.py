@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from methods.blocks.maps import blurred_in_levels, enlarged
+from methods.blocks.training import weight_sizes
 from methods.blocks.weights import Fit
 from methods.contract import (
     RANDOM_INIT,
@@ -326,11 +327,7 @@ class ShapeGuided(Method):
         return {n: getattr(self, n) for n in ("shape", "appearance") if hasattr(self, n)}
 
     def sizes(self) -> dict[str, int]:
-        tensors = [t for net in self._nets().values() for t in net.state_dict().values()]
-        sizes = {
-            "parameters": sum(p.numel() for net in self._nets().values() for p in net.parameters()),
-            "weight_bytes": sum(t.numel() * t.element_size() for t in tensors),
-        }
+        sizes = weight_sizes(torch.nn.ModuleList(self._nets().values()))
         if self.memory:
             sizes |= {
                 "bank_bytes": self.memory.bytes,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import torch
 
 from methods.blocks.kept import Rows
+from methods.blocks.training import Constant, optimise
 from methods.contract import Progress, Run, Samples, Stage, save_tensors
 from methods.shape_guided.patches import cut_cloud, points_of
 from methods.shape_guided.sdf import pull_loss, queries_around, query_spread
@@ -20,7 +19,6 @@ from methods.shape_guided.settings import Net, Patches, Train
 from methods.shape_guided.weights import SHAPE_KEY, shape_net
 from methods.views import ShapeGuidedView
 
-REPORT_EVERY_S = 0.5
 CHECKPOINT = "shape_expert.pth"
 
 
@@ -53,41 +51,24 @@ class ShapeExpert(Stage):
         return settings.prep
 
     def fit(self, data: Mapping[str, Samples]) -> None:
-        s, run = self.settings.train, self.run
+        s = self.settings.train
         points = self._patches(data)  # (P, K, 3)
         sigma = query_spread(points, s.neighbour)  # (P, K)
-        steps = self._steps(len(points))
-        optimiser = torch.optim.Adam(self.net.parameters(), lr=s.lr)
-        first = 0
-        if state := run.load_checkpoint():
-            first = state["step"]
-            self.net.load_state_dict(state["net"])
-            optimiser.load_state_dict(state["optimiser"])
+        self.steps = self._steps(len(points))
 
-        def state_after(step):
-            return {
-                "step": step,
-                "net": self.net.state_dict(),
-                "optimiser": optimiser.state_dict(),
-            }
+        def loss(step: int, index: torch.Tensor) -> torch.Tensor:
+            index = index.to(points.device)
+            return self._loss(points[index], sigma[index], step)
 
-        self.net.train()
-        start = reported = time.monotonic()
-        for step in range(first, steps):
-            index = self._order(step, len(points))
-            loss = self._loss(points[index], sigma[index], step)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-
-            done, now = step + 1, time.monotonic()
-            if now - reported >= REPORT_EVERY_S or done == steps:
-                seconds_left = (now - start) / (done - first) * (steps - done)
-                run.report(Progress("train", done, steps, _finite(loss, done), seconds_left))
-                reported = now
-            run.save_checkpoint(lambda: state_after(done))
-        self.net.eval()
-        self.steps = steps
+        optimise(
+            "shape_guided",
+            self.net,
+            torch.optim.Adam(self.net.parameters(), lr=s.lr),
+            Constant(self.steps),
+            self.run,
+            lambda step: self._order(step, len(points)),
+            loss,
+        )
 
     def _patches(self, data: Mapping[str, Samples]) -> torch.Tensor:
         """Patches (P, K, 3) of the clouds drawn from each category, not yet normalised."""
@@ -117,7 +98,7 @@ class ShapeExpert(Stage):
         batch = min(self.settings.train.batch, count)
         epoch, place = divmod(step, count // batch)
         order = np.random.default_rng(self.seed("order", epoch)).permutation(count)
-        return torch.from_numpy(order[place * batch : (place + 1) * batch]).to(self.run.device)
+        return torch.from_numpy(order[place * batch : (place + 1) * batch])
 
     def _loss(self, points: torch.Tensor, sigma: torch.Tensor, step: int) -> torch.Tensor:
         s = self.settings.train
@@ -139,15 +120,6 @@ class ShapeExpert(Stage):
 
     def notes(self) -> dict[str, str]:
         return {"sdf_weights": f"trained for {self.steps} steps"}
-
-
-def _finite(loss: torch.Tensor, step: int) -> float:
-    value = loss.item()
-    if not math.isfinite(value):
-        raise FloatingPointError(
-            f"shape_guided: loss is {value} at step {step}; try a lower train.lr"
-        )
-    return value
 
 
 @dataclass(frozen=True)

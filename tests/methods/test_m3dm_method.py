@@ -348,7 +348,8 @@ def test_a_killed_feature_stage_goes_on_and_gives_the_same_files(samples, tmp_pa
         assert (a == b).all() and a.shape == (9, 192, 6, 6)
 
 
-def test_a_resumed_fusion_training_equals_an_undisturbed_one(samples, tmp_path):
+def test_a_resumed_fusion_training_equals_an_undisturbed_one(samples, tmp_path, monkeypatch):
+    monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 0.0)
     options = M3dm.stage_settings(tiny(), "rgb+3d")["uff"]
 
     def stage(**run):
@@ -369,7 +370,8 @@ def test_a_resumed_fusion_training_equals_an_undisturbed_one(samples, tmp_path):
         assert torch.equal(a, b)
 
 
-def test_fusion_training_lowers_the_loss_of_pairs_that_belong_together(samples):
+def test_fusion_training_lowers_the_loss_of_pairs_that_belong_together(samples, monkeypatch):
+    monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 0.0)
     options = M3dm.stage_settings(tiny(uff__epochs=12, uff__lr=1e-3), "rgb+3d")["uff"]
     losses = []
     UffStage(options, Run(report=lambda p: losses.append(p.loss))).fit({"disc": samples})

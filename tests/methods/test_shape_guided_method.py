@@ -220,7 +220,7 @@ def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(samples, stages, tmp
 
 
 def test_a_killed_and_resumed_expert_equals_an_undisturbed_one(samples, tmp_path, monkeypatch):
-    monkeypatch.setattr("methods.shape_guided.stage.REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 0.0)
     whole = expert(samples, tiny(), tmp_path)
     with pytest.raises(Killed):
         expert(

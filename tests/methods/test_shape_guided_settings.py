@@ -286,7 +286,7 @@ def test_clouds_without_or_with_few_points(samples, test_samples, stages):
 
 
 def test_a_diverged_loss_stops_the_training(samples, tmp_path, monkeypatch):
-    monkeypatch.setattr("methods.shape_guided.stage.REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 0.0)
     with pytest.raises(FloatingPointError, match="train.lr"):
         expert(samples, tiny(train__lr=1e30), tmp_path)
 
