@@ -68,7 +68,7 @@ class ImageTokens(nn.Module):
         self.net = timm.create_model(
             BACKBONES[name].tag, pretrained=False, num_classes=0, img_size=size, **other
         ).eval()
-        self.channels, self.grid = self.net.embed_dim, self.net.patch_embed.grid_size[0]
+        self.grid = self.net.patch_embed.grid_size[0]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         tokens = self.net.forward_features(images)[:, self.net.num_prefix_tokens :]

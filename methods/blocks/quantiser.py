@@ -109,9 +109,3 @@ def nearest_codes(rows: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
 def distances(rows: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
     """(N, K) squared distances but for |row|^2, which changes no comparison within a row."""
     return torch.addmm(codebook.square().sum(dim=1), rows, codebook.T, alpha=-2)
-
-
-def perplexity(codes: torch.Tensor, count: int) -> torch.Tensor:
-    """exp of the entropy of code usage: how many of the `count` codes are in even use."""
-    share = torch.bincount(codes.flatten(), minlength=count) / codes.numel()
-    return torch.exp(-(share * torch.log(share + 1e-10)).sum())

@@ -9,7 +9,7 @@ import torch
 
 from methods.blocks.draem import image_score, init_weights
 from methods.blocks.samples import rgbd
-from methods.blocks.textures import augmented, source_name, texture_folder, texture_source
+from methods.blocks.textures import chosen_texture, source_name, texture_folder
 from methods.blocks.training import NetworkMethod, epoch_order, optimise
 from methods.contract import Batch, Prediction, Run, Samples
 from methods.das3d.network import Das3dNet, das3d_loss
@@ -79,11 +79,8 @@ class Das3d(NetworkMethod):
     def _texture(self):
         if "rgb" not in self.setting:
             return None
-        s = self.settings.texture
-        texture = texture_source(
-            s.source, self.settings.prep.size, s.folder, self.run.category, "das3d.texture"
-        )
-        return augmented(texture) if s.augment else texture
+        s = self.settings
+        return chosen_texture(s.texture, s.prep.size, self.run.category, "das3d.texture")
 
     def _order(self, step: int, count: int) -> np.ndarray:
         return epoch_order(

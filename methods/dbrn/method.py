@@ -14,7 +14,7 @@ import torch
 from methods.blocks.draem import image_score
 from methods.blocks.samples import rgbd
 from methods.blocks.swin_unet import SwinUnet, load_pretrained
-from methods.blocks.textures import augmented, source_name, texture_folder, texture_source
+from methods.blocks.textures import chosen_texture, source_name, texture_folder
 from methods.blocks.training import NetworkMethod, ahead, epoch_order, optimise, settle_norms
 from methods.blocks.weights import existing
 from methods.contract import Batch, Prediction, Run, Samples
@@ -158,11 +158,8 @@ class Dbrn(NetworkMethod):
         return SameImage(draws.same < half, (half <= draws.same) & (draws.same < 2 * half), *shown)
 
     def _texture(self):
-        s = self.settings.texture
-        texture = texture_source(
-            s.source, self.settings.prep.size, s.folder, self.run.category, "dbrn.texture"
-        )
-        return augmented(texture) if s.augment else texture
+        s = self.settings
+        return chosen_texture(s.texture, s.prep.size, self.run.category, "dbrn.texture")
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Prediction:

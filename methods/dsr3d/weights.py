@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from methods.blocks.weights import (
@@ -85,3 +86,23 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 def published_dada(dada: Dada, setting: str) -> Callable[[Path], Fit]:
     """A published autoencoder: its file -> how it fits the one of these settings."""
     return lambda path: compare(read(path), Autoencoder(dada.net, setting))
+
+
+@torch.inference_mode()
+def errors_by_skip(autoencoder: nn.Module, x: torch.Tensor) -> dict[str, float]:
+    """Reconstruction error of x for either residual skip: the smaller tells how it was trained.
+
+    The released definition of DADA skips the input, DSR's its ReLU, and nobody has said which
+    of the published files were trained with which code.
+    """
+    blocks = [m for m in autoencoder.modules() if hasattr(m, "relu_skip")]
+    before, errors = [b.relu_skip for b in blocks], {}
+    try:
+        for name, relu_skip in (("input", False), ("relu", True)):
+            for b in blocks:
+                b.relu_skip = relu_skip
+            errors[name] = float(F.mse_loss(autoencoder(x).recon, x))
+    finally:
+        for b, skip in zip(blocks, before):
+            b.relu_skip = skip
+    return errors

@@ -291,26 +291,6 @@ def test_a_diverged_loss_stops_the_training(samples, tmp_path, monkeypatch):
         expert(samples, tiny(train__lr=1e30), tmp_path)
 
 
-@pytest.mark.parametrize(
-    "changes, said",
-    [
-        ({"search__code_sdf": "lasso"}, "code_sdf is 'lasso'; it can be omp, nn"),
-        ({"search__expansion": "square"}, "expansion is 'square'; it can be shift, dilate"),
-        ({"align__leave_out": "none"}, "leave_out is 'none'; it can be entry, image"),
-        ({"maps__overlap": "max"}, "overlap is 'max'; it can be min, mean"),
-        ({"train__encoder_input": "all"}, "encoder_input is 'all'; it can be targets, patch"),
-        ({"patches__points": 1}, "patches.points is 1; it must be at least 2"),
-        ({"patches__scale": 0.0}, "patches.scale is 0.0; it must be above 0"),
-        ({"patches__overlap": -1.0}, "patches.overlap is -1.0; it must be above 0"),
-        ({"search__k_rgb": 0}, "k_rgb is 0; it must be at least 1"),
-        ({"prep__size": 100}, "prep.size is 100 px; it must divide by 8"),
-    ],
-)
-def test_bad_choices_say_what_would_do(changes, said):
-    with pytest.raises(ValueError, match=said):
-        tiny(**changes)
-
-
 def test_a_backbone_of_other_strides_is_refused():
     with pytest.raises(ValueError, match="strides .* where 4 and 8 are wanted"):
         ShapeGuided(tiny(rgb__backbone="convnext_atto"), "rgb")
@@ -345,11 +325,3 @@ def test_builder_joins_dictionaries_of_different_lengths():
     assert memory.cells.tolist() == [[0, -1, -1], [1, -1, -1], [2, 3, 4], [5, -1, -1]]
     assert memory.dictionary(torch.tensor([[1, 2], [2, 1]])).tolist() == [1, 2, 3, 4]
     assert memory.rgb_owner.tolist() == [0, 0, 1, 1, 1, 1]
-
-
-def test_settings_fit_a_structured_config():
-    omegaconf = pytest.importorskip("omegaconf")
-    config = omegaconf.OmegaConf.structured(Settings)
-    changes = {"net": {"points": [8, 16, 32]}, "weights": {"rgb": "random-init"}}
-    settings = omegaconf.OmegaConf.to_object(omegaconf.OmegaConf.merge(config, changes))
-    assert tuple(settings.net.points) == (8, 16, 32) and settings.patches == Patches()
