@@ -8,7 +8,6 @@ metric itself. Nothing here knows of files' layouts, Ray or MLflow.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import os
 import time
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 
 from methods.files import replaced
+from methods.seeds import seed_for
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +34,6 @@ RANDOM_INIT = "random-init"  # random weights in place of a weight file
 TEST_SELECTED = "test-selected"  # chosen by scores on the test set
 IMPORTED = "imported"  # trained by others: a checkpoint of the authors
 NOTED_MARKS = (RANDOM_INIT, TEST_SELECTED, IMPORTED)
-
-
-def seed_for(*names: object) -> int:
-    """A 63-bit seed derived from names, e.g. seed_for("simulate", "das3d", "bagel", 0, step).
-
-    Draws depend on what they are for and not on worker counts, order or other methods.
-    """
-    text = "\x1f".join(str(name) for name in names)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 @dataclass(frozen=True)
@@ -213,6 +204,10 @@ class Stage(ABC):
     def __init__(self, settings: Any, run: Run | None = None):
         self.settings, self.run = settings, run or Run()
 
+    def seed(self, purpose: str, *names: object) -> int:
+        """A seed of this stage's own, whatever it reads, e.g. seed("simulate", step)."""
+        return seed_for(purpose, self.name, self.run.seed, *names)
+
     @classmethod
     def view(cls, settings: Any) -> View | None:
         """The view of the samples; None where the stage reads nothing."""
@@ -269,6 +264,10 @@ class Method(ABC):
         if setting not in SETTINGS:
             raise ValueError(f"unknown setting {setting!r}; known: {', '.join(SETTINGS)}")
         self.settings, self.setting, self.run = settings, setting, run or Run()
+
+    def seed(self, purpose: str, *names: object) -> int:
+        """A seed of this method's own on its category, e.g. seed("simulate", step)."""
+        return seed_for(purpose, self.name, self.run.category, self.run.seed, *names)
 
     @classmethod
     @abstractmethod

@@ -13,6 +13,8 @@ import torch
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 
+from methods.blocks.weights import fit_own, load
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -66,14 +68,14 @@ class ImageTokens(nn.Module):
         self.net = timm.create_model(
             BACKBONES[name].tag, pretrained=False, num_classes=0, img_size=size, **other
         ).eval()
-        self.channels, self.grid = self.net.embed_dim, self.net.patch_embed.grid_size[0]
+        self.grid = self.net.patch_embed.grid_size[0]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         tokens = self.net.forward_features(images)[:, self.net.num_prefix_tokens :]
         return tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid))
 
-    def load_weights(self, state: dict[str, torch.Tensor]) -> list[str]:
-        """Load a published state dict; -> its entries without a place here (a classifier's).
+    def load_weights(self, state: dict[str, torch.Tensor], source: object) -> None:
+        """Load a published state dict, but for what has no place here (a classifier).
 
         Position embeddings of another image size are resampled.
         """
@@ -84,27 +86,4 @@ class ImageTokens(nn.Module):
                 position, (self.grid, self.grid), num_prefix_tokens=self.net.num_prefix_tokens
             )
             state = {**state, "pos_embed": position}
-        return load_strictly(self.net, state)
-
-
-def load_strictly(net: nn.Module, state: dict[str, torch.Tensor]) -> list[str]:
-    """Load all entries of `net` from `state`; -> the keys that were left over, sorted.
-
-    Raises ValueError that names missing entries and those of another shape.
-    """
-    own = net.state_dict()
-    missing = sorted(set(own) - set(state))
-    other = sorted(k for k in set(own) & set(state) if own[k].shape != state[k].shape)
-    if missing or other:
-        shapes = [f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in other]
-        left = sorted(set(state) - set(own))
-        raise ValueError(
-            f"weights do not fit {type(net).__name__}: missing {_some(missing)}; "
-            f"of another shape {_some(shapes)}; unexpected {_some(left)}"
-        )
-    net.load_state_dict({k: state[k] for k in own})
-    return sorted(set(state) - set(own))
-
-
-def _some(names: list[str]) -> str:
-    return (", ".join(names[:5]) or "none") + (f" and {len(names) - 5} more" * (len(names) > 5))
+        load(self.net, fit_own(state, self.net), source, rest=True)

@@ -7,8 +7,9 @@ checkpoints. Convolutions are 3 x 3 with bias.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+
+from methods.blocks.maps import window_mean
 
 
 def block(a: int, b: int, c: int) -> nn.Sequential:
@@ -168,5 +169,4 @@ def init_weights(net: nn.Module, generator: torch.Generator) -> None:
 
 def image_score(maps: torch.Tensor, window: int) -> torch.Tensor:
     """Maximum of maps (B, H, W) after averaging over window x window px (zeros outside) -> (B,)."""
-    smooth = F.avg_pool2d(maps[:, None], window, stride=1, padding=window // 2)
-    return smooth.amax(dim=(1, 2, 3))
+    return window_mean(maps, window).amax(dim=(1, 2))

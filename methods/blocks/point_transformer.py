@@ -162,7 +162,6 @@ class PointTransformer(nn.Module):
         super().__init__()
         self.taps = tuple(depth * third // 3 - 1 for third in (1, 2, 3))
         self.drop_path = drop_path
-        self.channels = len(self.taps) * width
         bert = family == "point_bert"
         if bert:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, width))

@@ -4,6 +4,12 @@ Clouds of unlike length share a batch by padding: points (B, N, 3) and valid (B,
 first. Distances are float32 sums of squared differences, never |a|^2 + |b|^2 - 2ab, which loses
 all digits between neighbours. Sources: pointnet2_ops (FPS), KNN_CUDA (neighbours), M3DM
 (interpolation); methods/m3dm/README.md, sections 3.1 and 4.1.
+
+Other searches have arithmetic of their own, which is part of their results: the codes of a
+quantiser by products (blocks/quantiser.nearest_codes), Shape-Guided's neighbours by products, as
+published (shape_guided/inference.nearest_rows), the rows of a large bank exactly, with bounds
+that spare most of them (blocks/memory_bank), and Shape-Guided's centres, the first of equally far
+ones (shape_guided/patches.farthest_centres).
 """
 
 from __future__ import annotations

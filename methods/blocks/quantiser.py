@@ -67,7 +67,7 @@ class Quantiser(nn.Module):
             z = z.float()
             B, D, H, W = z.shape
             rows = z.permute(0, 2, 3, 1).reshape(-1, D)  # (N, D), N = B*H*W
-            codes = nearest(rows.detach(), self.codebook.detach())  # (N,)
+            codes = nearest_codes(rows.detach(), self.codebook.detach())  # (N,)
             q = self.codebook[codes].view(B, H, W, D).permute(0, 3, 1, 2)
             loss = self.commitment * F.mse_loss(z, q.detach())
             if self.learning == "gradient":
@@ -100,7 +100,7 @@ class Quantiser(nn.Module):
         self.ema_count.copy_(torch.where(dead[:, 0], 1, self.ema_count))
 
 
-def nearest(rows: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
+def nearest_codes(rows: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
     """Index (N,) of the code (K, D) nearest to each row (N, D), the first of equally near ones."""
     per_chunk = max(1, CHUNK // len(codebook))
     return torch.cat([distances(part, codebook).argmin(dim=1) for part in rows.split(per_chunk)])
@@ -109,9 +109,3 @@ def nearest(rows: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
 def distances(rows: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
     """(N, K) squared distances but for |row|^2, which changes no comparison within a row."""
     return torch.addmm(codebook.square().sum(dim=1), rows, codebook.T, alpha=-2)
-
-
-def perplexity(codes: torch.Tensor, count: int) -> torch.Tensor:
-    """exp of the entropy of code usage: how many of the `count` codes are in even use."""
-    share = torch.bincount(codes.flatten(), minlength=count) / codes.numel()
-    return torch.exp(-(share * torch.log(share + 1e-10)).sum())

@@ -12,6 +12,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -70,6 +71,20 @@ def texture_source(
             f"no image for textures in {root} ({setting}.folder, {setting}.source: {source})"
         )
     return Images(sorted(files), size, crop=source == "other_categories")
+
+
+class Choice(Protocol):
+    """What a method's settings say of its textures."""
+
+    source: str  # one of SOURCES
+    folder: str | None
+    augment: bool  # change each texture by three augmenters
+
+
+def chosen_texture(choice: Choice, size: int, category: str, setting: str) -> Texture:
+    """The source that settings choose, as `texture_source` makes it."""
+    texture = texture_source(choice.source, size, choice.folder, category, setting)
+    return augmented(texture) if choice.augment else texture
 
 
 def _existing(source, folder, setting) -> Path:

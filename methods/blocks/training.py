@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +31,15 @@ class Schedule(Protocol):
     gamma: float  # factor on the learning rates at each milestone
 
 
+@dataclass(frozen=True)
+class Constant:
+    """A schedule whose learning rates stay."""
+
+    steps: int
+    milestones: tuple[float, ...] = ()
+    gamma: float = 1.0
+
+
 def optimise(
     name: str,
     net: nn.Module,
@@ -37,24 +47,30 @@ def optimise(
     schedule: Schedule,
     run: Run,
     draw: Callable[[int], Any],
-    loss: Callable[[int, Any], torch.Tensor],
+    loss: Callable[[int, Any], torch.Tensor | Iterable[torch.Tensor]],
     phase: str = "train",
     phases: tuple[str, ...] = ("train",),
+    rate: Callable[[int], float] | None = None,
+    advice: str = "try a lower train.lr",
 ) -> None:
     """Take the steps that are left of `schedule`, from the run's checkpoint if there is one.
 
-    draw: step -> its random numbers, called one step ahead in a thread; loss: (step, those) -> ().
-    name: the method's, for errors. The optimiser's rates are those of the first step.
+    draw: step -> its random numbers, called one step ahead in a thread.
+    loss: (step, those) -> (), or the parts that it is the sum of, made one by one: each is
+    propagated back before the next (gradient accumulation).
+    name: the method's, for errors, and `advice` what would do. The optimiser's rates are those of
+    the first step; rate: step -> the learning rate of all groups, instead of the milestones.
     phases: all that share the run's checkpoint, in their order; one of a later phase than
     `phase` means that this one is done.
     """
     rates = [group["lr"] for group in optimiser.param_groups]
     first = 0
     if state := run.load_checkpoint():
-        if phases.index(state["phase"]) >= phases.index(phase):
+        reached = state.get("phase", phases[0])
+        if phases.index(reached) >= phases.index(phase):
             net.load_state_dict(state["net"])
-            first = state["step"] if state["phase"] == phase else schedule.steps
-        if state["phase"] == phase:
+            first = state["step"] if reached == phase else schedule.steps
+        if reached == phase:
             optimiser.load_state_dict(state["optimiser"])
 
     def state_after(step):
@@ -68,17 +84,22 @@ def optimise(
     net.train()
     start = reported = time.monotonic()
     for step, drawn in ahead(draw, first, schedule.steps):
-        for group, rate in zip(optimiser.param_groups, rates):
-            group["lr"] = rate * decay(step, schedule)
-        value = loss(step, drawn)
+        for group, own in zip(optimiser.param_groups, rates):
+            group["lr"] = rate(step) if rate else own * decay(step, schedule)
         optimiser.zero_grad()
-        value.backward()
+        value = loss(step, drawn)
+        parts = []
+        for part in [value] if torch.is_tensor(value) else value:
+            part.backward()
+            parts.append(part.detach())
         optimiser.step()
 
         done, now = step + 1, time.monotonic()
         if now - reported >= REPORT_EVERY_S or done == schedule.steps:
             seconds_left = (now - start) / (done - first) * (schedule.steps - done)
-            number = finite(value, name, done)
+            number = sum(part.item() for part in parts)
+            if not math.isfinite(number):
+                raise FloatingPointError(f"{name}: loss is {number} at step {done}; {advice}")
             run.report(Progress(phase, done, schedule.steps, number, seconds_left))
             reported = now
         run.save_checkpoint(lambda: state_after(done))
@@ -122,13 +143,6 @@ def ahead(draw: Callable[[int], Any], first: int, steps: int) -> Iterator[tuple[
 def decay(step: int, schedule: Schedule) -> float:
     """Factor on the rates of a step: gamma, once past each milestone."""
     return schedule.gamma ** sum(step >= m * schedule.steps for m in schedule.milestones)
-
-
-def finite(loss: torch.Tensor, name: str, step: int) -> float:
-    value = loss.item()
-    if not math.isfinite(value):
-        raise FloatingPointError(f"{name}: loss is {value} at step {step}; try a lower train.lr")
-    return value
 
 
 def epoch_order(step: int, batch: int, count: int, seed: Callable[[int], int]) -> np.ndarray:

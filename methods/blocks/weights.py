@@ -1,14 +1,20 @@
-"""Published checkpoints: how one fits a network, told key by key, and nothing executed from it."""
+"""Weights: their files, how one fits a network, told key by key, and random ones in their place.
+
+Nothing is ever downloaded, and nothing in a file is executed.
+"""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
+
+from methods.contract import RANDOM_INIT
 
 
 class WeightsError(ValueError):
@@ -63,6 +69,25 @@ def fit(named: Mapping[str, tuple[str, torch.Tensor]], net: nn.Module) -> Fit:
     return Fit(type(net).__name__, report, {key: value for key, (_, value) in named.items()})
 
 
+def fit_own(state: Mapping[str, torch.Tensor], net: nn.Module) -> Fit:
+    """The same of a checkpoint that has our keys."""
+    return fit({key: (key, value) for key, value in state.items()}, net)
+
+
+def load(net: nn.Module, found: Fit, source: object, rest: bool = False) -> None:
+    """Fill `net` with what fits it; WeightsError with the report unless all does.
+
+    source: where it comes from, for the error; rest: entries without a place in `net` are left.
+    """
+    report = found.report
+    if report.missing or report.differing or (report.unexpected and not rest):
+        raise WeightsError(
+            f"{source} does not fit the {found.network} of these settings: {report}; check that "
+            "file, setting (rgb, 3d, rgb+3d) and the settings' widths belong together"
+        )
+    net.load_state_dict({key: found.state[key] for key in net.state_dict()})
+
+
 def read_checkpoint(path: Path | str) -> dict:
     """What a checkpoint file holds, tensors on the CPU. WeightsError if it is none."""
     path = Path(path)
@@ -83,3 +108,31 @@ def require_tensors(state: Mapping, source: object) -> dict[str, torch.Tensor]:
             "expected a plain state dict of tensors"
         )
     return dict(state)
+
+
+def weight_file(given: str | None, setting: str, advice: str, name: str = "") -> Path | None:
+    """The file that a setting of weights means, None if it asks for random ones; see `existing`."""
+    return None if given == RANDOM_INIT else existing(given, setting, advice, name)
+
+
+def existing(given: str | None, setting: str, advice: str, name: str = "") -> Path:
+    """The file that `setting` gives. name: of the file, where a folder that holds it will do, too.
+
+    Raises ValueError if nothing is given, FileNotFoundError if it is not there; both end with
+    `advice`.
+    """
+    if not given:
+        raise ValueError(f"{setting} is not set: {advice}")
+    path = Path(given)
+    path = path / name if name and path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"{setting}: {path} is not a file: {advice}")
+    return path
+
+
+@contextmanager
+def drawn_from(seed: int) -> Iterator[None]:
+    """Initialisations within draw from this seed and leave torch's own generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

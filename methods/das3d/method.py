@@ -8,15 +8,10 @@ import numpy as np
 import torch
 
 from methods.blocks.draem import image_score, init_weights
-from methods.blocks.textures import augmented, source_name, texture_folder, texture_source
+from methods.blocks.samples import rgbd
+from methods.blocks.textures import chosen_texture, source_name, texture_folder
 from methods.blocks.training import NetworkMethod, epoch_order, optimise
-from methods.contract import (
-    Batch,
-    Prediction,
-    Run,
-    Samples,
-    seed_for,
-)
+from methods.contract import Batch, Prediction, Run, Samples
 from methods.das3d.network import Das3dNet, das3d_loss
 from methods.das3d.settings import Settings
 from methods.das3d.synthesis import Draws, draw_samples, synthesise
@@ -36,7 +31,7 @@ class Das3d(NetworkMethod):
     def __init__(self, settings: Settings, setting: str, run: Run | None = None):
         super().__init__(settings, setting, run)
         self.net = Das3dNet(settings, setting)
-        init_weights(self.net, torch.Generator().manual_seed(self._seed("init")))
+        init_weights(self.net, torch.Generator().manual_seed(self.seed("init")))
         # channels_last: a fifth to a quarter less time for narrow networks on the CPU.
         self.net.to(self.run.device, memory_format=torch.channels_last).eval()
 
@@ -57,7 +52,7 @@ class Das3d(NetworkMethod):
         texture = self._texture() if s.steps else None
 
         def draw(step):
-            seeds = [self._seed("simulate", step, index) for index in range(s.batch)]
+            seeds = [self.seed("simulate", step, index) for index in range(s.batch)]
             return draw_samples(seeds, self.settings, self.setting, texture)
 
         optimise(
@@ -72,7 +67,7 @@ class Das3d(NetworkMethod):
 
     def _loss(self, train: Samples, step: int, draws: Draws) -> torch.Tensor:
         batch = train.batch(self._order(step, len(train)), self.run.device)
-        rgb, depth, foreground = images(batch)
+        rgb, depth, foreground = rgbd(batch)
         x = synthesise(rgb, depth, foreground, draws.to(rgb.device), self.settings)
         low = self.settings.train.mixed_precision
         with torch.autocast(rgb.device.type, torch.bfloat16, enabled=low):
@@ -84,23 +79,17 @@ class Das3d(NetworkMethod):
     def _texture(self):
         if "rgb" not in self.setting:
             return None
-        s = self.settings.texture
-        texture = texture_source(
-            s.source, self.settings.prep.size, s.folder, self.run.category, "das3d.texture"
-        )
-        return augmented(texture) if s.augment else texture
+        s = self.settings
+        return chosen_texture(s.texture, s.prep.size, self.run.category, "das3d.texture")
 
     def _order(self, step: int, count: int) -> np.ndarray:
         return epoch_order(
-            step, self.settings.train.batch, count, lambda epoch: self._seed("order", epoch)
+            step, self.settings.train.batch, count, lambda epoch: self.seed("order", epoch)
         )
-
-    def _seed(self, purpose: str, *names: object) -> int:
-        return seed_for(purpose, self.name, self.run.category, self.run.seed, *names)
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Prediction:
-        rgb, depth, _ = images(batch)
+        rgb, depth, _ = rgbd(batch)
         maps = self.net(rgb, depth).logits.softmax(dim=1)[:, 1]  # (B, H, W)
         if self.settings.score == "max":
             return Prediction(maps, maps.amax(dim=(1, 2)))
@@ -109,9 +98,3 @@ class Das3d(NetworkMethod):
     def notes(self) -> dict[str, str]:
         s = self.settings.texture
         return {"texture_source": source_name(s.source, s.folder)} if "rgb" in self.setting else {}
-
-
-def images(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """rgb (B, 3, S, S), depth (B, 1, S, S) and foreground (B, 1, S, S), float32 in [0, 1]."""
-    rgb = batch["rgb"].permute(0, 3, 1, 2).float() / 255
-    return rgb, batch["depth"][:, None], batch["foreground"][:, None].float()

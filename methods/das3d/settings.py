@@ -8,16 +8,17 @@ those of that file.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
+from methods.blocks.settings import choose, divisible, odd
 from methods.blocks.textures import SOURCES
 from methods.views import Das3dView
 
 FEATURES = ("b1", "b2", "db3", "db4", "out")
 
-
-def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"das3d.{name} is {value!r}; it can be {', '.join(choices)}")
+_choose = partial(choose, "das3d")
+_odd = partial(odd, "das3d")
+_divisible = partial(divisible, "das3d")
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Skew:
 
     def __post_init__(self):
         _choose("skew.norm", self.norm, ("sum", "max", "result"))
-        if self.h is not None and (self.h < 1 or self.h % 2 == 0):
-            raise ValueError(f"das3d.skew.h is {self.h}; it must be odd and positive")
+        if self.h is not None:
+            _odd("skew.h", self.h)
         if not (0 < self.sigma[0] <= self.sigma[1] and abs(self.rho) < 1):
             raise ValueError(
                 f"das3d.skew: sigma {self.sigma} must be positive and rising, "
@@ -144,13 +145,10 @@ class Settings:
         _choose("score", self.score, ("window", "max"))
         for name in self.feature_names:
             _choose("features", name, FEATURES)
-        if self.depth_channels not in (1, 3):
-            raise ValueError(f"das3d.depth_channels is {self.depth_channels}; it can be 1, 3")
-        if self.score_window < 1 or self.score_window % 2 == 0:
-            raise ValueError(f"das3d.score_window is {self.score_window}; it must be odd")
+        _choose("depth_channels", self.depth_channels, (1, 3))
+        _odd("score_window", self.score_window)
         finest = max(32, 2**self.perlin.max_exponent)
-        if self.prep.size % finest:
-            raise ValueError(f"das3d.prep.size is {self.prep.size} px; it must divide by {finest}")
+        _divisible("prep.size", self.prep.size, finest)
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from methods.blocks.perlin import draw_perlin, perlin_noise, rotate
+from methods.blocks.samples import Tensors, turn
 from methods.blocks.textures import Texture
 from methods.das3d.settings import Settings
 
 
 @dataclass(frozen=True)
-class Draws:
+class Draws(Tensors):
     """The random numbers of B samples."""
 
     u: torch.Tensor  # (B, G + 1, G + 1) Perlin gradient angles, turns
@@ -37,9 +38,6 @@ class Draws:
     drop_depth: torch.Tensor  # (B,) bool, d_Z
     turn_deg: torch.Tensor  # (B,) of the clean pair
     texture: torch.Tensor  # (B, S, S, 3) uint8
-
-    def to(self, device: torch.device | str) -> Draws:
-        return Draws(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 class Synthetic(NamedTuple):
@@ -56,8 +54,9 @@ def draw_samples(
     seeds: Sequence[int], settings: Settings, setting: str, texture: Texture | None
 ) -> Draws:
     """Draw the numbers of one sample per seed. texture: None where no colours are needed."""
-    drawn = [_draw_sample(np.random.default_rng(s), settings, setting, texture) for s in seeds]
-    return Draws(*(torch.from_numpy(np.stack(column)) for column in zip(*drawn)))
+    return Draws.stacked(
+        _draw_sample(np.random.default_rng(s), settings, setting, texture) for s in seeds
+    )
 
 
 def _draw_sample(rng, s, setting, texture):
@@ -98,7 +97,7 @@ def synthesise(
     rgb (B, 3, H, W), depth (B, 1, H, W) and foreground (B, 1, H, W) in [0, 1], float
     """
     if s.aug.rotate_prob > 0:
-        rgb, depth, foreground = turn(rgb, depth, foreground, draws.turn_deg)
+        rgb, depth, foreground = turn(rgb, depth, foreground, draws.turn_deg, background=1)
     noise = rotate(perlin_noise(draws.u, draws.grid, rgb.shape[-2:])[:, None], draws.angle_deg)
     region = ternary(noise, s.perlin.threshold) * foreground  # M_t (B, 1, H, W)
     p_z = draws.p_z.view(-1, 1, 1, 1)
@@ -207,10 +206,3 @@ def drop(rgb, rgb_a, depth, depth_a, mask, drop_rgb, drop_depth):
         torch.where(d_depth, depth, depth_a),
         mask * ~(d_rgb & d_depth),
     )
-
-
-def turn(rgb, depth, foreground, degrees):
-    """Turn the clean pair; what comes from outside is background (RGB 0, depth 1)."""
-    stacked = rotate(torch.cat([rgb, depth - 1, foreground], dim=1), degrees)
-    rgb, depth, foreground = stacked.split([3, 1, 1], dim=1)
-    return rgb, depth + 1, (foreground > 0.5).to(rgb.dtype)

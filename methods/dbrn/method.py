@@ -12,16 +12,12 @@ from pathlib import Path
 import torch
 
 from methods.blocks.draem import image_score
+from methods.blocks.samples import rgbd
 from methods.blocks.swin_unet import SwinUnet, load_pretrained
-from methods.blocks.textures import augmented, source_name, texture_folder, texture_source
+from methods.blocks.textures import chosen_texture, source_name, texture_folder
 from methods.blocks.training import NetworkMethod, ahead, epoch_order, optimise, settle_norms
-from methods.contract import (
-    Batch,
-    Prediction,
-    Run,
-    Samples,
-    seed_for,
-)
+from methods.blocks.weights import existing
+from methods.contract import Batch, Prediction, Run, Samples
 from methods.dbrn.dropout import inference_drops, training_drops
 from methods.dbrn.losses import dbrn_loss
 from methods.dbrn.network import AllDrops, DbrnNet, Output, SameImage, init_weights
@@ -50,7 +46,7 @@ class Dbrn(NetworkMethod):
     def __init__(self, settings: Settings, setting: str, run: Run | None = None):
         super().__init__(settings, setting, run)
         self.net = DbrnNet(settings, setting)
-        generator = torch.Generator().manual_seed(self._seed("init"))
+        generator = torch.Generator().manual_seed(self.seed("init"))
         init_weights(self.net, generator, settings.swin.init_std, settings.swin.start_level)
         if settings.swin.pretrained:
             for net in self.net.branches.values():
@@ -74,16 +70,19 @@ class Dbrn(NetworkMethod):
     @classmethod
     def inputs(cls, settings: Settings, setting: str) -> dict[str, Path | None]:
         texture, weights = settings.texture, settings.swin.pretrained
+        if weights:
+            advice = "it takes a checkpoint of Swin-T or Swin-Unet; leave it out to start from none"
+            weights = existing(weights, "dbrn.swin.pretrained", advice)
         used = "rgb" in setting and settings.train.steps > 0
         folder = texture_folder(texture.source, texture.folder, "dbrn.texture") if used else None
-        return {"texture.folder": folder, "swin.pretrained": Path(weights) if weights else None}
+        return {"texture.folder": folder, "swin.pretrained": weights}
 
     def fit(self, train: Samples, validation: Samples) -> None:
         s = self.settings.train
         texture = self._texture() if s.steps else None
 
         def draw(step):
-            seeds = [self._seed("simulate", step, index) for index in range(s.batch)]
+            seeds = [self.seed("simulate", step, index) for index in range(s.batch)]
             return draw_samples(seeds, self.settings, self.setting, texture)
 
         optimise(
@@ -127,9 +126,9 @@ class Dbrn(NetworkMethod):
     def _pass(self, train: Samples, step: int, draws: Draws) -> tuple[Simulated, Output]:
         """What a step's networks are shown, and their answer in float32."""
         s, device = self.settings, torch.device(self.run.device)
-        order = epoch_order(step, s.train.batch, len(train), partial(self._seed, "order"))
+        order = epoch_order(step, s.train.batch, len(train), partial(self.seed, "order"))
         draws = draws.to(device)
-        x = simulate(*images(train.batch(order, device)), draws, s)
+        x = simulate(*rgbd(train.batch(order, device)), draws, s)
         with torch.autocast(device.type, torch.bfloat16, enabled=s.train.mixed_precision):
             output = self.net(
                 x.rgb, x.depth, self._training_drops(step), self._same_image(x, draws)
@@ -137,7 +136,7 @@ class Dbrn(NetworkMethod):
         return x, output.float()
 
     def _training_drops(self, step: int) -> AllDrops:
-        generator = torch.Generator(self.run.device).manual_seed(self._seed("drop", step))
+        generator = torch.Generator(self.run.device).manual_seed(self.seed("drop", step))
         batch, dropout = self.settings.train.batch, self.settings.dropout
         drops = {
             name: training_drops(net, batch, dropout, generator)
@@ -159,19 +158,13 @@ class Dbrn(NetworkMethod):
         return SameImage(draws.same < half, (half <= draws.same) & (draws.same < 2 * half), *shown)
 
     def _texture(self):
-        s = self.settings.texture
-        texture = texture_source(
-            s.source, self.settings.prep.size, s.folder, self.run.category, "dbrn.texture"
-        )
-        return augmented(texture) if s.augment else texture
-
-    def _seed(self, purpose: str, *names: object) -> int:
-        return seed_for(purpose, self.name, self.run.category, self.run.seed, *names)
+        s = self.settings
+        return chosen_texture(s.texture, s.prep.size, self.run.category, "dbrn.texture")
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Prediction:
         s = self.settings
-        rgb, depth, foreground = images(batch)
+        rgb, depth, foreground = rgbd(batch)
         maps = torch.stack(
             [
                 self._predict_maps(rgb, depth, self.inference_drops(batch.ids, number, rgb.device))
@@ -193,7 +186,7 @@ class Dbrn(NetworkMethod):
         """What pass `number` through the networks drops of the samples called `ids`."""
         if not self.settings.test.dropout:
             return AllDrops()
-        seed = partial(self._seed, "test drop", self.settings.test.seed, number)
+        seed = partial(self.seed, "test drop", self.settings.test.seed, number)
         return AllDrops(
             **{
                 name: inference_drops(
@@ -216,9 +209,3 @@ class Dbrn(NetworkMethod):
         if s.swin.pretrained and s.recon.net == "swin_unet":
             notes["weights"] = Path(s.swin.pretrained).name
         return notes
-
-
-def images(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """rgb (B, 3, S, S) in [0, 1], depth and foreground (B, 1, S, S), float32."""
-    rgb = batch["rgb"].permute(0, 3, 1, 2).float() / 255
-    return rgb, batch["depth"][:, None], batch["foreground"][:, None].float()

@@ -8,17 +8,18 @@ inferred point with its alternatives, the reason and how sure we are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
+from methods.blocks.settings import choose, divisible, odd
 from methods.blocks.textures import SOURCES
 from methods.views import DbrnView
 
 SCALES = (1.0, 0.5, 0.25)
 PATCH = 4  # px, side of a token (Swin-Unet)
 
-
-def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"dbrn.{name} is {value!r}; it can be {', '.join(choices)}")
+_choose = partial(choose, "dbrn")
+_odd = partial(odd, "dbrn")
+_divisible = partial(divisible, "dbrn")
 
 
 @dataclass(frozen=True)
@@ -232,12 +233,10 @@ class Settings:
         _choose("score", self.score, ("window", "max"))
         if not self.scales or tuple(self.scales) != SCALES[: len(self.scales)]:
             raise ValueError(f"dbrn.scales is {self.scales}; it can be the first of {SCALES}")
-        if self.score_window < 1 or self.score_window % 2 == 0:
-            raise ValueError(f"dbrn.score_window is {self.score_window}; it must be odd")
+        _odd("score_window", self.score_window)
         patch4 = self.disc.net == "unet" and self.disc.pe == "patch4"
         finest = max(128 if patch4 else 32, 2**self.sim.perlin.max_exponent)
-        if self.prep.size % finest:
-            raise ValueError(f"dbrn.prep.size is {self.prep.size} px; it must divide by {finest}")
+        _divisible("prep.size", self.prep.size, finest)
         if "swin_unet" in (self.recon.net, self.disc.net):
             for grid in (self.prep.size // PATCH // 2**i for i in range(4)):
                 if grid > self.swin.window and grid % self.swin.window:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from methods.blocks.perlin import draw_perlin, perlin_noise, rotate
+from methods.blocks.samples import Tensors, turn
 from methods.blocks.textures import Texture
 from methods.dbrn.settings import Settings, Sim
 
@@ -24,7 +25,7 @@ GREY = (0.299, 0.587, 0.114)  # of r, g, b
 
 
 @dataclass(frozen=True)
-class Draws:
+class Draws(Tensors):
     """The random numbers of B samples; pairs are for RGB and depth."""
 
     u: torch.Tensor  # (B, K, G + 1, G + 1) Perlin gradient angles, turns; K tries
@@ -35,9 +36,6 @@ class Draws:
     same: torch.Tensor  # (B,) which modality is shown twice the same
     turn_deg: torch.Tensor  # (B,) of the clean pair
     texture: torch.Tensor  # (B, 1 or 2, S, S, 3) uint8
-
-    def to(self, device: torch.device | str) -> Draws:
-        return Draws(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 class Simulated(NamedTuple):
@@ -53,8 +51,9 @@ class Simulated(NamedTuple):
 
 def draw_samples(seeds: Sequence[int], settings: Settings, setting: str, texture: Texture) -> Draws:
     """Draw the numbers of one sample per seed."""
-    drawn = [_draw_sample(np.random.default_rng(s), settings, setting, texture) for s in seeds]
-    return Draws(*(torch.from_numpy(np.stack(column)) for column in zip(*drawn)))
+    return Draws.stacked(
+        _draw_sample(np.random.default_rng(s), settings, setting, texture) for s in seeds
+    )
 
 
 def _draw_sample(rng, s, setting, texture):
@@ -132,10 +131,3 @@ def corrupt(image, source, mask, p, beta, sim: Sim):
     erased = image * (1 - mask)
     blended = erased + beta * image * mask + (1 - beta) * source * mask
     return torch.where(p > sim.e1, image, torch.where(p > sim.e2, erased, blended))
-
-
-def turn(rgb, depth, foreground, degrees, depth_high):
-    """Turn the clean pair; what comes from outside is background (RGB 0, farthest depth)."""
-    stacked = rotate(torch.cat([rgb, depth - depth_high, foreground], dim=1), degrees)
-    rgb, depth, foreground = stacked.split([3, 1, 1], dim=1)
-    return rgb, depth + depth_high, (foreground > 0.5).to(rgb.dtype)

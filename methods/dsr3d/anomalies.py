@@ -7,20 +7,21 @@ from another place. All random numbers come from one NumPy generator (`draw`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from methods.blocks.quantiser import distances
+from methods.blocks.samples import Tensors
 from methods.dsr3d.settings import Anomaly
 
 CHUNK = 1 << 24  # distances sorted at once: 64 MB in float32, as much for the order
 
 
 @dataclass(frozen=True)
-class Call:
+class Call(Tensors):
     """The random numbers of one call of `generate`, features (B, D, h, w)."""
 
     u: torch.Tensor  # (B, h, w) in [0, 1): which of the candidates
@@ -28,12 +29,9 @@ class Call:
     side: int  # of a patch, feature vectors
     order: torch.Tensor  # (B, patches) int64: new patch i was patch order[i]
 
-    def to(self, device: torch.device | str) -> Call:
-        return replace(self, u=self.u.to(device), order=self.order.to(device))
-
 
 @dataclass(frozen=True)
-class Draws:
+class Draws(Tensors):
     """The random numbers of a training step's anomalies."""
 
     strength_lo: torch.Tensor  # (B,) float64
@@ -43,9 +41,6 @@ class Draws:
     low: Call
     high_on_anomalous: Call  # high features that saw the anomalous low ones
     high_on_clean: Call
-
-    def to(self, device: torch.device | str) -> Draws:
-        return Draws(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 def draw(rng: np.random.Generator, batch: int, size: tuple[int, int], s: Anomaly) -> Draws:

@@ -12,19 +12,12 @@ import torch
 from methods.blocks.losses import focal
 from methods.blocks.training import NetworkMethod, optimise
 from methods.blocks.weights import Fit
-from methods.contract import (
-    IMPORTED,
-    Batch,
-    Prediction,
-    Run,
-    Samples,
-    seed_for,
-)
+from methods.contract import IMPORTED, Batch, Prediction, Run, Samples
 from methods.dsr3d import anomalies, samples
 from methods.dsr3d.model import Dsr3dNet, smooth, stage2_loss
 from methods.dsr3d.settings import Settings
 from methods.dsr3d.stage import FILE, DadaStage, RealDadaStage, StageSettings
-from methods.dsr3d.weights import load_authors, published_dada, read
+from methods.dsr3d.weights import dada_file, load_authors, published_dada, read
 from methods.views import Dsr3dView
 
 PHASES = ("train", "upsample")
@@ -63,7 +56,7 @@ class Dsr3d(NetworkMethod):
         super().__init__(settings, setting, run)
         self.pipeline = settings.of(setting)
         self.net = Dsr3dNet(self.pipeline, setting)
-        self.net.init_weights(torch.Generator().manual_seed(self._seed("init")))
+        self.net.init_weights(torch.Generator().manual_seed(self.seed("init")))
         self.net.to(self.run.device, memory_format=torch.channels_last).eval()
 
     @classmethod
@@ -73,15 +66,9 @@ class Dsr3d(NetworkMethod):
     @classmethod
     def inputs(cls, settings: Settings, setting: str) -> dict[str, Path | None]:
         weights = settings.of(setting).dada.weights
-        if weights and not Path(weights).is_file():
-            raise FileNotFoundError(
-                f"{weights} is not a file: 3dsr.dada.weights (of rgb: 3dsr.rgb.dada.weights) takes "
-                "a checkpoint of the authors, from the folder checkpoints of VitjanZ/3DSR; leave "
-                "it out to train the autoencoder here"
-            )
-        own = "rgb.dada" if setting == "rgb" else "dada"
+        own = _weights_setting(setting)
         names = ("dada.weights", "rgb.dada.weights", "dada.images.folder", "rgb.dada.images.folder")
-        return dict.fromkeys(names) | {f"{own}.weights": Path(weights) if weights else None}
+        return dict.fromkeys(names) | {own: dada_file(weights, f"3dsr.{own}") if weights else None}
 
     @classmethod
     def stage_settings(cls, settings: Settings, setting: str) -> dict[str, StageSettings]:
@@ -95,8 +82,7 @@ class Dsr3d(NetworkMethod):
 
     @classmethod
     def published(cls, settings: Settings, setting: str) -> dict[str, Callable[[Path], Fit]]:
-        own = "rgb.dada.weights" if setting == "rgb" else "dada.weights"
-        return {own: published_dada(settings.of(setting).dada, setting)}
+        return {_weights_setting(setting): published_dada(settings.of(setting).dada, setting)}
 
     def fit(self, train: Samples, validation: Samples) -> None:
         self._load_dada()
@@ -116,7 +102,8 @@ class Dsr3d(NetworkMethod):
     def _load_dada(self) -> None:
         dada, net = self.pipeline.dada, self.net.autoencoder
         if dada.weights:
-            load_authors(net, read(dada.weights), dada.weights)
+            file = dada_file(dada.weights, f"3dsr.{_weights_setting(self.setting)}")
+            load_authors(net, read(file), file)
             return
         (stage,) = self.stage_settings(self.settings, self.setting)
         if stage not in self.run.stages:
@@ -129,7 +116,7 @@ class Dsr3d(NetworkMethod):
 
     def _optimise(self, phase, modules, schedule, draws, loss, train: Samples) -> None:
         def draw(step: int) -> tuple:
-            rng = np.random.default_rng(self._seed("simulate", phase, step))
+            rng = np.random.default_rng(self.seed("simulate", phase, step))
             return draws(rng, len(train))
 
         trained = [p for module in modules for p in module.parameters()]
@@ -175,9 +162,6 @@ class Dsr3d(NetworkMethod):
     def _autocast(self, enabled: bool) -> torch.autocast:
         return torch.autocast(torch.device(self.run.device).type, torch.bfloat16, enabled=enabled)
 
-    def _seed(self, purpose: str, *names: object) -> int:
-        return seed_for(purpose, self.name, self.run.category, self.run.seed, *names)
-
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Prediction:
         s = self.pipeline
@@ -198,3 +182,8 @@ class Dsr3d(NetworkMethod):
         if weights := self.pipeline.dada.weights:
             notes["dada"] = f"{IMPORTED} weights, {Path(weights).name}"
         return notes
+
+
+def _weights_setting(setting: str) -> str:
+    """The name of the setting that takes the autoencoder's weights."""
+    return "rgb.dada.weights" if setting == "rgb" else "dada.weights"

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from methods.blocks.losses import focal
+from methods.blocks.maps import gaussian_line, window_mean
 from methods.dsr3d import anomalies
 from methods.dsr3d.dada import CHANNELS, Autoencoder, init_convolutions
 from methods.dsr3d.networks import AnomalyNet, ObjectDecoder, Restriction
@@ -170,11 +171,8 @@ def window_of(s: Score, setting: str) -> int:
 def smooth(maps: torch.Tensor, s: Score, setting: str) -> torch.Tensor:
     """Average maps (B, H, W) over a window, or by a Gaussian, zeros outside -> same shape."""
     if s.smoothing == "mean":
-        window = window_of(s, setting)
-        return F.avg_pool2d(maps[:, None], window, stride=1, padding=window // 2)[:, 0]
+        return window_mean(maps, window_of(s, setting))
     reach = round(4 * s.sigma_px)
-    x = torch.arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)
-    line = torch.exp(-x.square() / (2 * s.sigma_px**2))
-    line = (line / line.sum()).view(1, 1, -1, 1)
+    line = gaussian_line(s.sigma_px, reach, maps).view(1, 1, -1, 1)
     rows = F.conv2d(maps[:, None], line, padding=(reach, 0))
     return F.conv2d(rows, line.mT, padding=(0, reach))[:, 0]

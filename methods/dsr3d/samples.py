@@ -8,12 +8,13 @@ are fresh ones: the published loader replays one short sequence in every worker 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from methods.blocks.perlin import draw_perlin, perlin_noise, rotate
+from methods.blocks.samples import Tensors, unit_rgb
 from methods.contract import Batch, Samples
 from methods.dsr3d.settings import Augment, Mask
 from methods.dsr3d.simulation import stack
@@ -22,7 +23,7 @@ NEVER = 2.0  # a threshold that no noise reaches
 
 
 @dataclass(frozen=True)
-class Draws:
+class Draws(Tensors):
     """The random numbers of B training samples."""
 
     index: np.ndarray  # (B,) of the training set
@@ -33,10 +34,6 @@ class Draws:
     threshold: torch.Tensor  # (B,) of the noise; NEVER where the sample stays normal
     colour: torch.Tensor  # (B, 3), of DSR's third stage
     beta: torch.Tensor  # (B,) share of the old colour that stays, likewise
-
-    def to(self, device: torch.device | str) -> Draws:
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)[1:]}
-        return replace(self, **moved)
 
 
 def draw(
@@ -73,8 +70,7 @@ def _float(values: Sequence) -> torch.Tensor:
 
 def images(batch: Batch, setting: str) -> torch.Tensor:
     """(B, C, S, S) in [0, 1], channels as `stack` has them."""
-    rgb = batch["rgb"].permute(0, 3, 1, 2).float() / 255
-    return stack(rgb, batch["depth"][:, None], setting)
+    return stack(unit_rgb(batch["rgb"]), batch["depth"][:, None], setting)
 
 
 def make(

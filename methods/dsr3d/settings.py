@@ -9,15 +9,16 @@ the text says instead.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Optional
 
 from methods.blocks.quantiser import LEARNING
+from methods.blocks.settings import choose, divisible, odd
 from methods.views import Dsr3dView
 
-
-def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"3dsr.{name} is {value!r}; it can be {', '.join(choices)}")
+_choose = partial(choose, "3dsr")
+_odd = partial(odd, "3dsr")
+_divisible = partial(divisible, "3dsr")
 
 
 def _share(name: str, *values: float) -> None:
@@ -123,8 +124,7 @@ class Dada:
     train: Train = Train(steps=100_000, batch=64, milestones=(0.8, 0.9))
 
     def __post_init__(self):
-        if self.size % 8:
-            raise ValueError(f"3dsr.dada.size is {self.size} px; it must divide by 8")
+        _divisible("dada.size", self.size, 8)
 
 
 @dataclass(frozen=True)
@@ -209,8 +209,8 @@ class Score:
 
     def __post_init__(self):
         _choose("score.smoothing", self.smoothing, ("mean", "gaussian"))
-        if self.window_px is not None and (self.window_px < 1 or self.window_px % 2 == 0):
-            raise ValueError(f"3dsr.score.window_px is {self.window_px}; it must be odd")
+        if self.window_px is not None:
+            _odd("score.window_px", self.window_px)
 
 
 @dataclass(frozen=True)
@@ -267,8 +267,7 @@ class Settings(Pipeline):
     rgb: Dsr = Dsr()
 
     def __post_init__(self):
-        if self.prep.size % 32:
-            raise ValueError(f"3dsr.prep.size is {self.prep.size} px; it must divide by 32")
+        _divisible("prep.size", self.prep.size, 32)
 
     def of(self, setting: str) -> Pipeline:
         return self.rgb if setting == "rgb" else self

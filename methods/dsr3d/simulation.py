@@ -8,20 +8,20 @@ for the whole batch at once on any device (`images`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 
 from methods.blocks.perlin import PerlinDraw, draw_perlin, perlin_noise, rotate
+from methods.blocks.samples import Tensors, unit_rgb
 from methods.blocks.textures import Texture
 from methods.dsr3d.settings import Dada
 
 
 @dataclass(frozen=True)
-class Draws:
+class Draws(Tensors):
     """The random numbers of B samples; what a setting does not need has no elements."""
 
     u: torch.Tensor  # (B, G + 1, G + 1) Perlin gradient angles, turns
@@ -31,9 +31,6 @@ class Draws:
     b: torch.Tensor  # (B,) share of the rest of the range that it is shifted by
     rgb: torch.Tensor  # (B, S, S, 3) uint8
     gray: torch.Tensor  # (B, S, S) uint8
-
-    def to(self, device: torch.device | str) -> Draws:
-        return Draws(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 def draw_sample(
@@ -53,15 +50,11 @@ def draw_sample(
     return noise.u, np.array(noise.grid), *numbers, rgb, gray
 
 
-def collate(samples: Sequence[tuple]) -> Draws:
-    return Draws(*(torch.from_numpy(np.stack(column)) for column in zip(*samples)))
-
-
 def images(draws: Draws, dada: Dada, setting: str) -> torch.Tensor:
     """(B, C, S, S) in [0, 1], channels as `stack` has them."""
     rgb = depth = None
     if "rgb" in setting:
-        rgb = draws.rgb.permute(0, 3, 1, 2).float() / 255
+        rgb = unit_rgb(draws.rgb)
     if "3d" in setting:
         if dada.depth.source == "gray":
             depth = draws.gray[:, None].float() / 255

@@ -17,12 +17,13 @@ from typing import Any, Optional
 import numpy as np
 import torch
 
+from methods.blocks.samples import unit_rgb
 from methods.blocks.textures import source_name, texture_folder, texture_source
 from methods.blocks.training import optimise, weight_sizes
-from methods.contract import Run, Samples, Stage, View, save_tensors, seed_for
+from methods.contract import Run, Samples, Stage, View, save_tensors
 from methods.dsr3d.dada import Autoencoder, Coded
 from methods.dsr3d.settings import Dada, DadaLoss
-from methods.dsr3d.simulation import Draws, collate, draw_sample, images, stack
+from methods.dsr3d.simulation import Draws, draw_sample, images, stack
 from methods.views import Dsr3dView
 
 FILE = "dada.pt"
@@ -47,7 +48,7 @@ class DadaStage(Stage):
         super().__init__(settings, run)
         s = settings
         self.net = Autoencoder(s.dada.net, s.setting)
-        self.net.init_weights(torch.Generator().manual_seed(self._seed("init")))
+        self.net.init_weights(torch.Generator().manual_seed(self.seed("init")))
         self.net.to(self.run.device, memory_format=torch.channels_last).eval()
         self.used: dict[str, int] = {}
 
@@ -90,22 +91,19 @@ class DadaStage(Stage):
             )
 
         def sample(step: int, index: int) -> tuple:
-            rng = np.random.default_rng(self._seed("simulate", step, index))
+            rng = np.random.default_rng(self.seed("simulate", step, index))
             return draw_sample(rng, s, setting, texture)
 
         # Reading images takes long: as many threads as torch computes with.
         pool = ThreadPoolExecutor(torch.get_num_threads())
 
         def draw(step: int) -> Draws:
-            return collate(list(pool.map(partial(sample, step), range(s.train.batch))))
+            return Draws.stacked(pool.map(partial(sample, step), range(s.train.batch)))
 
         def make(drawn: Draws) -> torch.Tensor:
             return images(drawn.to(device), s, setting)
 
         return draw, make
-
-    def _seed(self, purpose: str, *names: object) -> int:
-        return seed_for(purpose, self.name, self.run.seed, *names)
 
     def save(self, folder: Path) -> None:
         save_tensors(folder / FILE, self.net.state_dict())
@@ -136,15 +134,14 @@ class RealDadaStage(DadaStage):
         ends = np.cumsum([len(train[name]) for name in names])
 
         def draw(step: int) -> np.ndarray:
-            rng = np.random.default_rng(self._seed("simulate", step))
+            rng = np.random.default_rng(self.seed("simulate", step))
             return rng.integers(ends[-1], size=s.train.batch)
 
         def read(index: int) -> torch.Tensor:
             which = int(np.searchsorted(ends, index, side="right"))
             samples = train[names[which]]
             batch = samples.batch([int(index - ends[which] + len(samples))], device)
-            rgb = batch["rgb"].permute(0, 3, 1, 2).float() / 255
-            return stack(rgb, batch["depth"][:, None], setting)
+            return stack(unit_rgb(batch["rgb"]), batch["depth"][:, None], setting)
 
         def make(drawn: np.ndarray) -> torch.Tensor:
             return torch.cat([read(index) for index in drawn])

@@ -16,9 +16,9 @@ from torch import nn
 
 from methods.blocks.weights import (
     Fit,
-    Report,
-    WeightsError,
+    existing,
     fit,
+    load,
     read_checkpoint,
     require_tensors,
 )
@@ -63,27 +63,23 @@ def compare(state: Mapping[str, torch.Tensor], net: nn.Module) -> Fit:
 
 
 def load_authors(
-    net: nn.Module, state: Mapping[str, torch.Tensor], source: object = "these weights"
-) -> Report:
+    net: nn.Module, state: Mapping[str, torch.Tensor], source: object = "the checkpoint"
+) -> None:
     """Fill `net` with `state`, under the authors' keys or ours; WeightsError unless all fits."""
-    found = compare(state, net)
-    if not found.report.fits:
-        raise WeightsError(
-            f"{source} does not fit the {found.network} of these settings: {found.report}; check "
-            "that file, setting (rgb, 3d, rgb+3d) and the settings' widths belong together"
-        )
-    net.load_state_dict(found.state)
-    return found.report
+    load(net, compare(state, net), source)
 
 
-def read(path: Path | str) -> dict[str, torch.Tensor]:
-    """A checkpoint file as published. Nothing in it is executed."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is no file; the weights of DADA are in the folder 'checkpoints' of the "
-            "authors' repository VitjanZ/3DSR (DADA_RGB_D.pckl, DADA_D.pckl)"
-        )
+def dada_file(given: str, setting: str) -> Path:
+    """The authors' autoencoder that `setting` names."""
+    advice = (
+        "it takes a checkpoint of the authors (DADA_RGB_D.pckl, DADA_D.pckl), from the folder "
+        "checkpoints of VitjanZ/3DSR; leave it out to train the autoencoder here"
+    )
+    return existing(given, setting, advice)
+
+
+def read(path: Path) -> dict[str, torch.Tensor]:
+    """A checkpoint file as published."""
     return require_tensors(read_checkpoint(path), path)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,16 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from methods.blocks.kept import Kept, Rows, Writer
 from methods.blocks.points import farthest_points, nearest_points, pack, take
-from methods.contract import Batch, Progress, Run, Samples, Stage, seed_for
-from methods.m3dm.settings import RANDOM, Point, Rgb
+from methods.blocks.samples import standardised, unit_rgb
+from methods.contract import RANDOM_INIT, Batch, Progress, Run, Samples, Stage
+from methods.m3dm.settings import Point, Rgb
 from methods.m3dm.weights import point_file, point_network, rgb_file, rgb_network
+from methods.seeds import seed_for
 from methods.views import M3dmView
+
+IDS, LATE = "ids.json", "late"
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,8 @@ class RgbExtractor:
     @torch.inference_mode()
     def __call__(self, batch: Batch, category: str, late: bool = False) -> dict[str, torch.Tensor]:
         s = self.settings.rgb
-        images = batch["rgb"].permute(0, 3, 1, 2).float() / 255
-        mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (s.mean, s.std))
-        return {"rgb": _as_kept(self.net((images - mean) / std), self.settings.cache)}
+        images = standardised(unit_rgb(batch["rgb"]), s.mean, s.std)
+        return {"rgb": _as_kept(self.net(images), self.settings.cache)}
 
 
 class PointExtractor:
@@ -104,6 +109,16 @@ class FeatureStage(Stage):
     def view(cls, settings: Any) -> M3dmView:
         return settings.prep
 
+    @classmethod
+    @abstractmethod
+    def file(cls, settings: Any) -> Path | None:
+        """The file of its weights; None for random ones."""
+
+    @classmethod
+    def inputs(cls, settings: Any) -> dict[str, Path | None]:
+        path = cls.file(settings)
+        return {"weights": path} if path else {}
+
     def fit(self, data: Mapping[str, Samples]) -> None:
         run, s = self.run, self.settings
         self.folder = Path(run.folder or tempfile.mkdtemp(prefix="m3dm-"))
@@ -111,10 +126,10 @@ class FeatureStage(Stage):
         done = (run.load_checkpoint() or {"done": {}})["done"]
         passes = [(split, samples, False) for split, samples in data.items()]
         if self.late:
-            passes.append(("late", data["train"], True))
+            passes.append((LATE, data["train"], True))
         total, count = sum(len(samples) for _, samples, _ in passes), 0
         for split, samples, late in passes:
-            with _Writer(self.folder / split, samples.ids, done.get(split, 0)) as writer:
+            with _Split(self.folder / split, samples.ids, done.get(split, 0)) as writer:
                 for start in range(writer.done, len(samples), s.batch):
                     batch = samples.batch(
                         range(start, min(start + s.batch, len(samples))), run.device
@@ -137,7 +152,7 @@ class FeatureStage(Stage):
                     part.rename(folder / part.name)
 
     def notes(self) -> dict[str, str]:
-        return {"weights": RANDOM} if self.settings.weights == RANDOM else {}
+        return {"weights": RANDOM_INIT} if self.settings.weights == RANDOM_INIT else {}
 
 
 class RgbFeatures(FeatureStage):
@@ -146,9 +161,8 @@ class RgbFeatures(FeatureStage):
     extractor = RgbExtractor
 
     @classmethod
-    def inputs(cls, settings: RgbStage) -> dict[str, Path | None]:
-        path = rgb_file(settings.weights, settings.rgb)
-        return {"weights": path} if path else {}
+    def file(cls, settings: RgbStage) -> Path | None:
+        return rgb_file(settings.weights, settings.rgb)
 
 
 class PointFeatures(FeatureStage):
@@ -157,32 +171,29 @@ class PointFeatures(FeatureStage):
     extractor = PointExtractor
 
     @classmethod
-    def inputs(cls, settings: PointStage) -> dict[str, Path | None]:
-        path = point_file(settings.weights, settings.point)
-        return {"weights": path} if path else {}
+    def file(cls, settings: PointStage) -> Path | None:
+        return point_file(settings.weights, settings.point)
 
     @property
     def late(self) -> bool:
         return self.settings.point.mode == "official"
 
 
-class _Writer:
-    """The .npy files of one split, one row a sample; only whole rows count as done.
-
-    Plain writes: the pages of a memory map would count as memory of the process.
-    """
+class _Split:
+    """The .npy files of one split, filled together; only whole samples count as done."""
 
     def __init__(self, folder: Path, ids: Sequence[str], done: int):
-        self.folder, self.ids, self.done, self.files = folder, ids, done, {}
+        self.folder, self.total, self.done = folder, len(ids), done
+        self.files: dict[str, Writer] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / IDS).write_text(json.dumps(list(ids)))
 
-    def __enter__(self) -> _Writer:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "ids.json").write_text(json.dumps(list(self.ids)))
+    def __enter__(self) -> _Split:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *error) -> None:
         for file in self.files.values():
-            file.close()
+            file.__exit__(*error)
 
     def add(self, arrays: Mapping[str, torch.Tensor], dtype: str) -> None:
         for name, values in arrays.items():
@@ -190,18 +201,9 @@ class _Writer:
             if name != "centres":  # weights of neighbours need all their digits
                 values = values.astype(dtype)
             if name not in self.files:
-                self.files[name] = self._open(name, values)
-            self.files[name].write(np.ascontiguousarray(values).tobytes())
+                self.files[name] = Writer(self.folder / f"{name}.npy", self.done, self.total)
+            self.files[name].add(values)
         self.done += len(values)
-
-    def _open(self, name: str, values: np.ndarray):
-        path = self.folder / f"{name}.npy"
-        file = path.open("r+b" if self.done else "wb")
-        header = np.lib.format.header_data_from_array_1_0(values)
-        header["shape"] = (len(self.ids), *values.shape[1:])
-        np.lib.format.write_array_header_1_0(file, header)
-        file.seek(self.done * values[0].nbytes, 1)
-        return file
 
     def flushed(self) -> int:
         for file in self.files.values():
@@ -213,40 +215,26 @@ class Cache:
     """Features that a stage saved, by the ids of the samples."""
 
     def __init__(self, folder: Path, names: Sequence[str]):
-        self.arrays, self.rows = {}, {}
-        for part in sorted(p for p in folder.iterdir() if (p / "ids.json").exists()):
-            ids = json.loads((part / "ids.json").read_text())
-            if ids:
-                self.arrays[part.name] = {n: _Rows(part / f"{n}.npy") for n in names}
-                self.rows[part.name] = {name: i for i, name in enumerate(ids)}
+        self.splits: dict[str, Kept] = {}
+        for part in sorted(p for p in folder.iterdir() if (p / IDS).exists()):
+            if ids := json.loads((part / IDS).read_text()):
+                rows = {name: Rows.of_npy(part / f"{name}.npy") for name in names}
+                self.splits[part.name] = Kept(ids, rows)
 
     def get(self, ids: Sequence[str], late: bool = False) -> dict[str, torch.Tensor] | None:
         """Arrays of the samples, float32; None if it has not all of them."""
-        late = late and "late" in self.rows
+        late = late and LATE in self.splits
+        splits = [kept for name, kept in self.splits.items() if (name == LATE) == late]
         found = []
-        for name in ids:
-            splits = ["late"] if late else [s for s in self.rows if s != "late"]
-            split = next((s for s in splits if name in self.rows[s]), None)
-            if split is None:
+        for id in ids:
+            kept = next((kept for kept in splits if id in kept), None)
+            if kept is None:
                 return None
-            found.append((self.arrays[split], self.rows[split][name]))
+            found.append(kept[id])
         return {
-            name: torch.from_numpy(np.stack([arrays[name][row] for arrays, row in found])).float()
-            for name in found[0][0]
+            name: torch.from_numpy(np.stack([arrays[name] for arrays in found])).float()
+            for name in found[0]
         }
-
-
-class _Rows:
-    """Rows of a .npy file, read one by one: what is not mapped does not count as memory."""
-
-    def __init__(self, path: Path):
-        array = np.load(path, mmap_mode="r")
-        self.path, self.shape, self.dtype = path, array.shape[1:], array.dtype
-        self.offset, self.size = array.offset, int(np.prod(self.shape))
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        offset = self.offset + row * self.size * self.dtype.itemsize
-        return np.fromfile(self.path, self.dtype, self.size, offset=offset).reshape(self.shape)
 
 
 class Features:

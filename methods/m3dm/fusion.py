@@ -10,9 +10,9 @@ import logging
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageFilter
 from sklearn.linear_model import SGDOneClassSVM
 
+from methods.blocks.maps import blurred_in_levels, gaussian_line
 from methods.m3dm.settings import Dlf, Score
 
 log = logging.getLogger(__name__)
@@ -24,29 +24,16 @@ def smooth_maps(maps: torch.Tensor, s: Score) -> torch.Tensor:
         return maps
     if s.blur == "float":
         return _gaussian(maps, s.blur_px)
-    # Published: 8 bits a map, cut and not rounded, and Pillow's three box filters on them.
-    top = maps.amax(dim=(1, 2), keepdim=True)
-    levels = (maps / top.clamp(min=torch.finfo(maps.dtype).tiny) * 255).to(torch.uint8).cpu()
-    blur = ImageFilter.GaussianBlur(s.blur_px)
-    blurred = [np.asarray(Image.fromarray(level.numpy()).filter(blur)) for level in levels]
-    return torch.from_numpy(np.stack(blurred)).to(maps) / 255 * top
+    return blurred_in_levels(maps, s.blur_px)  # published
 
 
 def _gaussian(maps: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Blurred in floats, the border repeated outside."""
     radius = int(4 * sigma + 0.5)
-    x = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
-    kernel = torch.exp(-(x**2) / (2 * sigma**2))
-    kernel = kernel / kernel.sum()
+    kernel = gaussian_line(sigma, radius, maps)
     maps = F.pad(maps[:, None], [radius] * 4, mode="replicate")
     maps = F.conv2d(maps, kernel.view(1, 1, 1, -1))
     return F.conv2d(maps, kernel.view(1, 1, -1, 1))[:, 0]
-
-
-def upsampled(distances: torch.Tensor, size: int) -> torch.Tensor:
-    """Distances (B, grid * grid) -> (B, size, size), bilinear."""
-    grid = round(distances.shape[1] ** 0.5)
-    maps = distances.view(-1, 1, grid, grid)
-    return F.interpolate(maps, size=(size, size), mode="bilinear", align_corners=False)[:, 0]
 
 
 def fit_svm(features: np.ndarray, s: Dlf) -> np.ndarray:

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 
 from methods.blocks.coreset import greedy_coreset, projection_matrix
+from methods.blocks.maps import enlarged
 from methods.blocks.memory_bank import MemoryBank, reweighted_score
 from methods.blocks.training import weight_sizes
 from methods.blocks.weights import Fit
 from methods.contract import (
+    RANDOM_INIT,
     Batch,
     Method,
     Prediction,
@@ -24,13 +26,12 @@ from methods.contract import (
     Run,
     Samples,
     save_tensors,
-    seed_for,
 )
 from methods.m3dm.features import Features, PointFeatures, PointStage, RgbFeatures, RgbStage
-from methods.m3dm.fusion import fit_svm, smooth_maps, upsampled
+from methods.m3dm.fusion import fit_svm, smooth_maps
 from methods.m3dm.patches import Patches
 from methods.m3dm.pfa import group_map
-from methods.m3dm.settings import RANDOM, VARIANTS, Settings
+from methods.m3dm.settings import VARIANTS, Settings
 from methods.m3dm.uff import FeatureFusion
 from methods.m3dm.uff_stage import FILE, UffStage, UffTraining
 from methods.m3dm.weights import (
@@ -43,6 +44,7 @@ from methods.m3dm.weights import (
     rgb_file,
     uff_file,
 )
+from methods.seeds import seed_for
 from methods.views import M3dmView
 
 COLUMN = {"xyz": 0, "rgb": 1, "fusion": 2}  # of the weights of the decision
@@ -78,7 +80,7 @@ class M3dm(Method):
             found["weights.point"] = point_file(w.point, settings.point)
         fusion = "fusion" in banks and settings.uff.enabled
         found["weights.uff"] = uff_file(w.uff) if fusion and w.uff else None
-        literal = {f"weights.{k}" for k in _used(settings, setting) if getattr(w, k) == RANDOM}
+        literal = {f"weights.{k}" for k in _used(settings, setting) if getattr(w, k) == RANDOM_INIT}
         return {name: path for name, path in found.items() if name not in literal}
 
     @classmethod
@@ -116,11 +118,11 @@ class M3dm(Method):
         features = self.patches.features(train.batch([0], device))
         sizes = features["point"].shape[2], features["rgb"].shape[1]
         net = make_uff(*sizes, s.uff.ratio, s.uff.head)
-        if s.weights.uff != RANDOM:
+        if s.weights.uff != RANDOM_INIT:
             if s.weights.uff is None and UffStage.name not in self.run.stages:
                 raise ValueError(
                     "m3dm: no fusion network: run the stage 'uff' first and hand its folder over "
-                    f"in run.stages, or set m3dm.weights.uff to a file or to {RANDOM}"
+                    f"in run.stages, or set m3dm.weights.uff to a file or to {RANDOM_INIT}"
                 )
             path = uff_file(s.weights.uff) if s.weights.uff else self.run.stages["uff"] / FILE
             load_uff(net, path)
@@ -265,7 +267,7 @@ class M3dm(Method):
             if self.settings.pfa.level == "group" and name == "xyz":
                 levels = group_map(batch["xyz"], found["centres"], distances)
             else:
-                levels = upsampled(distances, self.settings.prep.size)
+                levels = enlarged(distances, self.settings.prep.size)
             maps.append(smooth_maps(levels, s))
         return torch.stack(scores, dim=1), torch.stack(maps, dim=3)
 
@@ -314,9 +316,10 @@ class M3dm(Method):
 
     def notes(self) -> dict[str, str]:
         w, used = self.settings.weights, _used(self.settings, self.setting)
-        notes = {"weights": RANDOM} if RANDOM in [getattr(w, k) for k in used] else {}
+        notes = {"weights": RANDOM_INIT} if RANDOM_INIT in [getattr(w, k) for k in used] else {}
         if "uff" in used:
-            notes["uff"] = "trained" if w.uff is None else RANDOM if w.uff == RANDOM else "file"
+            known = {None: "trained", RANDOM_INIT: RANDOM_INIT}
+            notes["uff"] = known.get(w.uff, "file")
         return notes
 
 

@@ -14,19 +14,17 @@ that is what runs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from methods.blocks.backbones import BACKBONES
 from methods.blocks.point_transformer import MODES
+from methods.blocks.settings import choose
 from methods.views import M3dmView
 
-RANDOM = "random-init"  # the literal that asks for random weights
 BANKS = ("xyz", "rgb", "fusion")  # in the order of the code
 COMBINATIONS = (*BANKS, "xyz,rgb", "xyz,rgb,fusion")
 
-
-def _choose(name: str, value: str, choices) -> None:
-    if value not in choices:
-        raise ValueError(f"m3dm.{name} is {value!r}; it can be {', '.join(choices)}")
+_choose = partial(choose, "m3dm")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ Patches are rows here. The loss compares every kept patch of a batch with every 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -16,8 +15,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from methods.blocks.mlp import Mlp
-from methods.contract import seed_for
 from methods.m3dm.settings import Uff
+from methods.seeds import seed_for
 
 ROWS = 2048  # of a block of the loss, and of patches that go through the networks at once
 
@@ -104,12 +103,3 @@ def sample_order(samples: int, epoch: int, s: Uff, seed: int) -> np.ndarray:
         for i in range(-(-wanted // samples))
     ]
     return np.concatenate(orders)[:wanted].reshape(-1, s.batch)
-
-
-def batches_of(samples: int, s: Uff, seed: int) -> Iterator[tuple[float, np.ndarray]]:
-    """(learning rate, samples (accumulation, batch)) of every update."""
-    order, of_epoch = None, -1
-    for epoch, first, lr in updates(samples, s):
-        if epoch != of_epoch:
-            order, of_epoch = sample_order(samples, epoch, s, seed), epoch
-        yield lr, order[first : first + s.accumulation]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from methods.contract import Progress, Run, Samples, Stage, save_tensors
+from methods.blocks.training import Constant, optimise
+from methods.contract import RANDOM_INIT, Run, Samples, Stage, save_tensors
 from methods.m3dm.features import Features, PointFeatures, PointStage, RgbFeatures, RgbStage
 from methods.m3dm.patches import Patches
 from methods.m3dm.pfa import image_patches, misaligned
-from methods.m3dm.settings import RANDOM, Pfa, Uff
-from methods.m3dm.uff import batches_of, iterations_per_epoch, updates
+from methods.m3dm.settings import Pfa, Uff
+from methods.m3dm.uff import iterations_per_epoch, sample_order, updates
 from methods.m3dm.weights import make_uff
 from methods.views import M3dmView
 
@@ -72,41 +72,29 @@ class UffStage(Stage):
         optimiser = torch.optim.AdamW(
             self.net.parameters(), lr=s.lr, betas=s.betas, weight_decay=s.weight_decay
         )
-        first = 0
-        if state := run.load_checkpoint():
-            first = state["step"]
-            self.net.load_state_dict(state["net"])
-            optimiser.load_state_dict(state["optimiser"])
-        start = time.monotonic()
-        for step, (lr, batches) in enumerate(batches_of(len(everything), s, run.seed)):
-            if step < first:
-                continue
-            for group in optimiser.param_groups:
-                group["lr"] = lr
-            optimiser.zero_grad()
-            total = 0.0
+
+        def draw(step: int) -> np.ndarray:
+            epoch, first, _ = steps[step]
+            return sample_order(len(everything), epoch, s, run.seed)[first : first + s.accumulation]
+
+        def losses(step: int, batches: np.ndarray) -> Iterator[torch.Tensor]:
             for batch in batches:
                 found = [pairs(*everything[i]) for i in batch]
                 xyz, rgb = (torch.cat(part) for part in zip(*found))
-                loss = self.net.loss(xyz, rgb, s.temperature) / len(batches)
-                loss.backward()
-                total += loss.item()
-            if not np.isfinite(total):
-                raise FloatingPointError(
-                    f"m3dm.uff: loss is {total} at update {step}; lower uff.lr"
-                )
-            optimiser.step()
-            done = step + 1
-            left = (time.monotonic() - start) / (done - first) * (len(steps) - done)
-            run.report(Progress("train", done, len(steps), total, left))
-            run.save_checkpoint(
-                lambda: {
-                    "step": done,
-                    "net": self.net.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                }
-            )
-        self.net.eval().requires_grad_(False)
+                yield self.net.loss(xyz, rgb, s.temperature) / len(batches)
+
+        optimise(
+            "m3dm.uff",
+            self.net,
+            optimiser,
+            Constant(len(steps)),
+            run,
+            draw,
+            losses,
+            rate=lambda step: steps[step][2],
+            advice="lower uff.lr",
+        )
+        self.net.requires_grad_(False)
 
     def _pairs(self, data: Mapping[str, Samples]):
         """(category, sample) -> its patches of points (P, C) and of the image (P, D), in pairs."""
@@ -134,5 +122,5 @@ class UffStage(Stage):
         return {"uff_parameters": sum(p.numel() for p in self.net.parameters())}
 
     def notes(self) -> dict[str, str]:
-        random = RANDOM in (self.settings.rgb.weights, self.settings.point.weights)
-        return {"uff": "trained"} | ({"weights": RANDOM} if random else {})
+        random = RANDOM_INIT in (self.settings.rgb.weights, self.settings.point.weights)
+        return {"uff": "trained"} | ({"weights": RANDOM_INIT} if random else {})

@@ -11,12 +11,13 @@ import timm
 import torch
 from torch import nn
 
-from methods.blocks.backbones import BACKBONES, ImageTokens, load_strictly
+from methods.blocks.backbones import BACKBONES, ImageTokens
 from methods.blocks.point_transformer import ENCODERS, PointTransformer, encoder_keys
-from methods.blocks.weights import Fit, fit, read_checkpoint
-from methods.contract import seed_for
-from methods.m3dm.settings import RANDOM, Point, Rgb
+from methods.blocks.weights import Fit, drawn_from, fit, fit_own, load, read_checkpoint, weight_file
+from methods.contract import RANDOM_INIT
+from methods.m3dm.settings import Point, Rgb
 from methods.m3dm.uff import FeatureFusion
+from methods.seeds import seed_for
 
 POINT_FILES = {  # family: usual name, where it is published
     "point_mae": (
@@ -33,38 +34,26 @@ POINT_FILES = {  # family: usual name, where it is published
 UFF_FILE = ("uff_pretrain.pth", "the links of https://github.com/nomewang/M3DM")
 
 
-def weight_file(given: str | None, name: str, file: str, source: str) -> Path | None:
-    """The file that setting `name` means: given itself, or `file` in the folder given.
-
-    None for random weights. Raises ValueError if nothing is given, FileNotFoundError if it does
-    not exist; both say where to get it.
-    """
-    if given == RANDOM:
-        return None
-    wanted = f"it takes {file}, published at {source}; give its path, or the folder it is in"
-    if not given:
-        raise ValueError(
-            f"{name} is not set: {wanted}. For a run with random weights, which marks its results, "
-            f"set {name}={RANDOM}"
-        )
-    path = Path(given)
-    path = path / file if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(f"{name}: {path} does not exist; {wanted}")
-    return path
+def _file(given: str | None, setting: str, name: str, source: str) -> Path | None:
+    """The file that `setting` means: given itself, or `name` in the folder given."""
+    advice = (
+        f"it takes {name}, published at {source}; give its path, or the folder it is in. For a "
+        f"run with random weights, which marks its results, set {setting}={RANDOM_INIT}"
+    )
+    return weight_file(given, setting, advice, name)
 
 
-def rgb_file(given: str | None, s: Rgb, name: str = "m3dm.weights.rgb") -> Path | None:
+def rgb_file(given: str | None, s: Rgb) -> Path | None:
     backbone = BACKBONES[s.backbone]
-    return weight_file(given, name, backbone.file, backbone.source)
+    return _file(given, "m3dm.weights.rgb", backbone.file, backbone.source)
 
 
-def point_file(given: str | None, s: Point, name: str = "m3dm.weights.point") -> Path | None:
-    return weight_file(given, name, *POINT_FILES[s.family])
+def point_file(given: str | None, s: Point) -> Path | None:
+    return _file(given, "m3dm.weights.point", *POINT_FILES[s.family])
 
 
-def uff_file(given: str | None, name: str = "m3dm.weights.uff") -> Path | None:
-    return weight_file(given, name, *UFF_FILE)
+def uff_file(given: str | None) -> Path | None:
+    return _file(given, "m3dm.weights.uff", *UFF_FILE)
 
 
 def image_net(s: Rgb, size: int) -> ImageTokens:
@@ -79,14 +68,15 @@ def rgb_network(s: Rgb, size: int, given: str | None) -> ImageTokens:
     """The image backbone, with the weights of a file or random ones; ready for inference."""
     net = _seeded(lambda: image_net(s, size), "rgb")
     if path := rgb_file(given, s):
-        net.load_weights(timm.models.load_state_dict(str(path), use_ema=False, weights_only=True))
+        state = timm.models.load_state_dict(str(path), use_ema=False, weights_only=True)
+        net.load_weights(state, path)
     return net.eval().requires_grad_(False)
 
 
 def point_network(s: Point, given: str | None) -> PointTransformer:
     net = _seeded(lambda: point_net(s), "point")
     if path := point_file(given, s):
-        load_strictly(net, encoder_keys(_load(path), s.family))
+        load(net, fit_own(encoder_keys(_load(path), s.family), net), path, rest=True)
     return net.eval().requires_grad_(False)
 
 
@@ -106,7 +96,7 @@ def published_point(s: Point) -> Callable[[Path], Fit]:
 def load_uff(net: FeatureFusion, path: Path) -> None:
     """A checkpoint of the authors (the network under "model") or of our stage."""
     state = _load(path)
-    load_strictly(net, state.get("model", state))
+    load(net, fit_own(state.get("model", state), net), path, rest=True)
 
 
 def _load(path: Path) -> dict:
@@ -116,8 +106,7 @@ def _load(path: Path) -> dict:
 
 def _seeded(make: Callable[[], nn.Module], *names: object) -> nn.Module:
     """A network whose random weights depend on names alone: all cells share its features."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for("init", "m3dm", *names))
+    with drawn_from(seed_for("init", "m3dm", *names)):
         return make()
 
 

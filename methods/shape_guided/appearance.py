@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from methods.blocks.samples import standardised, unit_rgb
 from methods.shape_guided.settings import Rgb
 
 
@@ -46,5 +47,4 @@ def combine(layer1: torch.Tensor, layer2: torch.Tensor, pool: int = 3) -> torch.
 
 def normalised(rgb: torch.Tensor, settings: Rgb) -> torch.Tensor:
     """uint8 (B, S, S, 3) -> float32 (B, 3, S, S) with ImageNet's mean and deviation removed."""
-    mean, std = (rgb.new_tensor(v, dtype=torch.float32) for v in (settings.mean, settings.std))
-    return ((rgb.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+    return standardised(unit_rgb(rgb), settings.mean, settings.std).contiguous()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from methods.blocks.kept import Kept, Rows, Writer
 from methods.contract import Batch, Progress, Samples, Stage
 from methods.shape_guided.appearance import normalised
 from methods.shape_guided.settings import Rgb
@@ -53,24 +54,23 @@ class RgbFeatures(Stage):
             load_backbone(net, file)
         self.path = Path(run.folder or tempfile.mkdtemp(prefix="shape-guided-")) / ROWS
         self.ids: list[str] = []
-        state = run.load_checkpoint() or {"samples": 0, "bytes": 0}
+        done = (run.load_checkpoint() or {"samples": 0})["samples"]
         parts = [
             (samples, range(first, min(first + s.batch, len(samples))))
             for samples in data.values()
             for first in range(0, len(samples), s.batch)
         ]
         total = sum(len(rows) for _, rows in parts)
-        with self.path.open("r+b" if state["bytes"] else "wb") as out:
-            out.truncate(out.seek(state["bytes"]))
+        with Writer(self.path, done) as out:
             for samples, rows in parts:
                 self.ids += [samples.ids[i] for i in rows]
-                if len(self.ids) <= state["samples"]:
+                if len(self.ids) <= done:
                     continue
                 features = described(net, samples.batch(rows, run.device), s.rgb)
-                out.write(features.cpu().numpy().tobytes())
-                run.report(Progress("features", len(self.ids), total))
+                out.add(features.cpu().numpy())
+                run.report(Progress("features", out.done, total))
                 out.flush()
-                run.save_checkpoint(lambda: {"samples": len(self.ids), "bytes": out.tell()})
+                run.save_checkpoint(lambda: {"samples": out.done})
 
     def save(self, folder: Path) -> None:
         if self.path.parent.resolve() != folder.resolve():
@@ -89,17 +89,12 @@ class KeptFeatures:
     def __init__(self, folder: Path, cells: int):
         """cells: G, from which follows C."""
         ids = json.loads((folder / INDEX).read_text(encoding="utf-8"))["ids"]
-        self.path, self.rows = folder / ROWS, {id: i for i, id in enumerate(ids)}
-        values = self.path.stat().st_size // 4
-        self.shape = (cells, values // max(1, len(ids)) // cells)
+        values = (folder / ROWS).stat().st_size // 4
+        shape = (cells, values // max(1, len(ids)) // cells)
+        self.kept = Kept(ids, {"rgb": Rows(folder / ROWS, shape, np.float32)})
 
     def get(self, ids: Sequence[str]) -> torch.Tensor | None:
         """(B, G, C); None unless all of the samples are known."""
-        if not all(id in self.rows for id in ids):
+        if not all(id in self.kept for id in ids):
             return None
-        count = self.shape[0] * self.shape[1]
-        found = [
-            np.fromfile(self.path, np.float32, count, offset=4 * count * self.rows[id])
-            for id in ids
-        ]
-        return torch.from_numpy(np.stack(found).reshape(len(ids), *self.shape))
+        return torch.from_numpy(np.stack([self.kept[id]["rgb"] for id in ids]))

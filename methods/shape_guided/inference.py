@@ -6,15 +6,13 @@ All queries of a sample are handled together, by matrix products and batched sol
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageFilter
 
 BLOCK_ELEMENTS = 2**24  # of a block of distances, so 64 MiB
 
 
-def nearest(
+def nearest_rows(
     queries: torch.Tensor, bank: torch.Tensor, k: int, excluded: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows of the bank nearest to each query.
@@ -114,13 +112,6 @@ def sdf_map(
     return torch.where(least.isinf(), 0, least).view(size, size)
 
 
-def rgb_map(scores: torch.Tensor, size: int) -> torch.Tensor:
-    """Scores (G,) of cells, row by row -> (size, size)."""
-    grid = round(len(scores) ** 0.5)
-    square = scores.view(1, 1, grid, grid)
-    return F.interpolate(square, size=size, mode="bilinear", align_corners=False)[0, 0]
-
-
 def alignment(rgb: torch.Tensor, sdf: torch.Tensor) -> tuple[float, float]:
     """a, b so that a * rgb + b has the mean and deviation of sdf; zeros count in neither."""
     rgb, sdf = rgb[rgb != 0].double(), sdf[sdf != 0].double()
@@ -136,17 +127,3 @@ def alignment(rgb: torch.Tensor, sdf: torch.Tensor) -> tuple[float, float]:
 def aligned(rgb: torch.Tensor, a: float, b: float, clip: bool = True) -> torch.Tensor:
     moved = a * rgb + b
     return moved.clamp(min=0) if clip else moved
-
-
-def blur(scores: torch.Tensor, radius_px: float = 4.0) -> torch.Tensor:
-    """Pillow's Gaussian blur of a map (H, W) in 256 levels up to its maximum, as published.
-
-    Values below zero, which the levels cannot hold, become zero.
-    """
-    top = scores.max()
-    if radius_px == 0 or top <= 0:
-        return scores.float()
-    levels = (255 * (scores / top)).clamp(min=0).to(torch.uint8).cpu().numpy()
-    image = Image.fromarray(levels).filter(ImageFilter.GaussianBlur(radius_px))
-    soft = torch.from_numpy(np.array(image)).to(scores.device)
-    return soft.float() / 255 * top.float()

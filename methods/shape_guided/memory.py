@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 import torch
 import torch.nn.functional as F
 
+from methods.blocks.samples import Tensors
+
 
 def cells_of(
     pixels: torch.Tensor, size: int, grid: int, expand: int = 2, expansion: str = "shift"
@@ -38,7 +40,7 @@ def cells_of(
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(Tensors):
     """Banks without one modality have no rows of it."""
 
     sdf: torch.Tensor  # (M, F) features of patches
@@ -55,9 +57,6 @@ class Memory:
 
     def state(self) -> dict[str, torch.Tensor]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
-
-    def to(self, device: torch.device | str) -> Memory:
-        return Memory(**{name: value.to(device) for name, value in self.state().items()})
 
     @property
     def bytes(self) -> int:

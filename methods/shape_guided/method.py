@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from methods.blocks.maps import blurred_in_levels, enlarged
+from methods.blocks.training import weight_sizes
 from methods.blocks.weights import Fit
 from methods.contract import (
+    RANDOM_INIT,
     Batch,
     Method,
     Prediction,
@@ -22,8 +25,8 @@ from methods.contract import (
     Run,
     Samples,
     save_tensors,
-    seed_for,
 )
+from methods.seeds import seed_for
 from methods.shape_guided import inference
 from methods.shape_guided.features import FeatureSettings, KeptFeatures, RgbFeatures, described
 from methods.shape_guided.memory import Builder, Memory, cells_of
@@ -38,7 +41,6 @@ from methods.shape_guided.stage import (
     ShapeExpert,
 )
 from methods.shape_guided.weights import (
-    RANDOM,
     appearance,
     load_backbone,
     load_shape_net,
@@ -103,7 +105,7 @@ class ShapeGuided(Method):
         # "random-init" holds no path and stays in the settings where it is used.
         used = {"weights.rgb": "rgb" in setting, "weights.sdf": _uses_shape(settings, setting)}
         given = {"weights.rgb": settings.weights.rgb, "weights.sdf": settings.weights.sdf}
-        return {k: v for k, v in found.items() if not (used[k] and given[k] == RANDOM)}
+        return {k: v for k, v in found.items() if not (used[k] and given[k] == RANDOM_INIT)}
 
     @classmethod
     def stage_settings(cls, settings: Settings, setting: str) -> dict[str, Any]:
@@ -162,7 +164,7 @@ class ShapeGuided(Method):
         weights, stage = self.settings.weights, self.run.stages.get(ShapeExpert.name)
         if self.uses_rgb and (file := rgb_path(weights.rgb, self.settings.rgb.backbone)):
             load_backbone(self.appearance, file)
-        if self.uses_shape and weights.sdf != RANDOM:
+        if self.uses_shape and weights.sdf != RANDOM_INIT:
             file = sdf_path(weights.sdf) or (stage and Path(stage) / CHECKPOINT)
             if file is None:
                 raise ValueError(
@@ -181,7 +183,7 @@ class ShapeGuided(Method):
         return memory
 
     def _drawn(self, count: int) -> np.ndarray:
-        rng = np.random.default_rng(seed_for("align", self.name, self.run.category, self.run.seed))
+        rng = np.random.default_rng(self.seed("align"))
         return rng.choice(count, min(self.settings.align.samples, count), replace=False)
 
     @torch.no_grad()
@@ -235,9 +237,9 @@ class ShapeGuided(Method):
         maps, scores = self._maps(x, None, size)
         if self.setting != "rgb+3d":
             (one,), (score,) = maps.values(), scores.values()
-            return inference.blur(one, s.maps.blur_px), score
+            return self._blurred(one), score
         rgb = inference.aligned(maps["rgb"], self.a, self.b, s.align.clip)
-        fused = inference.blur(torch.maximum(rgb, maps["sdf"]), s.maps.blur_px)
+        fused = self._blurred(torch.maximum(rgb, maps["sdf"]))
         return fused, scores["rgb"] * scores["sdf"] if s.maps.score == "product" else fused.max()
 
     def _maps(self, x: Described, own: int | None, size: int):
@@ -254,7 +256,7 @@ class ShapeGuided(Method):
             maps["sdf"] = inference.sdf_map(distances, x.pixels, size, overlap)
         if self.uses_rgb:
             cells = self._rgb(x, rows, own)
-            maps["rgb"], scores["rgb"] = inference.rgb_map(cells, size), cells.max()
+            maps["rgb"], scores["rgb"] = enlarged(cells[None], size)[0], cells.max()
         return maps, scores
 
     def _neighbours(self, x: Described, own: int | None) -> torch.Tensor:
@@ -270,14 +272,19 @@ class ShapeGuided(Method):
         maps, _ = self._maps(x, own, size)
         if self.settings.align.maps == "raw":
             return maps
-        return {name: inference.blur(m, self.settings.maps.blur_px) for name, m in maps.items()}
+        return {name: self._blurred(m) for name, m in maps.items()}
+
+    def _blurred(self, one: torch.Tensor) -> torch.Tensor:
+        """A map (size, size)."""
+        radius = self.settings.maps.blur_px
+        return blurred_in_levels(one[None], radius)[0] if radius else one
 
     def _nearest(self, queries, bank, owner, k, own):
         if own is None:
-            return inference.nearest(queries, bank, k)[0]
+            return inference.nearest_rows(queries, bank, k)[0]
         if self.settings.align.leave_out == "image":
-            return inference.nearest(queries, bank, k, owner == own)[0]
-        return inference.nearest(queries, bank, k + 1)[0][:, 1:]  # all but itself
+            return inference.nearest_rows(queries, bank, k, owner == own)[0]
+        return inference.nearest_rows(queries, bank, k + 1)[0][:, 1:]  # all but itself
 
     def _sdf(self, x: Described, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Signed distances (P, K) from the shapes rebuilt of normal ones, and score ()."""
@@ -320,11 +327,7 @@ class ShapeGuided(Method):
         return {n: getattr(self, n) for n in ("shape", "appearance") if hasattr(self, n)}
 
     def sizes(self) -> dict[str, int]:
-        tensors = [t for net in self._nets().values() for t in net.state_dict().values()]
-        sizes = {
-            "parameters": sum(p.numel() for net in self._nets().values() for p in net.parameters()),
-            "weight_bytes": sum(t.numel() * t.element_size() for t in tensors),
-        }
+        sizes = weight_sizes(torch.nn.ModuleList(self._nets().values()))
         if self.memory:
             sizes |= {
                 "bank_bytes": self.memory.bytes,
@@ -339,9 +342,9 @@ class ShapeGuided(Method):
     def notes(self) -> dict[str, str]:
         s, notes = self.settings.weights, {}
         if self.uses_rgb:
-            notes["rgb_weights"] = RANDOM if s.rgb == RANDOM else Path(s.rgb).name
+            notes["rgb_weights"] = RANDOM_INIT if s.rgb == RANDOM_INIT else Path(s.rgb).name
         if self.uses_shape and s.sdf:
-            notes["sdf_weights"] = RANDOM if s.sdf == RANDOM else Path(s.sdf).name
+            notes["sdf_weights"] = RANDOM_INIT if s.sdf == RANDOM_INIT else Path(s.sdf).name
         return notes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from methods.contract import seed_for
+from methods.seeds import seed_for
 from methods.shape_guided.settings import Patches
 
 
@@ -38,7 +38,7 @@ def cut(points: torch.Tensor, patches: Patches, start: int) -> tuple[torch.Tenso
     indices, members in ascending distance. Clouds of fewer than K points repeat them.
     """
     patches = patches.scaled
-    centres, distances = farthest(points, number_of_patches(len(points), patches), start)
+    centres, distances = farthest_centres(points, number_of_patches(len(points), patches), start)
     members = _nearest(distances, patches.points)
     if not patches.cover:
         return centres, members
@@ -55,10 +55,13 @@ def cut(points: torch.Tensor, patches: Patches, start: int) -> tuple[torch.Tenso
     return centres, members
 
 
-def farthest(points: torch.Tensor, count: int, start: int) -> tuple[torch.Tensor, torch.Tensor]:
+def farthest_centres(
+    points: torch.Tensor, count: int, start: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Farthest point sampling: centres (count,) and squared distances (count, N) from them.
 
-    Each next centre is the point farthest from all before it, the first one among equals.
+    Each next centre is the point farthest from all before it, the first one among equals (M3DM's,
+    blocks/points.farthest_points, follow pointnet2_ops there).
     """
     columns = points.t().contiguous()  # (3, N)
     distances = points.new_empty(count, len(points))

@@ -9,14 +9,13 @@ paper claims but does not describe (fine-tuning the ResNet, rotation invariance)
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
+from methods.blocks.settings import choose, divisible
 from methods.views import ShapeGuidedView
 
-
-def _choose(name: str, value: object, choices: tuple) -> None:
-    if value not in choices:
-        known = ", ".join(map(str, choices))
-        raise ValueError(f"shape_guided.{name} is {value!r}; it can be {known}")
+_choose = partial(choose, "shape_guided")
+_divisible = partial(divisible, "shape_guided")
 
 
 def _at_least(name: str, value: float, least: float) -> None:
@@ -160,8 +159,7 @@ class Settings:
     batch: int = 8  # images a forward pass of the backbone (ours)
 
     def __post_init__(self):
-        if self.prep.size % 8:
-            raise ValueError(f"shape_guided.prep.size is {self.prep.size} px; it must divide by 8")
+        _divisible("prep.size", self.prep.size, 8)
 
 
 # "absolute values from all patches" names no way to put overlapping patches together: we average.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from methods.contract import Progress, Run, Samples, Stage, save_tensors, seed_for
+from methods.blocks.kept import Rows
+from methods.blocks.training import Constant, optimise
+from methods.contract import Progress, Run, Samples, Stage, save_tensors
 from methods.shape_guided.patches import cut_cloud, points_of
 from methods.shape_guided.sdf import pull_loss, queries_around, query_spread
 from methods.shape_guided.settings import Net, Patches, Train
 from methods.shape_guided.weights import SHAPE_KEY, shape_net
 from methods.views import ShapeGuidedView
 
-REPORT_EVERY_S = 0.5
 CHECKPOINT = "shape_expert.pth"
 
 
@@ -45,55 +44,38 @@ class ShapeExpert(Stage):
 
     def __init__(self, settings: ExpertSettings, run: Run | None = None):
         super().__init__(settings, run)
-        self.net = shape_net(settings.net, self._seed("init")).to(self.run.device)
+        self.net = shape_net(settings.net, self.seed("init")).to(self.run.device)
 
     @classmethod
     def view(cls, settings: ExpertSettings) -> ShapeGuidedView:
         return settings.prep
 
     def fit(self, data: Mapping[str, Samples]) -> None:
-        s, run = self.settings.train, self.run
+        s = self.settings.train
         points = self._patches(data)  # (P, K, 3)
         sigma = query_spread(points, s.neighbour)  # (P, K)
-        steps = self._steps(len(points))
-        optimiser = torch.optim.Adam(self.net.parameters(), lr=s.lr)
-        first = 0
-        if state := run.load_checkpoint():
-            first = state["step"]
-            self.net.load_state_dict(state["net"])
-            optimiser.load_state_dict(state["optimiser"])
+        self.steps = self._steps(len(points))
 
-        def state_after(step):
-            return {
-                "step": step,
-                "net": self.net.state_dict(),
-                "optimiser": optimiser.state_dict(),
-            }
+        def loss(step: int, index: torch.Tensor) -> torch.Tensor:
+            index = index.to(points.device)
+            return self._loss(points[index], sigma[index], step)
 
-        self.net.train()
-        start = reported = time.monotonic()
-        for step in range(first, steps):
-            index = self._order(step, len(points))
-            loss = self._loss(points[index], sigma[index], step)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-
-            done, now = step + 1, time.monotonic()
-            if now - reported >= REPORT_EVERY_S or done == steps:
-                seconds_left = (now - start) / (done - first) * (steps - done)
-                run.report(Progress("train", done, steps, _finite(loss, done), seconds_left))
-                reported = now
-            run.save_checkpoint(lambda: state_after(done))
-        self.net.eval()
-        self.steps = steps
+        optimise(
+            "shape_guided",
+            self.net,
+            torch.optim.Adam(self.net.parameters(), lr=s.lr),
+            Constant(self.steps),
+            self.run,
+            lambda step: self._order(step, len(points)),
+            loss,
+        )
 
     def _patches(self, data: Mapping[str, Samples]) -> torch.Tensor:
         """Patches (P, K, 3) of the clouds drawn from each category, not yet normalised."""
         wanted, patches = self.settings.train.clouds, self.settings.patches
         clouds = []
         for category, samples in sorted(data.items()):
-            rng = np.random.default_rng(self._seed("clouds", category))
+            rng = np.random.default_rng(self.seed("clouds", category))
             count = min(wanted or len(samples), len(samples))
             for i in rng.choice(len(samples), count, replace=False):
                 xyz = samples.batch([i], self.run.device)["xyz"][0]
@@ -115,21 +97,18 @@ class ShapeExpert(Stage):
         """Patches of a step: all in a new order every epoch, an incomplete last batch left out."""
         batch = min(self.settings.train.batch, count)
         epoch, place = divmod(step, count // batch)
-        order = np.random.default_rng(self._seed("order", epoch)).permutation(count)
-        return torch.from_numpy(order[place * batch : (place + 1) * batch]).to(self.run.device)
+        order = np.random.default_rng(self.seed("order", epoch)).permutation(count)
+        return torch.from_numpy(order[place * batch : (place + 1) * batch])
 
     def _loss(self, points: torch.Tensor, sigma: torch.Tensor, step: int) -> torch.Tensor:
         s = self.settings.train
-        generator = torch.Generator().manual_seed(self._seed("queries", step))
+        generator = torch.Generator().manual_seed(self.seed("queries", step))
         near = torch.rand(len(points), generator=generator) < s.near_share
         factor = torch.where(near, s.near, s.far).to(points.device)
         noise = torch.randn(points.shape, generator=generator).to(points.device)
         patch, queries, targets = queries_around(points, sigma, factor, noise)
         seen = targets if s.encoder_input == "targets" else patch
         return pull_loss(self.net, seen, queries, targets)
-
-    def _seed(self, purpose: str, *names: object) -> int:
-        return seed_for(purpose, self.name, self.run.seed, *names)
 
     def save(self, folder: Path) -> None:
         """In the layout of the authors' checkpoints."""
@@ -141,15 +120,6 @@ class ShapeExpert(Stage):
 
     def notes(self) -> dict[str, str]:
         return {"sdf_weights": f"trained for {self.steps} steps"}
-
-
-def _finite(loss: torch.Tensor, step: int) -> float:
-    value = loss.item()
-    if not math.isfinite(value):
-        raise FloatingPointError(
-            f"shape_guided: loss is {value} at step {step}; try a lower train.lr"
-        )
-    return value
 
 
 @dataclass(frozen=True)
@@ -193,7 +163,7 @@ class Cuts:
 
     def __init__(self, folder: Path):
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        self.pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+        self.pixels = Rows.of_npy(folder / "pixels.npy")
         ends = np.cumsum(index["patches"])
         starts = ends - index["patches"]
         self.rows = dict(zip(index["ids"], zip(starts.tolist(), ends.tolist())))
@@ -202,4 +172,4 @@ class Cuts:
         if id not in self.rows:
             return None
         start, end = self.rows[id]
-        return torch.from_numpy(self.pixels[start:end].astype(np.int64))
+        return torch.from_numpy(self.pixels.read(start, end - start).astype(np.int64))

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, TIMEOUT
+from methods.seeds import generator_for
 from reports.numbers import statistics
 from reports.numbers.frame import PENDING, UNDEFINED, all_marks, metric_names
 from reports.numbers.names import metric_order, setting_order, status_label
@@ -297,7 +298,7 @@ def _images(cells: pd.DataFrame, scores: dict[str, pd.DataFrame]) -> Images | No
         if found is None:
             return None
         normal, anomalous, ids = found
-        rng = statistics.generator_for("bootstrap", group["dataset"].iloc[0], category)
+        rng = generator_for("bootstrap", group["dataset"].iloc[0], category)
         draws[category] = statistics.resampled_auroc(normal, anomalous, rng)
         placements[category] = Placements.of(normal, anomalous, ids)
     return Images(draws, placements)

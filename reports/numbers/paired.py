@@ -24,7 +24,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from harness.metrics.ranking import share_below
-from reports.numbers.statistics import generator_for
+from methods.seeds import generator_for
 
 ALPHA = 0.05
 EXACT_UPTO = 14  # categories for which all 2^n signs are tried; beyond, FLIPS random ones

@@ -11,20 +11,12 @@ seeds, shown beside it.
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import t as student
 
 RESAMPLES = 1000
 LEVEL = 0.95
-
-
-def generator_for(*names: object) -> np.random.Generator:
-    """A generator seeded by names, e.g. generator_for("bootstrap", "mvtec3d", "bagel")."""
-    text = "\x1f".join(str(name) for name in names)
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big"))
 
 
 def resampled_auroc(

@@ -20,8 +20,9 @@ import time
 import numpy as np
 import torch
 
+from methods.blocks.samples import rgbd
 from methods.contract import Run, Samples, settings_from
-from methods.das3d.method import Das3d, images
+from methods.das3d.method import Das3d
 from methods.das3d.settings import Settings
 from methods.das3d.synthesis import draw_samples, synthesise
 
@@ -79,7 +80,7 @@ def training_step_s(method: Das3d, samples: Samples, steps: int) -> tuple[float,
 
     def simulate(step):
         batch = samples.batch(method._order(step, len(samples)), device)
-        synthesise(*images(batch), draw(step).to(device), s)
+        synthesise(*rgbd(batch), draw(step).to(device), s)
 
     def train(step):
         optimiser.zero_grad()
@@ -127,9 +128,9 @@ def slow_over_fast(settings: Settings, samples: Samples, count: int) -> float:
 
     draws = draw_samples(range(count), settings, "3d", None)
     batch = samples.batch(np.arange(count) % len(samples))
-    synthesise(*images(batch), draws, settings)
+    synthesise(*rgbd(batch), draws, settings)
     start = time.perf_counter()
-    synthesise(*images(batch), draws, settings)
+    synthesise(*rgbd(batch), draws, settings)
     fast = time.perf_counter() - start
     arrays = [batch[name].numpy() for name in ("rgb", "depth", "foreground")]
     start = time.perf_counter()

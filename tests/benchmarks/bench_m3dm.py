@@ -26,10 +26,10 @@ import torch
 
 from methods.blocks.coreset import greedy_coreset, projection_matrix
 from methods.blocks.memory_bank import MemoryBank, distinct
-from methods.contract import Run, Samples, settings_from
+from methods.contract import RANDOM_INIT, Run, Samples, settings_from
 from methods.m3dm.fusion import fit_svm
 from methods.m3dm.method import M3dm
-from methods.m3dm.settings import RANDOM, Dlf, Settings
+from methods.m3dm.settings import Dlf, Settings
 from methods.m3dm.weights import make_uff
 from tests.methods import m3dm_oracle as oracle
 
@@ -82,7 +82,9 @@ def seconds(function, repeats: int, device: str) -> tuple[float, object]:
 
 
 def full_settings() -> Settings:
-    return settings_from(Settings, {"weights": {"rgb": RANDOM, "point": RANDOM, "uff": RANDOM}})
+    return settings_from(
+        Settings, {"weights": {"rgb": RANDOM_INIT, "point": RANDOM_INIT, "uff": RANDOM_INIT}}
+    )
 
 
 def ready_method(images: int, samples: Samples, device: str):

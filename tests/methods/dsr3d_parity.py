@@ -78,3 +78,9 @@ def close(got, expected, tolerance):
 def same_stat(got, expected, tolerance):
     """Statistics of the whole tensor: mean and deviation within tolerance, sum relatively."""
     np.testing.assert_allclose(stat(got), expected, rtol=1e-5, atol=tolerance)
+
+
+def perplexity(codes, count):
+    """exp of the entropy of code usage: how many of the `count` codes are in even use."""
+    share = torch.bincount(codes.flatten(), minlength=count) / codes.numel()
+    return torch.exp(-(share * torch.log(share + 1e-10)).sum())

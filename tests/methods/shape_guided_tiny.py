@@ -1,34 +1,16 @@
 """What the tests of Shape-Guided share: tiny networks, samples, and fits of them."""
 
+from functools import partial
+
 import pytest
 
-from methods.contract import Run, settings_from
+from methods.contract import Run
 from methods.shape_guided.method import ShapeGuided
-from methods.shape_guided.settings import Settings
 from methods.shape_guided.stage import ShapeExpert
 from tests.methods.shape_guided_scenes import scenes
+from tests.methods.tiny import SAMPLES, SIZES, tiny_of
 
-SIZE = 64
-TINY = {
-    "prep": {"size": SIZE},
-    "weights": {"rgb": "random-init"},
-    "rgb": {"backbone": "resnet10t"},
-    "patches": {"points": 64},
-    "align": {"samples": 3},
-    "batch": 2,
-    "search": {"expand": 1},
-    "net": {"points": [8, 16, 32], "hidden": 32, "feature": 16, "width": 32, "depth": 2},
-    "train": {"steps": 12, "batch": 8, "clouds": 3, "lr": 1e-3},
-}
-
-
-def tiny(**changes):
-    """Settings of tiny networks, with "train__steps=3" for train.steps = 3."""
-    values = {k: dict(v) if isinstance(v, dict) else v for k, v in TINY.items()}
-    for name, value in changes.items():
-        group, _, key = name.rpartition("__")
-        (values.setdefault(group, {}) if group else values)[key] = value
-    return settings_from(Settings, values)
+SIZE, tiny = SIZES["shape_guided"], partial(tiny_of, "shape_guided")
 
 
 def dotted(overrides):
@@ -37,7 +19,7 @@ def dotted(overrides):
 
 @pytest.fixture(scope="module")
 def samples():
-    return scenes(5, SIZE)
+    return SAMPLES["shape_guided"]()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
-"""DBRN as a plug-in: repeatable, resumable, independent of batching; its switches switch."""
+"""DBRN as a plug-in: its simulation beside the slow version; rows and switches say what they do."""
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,58 +17,27 @@ from harness.data.synthetic import PRESETS, write_category
 from harness.data.views import build_view
 from methods.blocks.draem import Discriminative, image_score
 from methods.blocks.res_unet import ResUnet
+from methods.blocks.samples import rgbd
 from methods.blocks.swin_unet import SwinUnet
 from methods.blocks.textures import procedural
-from methods.contract import Run, Samples, save_tensors, seed_for, settings_from
+from methods.contract import Run, Samples, save_tensors, settings_from
 from methods.dbrn.discriminator import Discriminator
 from methods.dbrn.losses import dbrn_loss, reconstruction_terms
-from methods.dbrn.method import Dbrn, images
+from methods.dbrn.method import Dbrn
 from methods.dbrn.network import DbrnNet, SameImage
 from methods.dbrn.settings import Settings
 from methods.dbrn.simulation import anomaly_mask, draw_samples, simulate
+from methods.seeds import seed_for
 from tests.methods import dbrn_oracle as oracle
+from tests.methods.tiny import SAMPLES, SIZES, same_weights, tiny_of
 
-SIZE = 64
-TINY = {
-    "prep": {"size": SIZE},
-    "texture": {"source": "procedural"},
-    "swin": {"width": 8, "depths": [1, 2, 1, 1], "heads": [1, 2, 2, 4], "window": 4},
-    "recon": {"width": 4},
-    "disc": {"base": 4},
-    "train": {"steps": 4, "batch": 3, "lr_recon": 1e-3, "lr_disc": 1e-3},
-}
+SIZE, tiny = SIZES["dbrn"], partial(tiny_of, "dbrn")
 ROWS = [name for name in Dbrn.variants if name != "untrained"]
-
-
-def tiny(**changes):
-    """Settings.tiny, with "train__steps=3" for train.steps = 3."""
-    values = {k: dict(v) for k, v in TINY.items()}
-    for name, value in changes.items():
-        *groups, key = name.split("__")
-        place = values
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[key] = value
-    return settings_from(Settings, values)
-
-
-def of_variant(name, **changes):
-    overrides = {k.replace(".", "__"): v for k, v in Dbrn.variants[name].items()}
-    return tiny(**(overrides | changes))
 
 
 @pytest.fixture(scope="module")
 def samples():
-    """Seven shaded discs on a tilted plane."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
-    radius = np.hypot(x, y)[None] / rng.uniform(18, 26, (7, 1, 1))
-    inside = radius < 1
-    depth = 0.7 + 0.1 * x / SIZE - 0.4 * np.where(inside, 1 - radius**2, 0)
-    shade = 60 + inside[..., None] * (60 + 60 * radius[..., None]) * rng.uniform(0.8, 1.2, 3)
-    rgb = np.clip(shade + rng.normal(0, 3, shade.shape), 0, 255)
-    arrays = {"rgb": rgb.astype(np.uint8), "depth": depth.astype(np.float32), "foreground": inside}
-    return Samples(arrays, tuple(f"test/good/{i:03d}" for i in range(7)))
+    return SAMPLES["dbrn"]()
 
 
 def fitted(samples, settings=None, setting="rgb+3d", **run):
@@ -76,18 +46,13 @@ def fitted(samples, settings=None, setting="rgb+3d", **run):
     return method
 
 
-def same_weights(a, b):
-    a, b = a.net.state_dict(), b.net.state_dict()
-    return all(torch.equal(a[k], b[k]) for k in a)
-
-
 def draws_for(settings, seeds=range(6), setting="rgb+3d"):
     return draw_samples(seeds, settings, setting, lambda rng: procedural(rng, SIZE))
 
 
 @pytest.mark.parametrize("variant", ["", *ROWS])
 def test_every_row_of_the_tables_fits_and_predicts_each_sample_on_its_own(samples, variant):
-    settings = of_variant(variant, train__steps=1) if variant else tiny(train__steps=1)
+    settings = tiny(variant, train__steps=1)
     method = fitted(samples, settings)
     many = method.predict(samples.batch([0, 1, 2, 3]))
     assert many.maps.shape == (4, SIZE, SIZE) and many.scores.shape == (4,)
@@ -109,45 +74,6 @@ def test_one_modality_needs_no_data_of_the_other(samples, setting):
     assert torch.equal(
         method.predict(samples.batch(range(3))).maps, method.predict(changed.batch(range(3))).maps
     )
-
-
-def test_a_saved_method_predicts_the_same_bits(samples, tmp_path):
-    method = fitted(samples)
-    method.save(tmp_path)
-    loaded = Dbrn(method.settings, "rgb+3d", Run(category="disc"))
-    loaded.load(tmp_path)
-    batch = samples.batch(range(7))
-    assert torch.equal(loaded.predict(batch).maps, method.predict(batch).maps)
-
-
-def test_the_same_seed_gives_the_same_bits_and_another_does_not(samples):
-    first, again, other = (fitted(samples, seed=s) for s in (1, 1, 2))
-    assert same_weights(first, again)
-    assert not same_weights(first, other)
-
-
-class Killed(Exception):
-    pass
-
-
-@pytest.mark.parametrize("variant", ["ms", "swin_unet_swin_unet"])
-def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(
-    samples, variant, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 0.0)
-    settings = of_variant(variant, train__norm_batches=2)
-    undisturbed = fitted(samples, settings)
-
-    def kill(progress):
-        if progress.step == 3:
-            raise Killed
-
-    with pytest.raises(Killed):
-        fitted(samples, settings, folder=tmp_path, checkpoint_every_s=0.0, report=kill)
-    seen = []
-    resumed = fitted(samples, settings, folder=tmp_path, report=seen.append)
-    assert [p.step for p in seen] == [3, 4]  # step 3 was not saved before the kill
-    assert same_weights(resumed, undisturbed)
 
 
 def test_norms_can_be_set_after_training_to_plain_means_over_batches(samples):
@@ -199,7 +125,7 @@ def test_passes_are_averaged_and_dropout_can_be_switched_off(samples):
         Dbrn(tiny(**changes), "rgb+3d", run)
         for changes in ({}, {"test__passes": 4}, {"test__dropout": False, "test__passes": 4})
     )
-    rgb, depth, _ = images(batch)
+    rgb, depth, _ = rgbd(batch)
     with torch.inference_mode():
         each = torch.stack(
             [
@@ -261,7 +187,7 @@ def test_training_in_mixed_precision_lowers_no_loss_s_precision(samples):
 
 def test_simulation_of_one_equals_that_of_many(samples):
     settings = tiny()
-    rgb, depth, foreground = images(samples.batch(range(6)))
+    rgb, depth, foreground = rgbd(samples.batch(range(6)))
     many = simulate(rgb, depth, foreground, draws_for(settings), settings)
     for i in range(6):
         j = slice(i, i + 1)
@@ -284,7 +210,7 @@ def test_simulation_matches_the_slow_version(samples, changes):
     settings = tiny(**changes)
     draws = draws_for(settings, range(24))
     batch = samples.batch(np.arange(24) % 7)
-    made = simulate(*images(batch), draws, settings)
+    made = simulate(*rgbd(batch), draws, settings)
     assert 0 < made.mask.sum((1, 2, 3)).gt(0).sum() < 24
     for i in range(24):
         arrays = [batch[k][i].numpy() for k in ("rgb", "depth", "foreground")]
@@ -320,7 +246,7 @@ def test_what_is_shared_by_the_modalities_can_be_drawn_for_each():
 def test_the_absent_modality_counts_as_normal(samples, setting):
     settings = tiny(sim__share_p=False)
     draws = draws_for(settings, range(40), setting)
-    made = simulate(*images(samples.batch(np.arange(40) % 7)), draws, settings)
+    made = simulate(*rgbd(samples.batch(np.arange(40) % 7)), draws, settings)
     own = draws.p[:, 0 if setting == "rgb" else 1]
     absent = (made.depth, made.clean_depth) if setting == "rgb" else (made.rgb, made.clean_rgb)
     assert torch.equal(*absent)
@@ -329,7 +255,7 @@ def test_the_absent_modality_counts_as_normal(samples, setting):
 
 
 def test_a_mask_that_misses_the_object_can_be_drawn_again(samples):
-    foreground = images(samples.batch([0] * 40))[2]
+    foreground = rgbd(samples.batch([0] * 40))[2]
     foreground[:, :, :30] = foreground[:, :, 36:] = 0  # a strip that noise often misses
     empty = []
     for retries in (0, 4):
@@ -341,8 +267,8 @@ def test_a_mask_that_misses_the_object_can_be_drawn_again(samples):
 
 def test_the_clean_pair_can_be_turned(samples):
     settings = tiny(aug__rotate_prob=1.0)
-    made = simulate(*images(samples.batch(range(6))), draws_for(settings), settings)
-    assert not torch.equal(made.clean_depth, images(samples.batch(range(6)))[1])
+    made = simulate(*rgbd(samples.batch(range(6))), draws_for(settings), settings)
+    assert not torch.equal(made.clean_depth, rgbd(samples.batch(range(6)))[1])
     assert (made.clean_depth[..., 0, 0] - 0.8).abs().max() < 1e-6  # corners: background
     assert set(made.foreground.unique().tolist()) == {0.0, 1.0}
 
@@ -385,7 +311,7 @@ def test_the_same_image_trick_hides_each_modality_equally_often(samples, prob, h
     settings = tiny(ism__same_image_prob=prob)
     method = Dbrn(settings, "rgb+3d")
     draws = draws_for(settings, range(400))
-    made = simulate(*images(samples.batch(np.arange(400) % 7)), draws, settings)
+    made = simulate(*rgbd(samples.batch(np.arange(400) % 7)), draws, settings)
     same = method._same_image(made, draws)
     if not prob:
         assert same is None
@@ -412,7 +338,7 @@ def test_parts_learn_at_their_own_rates():
 
 
 def test_the_focal_gradient_can_be_kept_from_the_reconstruction(samples):
-    rgb, depth, _ = images(samples.batch(range(2)))
+    rgb, depth, _ = rgbd(samples.batch(range(2)))
     for detach in (False, True):
         net = DbrnNet(tiny(detach_recon=detach))
         net(rgb, depth).logits.square().sum().backward()
@@ -420,7 +346,7 @@ def test_the_focal_gradient_can_be_kept_from_the_reconstruction(samples):
 
 
 def test_other_switches_of_the_networks(samples):
-    rgb, depth, _foreground = images(samples.batch(range(2)))
+    rgb, depth, _foreground = rgbd(samples.batch(range(2)))
     patch4 = tiny(disc__pe="patch4", prep__size=128, swin__window=8)
     wide = [torch.nn.functional.interpolate(x, 128) for x in (rgb, depth)]
     with torch.inference_mode():
@@ -433,7 +359,7 @@ def test_other_switches_of_the_networks(samples):
 
 
 def test_weights_of_the_loss_weigh_and_maps_may_be_averaged_first(samples):
-    rgb, depth, foreground = images(samples.batch(range(2)))
+    rgb, depth, foreground = rgbd(samples.batch(range(2)))
     net = DbrnNet(tiny(multi_scale=True))
     output = net(rgb, depth)
     settings = tiny(loss__w_depth=0.0, loss__w_focal=2.0, focal__alpha=None)
@@ -457,41 +383,6 @@ def test_draws_belong_to_a_sample_not_to_its_batch():
     for i, seed in enumerate(seeds):
         one = draws_for(settings, [seed])
         assert all(torch.equal(getattr(one, k)[0], getattr(many, k)[i]) for k in vars(many))
-
-
-@pytest.mark.parametrize(
-    "changes, said",
-    [
-        ({"score": "mean"}, "score is 'mean'; it can be window, max"),
-        ({"fusion": "late"}, "fusion is 'late'; it can be ism, early, hadamard, cat"),
-        ({"recon__net": "unet"}, "recon.net is 'unet'; it can be swin_unet, res_unet"),
-        ({"dropout__type": "pixel"}, "dropout.type is 'pixel'; it can be element"),
-        ({"loss__ms": "max"}, "loss.ms is 'max'; it can be enlarged, native, sum"),
-        ({"scales": (0.5, 0.25)}, "scales is .*it can be the first of"),
-        ({"sim__e2": 0.8}, "e1 0.7 and e2 0.8 must satisfy"),
-        ({"prep__size": 80}, "prep.size is 80 px; it must divide by 32"),
-        ({"disc__pe": "patch4"}, "prep.size is 64 px; it must divide by 128"),
-        ({"swin__window": 7}, "swin.window is 7; it must divide 16"),
-        ({"swin__heads": [3, 6, 12, 24]}, "stage 0 has 8 channels.*3 heads"),
-        ({"test__passes": 0}, "test.passes is 0"),
-        ({"score_window": 20}, "score_window is 20; it must be odd"),
-    ],
-)
-def test_bad_choices_say_what_would_do(changes, said):
-    with pytest.raises(ValueError, match=said):
-        tiny(**changes)
-
-
-def test_a_missing_texture_folder_says_which_setting_names_it(samples):
-    with pytest.raises(FileNotFoundError, match="dbrn.texture.folder"):
-        fitted(samples, tiny(texture__source="dtd"))
-    fitted(samples, tiny(texture__source="dtd", train__steps=0))  # no training, no textures
-
-
-def test_a_diverged_loss_stops_the_fit(samples, monkeypatch):
-    monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 0.0)
-    with pytest.raises(FloatingPointError, match="dbrn: loss is .*train.lr"):
-        fitted(samples, tiny(train__lr_recon=1e30))
 
 
 def test_inputs_sizes_and_notes_tell_what_a_result_rests_on(tmp_path):
@@ -554,7 +445,7 @@ def test_networks_trained_at_demo_size_restore_what_the_simulation_changed(tmp_p
     method.fit(train, train)
 
     unseen = draw_samples(range(1000, 1024), s, "rgb+3d", method._texture())
-    x = simulate(*images(train.batch(range(24))), unseen, s)
+    x = simulate(*rgbd(train.batch(range(24))), unseen, s)
     drops = method.inference_drops(tuple(map(str, range(24))), 0, "cpu")
     with torch.inference_mode():
         output = method.net(x.rgb, x.depth, drops)
@@ -680,12 +571,10 @@ SAYS = {
 def test_every_variant_changes_what_it_says_and_steps_with_it_differ(samples, variant):
     # Adam's first step hardly knows the size of a gradient, so other weights show from the third
     steps = {} if variant == "untrained" else {"train__steps": 3}
-    method, default = (
-        fitted(samples, s) for s in (of_variant(variant, **steps), tiny(train__steps=3))
-    )
+    method, default = (fitted(samples, s) for s in (tiny(variant, **steps), tiny(train__steps=3)))
     settings = method.settings
     draws = draws_for(settings, range(4))
-    x = simulate(*images(samples.batch(range(4))), draws, settings)
+    x = simulate(*rgbd(samples.batch(range(4))), draws, settings)
     with torch.inference_mode():
         output = method.net(x.rgb, x.depth)
         terms = dbrn_loss(output, x.clean_rgb, x.clean_depth, x.foreground, x.mask, settings)
@@ -718,18 +607,3 @@ def test_the_optimiser_forgets_gradients_as_the_settings_say():
     for settings, beta2 in ((tiny(), 0.999), (tiny(train__beta2=0.9), 0.9)):
         groups = Dbrn(settings, "rgb+3d")._optimiser().param_groups
         assert {g["betas"] for g in groups} == {(0.9, beta2)}
-
-
-def test_settings_fit_a_structured_config():
-    omegaconf = pytest.importorskip("omegaconf")
-    config = omegaconf.OmegaConf.structured(Settings)
-    changes = {
-        "prep": {"fg_threshold": 0.004},
-        "focal": {"alpha": None},
-        "loss": {"weights": [1, 1, 1, 1]},
-        "scales": [1.0, 0.5],
-    }
-    settings = omegaconf.OmegaConf.to_object(omegaconf.OmegaConf.merge(config, changes))
-    assert settings.prep.fg_threshold == "0.004" and settings.focal.alpha is None
-    assert tuple(settings.loss.weights) == (1, 1, 1, 1) and len(settings.scales) == 2
-    assert settings.train == Settings().train

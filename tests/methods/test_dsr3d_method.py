@@ -1,6 +1,7 @@
-"""3DSR and DSR as plug-ins: repeatable, resumable, independent of batching; variants vary."""
+"""3DSR and DSR as plug-ins: their stage is repeatable and resumable, variants vary."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,58 +10,26 @@ import torch
 from harness.planning import config
 from harness.planning.expand import build
 from methods.blocks.weights import WeightsError
-from methods.contract import Run, Samples, settings_from
+from methods.contract import Run, Samples
 from methods.dsr3d import anomalies
 from methods.dsr3d import samples as sampling
 from methods.dsr3d.dada import Autoencoder
 from methods.dsr3d.method import Dsr3d
 from methods.dsr3d.model import smooth, stage2_loss
-from methods.dsr3d.settings import Score, Settings
-from methods.dsr3d.simulation import collate, draw_sample, images
+from methods.dsr3d.settings import Score
+from methods.dsr3d.simulation import Draws, draw_sample, images
 from methods.dsr3d.stage import FILE, DadaStage, RealDadaStage, StageSettings
+from methods.dsr3d.weights import errors_by_skip
 from tests.harness.conftest import TINY as TINY_CONFIG
+from tests.methods.tiny import SAMPLES, SIZES, TINY, Killed, kill_at, same_weights, tiny_of
 
-SIZE = 64
-NET = {"hidden": 16, "residual_hidden": 8, "dim": 16, "codes": 64}
-DADA = {
-    "size": 32,
-    "net": NET,
-    "images": {"source": "procedural"},
-    "train": {"steps": 3, "batch": 2},
-}
-NARROW = {
-    "dada": DADA,
-    "restriction_base": 4,
-    "unet_base": 4,
-    "decoder": {"width": 4, "bottleneck": 4, "hidden": 8, "residual_hidden": 4},
-    "train": {"steps": 4, "batch": 2, "lr": 1e-3},
-}
-TINY = {
-    "prep": {"size": SIZE},
-    **NARROW,
-    "rgb": {**NARROW, "upsampler": {"base": 4, "train": {"steps": 4, "batch": 2}}},
-}
-
-
-def tiny(variant="", **changes):
-    """Settings of a variant, tiny, with "train__steps=3" for train.steps = 3."""
-    overrides = dict(Dsr3d.variants[variant]) if variant else {}
-    overrides |= {name.replace("__", "."): value for name, value in changes.items()}
-    return config.with_overrides(settings_from(Settings, TINY), overrides)
+SIZE, tiny = SIZES["3dsr"], partial(tiny_of, "3dsr")
+NET = TINY["3dsr"]["dada"]["net"]
 
 
 @pytest.fixture(scope="module")
 def samples():
-    """Six shaded discs; nothing lies around them."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
-    radius = np.hypot(x, y)[None] / rng.uniform(18, 26, (6, 1, 1))
-    inside = radius < 1
-    depth = np.where(inside, 0.1 + 0.8 * radius**2, 0)
-    shade = 60 + inside[..., None] * (60 + 60 * radius[..., None]) * rng.uniform(0.8, 1.2, 3)
-    rgb = np.clip(shade + rng.normal(0, 3, shade.shape), 0, 255)
-    arrays = {"rgb": rgb.astype(np.uint8), "depth": depth.astype(np.float32), "foreground": inside}
-    return Samples(arrays, tuple(f"test/good/{i:03d}" for i in range(6)))
+    return SAMPLES["3dsr"]()
 
 
 def trained_stage(settings, setting="rgb+3d", data=None, **run):
@@ -92,48 +61,7 @@ def fitted(samples, stages):
     return fit
 
 
-def same_weights(a, b):
-    a, b = a.net.state_dict(), b.net.state_dict()
-    return all(torch.equal(a[k], b[k]) for k in a)
-
-
-@pytest.mark.parametrize("setting", ["rgb", "3d", "rgb+3d"])
-def test_each_sample_is_predicted_on_its_own(samples, fitted, setting):
-    method = fitted(setting=setting)
-    many = method.predict(samples.batch([0, 1, 2, 3]))
-    assert many.maps.shape == (4, SIZE, SIZE) and many.scores.shape == (4,)
-    assert many.maps.dtype == many.scores.dtype == torch.float32
-    for place, batch in ((2, [2]), (0, [5, 0])):
-        one = method.predict(samples.batch(batch))
-        torch.testing.assert_close(one.maps[-1], many.maps[place], rtol=0, atol=2e-5)
-        torch.testing.assert_close(one.scores[-1], many.scores[place], rtol=0, atol=2e-5)
-
-
-@pytest.mark.parametrize("setting, other", [("rgb", "depth"), ("3d", "rgb")])
-def test_one_modality_needs_no_data_of_the_other(samples, fitted, setting, other):
-    method = fitted(setting=setting)
-    noise = np.random.default_rng(1).permuted(samples.arrays[other])
-    changed = Samples({**samples.arrays, other: noise}, samples.ids)
-    batch = range(3)
-    assert torch.equal(
-        method.predict(samples.batch(batch)).maps, method.predict(changed.batch(batch)).maps
-    )
-
-
-@pytest.mark.parametrize("setting", ["rgb", "rgb+3d"])
-def test_a_saved_method_predicts_the_same_bits(samples, fitted, setting, tmp_path):
-    method = fitted(setting=setting)
-    method.save(tmp_path)
-    loaded = Dsr3d(method.settings, setting, Run(category="disc"))
-    loaded.load(tmp_path)
-    batch = samples.batch(range(6))
-    assert torch.equal(loaded.predict(batch).maps, method.predict(batch).maps)
-    assert torch.equal(loaded.predict(batch).scores, method.predict(batch).scores)
-
-
-def test_the_same_seed_gives_the_same_bits_and_another_does_not(fitted):
-    first, again, other = (fitted(seed=s) for s in (1, 1, 2))
-    assert same_weights(first, again) and not same_weights(first, other)
+def test_the_same_seed_gives_the_same_stage_and_another_does_not():
     first, again, other = (trained_stage(tiny(), seed=s) for s in (1, 1, 2))
     assert same_weights(first, again) and not same_weights(first, other)
 
@@ -142,43 +70,6 @@ def test_training_leaves_the_autoencoder_as_the_stage_made_it(fitted, stages):
     net = fitted().net.autoencoder.state_dict()
     made = torch.load(stages["rgb+3d"]["dada"] / FILE, weights_only=True)
     assert net.keys() == made.keys() and all(torch.equal(net[k], v) for k, v in made.items())
-
-
-class Killed(Exception):
-    pass
-
-
-def kill_at(phase, step):
-    def report(progress):
-        if (progress.phase, progress.step) == (phase, step):
-            raise Killed
-
-    return report
-
-
-@pytest.mark.parametrize(
-    "setting, phase",
-    [
-        ("rgb+3d", "train"),
-        ("rgb", "train"),
-        ("rgb", "upsample"),
-    ],
-)
-def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(
-    fitted, setting, phase, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 0.0)
-    undisturbed = fitted(setting=setting)
-    with pytest.raises(Killed):
-        fitted(setting=setting, folder=tmp_path, checkpoint_every_s=0.0, report=kill_at(phase, 3))
-    seen = []
-    resumed = fitted(setting=setting, folder=tmp_path, report=seen.append)
-    steps = [(p.phase, p.step) for p in seen]
-    wanted = [("train", 3), ("train", 4)] if phase == "train" else []
-    if setting == "rgb":
-        wanted += [("upsample", n) for n in ((3, 4) if phase == "upsample" else (1, 2, 3, 4))]
-    assert steps == wanted  # step 3 was not saved before the kill
-    assert same_weights(resumed, undisturbed)
 
 
 @pytest.mark.parametrize("variant", ["", "paper", "dsr_naive"])
@@ -259,7 +150,7 @@ def drawn_images(variant="", count=60):
         )
         for i in range(count)
     ]
-    return images(collate(drawn), dada, "rgb+3d")
+    return images(Draws.stacked(drawn), dada, "rgb+3d")
 
 
 def test_simulated_depth_fills_a_random_part_of_the_range_unless_no_affine():
@@ -484,31 +375,24 @@ def test_weights_that_do_not_fit_or_do_not_exist_are_refused(fitted, tmp_path):
         Dsr3d.inputs(tiny(dada__weights=str(tmp_path / "none")), "rgb+3d")
 
 
-@pytest.mark.parametrize(
-    "changes, said",
-    [
-        ({"dada__net__codebook": "mean"}, "codebook is 'mean'; it can be ema, gradient"),
-        ({"anomaly__replacement": "any"}, "replacement is 'any'; it can be ranked, random"),
-        ({"mask__threshold": [0.8, 0.4]}, "mask.threshold is .*must lie within 0 and 1, and rise"),
-        ({"score__window_px": 4}, "window_px is 4; it must be odd"),
-        ({"prep__size": 80}, "prep.size is 80 px; it must divide by 32"),
-        ({"dada__size": 30}, "dada.size is 30 px; it must divide by 8"),
-        ({"dada__net__hidden": 12}, "hidden 12 must divide by 8"),
-    ],
-)
-def test_bad_choices_say_what_would_do(changes, said):
-    with pytest.raises(ValueError, match=said):
-        tiny(**changes)
-
-
-@pytest.mark.parametrize(
-    "change, phase", [("train__lr", "3dsr"), ("dada__train__lr", "stage dada")]
-)
-def test_a_diverged_loss_stops_the_fit(fitted, monkeypatch, change, phase):
+def test_a_diverged_loss_stops_the_stage(monkeypatch):
     monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 0.0)
-    with pytest.raises(FloatingPointError, match=f"{phase}.*: loss is .*train.lr"):
-        trained_stage(tiny(**{change: 1e30}))
-        fitted(tiny(**{change: 1e30}))
+    with pytest.raises(FloatingPointError, match="stage dada.*: loss is .*train.lr"):
+        trained_stage(tiny(dada__train__lr=1e30))
+
+
+def test_the_error_with_either_skip_is_told_and_the_autoencoder_left_as_it_was():
+    x = torch.rand(2, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    for skip in ("input", "relu"):
+        stage = trained_stage(tiny(dada__net__residual_skip=skip))
+        autoencoder = stage.net
+        with torch.inference_mode():
+            own = float(torch.nn.functional.mse_loss(autoencoder(x).recon, x))
+        errors = errors_by_skip(autoencoder, x)
+        assert errors[skip] == own and errors.keys() == {"input", "relu"}
+        assert errors["input"] != errors["relu"]
+        kept = {m.relu_skip for m in autoencoder.modules() if hasattr(m, "relu_skip")}
+        assert kept == {skip == "relu"}
 
 
 def test_stage_classes_have_the_settings_the_planner_gives_them():

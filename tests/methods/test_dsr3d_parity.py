@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from methods.blocks.losses import ssim
-from methods.blocks.quantiser import Quantiser, distances, perplexity
+from methods.blocks.quantiser import Quantiser, distances
 from methods.dsr3d import model
 from methods.dsr3d.dada import Autoencoder
 from methods.dsr3d.model import Dsr3dNet, smooth
@@ -18,6 +18,7 @@ from tests.methods.dsr3d_parity import (
     autoencoder,
     close,
     input_of,
+    perplexity,
     same_stat,
     whole_net,
 )

@@ -303,7 +303,7 @@ def test_masks_and_depth_have_the_recorded_statistics(p, size):
         mask = noise_mask(draws, (dada.size, dada.size), both_signs=True)
         areas.append(mask.mean(dim=(1, 2, 3)))
         thresholds.append(draws.threshold)
-        depth = simulation.collate(
+        depth = simulation.Draws.stacked(
             [simulation.draw_sample(rng, dada, "3d", None) for _ in range(batch)]
         )
         depth = simulation.images(depth, dada, "3d")

@@ -9,12 +9,13 @@ from sklearn.random_projection import johnson_lindenstrauss_min_dim
 
 from methods.blocks.backbones import ImageTokens
 from methods.blocks.coreset import greedy_coreset
+from methods.blocks.maps import enlarged
 from methods.blocks.memory_bank import MemoryBank, reweighted_score
 from methods.blocks.point_transformer import PointTransformer, encoder_keys
 from methods.blocks.points import farthest_points, nearest_points, pack, take
 from methods.contract import Run, Samples, settings_from
 from methods.m3dm import pfa
-from methods.m3dm.fusion import fit_svm, smooth_maps, upsampled
+from methods.m3dm.fusion import fit_svm, smooth_maps
 from methods.m3dm.method import M3dm
 from methods.m3dm.patches import Patches
 from methods.m3dm.settings import Dlf, Score, Settings, Uff
@@ -253,7 +254,7 @@ def test_scores_and_maps_of_one_bank_match(p):
         memory = MemoryBank(rows)
         nearest = memory.nearest(patches)
         score = reweighted_score(memory, patches, nearest, **options)
-        plain = upsampled(nearest.distance[None], 224)
+        plain = enlarged(nearest.distance[None], 224)
         return nearest, score.item(), plain[0], smooth_maps(plain, Score())[0]
 
     mean, std = bank.mean(), bank.std()
@@ -309,7 +310,7 @@ def test_coresets_are_exact(p):
 def test_the_blur_is_pillows(p):
     expected = p.npz("blur")
     given = torch.from_numpy(p.input("blur_map", (1, 1, 56, 56), "unit"))
-    maps = upsampled((7 * given + 0.5).flatten(1), 224)
+    maps = enlarged((7 * given + 0.5).flatten(1), 224)
     close(maps.max(), expected["max_in"], rtol=1e-6)
     found = smooth_maps(maps, Score())[0]
     close(found[::2, ::2], expected["out"], atol=1e-6)

@@ -1,4 +1,4 @@
-"""Shape-Guided as a plug-in: like its slow version, repeatable, resumable, and of use."""
+"""Shape-Guided as a plug-in: like its slow version, its stages shared and resumable, and of use."""
 
 import dataclasses
 
@@ -26,6 +26,7 @@ from tests.methods.shape_guided_tiny import (  # noqa: F401 (fixtures)
     test_samples,
     tiny,
 )
+from tests.methods.tiny import Killed, kill_at
 
 # Beside the slow version
 
@@ -108,9 +109,9 @@ def test_neighbours_do_not_depend_on_the_size_of_blocks(monkeypatch):
     bank = torch.rand(500, 12, generator=generator)
     queries = torch.rand(30, 12, generator=generator)
     excluded = torch.arange(500) % 7 == 0
-    rows, distances = inference.nearest(queries, bank, 6, excluded)
+    rows, distances = inference.nearest_rows(queries, bank, 6, excluded)
     monkeypatch.setattr(inference, "BLOCK_ELEMENTS", 30 * 41)
-    again, _ = inference.nearest(queries, bank, 6, excluded)
+    again, _ = inference.nearest_rows(queries, bank, 6, excluded)
     assert torch.equal(rows, again) and not excluded[rows].any()
     expected = (queries[:, None] - bank).norm(dim=2)
     expected[:, excluded] = torch.inf
@@ -120,29 +121,12 @@ def test_neighbours_do_not_depend_on_the_size_of_blocks(monkeypatch):
 # Same in, same out
 
 
-@pytest.mark.parametrize("setting", ["rgb", "3d", "rgb+3d"])
-def test_prediction_of_one_equals_that_of_many(samples, test_samples, stages, setting, tmp_path):
-    method = fitted(samples, stages, setting=setting)
-    many = method.predict(test_samples.batch(range(3)))
-    assert many.maps.shape == (3, SIZE, SIZE) and many.scores.shape == (3,)
-    assert many.maps.dtype == many.scores.dtype == torch.float32
-    for i in range(3):
-        one = method.predict(test_samples.batch([i]))
-        torch.testing.assert_close(one.maps[0], many.maps[i], rtol=0, atol=0.01 * many.maps.max())
-        torch.testing.assert_close(one.scores[0], many.scores[i], rtol=1e-4, atol=1e-6)
-
+def test_a_saved_alignment_is_loaded(samples, stages, tmp_path):
+    method = fitted(samples, stages)
     method.save(tmp_path)
-    loaded = ShapeGuided(method.settings, setting, Run())
+    loaded = ShapeGuided(method.settings, "rgb+3d", Run())
     loaded.load(tmp_path)
-    assert torch.equal(loaded.predict(test_samples.batch(range(3))).maps, many.maps)
-    assert (loaded.a, loaded.b) == (method.a, method.b)
-
-
-def test_the_same_seed_gives_the_same_bits_and_another_does_not(samples, test_samples, stages):
-    batch = test_samples.batch(range(3))
-    first, again, other = (fitted(samples, stages, seed=s).predict(batch) for s in (1, 1, 2))
-    assert torch.equal(first.maps, again.maps) and torch.equal(first.scores, again.scores)
-    assert not torch.equal(first.scores, other.scores)
+    assert (loaded.a, loaded.b) == (method.a, method.b) != (1.0, 0.0)
 
 
 def test_patches_of_the_stage_equal_those_cut_on_the_fly(samples, test_samples, stages, tmp_path):
@@ -192,35 +176,8 @@ def test_kept_features_equal_those_computed_on_the_fly(samples, test_samples, st
         torch.testing.assert_close(shared.predict(batch).scores, plain.predict(batch).scores)
 
 
-class Killed(Exception):
-    pass
-
-
-def kill_at(phase, step):
-    def report(progress):
-        if (progress.phase, progress.step) == (phase, step):
-            raise Killed
-
-    return report
-
-
-@pytest.mark.parametrize("phase, step", [("remember", 4), ("align", 2)])
-def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(samples, stages, tmp_path, phase, step):
-    undisturbed = fitted(samples, stages)
-    with pytest.raises(Killed):
-        fitted(
-            samples, stages, folder=tmp_path, checkpoint_every_s=0.0, report=kill_at(phase, step)
-        )
-    seen = []
-    resumed = fitted(samples, stages, folder=tmp_path, report=seen.append)
-    assert (seen[0].phase, seen[0].step) == (phase, step)  # what came before was not repeated
-    assert (resumed.a, resumed.b) == (undisturbed.a, undisturbed.b)
-    for name, value in resumed.memory.state().items():
-        assert torch.equal(value, undisturbed.memory.state()[name])
-
-
 def test_a_killed_and_resumed_expert_equals_an_undisturbed_one(samples, tmp_path, monkeypatch):
-    monkeypatch.setattr("methods.shape_guided.stage.REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 0.0)
     whole = expert(samples, tiny(), tmp_path)
     with pytest.raises(Killed):
         expert(

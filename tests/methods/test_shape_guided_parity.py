@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from harness.metrics import PixelScores
+from methods.blocks.maps import blurred_in_levels, enlarged
 from methods.contract import settings_from
 from methods.shape_guided import inference
 from methods.shape_guided.memory import Builder, Memory, cells_of
@@ -38,6 +39,10 @@ def block_pixels(block):
     r0, r1, c0, c1 = map(int, block)
     ids = np.arange(r0, r1)[:, None] * SIZE + np.arange(c0, c1)
     return torch.from_numpy(ids.ravel())
+
+
+def blurred(scores):
+    return blurred_in_levels(scores[None], 4.0)[0]
 
 
 def blocks_cells(blocks, **rule):
@@ -202,7 +207,7 @@ def test_rgb_scores_and_map_match(p, mode, code):
     kind = f"{mode}_{code}"
     close(scores.view(GRID, GRID), f[f"cells_{kind}"], 1e-5)
     assert scores.max().item() == pytest.approx(float(f[f"score_{kind}"]), abs=1e-5)
-    whole = inference.rgb_map(scores, SIZE)
+    whole = enlarged(scores[None], SIZE)[0]
     close(whole[::4, ::4], f[f"map_{kind}"], 1e-5)
     np.testing.assert_allclose(statistics(whole), f[f"map_stats_{kind}"], rtol=1e-5)
 
@@ -235,7 +240,7 @@ def test_blur_matches_pillow_s_8_bit_one(p):
     sparse = torch.zeros(SIZE, SIZE, dtype=torch.float64)
     sparse[60:150, 70:160] = 0.01 * unit(p, "blur_patch", (90, 90)).double() ** 4
     for name, scores in (("dense", dense), ("sparse", sparse)):
-        grey_close(inference.blur(scores), f[name], f[f"{name}_stats"], 3)
+        grey_close(blurred(scores), f[name], f[f"{name}_stats"], 3)
 
 
 def test_alignment_matches(p):
@@ -256,11 +261,11 @@ def test_fusion_matches(p, tag):
     sdf[50:170, 60:160] = 0.03 * unit(p, "fuse_sdf", (120, 100)).double() ** 6
     cells = torch.zeros(GRID, GRID)
     cells[5:23, 6:21] = 40 * unit(p, "fuse_rgb", (18, 15))
-    rgb = inference.rgb_map(cells.flatten(), SIZE)
+    rgb = enlarged(cells.view(1, -1), SIZE)[0]
     moved = inference.aligned(rgb, float(f[f"weight_{tag}"]), float(f[f"bias_{tag}"]))
     maps = {"sdf": sdf, "rgb": rgb, "rgb_aligned": moved, "fused": torch.maximum(moved, sdf)}
     for name, scores in maps.items():
-        grey_close(inference.blur(scores), f[f"{name}_{tag}"], f[f"{name}_stats_{tag}"], 4)
+        grey_close(blurred(scores), f[f"{name}_{tag}"], f[f"{name}_stats_{tag}"], 4)
     assert pytest.approx(float(f[f"image_score_{tag}"])) == 1.75 * 33.5
 
 
@@ -344,13 +349,13 @@ def test_whole_method_matches_end_to_end(p):
             assert scores[name].item() == pytest.approx(f[f"{name}_scores"][i], rel=5e-5)
         assert score.item() == pytest.approx(f["image_scores"][i], rel=1e-4)
         aligned = inference.aligned(maps["rgb"], method.a, method.b)
-        blurred = {
-            "sdf": inference.blur(maps["sdf"]),
-            "rgb": inference.blur(maps["rgb"]),
-            "rgb_aligned": inference.blur(aligned),
+        soft = {
+            "sdf": blurred(maps["sdf"]),
+            "rgb": blurred(maps["rgb"]),
+            "rgb_aligned": blurred(aligned),
             "fused": fused,
         }
-        for name, got in blurred.items():
+        for name, got in soft.items():
             expected, top = f[f"{name}_map"][i], float(got.max())
             off = np.abs(got[::4, ::4].numpy() - expected)
             assert off.max() <= 1.02 * top / 255 and (off <= 1.2e-4 * top).mean() > 0.99, name

@@ -4,7 +4,8 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from harness.metrics.ranking import auroc
-from reports.numbers.statistics import generator_for, interval, resampled_auroc
+from methods.seeds import generator_for
+from reports.numbers.statistics import interval, resampled_auroc
 
 
 def scores(normal, anomalous, seeds=1, shift=1.0, levels=None):
