@@ -29,11 +29,6 @@ from methods.seeds import seed_for
 log = logging.getLogger(__name__)
 
 SETTINGS = ("rgb", "3d", "rgb+3d")
-# In a note, each of these marks the row in every table.
-RANDOM_INIT = "random-init"  # random weights in place of a weight file
-TEST_SELECTED = "test-selected"  # chosen by scores on the test set
-IMPORTED = "imported"  # trained by others: a checkpoint of the authors
-NOTED_MARKS = (RANDOM_INIT, TEST_SELECTED, IMPORTED)
 
 
 @dataclass(frozen=True)

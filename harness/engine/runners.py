@@ -28,7 +28,8 @@ from harness.engine.measure import latency, macs, preprocessing
 from harness.planning.jobs import Job, Resources
 from harness.store import Record, Spec, Store
 from harness.store.records import MODEL, write_curves, write_maps, write_scores
-from methods.contract import NOTED_MARKS, Progress, Run, Samples, View, seed_for, settings_from
+from methods.contract import Progress, Run, Samples, View, seed_for, settings_from
+from methods.marks import NOTED
 
 TIMED = 16  # test samples that latency goes round
 
@@ -281,7 +282,7 @@ def _with_preprocessing(speed: dict[str, Any], view: Record) -> dict[str, float]
 
 def _marks(given: tuple[str, ...], notes: dict[str, str]) -> list[str]:
     """The marks of the configuration, and those that a note names."""
-    noted = [mark for mark in NOTED_MARKS if any(mark in note for note in notes.values())]
+    noted = [mark for mark in NOTED if any(mark in note for note in notes.values())]
     return list(dict.fromkeys([*given, *noted]))
 
 

@@ -23,7 +23,8 @@ import methods
 from harness.data.eyecandies import Options as Eyecandies
 from harness.planning.jobs import Protocol, Resources
 from harness.store import canonical, write_text
-from methods.contract import SETTINGS, TEST_SELECTED
+from methods.contract import SETTINGS
+from methods.marks import DEMO, TEST_SELECTED
 
 REPOSITORY = Path(__file__).parents[2] / "configs"  # in a checkout
 INSTALLED = Path(__file__).parents[1] / "configs"  # in an installed wheel
@@ -88,7 +89,7 @@ class Config:
     @property
     def marks(self) -> list[str]:
         """What every table must say beside the results of this configuration."""
-        return ["demo"] * self.demo + [TEST_SELECTED] * (self.selected_on == "test")
+        return [DEMO] * self.demo + [TEST_SELECTED] * (self.selected_on == "test")
 
     def resources_of(self, name: str) -> Resources:
         return self.resources.get(name) or self.resources.get("default") or Resources()

@@ -18,6 +18,7 @@ from harness.planning.plan import Plan
 from harness.planning.sources import sources
 from harness.planning.values import plain
 from harness.store import IDENTITY, canonical, key_of
+from methods import marks
 from methods.contract import Method, View
 
 
@@ -153,7 +154,8 @@ class _Expansion:
 
     def _marks(self) -> tuple[str, ...]:
         count = self.dataset.train_samples
-        return ("demo",) * self.config.demo + (() if count is None else (f"{count}-shot",))
+        few = () if count is None else (marks.few_shot(count),)
+        return (marks.DEMO,) * self.config.demo + few
 
     def _add(self, spec: dict, title: str, place: Place, resources: str) -> str:
         job = Job(spec, title, place, self.config.resources_of(resources))

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from methods.contract import RANDOM_INIT
+from methods.marks import RANDOM_INIT
 
 
 class WeightsError(ValueError):

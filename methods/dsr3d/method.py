@@ -12,12 +12,13 @@ import torch
 from methods.blocks.losses import focal
 from methods.blocks.training import NetworkMethod, optimise
 from methods.blocks.weights import Fit
-from methods.contract import IMPORTED, Batch, Prediction, Run, Samples
+from methods.contract import Batch, Prediction, Run, Samples
 from methods.dsr3d import anomalies, samples
 from methods.dsr3d.model import Dsr3dNet, smooth, stage2_loss
 from methods.dsr3d.settings import Settings
 from methods.dsr3d.stage import FILE, DadaStage, RealDadaStage, StageSettings
 from methods.dsr3d.weights import dada_file, load_authors, published_dada, read
+from methods.marks import IMPORTED
 from methods.views import Dsr3dView
 
 PHASES = ("train", "upsample")

@@ -21,9 +21,10 @@ import torch
 from methods.blocks.kept import Kept, Rows, Writer
 from methods.blocks.points import farthest_points, nearest_points, pack, take
 from methods.blocks.samples import standardised, unit_rgb
-from methods.contract import RANDOM_INIT, Batch, Progress, Run, Samples, Stage
+from methods.contract import Batch, Progress, Run, Samples, Stage
 from methods.m3dm.settings import Point, Rgb
 from methods.m3dm.weights import point_file, point_network, rgb_file, rgb_network
+from methods.marks import RANDOM_INIT
 from methods.seeds import seed_for
 from methods.views import M3dmView
 

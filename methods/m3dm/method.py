@@ -17,16 +17,7 @@ from methods.blocks.maps import enlarged
 from methods.blocks.memory_bank import MemoryBank, reweighted_score
 from methods.blocks.training import weight_sizes
 from methods.blocks.weights import Fit
-from methods.contract import (
-    RANDOM_INIT,
-    Batch,
-    Method,
-    Prediction,
-    Progress,
-    Run,
-    Samples,
-    save_tensors,
-)
+from methods.contract import Batch, Method, Prediction, Progress, Run, Samples, save_tensors
 from methods.m3dm.features import Features, PointFeatures, PointStage, RgbFeatures, RgbStage
 from methods.m3dm.fusion import fit_svm, smooth_maps
 from methods.m3dm.patches import Patches
@@ -44,6 +35,7 @@ from methods.m3dm.weights import (
     rgb_file,
     uff_file,
 )
+from methods.marks import RANDOM_INIT
 from methods.seeds import seed_for
 from methods.views import M3dmView
 

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from methods.blocks.training import Constant, optimise
-from methods.contract import RANDOM_INIT, Run, Samples, Stage, save_tensors
+from methods.contract import Run, Samples, Stage, save_tensors
 from methods.m3dm.features import Features, PointFeatures, PointStage, RgbFeatures, RgbStage
 from methods.m3dm.patches import Patches
 from methods.m3dm.pfa import image_patches, misaligned
 from methods.m3dm.settings import Pfa, Uff
 from methods.m3dm.uff import iterations_per_epoch, sample_order, updates
 from methods.m3dm.weights import make_uff
+from methods.marks import RANDOM_INIT
 from methods.views import M3dmView
 
 FILE = "uff.pt"

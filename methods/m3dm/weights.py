@@ -14,9 +14,9 @@ from torch import nn
 from methods.blocks.backbones import BACKBONES, ImageTokens
 from methods.blocks.point_transformer import ENCODERS, PointTransformer, encoder_keys
 from methods.blocks.weights import Fit, drawn_from, fit, fit_own, load, read_checkpoint, weight_file
-from methods.contract import RANDOM_INIT
 from methods.m3dm.settings import Point, Rgb
 from methods.m3dm.uff import FeatureFusion
+from methods.marks import RANDOM_INIT
 from methods.seeds import seed_for
 
 POINT_FILES = {  # family: usual name, where it is published

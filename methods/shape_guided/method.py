@@ -16,16 +16,8 @@ import torch
 from methods.blocks.maps import blurred_in_levels, enlarged
 from methods.blocks.training import weight_sizes
 from methods.blocks.weights import Fit
-from methods.contract import (
-    RANDOM_INIT,
-    Batch,
-    Method,
-    Prediction,
-    Progress,
-    Run,
-    Samples,
-    save_tensors,
-)
+from methods.contract import Batch, Method, Prediction, Progress, Run, Samples, save_tensors
+from methods.marks import RANDOM_INIT
 from methods.seeds import seed_for
 from methods.shape_guided import inference
 from methods.shape_guided.features import FeatureSettings, KeptFeatures, RgbFeatures, described

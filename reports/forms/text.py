@@ -12,11 +12,12 @@ from rich.text import Text
 
 from harness.metrics import HEADLINE
 from harness.store import DONE, Results
+from methods.marks import DEMO as DEMO_MARK
+from methods.marks import meaning
 from reports.forms.words import VERDICT_KEY, points, verdict_sign
 from reports.numbers.frame import PENDING, printable, results_frame
 from reports.numbers.leaderboard import Board, Lead, Row, Score, leaderboards
 from reports.numbers.names import (
-    mark_text,
     method_label,
     metric_label,
     setting_label,
@@ -67,7 +68,7 @@ def grouped(boards: list[Board]) -> dict[str, dict[str, dict[str, Board]]]:
 def row_marks(launch: dict, boards: list[Board]) -> list[str]:
     """Marks to show beside rows; in a demo the banner says "demo" for all of them."""
     marks = {mark for board in boards for row in board.rows for mark in row.marks}
-    return sorted(marks - ({"demo"} if launch.get("demo") else set()))
+    return sorted(marks - ({DEMO_MARK} if launch.get("demo") else set()))
 
 
 def headline(boards: dict[str, Board]) -> list[str]:
@@ -101,7 +102,7 @@ def leaderboard_markdown(launch: dict, frame: pd.DataFrame, boards: list[Board])
     if any(row.published for board in boards for row in board.rows):
         lines += [f"In brackets: what the paper prints; {VERDICT_KEY}.", ""]
     if marks:
-        lines += [f"- *{_escaped(mark)}*: {mark_text(mark)}" for mark in marks]
+        lines += [f"- *{_escaped(mark)}*: {meaning(mark)}" for mark in marks]
         lines += [""]
     if len(missing := frame[~frame["status"].isin([DONE, PENDING])]):
         lines += ["## Cells without a result", ""]
@@ -219,7 +220,7 @@ def leaderboard_text(store: Results, launch: dict) -> Group:
         parts.append(table)
     if launch.get("demo"):
         parts.append(Text(DEMO, style="yellow"))
-    parts += [Text(f"{mark}: {mark_text(mark)}", style="yellow") for mark in marks]
+    parts += [Text(f"{mark}: {meaning(mark)}", style="yellow") for mark in marks]
     parts.append(Text(f"{printable(launch['name'])}: {counts_text(frame)}"))
     return Group(*parts)
 

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, TIMEOUT
+from methods.marks import shots
 from methods.seeds import generator_for
 from reports.numbers import statistics
 from reports.numbers.frame import PENDING, UNDEFINED, all_marks, metric_names
@@ -232,8 +233,8 @@ def _grouped(rows: list[Row], categories: tuple[str, ...]) -> tuple[str, list[Ro
 
 def _printed_variant(row: Row) -> str:
     """Papers print few-shot results as variants; here a mark tells of them."""
-    shots = [f"shot_{m.removesuffix('-shot')}" for m in row.marks if m.endswith("-shot")]
-    return "+".join(filter(None, (row.variant, *shots)))
+    few = [f"shot_{count}" for mark in row.marks if (count := shots(mark))]
+    return "+".join(filter(None, (row.variant, *few)))
 
 
 def _quoted(row: Row, dataset: str, setting: str, metric: str, categories: tuple) -> Row:

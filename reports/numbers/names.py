@@ -16,13 +16,6 @@ METRICS = {
     "p_ap": "P-AP",
     "p_f1max": "P-F1max",
 }
-MARKS = {
-    "demo": "short demonstration run; the number does not measure the method",
-    "random-init": "backbone with random weights instead of the pretrained ones",
-    "test-selected": "chosen by its score on the test set, as some papers did",
-    "imported": "trained by others: the authors' checkpoint, not ours",
-}
-FEW_SHOT = "trained on so many samples of a category, drawn by seed"
 STATUSES = {"out_of_memory": "out of memory", "undefined": "n/a", "absent": "not asked for"}
 
 
@@ -43,11 +36,6 @@ def setting_label(setting: str) -> str:
 def setting_order(setting: str) -> tuple:
     known = list(SETTINGS)
     return (known.index(setting) if setting in known else len(known), setting)
-
-
-def mark_text(mark: str) -> str:
-    """What a mark beside a row means."""
-    return FEW_SHOT if mark.endswith("-shot") else MARKS.get(mark, "see the settings of the run")
 
 
 def status_label(status: str) -> str:

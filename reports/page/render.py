@@ -16,6 +16,7 @@ import jinja2
 import pandas as pd
 
 from harness.store import DONE, Record, Results, write_text
+from methods.marks import meaning
 from reports.forms.latex import leaderboard_latex
 from reports.forms.text import (
     DEMO,
@@ -148,7 +149,7 @@ def _environment() -> jinja2.Environment:
         "setting_label": names.setting_label,
         "metric_label": names.metric_label,
         "status_label": names.status_label,
-        "mark_text": names.mark_text,
+        "mark_text": meaning,
         "headline": headline,
         "lead_text": lead_text,
         "score_legend": legend(CLASSES),

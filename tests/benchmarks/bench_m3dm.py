@@ -26,11 +26,12 @@ import torch
 
 from methods.blocks.coreset import greedy_coreset, projection_matrix
 from methods.blocks.memory_bank import MemoryBank, distinct
-from methods.contract import RANDOM_INIT, Run, Samples, settings_from
+from methods.contract import Run, Samples, settings_from
 from methods.m3dm.fusion import fit_svm
 from methods.m3dm.method import M3dm
 from methods.m3dm.settings import Dlf, Settings
 from methods.m3dm.weights import make_uff
+from methods.marks import RANDOM_INIT
 from tests.methods import m3dm_oracle as oracle
 
 SIZE, GRID = 224, 56

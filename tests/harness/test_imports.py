@@ -48,6 +48,7 @@ ARROWS = {  # room -> the rooms it may import from
 }
 LIGHT = {
     "methods.names",
+    "methods.marks",
     "methods.seeds",
     "methods.files",
 }  # what needs no torch

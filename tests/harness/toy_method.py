@@ -3,7 +3,8 @@
 import json
 from dataclasses import dataclass, field
 
-from methods.contract import RANDOM_INIT, Method, Prediction, Stage, save_tensors
+from methods.contract import Method, Prediction, Stage, save_tensors
+from methods.marks import RANDOM_INIT
 from methods.views import Das3dView
 
 

@@ -11,7 +11,7 @@ from methods.blocks.coreset import greedy_coreset, projection_matrix
 from methods.blocks.memory_bank import MemoryBank, distinct
 from methods.blocks.point_transformer import PointTransformer
 from methods.blocks.weights import fit_own, load
-from methods.contract import RANDOM_INIT, Run, settings_from
+from methods.contract import Run, settings_from
 from methods.m3dm import pfa
 from methods.m3dm.features import Cache, PointFeatures, RgbFeatures
 from methods.m3dm.fusion import fit_svm, smooth_maps
@@ -20,6 +20,7 @@ from methods.m3dm.settings import Dlf, Score, Settings, Uff
 from methods.m3dm.uff import FeatureFusion, sample_order, updates
 from methods.m3dm.uff_stage import UffStage
 from methods.m3dm.weights import make_uff, point_network, rgb_network
+from methods.marks import RANDOM_INIT
 from reports.numbers.published import published
 from tests.methods import m3dm_oracle as oracle
 from tests.methods.tiny import SAMPLES, SIZES, Killed, Stages, kill_at, tiny_of

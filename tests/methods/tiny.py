@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 import methods
-from methods.contract import RANDOM_INIT, Run, Samples, settings_from
+from methods.contract import Run, Samples, settings_from
+from methods.marks import RANDOM_INIT
 from tests.methods.shape_guided_scenes import scenes
 
 CATEGORY = "disc"

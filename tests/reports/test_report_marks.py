@@ -9,9 +9,8 @@ import pytest
 
 from harness import tracking
 from harness.tracking import client as shared
-from methods.contract import IMPORTED, NOTED_MARKS, RANDOM_INIT, TEST_SELECTED
+from methods.marks import IMPORTED, MEANING, NOTED, RANDOM_INIT, TEST_SELECTED, meaning
 from reports.numbers.frame import results_frame
-from reports.numbers.names import MARKS, mark_text
 from reports.numbers.stores import gather
 from reports.page.render import write_report
 from tests.harness.conftest import planned
@@ -33,7 +32,7 @@ FORMS = (
 )
 
 
-@pytest.mark.parametrize("mark", [*NOTED_MARKS, "5-shot", "demo"])
+@pytest.mark.parametrize("mark", [*NOTED, "5-shot", "demo"])
 def test_a_mark_of_a_result_stands_in_every_form(build, tmp_path, mark):
     store, launch = build(
         **SMALL, demo=False, troubles={("m3dm",): {"marks": [mark]}, (): {"marks": []}}
@@ -44,14 +43,14 @@ def test_a_mark_of_a_result_stands_in_every_form(build, tmp_path, mark):
         assert mark in text, form
     page = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
     assert f'M3DM <span class="mark">{mark}</span>' in page
-    assert mark_text(mark) in html.unescape(page)
+    assert meaning(mark) in html.unescape(page)
     assert f'DAS3D <span class="mark">{mark}</span>' not in page
     assert mark in pd.read_parquet(tmp_path / "leaderboard.parquet")["marks"].tolist()
     assert f"[{mark}]" in shown(store, launch)
 
 
 def test_every_mark_of_the_contract_is_explained():
-    assert set(NOTED_MARKS) == {RANDOM_INIT, TEST_SELECTED, IMPORTED} <= set(MARKS)
+    assert set(NOTED) == {RANDOM_INIT, TEST_SELECTED, IMPORTED} <= set(MEANING)
 
 
 def test_how_settings_were_chosen_marks_rows_that_another_launch_computed(build):

@@ -1,0 +1,29 @@
+"""What every table says beside a row; no torch here, so that reports may read it, too."""
+
+from __future__ import annotations
+
+DEMO, RANDOM_INIT, TEST_SELECTED, IMPORTED = "demo", "random-init", "test-selected", "imported"
+MEANING = {
+    DEMO: "short demonstration run; the number does not measure the method",
+    RANDOM_INIT: "backbone with random weights instead of the pretrained ones",
+    TEST_SELECTED: "chosen by its score on the test set, as some papers did",
+    IMPORTED: "trained by others: the authors' checkpoint, not ours",
+}
+NOTED = (RANDOM_INIT, TEST_SELECTED, IMPORTED)  # a method's note that holds one marks the row
+_SHOT = "-shot"
+
+
+def few_shot(count: int) -> str:
+    """The mark of a row that is trained on so many samples of a category: "5-shot"."""
+    return f"{count}{_SHOT}"
+
+
+def shots(mark: str) -> str | None:
+    """The number in such a mark; None for others."""
+    return mark.removesuffix(_SHOT) if mark.endswith(_SHOT) else None
+
+
+def meaning(mark: str) -> str:
+    if shots(mark):
+        return "trained on so many samples of a category, drawn by seed"
+    return MEANING.get(mark, "see the settings of the run")
