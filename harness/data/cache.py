@@ -42,6 +42,14 @@ def open_split(folder: Path, split: str) -> tuple[Samples, Truth | None]:
     return Samples(arrays, ids), Truth(ids, tuple(index["defects"]), labels, masks)
 
 
+def open_truth(folder: Path, split: str) -> tuple[Samples, Truth]:
+    """As `open_split`, of a split that has masks. Raises DataError naming it if it has none."""
+    samples, truth = open_split(folder, split)
+    if truth is None:
+        raise _damaged(folder, f"{split}/{INDEX} lists no {MASK}")
+    return samples, truth
+
+
 def _read_index(folder: Path, split: str) -> dict:
     path = folder / split / INDEX
     try:

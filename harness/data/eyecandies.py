@@ -117,6 +117,7 @@ class EyecandiesRef(Ref):
         if self.options.geometry == "camera":
             xyz = camera_cloud(depth, f) * np.float32(scale)
         else:
+            assert self.pose is not None, "Options.items asks for it"
             xyz = m3dm_cloud(depth, read_matrix(self.pose), f, scale)
             # What M3DM removed keeps y and z; its loader drops a point with any zero coordinate.
             xyz = np.where((xyz != 0).all(axis=2, keepdims=True), xyz, 0).astype(np.float32)
@@ -130,7 +131,7 @@ class EyecandiesRef(Ref):
             found.append(
                 Oddity(
                     "label_from_mask",
-                    self.metadata or self.gt,
+                    self.metadata or self.gt or self.rgb,
                     f"no `anomalous` in the metadata; by its mask the sample is {self.defect}",
                     "restore the metadata",
                 )
@@ -156,7 +157,7 @@ class EyecandiesRef(Ref):
 
     def _depth_m(self) -> np.ndarray:
         """(H, W) float32, the dataset's own metres"""
-        given = read_yaml(self.info).get("normalization")
+        given = read_yaml(self.info).get("normalization") or {}
         try:
             low, high = float(given["min"]), float(given["max"])
         except (TypeError, KeyError, ValueError):
@@ -184,9 +185,9 @@ class EyecandiesRef(Ref):
 class EyecandiesCategory(Category):
     options: Options = Options()
 
-    def list_split(self, split: str) -> tuple[list[Ref], list[DataError]]:
+    def list_split(self, split: str) -> tuple[list[EyecandiesRef], list[DataError]]:
         found, faults = _samples(self._data(split), self.options.wanted)
-        refs = []
+        refs: list[EyecandiesRef] = []
         for name, items in found.items():
             try:
                 self._require(split, name, items, self.options.items)

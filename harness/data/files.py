@@ -58,7 +58,7 @@ def read_mask(path: Path) -> np.ndarray:
             ids = np.array(image)
     except _READ_ERRORS as error:
         raise unreadable(path, error) from error
-    return (ids if ids.ndim == 2 else ids[..., :3].any(axis=2)) > 0
+    return (ids if ids.ndim == 2 else ids[..., :3].max(axis=2)) > 0
 
 
 def read_depth(path: Path) -> np.ndarray:

@@ -176,7 +176,8 @@ class FolderRef(Ref):
     options: Options = Options()
 
     def load(self) -> Sample:
-        rgb, xyz = read_rgb(self.rgb), self._from_depth() if self.camera else self._from_cloud()
+        rgb = read_rgb(self.rgb)
+        xyz = self._from_depth(self.camera) if self.camera else self._from_cloud()
         return self.assemble(rgb, xyz, read_mask(self.gt) if self.gt else None)
 
     def _from_cloud(self) -> np.ndarray:
@@ -186,17 +187,17 @@ class FolderRef(Ref):
         check_unit(xyz[..., 2], self.xyz, "datasets.NAME.scale=", self.options.scale)
         return xyz
 
-    def _from_depth(self) -> np.ndarray:
-        camera = Intrinsics.read(self.camera)
+    def _from_depth(self, file: Path) -> np.ndarray:
+        camera = Intrinsics.read(file)
         depth = read_depth(self.xyz).astype(np.float32) * np.float32(camera.depth_scale)
         if camera.height and camera.width and (camera.height, camera.width) != depth.shape:
             raise DataError(
-                f"{self.camera} is for {camera.height:g} x {camera.width:g} px, and {self.xyz} "
+                f"{file} is for {camera.height:g} x {camera.width:g} px, and {self.xyz} "
                 f"is {depth.shape[0]} x {depth.shape[1]}",
                 "scale f, cx and cy with the images",
-                self.camera,
+                file,
             )
-        check_unit(depth, self.xyz, f"depth_scale in {self.camera} to ", camera.depth_scale)
+        check_unit(depth, self.xyz, f"depth_scale in {file} to ", camera.depth_scale)
         return backproject(depth, camera.fx, camera.fy, camera.cx, camera.cy)
 
 

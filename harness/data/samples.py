@@ -12,7 +12,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -122,7 +122,7 @@ class Ref(ABC):
             found.append(
                 Oddity(
                     "good_sample_with_mask",
-                    self.gt,
+                    self.gt or self.rgb,
                     f"normal, but {sample.mask.sum()} pixels of its mask are anomalous",
                     "move the sample to a defect, or clear the mask",
                 )
@@ -166,7 +166,7 @@ class Category(ABC):
     folder: Path
 
     @abstractmethod
-    def list_split(self, split: str) -> tuple[list[Ref], list[DataError]]:
+    def list_split(self, split: str) -> tuple[Sequence[Ref], list[DataError]]:
         """The complete samples of a split, and what is wrong with the others."""
 
     @abstractmethod

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from harness import metrics
 from harness.data import views
-from harness.data.cache import open_split
-from methods.contract import Batch, Prediction, Progress, Samples
+from harness.data.cache import open_truth
+from methods.contract import Batch, Method, Prediction, Progress, Samples
 
 
-def predict_all(method: Any, samples: Any, size: int, device: Any, report: Any) -> Prediction:
+def predict_all(
+    method: Method,
+    samples: Samples,
+    size: int,
+    device: torch.device,
+    report: Callable[[Progress], None],
+) -> Prediction:
     """Maps (N, H, W) and scores (N,) of a split, float32 on the CPU."""
     maps, scores, done = [], [], 0
     for batch in samples.batches(size, device):
@@ -38,7 +44,7 @@ def _check(found: Prediction, batch: Batch) -> None:
 
 
 def validate(
-    method: Any, folder: Path, normal: Samples, size: int, device: Any, category: str
+    method: Method, folder: Path, normal: Samples, size: int, device: torch.device, category: str
 ) -> dict[str, float] | None:
     """Metrics over normal validation samples and those with simulated defects; None without any.
 
@@ -46,7 +52,7 @@ def validate(
     """
     if not len(normal):
         return None
-    defective, truth = open_split(folder, views.simulated.SPLIT)
+    defective, truth = open_truth(folder, views.simulated.SPLIT)
     quiet = functools.partial(predict_all, method, size=size, device=device, report=lambda _: None)
     found = [quiet(normal), quiet(defective)]
     maps = torch.cat([part.maps for part in found]).numpy()

@@ -7,7 +7,6 @@ adds what all records have.
 from __future__ import annotations
 
 import copy
-import functools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -21,14 +20,15 @@ import torch
 import methods
 from harness import metrics
 from harness.data import synthetic, views
-from harness.data.cache import open_split
+from harness.data.cache import open_split, open_truth
 from harness.data.datasets import open_dataset
 from harness.engine.evaluation import predict_all, validate
 from harness.engine.measure import latency, macs, preprocessing
 from harness.planning.jobs import Job, Resources
+from harness.planning.values import set_dotted
 from harness.store import Record, Spec, Store
 from harness.store.records import MODEL, write_curves, write_maps, write_scores
-from methods.contract import Progress, Run, Samples, View, seed_for, settings_from
+from methods.contract import Batch, Progress, Run, Samples, View, seed_for, settings_from
 from methods.marks import NOTED
 
 TIMED = 16  # test samples that latency goes round
@@ -70,8 +70,7 @@ class Task:
         """The settings of a method or stage, with the paths of its inputs where they are here."""
         values = copy.deepcopy(dict(self.spec.settings))
         for dotted, path in self.job.place.inputs.items():
-            *groups, name = dotted.split(".")
-            functools.reduce(dict.__getitem__, groups, values)[name] = path
+            set_dotted(values, dotted, path)
         return settings_from(cls.Settings, values)
 
     def notes(self, own: Mapping[str, str]) -> dict[str, str]:
@@ -163,7 +162,7 @@ def run_cell(task: Task) -> dict[str, Any]:
     view = task.store.verified(spec.needs.named["view"])
     train, available = training_samples(view.folder, spec, spec.category)
     validation, _ = open_split(view.folder, "validation")
-    test, truth = open_split(view.folder, "test")
+    test, truth = open_truth(view.folder, "test")
 
     run = task.run()
     cls = methods.get(spec.method)
@@ -259,7 +258,7 @@ def _counted(phase: str, task: Task) -> Callable[[int, int], None]:
     return lambda done, total: task.report(Progress(phase, done, total))
 
 
-def _alone(test: Samples, i: int, device: torch.device) -> Any:
+def _alone(test: Samples, i: int, device: torch.device) -> Batch:
     """One sample without its id: nothing can be looked up, so all from arrays to map is timed."""
     return replace(test.batch([i], device), ids=("",))
 

@@ -86,8 +86,8 @@ def auroc(normal: np.ndarray, anomalous: np.ndarray) -> float:
 
 def share_below(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Of the ascending scores (N,), the share below each value; equal ones count one half."""
-    sides = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
-    return sum(sides) / (2 * len(ordered))
+    left, right = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    return (left + right) / (2 * len(ordered))
 
 
 def share_wrong(scores: np.ndarray, anomalous: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from harness.planning.config import Config, ConfigError, Dataset
 from harness.planning.jobs import Job, Place
 from harness.planning.plan import Plan
 from harness.planning.sources import sources
-from harness.planning.values import plain
+from harness.planning.values import plain, set_dotted
 from harness.store import IDENTITY, canonical, key_of
 from methods import marks
 from methods.contract import Method, View
@@ -106,7 +106,11 @@ class _Expansion:
         stage = cls.stages[name]
         seed = seed if stage.seeded else 0
         read = {"nothing": [], "train": list(self.sources), "category": [category]}[stage.reads]
-        needs = {f"view:{c}": self._view(c, stage.view(options)) for c in read}
+        needs: dict[str, str] = {}
+        for c in read:
+            if (recipe := stage.view(options)) is None:
+                raise ConfigError(f"{cls.name} {name} reads {stage.reads} data but names no view")
+            needs[f"view:{c}"] = self._view(c, recipe)
         for under, below in stage.stage_settings(options).items():
             if stage.reads == "train" and cls.stages[under].reads == "category":
                 for c in read:
@@ -168,8 +172,7 @@ def _without_paths(settings: Any, inputs: Mapping[str, Path | None]) -> tuple[di
     """-> plain settings without the paths in them, the paths' fingerprints, the paths."""
     values = plain(settings)
     for dotted in inputs:
-        *groups, name = dotted.split(".")
-        functools.reduce(dict.__getitem__, groups, values)[name] = None
+        set_dotted(values, dotted, None)
     paths = {name: path for name, path in inputs.items() if path}
     fingerprints = {name: tree_fingerprint(path) for name, path in paths.items()}
     return values, fingerprints, {name: str(path) for name, path in paths.items()}

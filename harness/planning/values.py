@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 
-def plain(value: Any) -> dict:
+def plain(value: Any) -> dict[str, Any]:
     """A settings dataclass as plain JSON values: tuples become lists."""
 
     def convert(item: Any) -> Any:
@@ -17,3 +17,11 @@ def plain(value: Any) -> dict:
         return item
 
     return convert(asdict(value))
+
+
+def set_dotted(values: dict[str, Any], dotted: str, value: Any) -> None:
+    """Change one of these plain values by its dotted name, e.g. "texture.folder"."""
+    *groups, name = dotted.split(".")
+    for group in groups:
+        values = values[group]
+    values[name] = value

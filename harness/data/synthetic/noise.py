@@ -55,4 +55,5 @@ def _interpolate(table, x):
     )
     table = np.ascontiguousarray(table, dtype=np.float32)
     # Four explicit taps and no matrix product: BLAS may sum in another order on more threads.
-    return sum(w * table[(base + k - 1) % LATTICE] for k, w in enumerate(weights))
+    a, b, c, d = (w * table[(base + k - 1) % LATTICE] for k, w in enumerate(weights))
+    return a + b + c + d

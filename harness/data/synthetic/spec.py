@@ -123,14 +123,17 @@ _PAPER = {
 
 
 def _paper() -> Spec:
-    train, validation, good, defects = (
-        {name: row[i] for name, row in _PAPER.items()} for i in range(4)
+    return Spec(
+        800,
+        tuple(CATEGORIES),
+        train={name: train for name, (train, _, _, _) in _PAPER.items()},
+        validation={name: validation for name, (_, validation, _, _) in _PAPER.items()},
+        good={name: good for name, (_, _, good, _) in _PAPER.items()},
+        per_defect={
+            name: dict(zip(sorted(CATEGORIES[name].defects), counts))
+            for name, (_, _, _, counts) in _PAPER.items()
+        },
     )
-    per_defect = {
-        name: dict(zip(sorted(CATEGORIES[name].defects), counts))
-        for name, counts in defects.items()
-    }
-    return Spec(800, tuple(CATEGORIES), train, validation, good, per_defect)
 
 
 PRESETS: dict[str, Spec] = {

@@ -14,10 +14,11 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -32,19 +33,21 @@ VERSION = 2  # raise when the same recipe gives other arrays
 PARTS = (*SPLITS, simulated.SPLIT)  # what a view holds of a category
 MASKED = ("test", simulated.SPLIT)
 
+V = TypeVar("V", bound=View)
+
 
 @dataclass(frozen=True)
-class Builder:
+class Builder(Generic[V]):
     """prepare: one sample -> named arrays, "mask" among them; finish: what needs all of them.
 
     Arrays that only `finish` needs, it takes out of its splits; their files go.
     """
 
-    prepare: Callable[[Sample, View, int], dict[str, np.ndarray]]
-    finish: Callable[[dict[str, dict[str, np.ndarray]], View], None] | None = None
+    prepare: Callable[[Sample, V, int], dict[str, np.ndarray]]
+    finish: Callable[[dict[str, dict[str, np.ndarray]], V], None] | None = None
 
 
-BUILDERS: dict[type[View], Builder] = {
+BUILDERS: dict[type[View], Builder[Any]] = {  # each for views of its own class
     Das3dView: Builder(das3d.prepare, das3d.finish),
     M3dmView: Builder(m3dm.prepare),
     ShapeGuidedView: Builder(m3dm.prepare),
@@ -79,8 +82,11 @@ def build_view(
         known = ", ".join(known.__name__ for known in BUILDERS)
         raise ValueError(f"no builder for {type(view).__name__}; known views: {known}")
     started = time.perf_counter()
-    refs = {split: category.samples(split) for split in SPLITS}
-    refs[simulated.SPLIT] = simulated.simulate(refs["validation"], view.background)
+    real = {split: category.samples(split) for split in SPLITS}
+    refs: dict[str, Sequence[Ref | simulated.Simulated]] = {
+        **real,
+        simulated.SPLIT: simulated.simulate(real["validation"], view.background),
+    }
     total = sum(len(found) for found in refs.values())
     _empty(folder)
 
@@ -213,7 +219,7 @@ class _Rows:
 
 
 def _write_index(
-    folder: Path, refs: list[Ref | simulated.Simulated], sizes: list, rows: _Rows
+    folder: Path, refs: Sequence[Ref | simulated.Simulated], sizes: list, rows: _Rows
 ) -> None:
     index = {
         "ids": [ref.id for ref in refs],

@@ -11,11 +11,11 @@ def around(values: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
     Beyond the border is nothing. float64 where the values are.
     """
-    sums = (
+    total, count = (
         cv2.boxFilter(a, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
         for a in (values, there.astype(np.float64))
     )
-    return tuple(sums)
+    return total, count
 
 
 def fill_holes(z: np.ndarray, missing: np.ndarray, passes: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data.cache import open_split
+from harness.data.cache import open_split, open_truth
 from harness.data.samples import DataError
 from harness.data.views import build_view, das3d
 from methods.contract import View, seed_for
@@ -58,6 +58,13 @@ def test_the_truth_of_the_test_split_has_labels_defects_and_masks(built):
     assert truth.labels.tolist() == [0, 1, 1] and truth.labels.dtype == np.int64
     assert truth.masks.shape == (3, 48, 48) and truth.masks.dtype == bool
     assert truth.masks.any(axis=(1, 2)).tolist() == [False, True, True]
+
+
+def test_truth_is_refused_by_name_where_a_split_has_none(built):
+    samples, truth = open_truth(built, "test")
+    assert truth.ids == samples.ids
+    with pytest.raises(DataError, match=r"train/index\.json lists no mask"):
+        open_truth(built, "train")
 
 
 def test_arrays_are_memory_mapped_and_read_only(built):
