@@ -7,7 +7,7 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 from rich.markup import escape
@@ -101,7 +101,7 @@ def synthetic(
 
     if preset not in PRESETS:
         raise ValueError(f"no preset {preset!r}; known: {', '.join(PRESETS)}")
-    given = dict(
+    asked: dict[str, Any] = dict(
         categories=tuple(category) if category else None,
         size=size,
         train=train,
@@ -109,7 +109,7 @@ def synthetic(
         good=good,
         per_defect=per_defect,
     )
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in asked.items() if value is not None}
     spec = replace(PRESETS[preset], layout=layout, seed=seed, **given)
     for name in spec.categories:
         with _progress(name) as report:
@@ -155,8 +155,8 @@ def show(
 def _open(kind: str, root: str, options: list[str] | None):
     from harness.data.datasets import open_dataset
 
-    given = dict(item.partition("=")[::2] for item in options or [])
-    return open_dataset(kind, root, **given)
+    pairs = (item.partition("=") for item in options or [])
+    return open_dataset(kind, root, **{name: value for name, _, value in pairs})
 
 
 def _counts(found) -> Table:

@@ -16,7 +16,7 @@ from harness.metrics import HEADLINE
 from harness.store import DONE
 
 if TYPE_CHECKING:
-    from harness.engine.driver import Event
+    from harness.engine.driver import Event, Running
 
 SHOWN = HEADLINE[:2]  # of a finished cell, on its line
 
@@ -64,7 +64,7 @@ class Display(AbstractContextManager):
         word = event.name if record is None else record.status
         return f"{count} [{colour}]{word}[/{colour}] {title}: {escape(event.reason)}"
 
-    def tick(self, running: Mapping[str, Any]) -> None:
+    def tick(self, running: Mapping[str, Running]) -> None:
         for key in set(self.tasks) - {k for k, r in running.items() if r.progress}:
             self.bars.remove_task(self.tasks.pop(key))
         for key, r in running.items():

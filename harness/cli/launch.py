@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from rich.markup import escape
 
 from harness.cli.terminal import console, errors
-from harness.store import Store
+from harness.store import Record, Store
+
+if TYPE_CHECKING:
+    from harness.planning.plan import Plan
+    from harness.tracking import Mirror
 
 EXIT_FAILED_JOBS, EXIT_INTERRUPTED = 1, 130
 
@@ -49,24 +54,26 @@ def split_arguments(
     what: list[str], kind: str, default: str | None = None
 ) -> tuple[str, list[str]]:
     """(name, overrides) of what a command was given: one NAME among KEY=VALUE."""
-    names = [item for item in what if "=" not in item] or [default] * (default is not None)
+    names = [item for item in what if "=" not in item]
+    if not names and default is not None:
+        names = [default]
     if len(names) != 1:
         raise ValueError(f"one {kind} at a time, not {', '.join(names) or 'none'}")
     return names[0], [item for item in what if "=" in item]
 
 
 def execute(
-    plan,
+    plan: Plan,
     store: Store,
     tracking: str | None,
     workers: int | None = None,
     gpus: int | None = None,
     address: str | None = None,
     serial: bool = False,
-):
+) -> tuple[dict[str, Any], list[Record]]:
     """Do what a plan still needs, with a display. -> its launch and the records of failed jobs."""
     from harness.cli.display import Display
-    from harness.engine.driver import Driver
+    from harness.engine.driver import Driver, Running
     from harness.engine.executors import InProcess, OnRay
     from harness.engine.interrupts import interruptible
 
@@ -84,7 +91,12 @@ def execute(
     try:
         with Display(console, len(pending), launch["name"]) as display, interruptible() as check:
             driver = Driver(plan, store, executor, plan.config.schedule, display.listen)
-            failures = driver.run(lambda running: (check(), display.tick(running))).failures
+
+            def tick(running: Mapping[str, Running]) -> None:
+                check()
+                display.tick(running)
+
+            failures = driver.run(tick).failures
     except KeyboardInterrupt:
         errors.print(
             "interrupted: finished jobs and checkpoints are kept, the same command goes on"
@@ -95,7 +107,7 @@ def execute(
     return launch, failures
 
 
-def exit_with(failures: list[dict]) -> None:
+def exit_with(failures: list[Record]) -> None:
     """Exit code 1 and a line if any job failed."""
     if failures:
         errors.print(
@@ -105,7 +117,7 @@ def exit_with(failures: list[dict]) -> None:
         raise typer.Exit(EXIT_FAILED_JOBS)
 
 
-def _mirror(store: Store, launch: dict, tracking: str | None):
+def _mirror(store: Store, launch: dict[str, Any], tracking: str | None) -> Mirror:
     from harness.tracking import Mirror
 
     mirror = Mirror(store, launch, tracking)

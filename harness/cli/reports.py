@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from harness.cli.launch import DEFAULT_STORE, StorePath
 from harness.cli.terminal import console, errors
-from harness.store import Store
+from harness.store import Results, Store
 
 EXIT_REGRESSION = 3
 
@@ -98,7 +98,9 @@ def compare(
             f"there are {', '.join(sorted(known)) or 'none'}"
         )
     ignore = tuple(name for name in IDENTITY if name in filters[0] or name in filters[1])
-    found = compare_frames(*frames, metrics, *scores, ignore=ignore, margin=margin / 100)
+    found = compare_frames(
+        frames[0], frames[1], metrics, scores[0], scores[1], ignore=ignore, margin=margin / 100
+    )
     console.print(comparison_text(found))
     if csv is not None:
         write_text(csv, comparison_csv(found))
@@ -130,7 +132,7 @@ def export(
         console.print(escape(line), soft_wrap=True)
 
 
-def write(store: Store, launch: dict, folder: Path, images: list[str] | None = None) -> Path:
+def write(store: Results, launch: dict, folder: Path, images: list[str] | None = None) -> Path:
     """The report's files, and the leaderboard on the terminal; -> the folder."""
     from reports.numbers.choice import MIDDLE
     from reports.page.render import leaderboard_text, write_report

@@ -96,7 +96,7 @@ def plan(
     )
     for (kind, name), jobs in groups.items():
         todo = [job for job in jobs if job.key in pending]
-        known = [seconds[job.key] for job in todo if seconds[job.key] is not None]
+        known = [s for job in todo if (s := seconds[job.key]) is not None]
         cost = (
             "-"
             if not todo

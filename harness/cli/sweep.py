@@ -68,7 +68,7 @@ def sweep(
     except KeyboardInterrupt:
         errors.print("interrupted: finished trials are kept, the same command goes on")
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    record, trials = folder.record, folder.trials()
+    record, trials = folder.known_record, folder.trials()
     page = folder.path / "sweep.html"
     newest = max(path.stat().st_mtime for path in folder.path.glob("trials/*.json"))
     if not page.exists() or page.stat().st_mtime < newest:  # charts take seconds

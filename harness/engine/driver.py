@@ -25,10 +25,12 @@ INFEASIBLE_CHECK_S = 30.0  # how often waiting jobs are checked against the node
 
 
 @dataclass
-class _Running:
+class Running:
+    """An attempt at a job that has not ended."""
+
     job: Job
     attempt: int
-    progress: dict[str, Any] | None = None
+    progress: dict[str, Any] | None = None  # what it last said of itself
 
 
 @dataclass
@@ -66,7 +68,7 @@ class Driver:
         self.plan, self.store, self.executor = plan, store, executor
         self.schedule, self.listen = schedule, listen
         self.waiting = {job.key: job for job in plan.pending(store)}
-        self.running: dict[str, _Running] = {}
+        self.running: dict[str, Running] = {}
         self.attempts: Counter[str] = Counter()
         self.mended: Counter[str] = Counter()
         self.dependants: dict[str, set[str]] = defaultdict(set)
@@ -76,7 +78,7 @@ class Driver:
         self.summary = Summary()
         self.checked_at = self.watched_at = time.monotonic()
 
-    def run(self, tick: Callable[[dict[str, _Running]], None] = lambda running: None) -> Summary:
+    def run(self, tick: Callable[[dict[str, Running]], None] = lambda running: None) -> Summary:
         """Until nothing waits or runs. `tick` is called about twice a second.
 
         Raises InfeasibleError before anything starts if a job could never run; OSError when
@@ -105,7 +107,7 @@ class Driver:
                 continue
             del self.waiting[key]
             self.attempts[key] += 1
-            self.running[key] = _Running(job, self.attempts[key])
+            self.running[key] = Running(job, self.attempts[key])
             self.store.progress_file(key).unlink(missing_ok=True)
             self.executor.submit(job, str(self.store.path), self.attempts[key])
 

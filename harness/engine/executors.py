@@ -31,8 +31,8 @@ Task = Callable[[dict[str, Any], str, int], Outcome]  # (description, store path
 class Executor(Protocol):
     """Where jobs run."""
 
-    slots: int
-
+    @property
+    def slots(self) -> int: ...
     def check(self, resources: Resources) -> None: ...
     def submit(self, job: Job, store_path: str, attempt: int) -> None: ...
     def poll(self, timeout: float) -> list[Outcome]: ...
@@ -112,6 +112,7 @@ class OnRay:
         attempts(self.ray.init, **options)
 
     def _again(self, state: RetryCallState) -> None:
+        assert state.outcome is not None  # an attempt came before
         error = state.outcome.exception()
         print(f"ray_start attempt={state.attempt_number} failed={str(error).splitlines()[0]!r}")
         self.ray.shutdown()
@@ -155,7 +156,8 @@ class OnRay:
         return [self._outcome(ref, self.refs.pop(ref)) for ref in ready]
 
     def _outcome(self, ref: Any, key: str) -> Outcome:
-        lost = self.ray.exceptions
+        from ray import exceptions as lost
+
         try:
             return self.ray.get(ref)
         except lost.OutOfMemoryError as error:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], None]]:
+def interruptible() -> Generator[Callable[[], None]]:
     """SIGTERM ends a launch as Ctrl-C does. Enter after ray.init, which sets a handler of its own.
 
     Ray's calls, when they end in the moment of a signal, may drop the KeyboardInterrupt. So it is

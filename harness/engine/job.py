@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -128,7 +128,7 @@ def _one_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _collected(log: collections.deque) -> Iterator[None]:
+def _collected(log: collections.deque[str]) -> Generator[None]:
     """Keep the job's log lines and warnings, for its record."""
     handler = logging.Handler(logging.INFO)
     handler.emit = lambda record: log.append(f"{record.levelname} {record.getMessage()}")

@@ -140,7 +140,7 @@ class _Told:
     """Where trials are told of; not part of Tune's state, which is pickled."""
 
     say: Callable[[str], None] = print
-    folder: SweepFolder | None = None
+    folder: SweepFolder
 
 
 def _teller() -> Any:
@@ -193,7 +193,7 @@ def _compute(
     before = json.loads(path.read_text()) if path.exists() else {}
     if before.get("status") == FAILED:  # Tune's next attempt, which is for lost processes
         raise RuntimeError(before["reason"])
-    record = {
+    record: dict[str, Any] = {
         "id": trial_id,
         "values": values,
         "settings": describe(values),
@@ -246,18 +246,19 @@ def _domain(domain: Domain, kind: str) -> Any:
     from ray import tune
 
     if domain.discrete:
-        places = list(range(len(domain.values)))
+        places = list(range(len(domain.choices)))
         return (
             tune.grid_search(places)
             if kind == "grid" or domain.kind == "grid"
             else tune.choice(places)
         )
+    low, high = domain.ends
     if domain.kind == "uniform":
-        return tune.uniform(domain.low, domain.high)
+        return tune.uniform(low, high)
     if domain.kind == "loguniform":
-        return tune.loguniform(domain.low, domain.high)
-    low, high = int(domain.low), int(domain.high) + 1  # Tune's upper end is excluded
-    return tune.lograndint(low, high) if domain.log else tune.randint(low, high)
+        return tune.loguniform(low, high)
+    first, beyond = int(low), int(high) + 1  # Tune's upper end is excluded
+    return tune.lograndint(first, beyond) if domain.log else tune.randint(first, beyond)
 
 
 def _searcher(sweep: Sweep, at_once: int) -> Any:

@@ -60,6 +60,15 @@ class Dataset:
     eyecandies: Eyecandies = field(default_factory=Eyecandies)
     synthetic: Synthetic = field(default_factory=Synthetic)
 
+    def folder(self, name: str) -> str:
+        """`root`, of the dataset of that name. Raises ConfigError if it is not set."""
+        if not self.root:
+            raise ConfigError(
+                f"datasets.{name}.root is not set: unpack MVTec 3D-AD or Eyecandies (or use your "
+                f"own data) and give the folder with --data FOLDER or datasets.{name}.root=FOLDER"
+            )
+        return self.root
+
 
 @dataclass
 class Schedule:
@@ -162,13 +171,13 @@ def read(
     overrides: Sequence[str] = (),
     data: str | None = None,
     background: str | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """What `load` reads, before it is checked: plain values that make a YAML file."""
     path = find(name)
     try:
         given = OmegaConf.merge({"name": path.stem}, OmegaConf.load(path))
         given = OmegaConf.merge(on_data(given, data), _dotlist(overrides))
-        return on_background(OmegaConf.to_container(given, resolve=True), background)
+        return on_background(_contained(given, resolve=True), background)
     except (OmegaConfBaseException, YAMLError, ConfigError) as error:
         raise ConfigError(f"{path.name}: {error}") from error
 
@@ -180,31 +189,33 @@ def on_data(given: Any, data: str | None) -> Any:
     return given
 
 
-def on_background(given: dict, background: str | None) -> dict:
+def on_background(given: dict[str, Any], background: str | None) -> dict[str, Any]:
     """With the background of all its datasets set, if it is given."""
     for dataset in given.get("datasets", {}).values() if background else ():
         dataset["background"] = background
     return given
 
 
-def plain_values(path: Path, overrides: Sequence[str] = ()) -> dict:
+def plain_values(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """A YAML file with `key=value` overrides, as plain values."""
     try:
-        return OmegaConf.to_container(OmegaConf.merge(OmegaConf.load(path), _dotlist(overrides)))
+        return _contained(OmegaConf.merge(OmegaConf.load(path), _dotlist(overrides)))
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(str(error)) from error
 
 
-def merge(given: dict, changes: dict, overrides: Sequence[str] = ()) -> dict:
+def merge(
+    given: dict[str, Any], changes: dict[str, Any], overrides: Sequence[str] = ()
+) -> dict[str, Any]:
     """What `read` gave with nested changes, then `key=value` overrides."""
-    return OmegaConf.to_container(OmegaConf.merge(given, changes, _dotlist(overrides)))
+    return _contained(OmegaConf.merge(given, changes, _dotlist(overrides)))
 
 
-def write_yaml(given: dict, path: Path, comment: str) -> None:
+def write_yaml(given: dict[str, Any], path: Path, comment: str) -> None:
     write_text(path, f"# {comment}\n{OmegaConf.to_yaml(OmegaConf.create(given))}")
 
 
-def typed(given: dict, source: str) -> Config:
+def typed(given: dict[str, Any], source: str) -> Config:
     """The configuration that these values make, every key and type checked. source: for errors."""
     given = dict(given)
     try:
@@ -243,7 +254,13 @@ def structured(schema: Any, values: Any, prefix: str = "") -> Any:
         raise ConfigError(f"{prefix or 'configuration'}: {error}") from error
 
 
-def _dotlist(overrides: list[str]) -> Any:
+def _contained(node: Any, resolve: bool = False) -> dict[str, Any]:
+    """A node of keys as plain values; OmegaConf cannot tell that it is no list."""
+    values: Any = OmegaConf.to_container(node, resolve=resolve)
+    return values
+
+
+def _dotlist(overrides: Sequence[str]) -> Any:
     for item in overrides:
         if "=" not in item or item.startswith("="):
             raise ConfigError(f"override {item!r} is not key=value, e.g. das3d.train.steps=100")
@@ -286,17 +303,14 @@ def _check(config: Config) -> None:
                 f"resources.{name}.gpus is {r.gpus}: a fraction below 1 or whole GPUs"
             )
     for name, dataset in config.datasets.items():
-        if dataset.kind != "synthetic" and not dataset.root:
-            raise ConfigError(
-                f"datasets.{name}.root is not set: unpack MVTec 3D-AD or Eyecandies (or use your "
-                f"own data) and give the folder with --data FOLDER or datasets.{name}.root=FOLDER"
-            )
+        if dataset.kind != "synthetic":
+            dataset.folder(name)
         if dataset.train_samples is not None and dataset.train_samples < 1:
             few = dataset.train_samples
             raise ConfigError(f"datasets.{name}.train_samples is {few}: give 1 or more")
 
 
-def settings_of(method: str, overrides: list[str] = ()) -> Any:
+def settings_of(method: str, overrides: Sequence[str] = ()) -> Any:
     """A method's Settings with overrides as on the command line, METHOD.KEY=VALUE."""
     given = _dotlist(overrides)
     if other := sorted(set(given) - {method}):

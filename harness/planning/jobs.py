@@ -52,7 +52,9 @@ class Place:
     def of(cls, given: Mapping[str, Any]) -> Place:
         """From what `asdict` gave, or JSON of it."""
         protocol = Protocol(**given.get("protocol", {}))
-        return cls(**{**given, "marks": tuple(given.get("marks", ())), "protocol": protocol})
+        marks = tuple(given.get("marks", ()))  # a list in JSON
+        values: dict[str, Any] = {**given, "marks": marks, "protocol": protocol}
+        return cls(**values)
 
 
 @dataclass(frozen=True)

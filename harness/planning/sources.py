@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from harness.data import mvtec3d, synthetic
 from harness.data.datasets import count_warnings, open_dataset
@@ -20,7 +21,7 @@ class Source:
     """Where a category comes from: what identifies its content, and how to reach it."""
 
     identity: str  # fingerprint, or the key of the job that makes it
-    reading: dict  # how its files are read: the layout's Options
+    reading: dict[str, Any]  # how its files are read: the layout's Options
     place: Place  # kind of dataset; root, unless a job makes it
     job: Job | None = None
 
@@ -30,9 +31,10 @@ def sources(config: Config, name: str, dataset: Dataset) -> dict[str, Source]:
     if dataset.kind == "synthetic":
         wanted = _wanted(name, dataset, tuple(synthetic.CATEGORIES))
         return {c: _synthetic(config, name, dataset, c) for c in wanted}
-    opened = open_dataset(dataset.kind, dataset.root)
+    root = dataset.folder(name)
+    opened = open_dataset(dataset.kind, root)
     reading = _reading(name, dataset, opened.kind)
-    opened = open_dataset(opened.kind, dataset.root, **reading)
+    opened = open_dataset(opened.kind, root, **reading)
     for line in count_warnings(opened):
         log.warning(line)
     place = Place(kind=opened.kind, root=str(opened.root))
@@ -48,12 +50,12 @@ def validation_counts(config: Config, name: str, dataset: Dataset) -> dict[str, 
     if dataset.kind == "synthetic":
         found = sources(config, name, dataset)
         return {c: synthetic_recipe(name, dataset, c).counts(c)["validation/good"] for c in found}
-    opened = open_dataset(dataset.kind, dataset.root)
+    opened = open_dataset(dataset.kind, dataset.folder(name))
     wanted = _wanted(name, dataset, opened.categories)
     return {c: len(opened.category(c).examine("validation")[0]) for c in wanted}
 
 
-def _reading(name: str, dataset: Dataset, kind: str) -> dict:
+def _reading(name: str, dataset: Dataset, kind: str) -> dict[str, Any]:
     """What besides its files determines the samples of a category."""
     if kind != "eyecandies":
         return asdict(mvtec3d.Options(dataset.nonfinite, dataset.scale))
@@ -89,7 +91,7 @@ def _wanted(name: str, dataset: Dataset, known: tuple[str, ...]) -> list[str]:
 
 def synthetic_recipe(name: str, dataset: Dataset, category: str) -> synthetic.Spec:
     """What the generator is asked for: the preset with the given changes."""
-    given = {k: v for k, v in asdict(dataset.synthetic).items() if v is not None}
+    given: dict[str, Any] = {k: v for k, v in asdict(dataset.synthetic).items() if v is not None}
     preset = given.pop("preset")
     if preset not in synthetic.PRESETS:
         known = ", ".join(synthetic.PRESETS)

@@ -54,11 +54,25 @@ class Domain:
     def discrete(self) -> bool:
         return self.kind in ("choice", "grid")
 
+    @property
+    def choices(self) -> list[Any]:
+        """Those of choice and grid. Raises ConfigError where `fault` has something to say."""
+        if self.values is None:
+            raise ConfigError(f"{self.kind} has no values")
+        return self.values
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Lowest and highest of the other kinds. Raises ConfigError as `choices`."""
+        if self.low is None or self.high is None:
+            raise ConfigError(f"{self.kind} has no low or no high")
+        return self.low, self.high
+
     def examples(self) -> list[Any]:
         """All values, or both ends."""
         if self.discrete:
-            return list(self.values)
-        return [int(v) if self.kind == "int" else v for v in (self.low, self.high)]
+            return list(self.choices)
+        return [int(v) if self.kind == "int" else v for v in self.ends]
 
     def fault(self) -> str | None:
         """What is wrong with it, or None."""
@@ -120,7 +134,7 @@ class Sweep:
     early: Early = field(default_factory=Early)
 
     def __post_init__(self):
-        self.given: dict = {}  # the configuration that points change, unchecked
+        self.given: dict[str, Any] = {}  # the configuration that points change, unchecked
 
     @property
     def entry(self) -> tuple[str, str]:
@@ -133,20 +147,22 @@ class Sweep:
         values = {}
         for name, domain in self.space.items():
             value = drawn[name]
-            values[name] = domain.values[int(value)] if domain.discrete else value
+            values[name] = domain.choices[int(value)] if domain.discrete else value
         return {
             name: value
             for name, value in values.items()
             if all(values.get(k) == v for k, v in self.space[name].when.items())
         }
 
-    def configured(self, values: Mapping[str, Any], both: bool = False) -> dict:
+    def configured(self, values: Mapping[str, Any], both: bool = False) -> dict[str, Any]:
         """The configuration with a point's settings as the variant "swept".
 
         both: beside the unchanged one, for a leaderboard of the two
         """
         method, variant = self.entry
-        given = {**self.given, "selected_on": self.objective.on} if both else self.given
+        given = dict(self.given)
+        if both:
+            given["selected_on"] = self.objective.on
         if not values:
             return given
         swept = "+".join(filter(None, (variant, SWEPT)))

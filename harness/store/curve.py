@@ -30,10 +30,14 @@ Points = list[tuple[int, float]]
 class Reported(Protocol):
     """What a curve reads of a report from a long loop (methods/contract.py: Progress)."""
 
-    phase: str
-    step: int
-    total: int
-    loss: float | None
+    @property
+    def phase(self) -> str: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def loss(self) -> float | None: ...
 
 
 class Curve:

@@ -420,4 +420,5 @@ def write_maps(folder: Path, ids: Sequence[str], values: np.ndarray) -> None:
 
 def write_curves(folder: Path, curves: Mapping[str, np.ndarray]) -> None:
     """What `Record.curves` reads."""
-    np.savez_compressed(folder / CURVES, **curves)
+    # to numpy's stub any of the names might be allow_pickle, an option of newer versions
+    np.savez_compressed(folder / CURVES, **curves)  # pyrefly: ignore[bad-argument-type]

@@ -20,7 +20,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -161,7 +161,7 @@ class Store:
         return self.path / "failures" / f"{key}.json"
 
     @contextmanager
-    def lock(self, key: str, timeout: float = -1) -> Iterator[None]:
+    def lock(self, key: str, timeout: float = -1) -> Generator[None]:
         """Hold the job's lock; filelock.Timeout after `timeout` s, the OS frees a dead holder's."""
         path = self.path / "locks" / f"{key}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)

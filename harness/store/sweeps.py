@@ -27,8 +27,16 @@ class SweepFolder:
 
     @property
     def record(self) -> dict[str, Any] | None:
+        """What was asked for and, once it has ended, what came of it; None before it starts."""
         path = self.path / "sweep.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    @property
+    def known_record(self) -> dict[str, Any]:
+        """As `record`. Raises FileNotFoundError where there is none."""
+        if (found := self.record) is None:
+            raise FileNotFoundError(f"no sweep in {self.path}: start it with `relief sweep`")
+        return found
 
     def write(self, record: dict[str, Any]) -> None:
         write_json(self.path / "sweep.json", record)
