@@ -159,7 +159,9 @@ def _markdown_setting(setting: str, boards: dict[str, Board], marks: list[str]) 
 
 def same(board: Board, row: Row) -> Row:
     """The row of the same method and variant on another board of its setting."""
-    return board.row(row.method, row.variant)
+    found = board.row(row.method, row.variant)
+    assert found is not None, "the boards of a setting have the same rows"
+    return found
 
 
 def _marked(row: Row, marks: list[str]) -> str:

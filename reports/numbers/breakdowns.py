@@ -34,7 +34,8 @@ class Category:
     @property
     def wrong(self) -> np.ndarray:
         """Share of the other class on the wrong side of each image, mean over seeds (N,)."""
-        return sum(share_wrong(row, self.anomalous) for row in self.scores) / len(self.scores)
+        shares = (share_wrong(row, self.anomalous) for row in self.scores)
+        return sum(shares, start=np.zeros(len(self.ids))) / len(self.scores)
 
     @property
     def found(self) -> np.ndarray:
@@ -137,16 +138,16 @@ class Hard:
 
 def hardest(methods: Methods, label, count: int = 10) -> list[Hard]:
     """The images with the highest mean share, over all methods that scored them."""
-    wrong: dict[tuple, dict[str, float]] = defaultdict(dict)
+    wrong: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
     for name, categories in methods.items():
         for category, found in categories.items():
             for image in zip(found.ids, found.defects, found.wrong):
                 wrong[category, image[0], image[1]][label(*name)] = float(image[2])
-    rows = [
-        Hard(*image, float(np.mean(list(of.values()))), *min(of.items(), key=lambda s: s[1]))
-        for image, of in wrong.items()
-    ]
-    return sorted(rows, key=lambda row: (-row.wrong, row.category, str(row.id)))[:count]
+    rows = []
+    for (category, id, defect), of in wrong.items():
+        best, least = min(of.items(), key=lambda share: share[1])
+        rows.append(Hard(category, id, defect, float(np.mean(list(of.values()))), best, least))
+    return sorted(rows, key=lambda row: (-row.wrong, row.category, row.id))[:count]
 
 
 @dataclass(frozen=True)

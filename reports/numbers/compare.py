@@ -15,8 +15,9 @@ correction over everything tested.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,14 @@ from scipy.stats import t as student
 from harness.store import DONE
 from reports.numbers.frame import IDENTITY
 from reports.numbers.names import metric_order
-from reports.numbers.paired import ALPHA, Placements, auroc_difference, class_scores, holm
+from reports.numbers.paired import (
+    ALPHA,
+    Difference,
+    Placements,
+    auroc_difference,
+    class_scores,
+    holm,
+)
 
 OVERALL = "mean"
 WORSE, BETTER, SAME, UNTESTED = "worse", "better", "same", "untested"
@@ -123,7 +131,27 @@ def compare(
     return Comparison(tuple(_corrected(found, margin)), lost, gained, len(both))
 
 
-def _changes(group, metric, cells, scores_a, scores_b, margin) -> list[Change]:
+class _Tested(NamedTuple):
+    """What a test says of a difference, as in `Change`."""
+
+    interval: tuple[float, float] | None
+    basis: str
+    p: float | None
+
+
+def _changes(
+    group: tuple[str, str, str, str],
+    metric: str,
+    cells: pd.DataFrame,
+    scores_a: dict[str, pd.DataFrame],
+    scores_b: dict[str, pd.DataFrame],
+    margin: float,
+) -> list[Change]:
+    """Overall, then by category, of the pairs of one dataset, setting, method and variant."""
+
+    def change(category: str, a: float, b: float, tested: _Tested) -> Change:
+        return Change(*group, metric, category, a, b, *tested, UNTESTED)
+
     cells = cells[cells[metric].notna() & cells[f"{metric}_b"].notna()]
     if cells.empty:
         return []
@@ -142,7 +170,7 @@ def _changes(group, metric, cells, scores_a, scores_b, margin) -> list[Change]:
             and auroc_difference({category: one[category]}, {category: other[category]})
         )
         tested = _from_images(images, margin) if images else _student(b - a, "seeds", margin)
-        changes.append(Change(*group, metric, category, a.mean(), b.mean(), *tested, UNTESTED))
+        changes.append(change(category, a.mean(), b.mean(), tested))
     a, b = (float(np.mean(side)) for side in zip(*means))
     images = len(one) == len(other) == len(means) and auroc_difference(one, other)
     seeds = _by_seed(cells, metric)
@@ -152,7 +180,7 @@ def _changes(group, metric, cells, scores_a, scores_b, margin) -> list[Change]:
         tested = _student(seeds, "seeds", margin)
     else:
         tested = _student(np.array([y - x for x, y in means]), "categories", margin)
-    return [Change(*group, metric, OVERALL, a, b, *tested, UNTESTED), *changes]
+    return [change(OVERALL, a, b, tested), *changes]
 
 
 def _by_seed(cells: pd.DataFrame, metric: str) -> np.ndarray:
@@ -162,23 +190,24 @@ def _by_seed(cells: pd.DataFrame, metric: str) -> np.ndarray:
     return difference.mean()[whole].to_numpy(float)
 
 
-def _from_images(difference, margin: float) -> tuple:
-    """Interval, basis and p of B - A from a test of A - B."""
+def _from_images(difference: Difference, margin: float) -> _Tested:
+    """Of B - A from a test of A - B."""
     low, high = difference.interval()
-    return (-high, -low), "images", _p(-difference.value, difference.error, margin, norm.sf)
+    p = _p(-difference.value, difference.error, margin, norm.sf)
+    return _Tested((-high, -low), "images", p)
 
 
-def _student(differences: np.ndarray, basis: str, margin: float) -> tuple:
+def _student(differences: np.ndarray, basis: str, margin: float) -> _Tested:
     if len(differences) < 2:
-        return None, "", None
+        return _Tested(None, "", None)
     n, mean = len(differences), float(differences.mean())
     error = float(differences.std(ddof=1)) / math.sqrt(n)
     reach = float(student.ppf(0.975, n - 1)) * error
     p = _p(mean, error, margin, lambda z: student.sf(z, n - 1))
-    return (mean - reach, mean + reach), basis, p
+    return _Tested((mean - reach, mean + reach), basis, p)
 
 
-def _p(value: float, error: float, margin: float, tail) -> float:
+def _p(value: float, error: float, margin: float, tail: Callable[[float], float]) -> float:
     """Two-sided p-value that the difference is not beyond the margin."""
     beyond = abs(value) - margin
     if beyond <= 0:
@@ -186,7 +215,9 @@ def _p(value: float, error: float, margin: float, tail) -> float:
     return float(min(1.0, 2 * tail(beyond / error))) if error > 0 else 0.0
 
 
-def _placements(cells: pd.DataFrame, key: str, scores: dict) -> dict[str, Placements]:
+def _placements(
+    cells: pd.DataFrame, key: str, scores: dict[str, pd.DataFrame]
+) -> dict[str, Placements]:
     """Of the categories whose cells all have image scores with both classes."""
     found = {}
     for category, part in cells.groupby("category", sort=False):
@@ -199,14 +230,14 @@ def _placements(cells: pd.DataFrame, key: str, scores: dict) -> dict[str, Placem
 
 
 def _corrected(changes: list[Change], margin: float) -> list[Change]:
-    tested = [i for i, change in enumerate(changes) if change.p is not None]
-    corrected = dict(zip(tested, holm([changes[i].p for i in tested])))
+    tested = {i: change.p for i, change in enumerate(changes) if change.p is not None}
+    corrected = dict(zip(tested, holm(list(tested.values()))))
     found = []
     for i, change in enumerate(changes):
         p, verdict = corrected.get(i), UNTESTED
         if p is not None:
             verdict = SAME if p >= ALPHA else WORSE if change.by < -margin else BETTER
-        found.append(Change(**{**vars(change), "p": p, "verdict": verdict}))
+        found.append(replace(change, p=p, verdict=verdict))
     return found
 
 

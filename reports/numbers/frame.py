@@ -102,7 +102,7 @@ def printable(value: Any) -> str:
 def _row(cell: dict, result: Record | None, metrics: list[str]) -> dict:
     """result: None where there is none yet"""
     done = result is not None and result.done
-    row = {name: printable(cell.get(name) or "") for name in IDENTITY}
+    row: dict[str, Any] = {name: printable(cell.get(name) or "") for name in IDENTITY}
     row["seed"] = int(cell.get("seed", 0))
     marks = [*(result.marks if result else ()), *cell.get("marks", [])]
     row |= {

@@ -31,7 +31,7 @@ from reports.numbers.paired import (
     groups,
     sign_flip,
 )
-from reports.numbers.published import Spread, Verdict, quote, quoted_mean, verdict
+from reports.numbers.published import Quote, Spread, Verdict, quote, quoted_mean, verdict
 
 ABSENT = "absent"  # other methods have the category, this one was not asked for it
 INCOMPLETE = "incomplete"  # a mean that lacks a category
@@ -67,6 +67,13 @@ class Score:
     seeds: int = 0  # seeds with a value
     status: str = DONE
     note: str = ""  # what is missing, in words
+
+    @property
+    def known(self) -> float:
+        """`value`, where there is one. Raises ValueError if not."""
+        if self.value is None:
+            raise ValueError(f"no score: {self.note or self.status}")
+        return self.value
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ class Row:
 
     def bounds(self, category: str | None = None) -> tuple[float, float] | None:
         """95 % interval over test images of a category's score, or of the mean; I-AUROC only."""
-        return self.images.interval(self.score(category).value, category) if self.images else None
+        return self.images.interval(self.score(category).known, category) if self.images else None
 
     def spread(self, category: str | None = None) -> Spread | None:
         """Of single runs, pooled over categories: of a category's score, or of the mean."""
@@ -143,8 +150,8 @@ class Board:
 
     def second(self, category: str | None = None) -> float | None:
         """The best value but one; None where there is none below the best."""
-        best = self.best(category)
-        return max((v for v in self._values(category) if v < best), default=None)
+        values = sorted(set(self._values(category)), reverse=True)
+        return values[1] if len(values) > 1 else None
 
     def _values(self, category: str | None) -> list[float]:
         scores = [row.score(category) for row in self.rows]
@@ -161,7 +168,7 @@ class Board:
         first, second = ranked[:2]
         tested = _tested(first, second)
         bounds = tested.interval() if tested else None
-        return Lead(first, second, first.mean.value - second.mean.value, bounds)
+        return Lead(first, second, first.mean.known - second.mean.known, bounds)
 
 
 def _tested(one: Row, other: Row) -> Difference | None:
@@ -196,12 +203,12 @@ def _board(part: pd.DataFrame, metric: str, images: dict) -> Board:
     for name, cells in _methods(part):
         row = _row(cells, metric, categories)
         if metric == "i_auroc" and row.mean.status == DONE and images[name] is not None:
-            interval = images[name].interval(row.mean.value)
+            interval = images[name].interval(row.mean.known)
             row = replace(row, images=images[name], interval=interval)
         rows.append(row)
-    means = sorted((row.mean.value for row in rows if row.mean.status == DONE), reverse=True)
+    means = sorted((row.mean.known for row in rows if row.mean.status == DONE), reverse=True)
     ranked = [
-        replace(row, rank=means.index(row.mean.value) + 1) if row.mean.status == DONE else row
+        replace(row, rank=means.index(row.mean.known) + 1) if row.mean.status == DONE else row
         for row in rows
     ]
     ranked.sort(key=lambda row: row.rank or len(rows) + 1)  # stable: ties keep their order
@@ -218,14 +225,15 @@ def _grouped(rows: list[Row], categories: tuple[str, ...]) -> tuple[str, list[Ro
         return "", rows
     pairs = list(combinations(range(len(complete)), 2))
     tests = [_tested(complete[i], complete[j]) for i, j in pairs]
-    if all(tests) and complete[0].images:
-        tested_on, p_values = "images", [test.p for test in tests]
+    of_images = [test.p for test in tests if test is not None]
+    if len(of_images) == len(tests) and complete[0].images:
+        tested_on, p_values = "images", of_images
     elif len(categories) > 1:
-        values = np.array([[row.scores[c].value for c in categories] for row in complete])
+        values = np.array([[row.scores[c].known for c in categories] for row in complete])
         tested_on, p_values = "categories", [sign_flip(values[i] - values[j]) for i, j in pairs]
     else:
         return "", rows
-    means = [row.mean.value for row in complete]
+    means = [row.mean.known for row in complete]
     found = groups(means, dict(zip(pairs, p_values)))
     grouped = [replace(row, group=group) for row, group in zip(complete, found)]
     return tested_on, grouped + rows[len(complete) :]
@@ -240,13 +248,15 @@ def _printed_variant(row: Row) -> str:
 def _quoted(row: Row, dataset: str, setting: str, metric: str, categories: tuple) -> Row:
     """The row with what papers print for it; nothing where they print nothing."""
     names = (row.method, _printed_variant(row), dataset, setting, metric)
-    printed = {c: quote(*names, c) for c in categories} | {None: quoted_mean(*names, categories)}
-    found = {
-        category: verdict(value, given, row.spread(category), row.bounds(category))
-        for category, given in printed.items()
-        if given and (value := row.score(category).value) is not None
-    }
-    return replace(row, published=found.pop(None, None), quotes=found)
+
+    def against(printed: Quote | None, category: str | None = None) -> Verdict | None:
+        ours = row.score(category).value
+        if printed is None or ours is None:
+            return None
+        return verdict(ours, printed, row.spread(category), row.bounds(category))
+
+    quotes = {c: found for c in categories if (found := against(quote(*names, c), c))}
+    return replace(row, published=against(quoted_mean(*names, categories)), quotes=quotes)
 
 
 def _row(cells: pd.DataFrame, metric: str, categories: tuple[str, ...]) -> Row:
@@ -277,7 +287,7 @@ def _score(values: np.ndarray, statuses: np.ndarray) -> Score:
 def _mean(scores: dict[str, Score], by_seed: list[np.ndarray]) -> Score:
     """The mean of all categories; its spread needs every seed to have every category."""
     seeds = [s.mean() for s in by_seed if len(s) == len(scores) and not np.isnan(s).any()]
-    done = [score.value for score in scores.values() if score.status == DONE]
+    done = [score.known for score in scores.values() if score.status == DONE]
     if len(done) < len(scores):
         note = f"{len(done)} of {len(scores)} categories"
         return Score(None, seeds=len(seeds), status=INCOMPLETE, note=note)

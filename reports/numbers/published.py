@@ -65,10 +65,11 @@ class Spread:
     @classmethod
     def pooled(cls, stds: list[float | None], seeds: int) -> Spread | None:
         """Of a category, from the standard deviations (n - 1) of all; None with one seed."""
-        if seeds < 2 or not stds or any(std is None for std in stds):
+        known = [std for std in stds if std is not None]
+        if seeds < 2 or not stds or len(known) < len(stds):
             return None
-        variance = sum(std**2 for std in stds) / len(stds)
-        return cls(math.sqrt(variance), seeds, len(stds) * (seeds - 1))
+        variance = sum(std**2 for std in known) / len(known)
+        return cls(math.sqrt(variance), seeds, len(known) * (seeds - 1))
 
     def of_mean(self, categories: int) -> Spread:
         """Of the mean over that many categories."""
@@ -164,8 +165,8 @@ def quoted_mean(
         return None
     if set(categories) == set(cells):
         return printed
-    chosen = [cells[c] for c in categories]
-    if not all(chosen):
+    chosen = [cell for c in categories if (cell := cells[c]) is not None]
+    if len(chosen) < len(categories):
         return None
     value = sum(q.value for q in chosen) / len(chosen)
     note = f"mean of the {len(chosen)} printed categories that we have, too"

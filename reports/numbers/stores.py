@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.store import Record, Store
+from harness.store import Record, Results, Store
 from reports.numbers.frame import IDENTITY, marked
 
 
@@ -30,7 +30,7 @@ class Stores:
         return next((r for r in found if r.done), found[0] if found else None)
 
 
-def gather(parts: Sequence[tuple[Store, dict]]) -> tuple[Store | Stores, dict]:
+def gather(parts: Sequence[tuple[Store, dict]]) -> tuple[Results, dict]:
     """(store, launch) pairs as one store and one launch; a single pair as it is."""
     if len(parts) == 1:
         return parts[0]

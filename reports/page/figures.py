@@ -39,8 +39,8 @@ STYLE = Markup(  # of a file; a page has its own
 @dataclass(frozen=True)
 class Series:
     name: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float] | np.ndarray
     style: int = -1  # colour; -1: by position
 
 
@@ -86,12 +86,17 @@ def lines(title: str, series: Sequence[Series], x: Axis, y: Axis) -> Markup:
 
 
 def scatter(
-    title: str, points: Sequence[Series], x: Axis, y: Axis, front: Sequence[tuple] = ()
+    title: str,
+    points: Sequence[Series],
+    x: Axis,
+    y: Axis,
+    front: Sequence[tuple[float, float]] = (),
 ) -> Markup:
     """Named points (a series of one each) and the line of those that nothing beats."""
     marks = []
     if len(front) > 1:
-        line = _points(Series("", *zip(*front)), x, y)
+        xs, ys = [a for a, _ in front], [b for _, b in front]
+        line = _points(Series("", xs, ys), x, y)
         marks.append(Markup('<polyline class="front" points="{}"/>').format(line))
     for i, s in enumerate(points):
         px, py = (round(float(v), 1) for v in _pixels(s.x[0], s.y[0], x, y))

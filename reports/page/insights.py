@@ -132,7 +132,7 @@ def _insight(
         dataset,
         setting,
         figures.legend(names),
-        tuple(chart for chart in charts if chart[2] is not None),
+        tuple((name, title, chart) for name, title, chart in charts if chart is not None),
         tuple(
             ("-".join(filter(None, name)), method_label(*name), _histogram(methods[name]))
             for name in known
@@ -154,7 +154,8 @@ def _limits(order: list[tuple], boards: dict[str, Board]) -> Markup | None:
         means = [_mean(boards[f"{prefix}{limit:g}"], name) for limit in limits]
         known = [(limit, mean) for limit, mean in zip(limits, means) if mean is not None]
         if known:
-            series.append(Series(method_label(*name), *zip(*known), style))
+            x, y = [limit for limit, _ in known], [mean for _, mean in known]
+            series.append(Series(method_label(*name), x, y, style))
     axes = Axis("limit of the false-positive rate", limits[0], limits[-1], log=True), _unit("AUPRO")
     return figures.lines("AUPRO against the limit", series, *axes) if series else None
 

@@ -142,23 +142,22 @@ def _write_parquet(path: Path, table: pd.DataFrame) -> None:
 
 @cache
 def _environment() -> jinja2.Environment:
-    environment = pages.environment()
+    environment = pages.environment(
+        method_label=names.method_label,
+        setting_label=names.setting_label,
+        metric_label=names.metric_label,
+        status_label=names.status_label,
+        mark_text=meaning,
+        headline=headline,
+        lead_text=lead_text,
+        score_legend=legend(CLASSES),
+        quote_text=quote_text,
+        test_text=test_text,
+        verdict_key=VERDICT_KEY,
+        verdict_sign=verdict_sign,
+        same=same,
+    )
     environment.filters |= {"percent": percent, "amount": _amount, "bytes": _bytes, "count": _count}
-    environment.globals |= {
-        "method_label": names.method_label,
-        "setting_label": names.setting_label,
-        "metric_label": names.metric_label,
-        "status_label": names.status_label,
-        "mark_text": meaning,
-        "headline": headline,
-        "lead_text": lead_text,
-        "score_legend": legend(CLASSES),
-        "quote_text": quote_text,
-        "test_text": test_text,
-        "verdict_key": VERDICT_KEY,
-        "verdict_sign": verdict_sign,
-        "same": same,
-    }
     return environment
 
 

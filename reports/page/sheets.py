@@ -249,5 +249,5 @@ def _uri(picture: np.ndarray, quality: int) -> str:
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     ]
-    encoded = cv2.imencode(".jpg", picture, how)[1]
+    encoded = cv2.imencode(".jpg", picture, how)[1].tobytes()
     return "data:image/jpeg;base64," + base64.b64encode(encoded).decode()

@@ -128,7 +128,7 @@ class _Value:
 def _score(boards: list[Board], cell: dict, printed) -> _Value:
     where = cell["dataset"], cell["setting"], printed.metric
     board = next((b for b in boards if (b.dataset, b.setting, b.metric) == where), None)
-    row = board and board.row(cell["method"], cell["variant"])
+    row = board.row(cell["method"], cell["variant"]) if board else None
     if row is None:
         return _Value(note="no result")
     category = None if printed.category == MEAN else printed.category

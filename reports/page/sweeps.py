@@ -139,11 +139,9 @@ def charts(record: dict, trials: list[dict]) -> list[tuple[str, str]]:
         study = _study(record, trials[1:])
         plots = optuna.visualization.matplotlib
         metric = _metrics(record)[0]
-        pick = (
-            {}
-            if len(_metrics(record)) == 1
-            else {"target": lambda trial: trial.values[0], "target_name": metric}
-        )
+        options: dict[str, Any] = {"target_name": metric}
+        if len(_metrics(record)) > 1:
+            options["target"] = lambda trial: trial.values[0]
         drawn = [
             ("Objective over time", plots.plot_optimization_history),
             ("Parallel coordinates", plots.plot_parallel_coordinate),
@@ -153,7 +151,7 @@ def charts(record: dict, trials: list[dict]) -> list[tuple[str, str]]:
             if len(study.trials) < 2:
                 continue
             try:
-                plot(study, **({"target_name": metric} | pick))
+                plot(study, **options)
                 found.append((title, _svg(pyplot)))
             except (ValueError, RuntimeError) as error:  # e.g. all trials equal: nothing to weigh
                 log.info("chart=%s left out: %s", title, error)
@@ -174,9 +172,13 @@ def _svg(pyplot: Any) -> str:
 
 def _study(record: dict, trials: list[dict]) -> Any:
     import optuna
+    from optuna.study import StudyDirection
 
     metrics, space = _metrics(record), record["sweep"]["space"]
-    directions = [f"{record['sweep']['modes'][m]}imize" for m in metrics]
+    modes = record["sweep"]["modes"]
+    directions = [
+        StudyDirection.MINIMIZE if modes[m] == "min" else StudyDirection.MAXIMIZE for m in metrics
+    ]
     study = optuna.create_study(directions=directions)
     distributions = {name: _distribution(domain) for name, domain in space.items()}
     for trial in trials:
