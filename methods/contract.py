@@ -185,6 +185,7 @@ class Stage(ABC):
     category: everything else that determines the result is in its Settings. Cells, and stages
     that build on it, find what it saved in `run.stages[name]`.
 
+    `name`, `version` and `Settings` are as in `Method`.
     reads: "nothing";
            "train": the training samples of all categories of the cell's dataset;
            "category": every split of the cell's category, unlabelled (for frozen features).
@@ -192,7 +193,6 @@ class Stage(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
-    Settings: ClassVar[type]
     reads: ClassVar[str] = "nothing"
     seeded: ClassVar[bool] = True
 
@@ -247,11 +247,12 @@ class Method(ABC):
     `Settings`, a frozen dataclass with every constant, its unit and source; `variants`, named
     overrides of settings ("train.steps": 0), such as the rows of the paper's ablation tables;
     `stages`, the classes of the work it shares between cells.
+
+    `Settings` is not declared here: under a common type a class's own would not be known as such.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
-    Settings: ClassVar[type]
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     stages: ClassVar[Mapping[str, type[Stage]]] = {}
 
