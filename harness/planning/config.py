@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Optional
@@ -21,6 +21,8 @@ from yaml import YAMLError
 
 import methods
 from harness.data.eyecandies import Options as Eyecandies
+from harness.planning import yaml12
+from harness.planning.entries import EntryError, filled, nested
 from harness.planning.jobs import Protocol, Resources
 from harness.store import canonical, write_text
 from methods.contract import SETTINGS
@@ -175,14 +177,15 @@ def read(
     """What `load` reads, before it is checked: plain values that make a YAML file."""
     path = find(name)
     try:
-        given = OmegaConf.merge({"name": path.stem}, OmegaConf.load(path))
-        given = OmegaConf.merge(on_data(given, data), _dotlist(overrides))
-        return on_background(_contained(given, resolve=True), background)
-    except (OmegaConfBaseException, YAMLError, ConfigError) as error:
+        given = on_data({"name": path.stem} | _loaded(path), data)
+        given = filled(given, _changes(overrides))
+        resolved = _contained(OmegaConf.create(given), resolve=True)
+        return on_background(resolved, background)
+    except (OmegaConfBaseException, YAMLError, ConfigError, EntryError) as error:
         raise ConfigError(f"{path.name}: {error}") from error
 
 
-def on_data(given: Any, data: str | None) -> Any:
+def on_data(given: dict[str, Any], data: str | None) -> dict[str, Any]:
     """With its datasets replaced by one folder, if there is one."""
     if data is not None:
         given["datasets"] = {_dataset_name(data): {"root": str(Path(data).expanduser().resolve())}}
@@ -199,8 +202,8 @@ def on_background(given: dict[str, Any], background: str | None) -> dict[str, An
 def plain_values(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """A YAML file with `key=value` overrides, as plain values."""
     try:
-        return _contained(OmegaConf.merge(OmegaConf.load(path), _dotlist(overrides)))
-    except (OmegaConfBaseException, YAMLError) as error:
+        return filled(_loaded(path), _changes(overrides))
+    except (OmegaConfBaseException, YAMLError, EntryError) as error:
         raise ConfigError(str(error)) from error
 
 
@@ -208,7 +211,7 @@ def merge(
     given: dict[str, Any], changes: dict[str, Any], overrides: Sequence[str] = ()
 ) -> dict[str, Any]:
     """What `read` gave with nested changes, then `key=value` overrides."""
-    return _contained(OmegaConf.merge(given, changes, _dotlist(overrides)))
+    return filled(filled(given, changes), _changes(overrides))
 
 
 def write_yaml(given: dict[str, Any], path: Path, comment: str) -> None:
@@ -238,7 +241,8 @@ def structured(schema: Any, values: Any, prefix: str = "") -> Any:
     """`values` merged into the dataclass, every key and type checked; ConfigError otherwise."""
     node = OmegaConf.structured(schema)
     try:
-        return OmegaConf.to_object(OmegaConf.merge(node, values))
+        defaults = OmegaConf.to_container(node, throw_on_missing=False)
+        return OmegaConf.to_object(OmegaConf.merge(node, entries_filled(defaults, values)))
     except OmegaConfBaseException as error:
         key = ".".join(filter(None, (prefix, error.full_key)))
         text = str(error).splitlines()[0]
@@ -250,8 +254,19 @@ def structured(schema: Any, values: Any, prefix: str = "") -> Any:
             hint = "did you mean" if near else "known here:"
             text = f"unknown key; {hint} {', '.join(near or known)}"
         raise ConfigError(f"{key}: {text}" if key else text) from error
+    except EntryError as error:
+        raise ConfigError(".".join(filter(None, (prefix, str(error))))) from error
     except (ValueError, TypeError) as error:  # a Settings class refused a value
         raise ConfigError(f"{prefix or 'configuration'}: {error}") from error
+
+
+def entries_filled(defaults: Any, values: Any, path: str = "") -> Any:
+    """`values` with every change of a single entry put into the list that is its default."""
+    if not isinstance(values, Mapping) or not isinstance(defaults, Mapping):
+        return filled(defaults, values, path) if isinstance(defaults, list | tuple) else values
+    return {
+        k: entries_filled(defaults.get(k), v, f"{path}.{k}".lstrip(".")) for k, v in values.items()
+    }
 
 
 def _contained(node: Any, resolve: bool = False) -> dict[str, Any]:
@@ -260,11 +275,26 @@ def _contained(node: Any, resolve: bool = False) -> dict[str, Any]:
     return values
 
 
-def _dotlist(overrides: Sequence[str]) -> Any:
+def _loaded(path: Path) -> dict[str, Any]:
+    """A YAML file as it stands, interpolations not resolved."""
+    values = yaml12.load(path.read_text(encoding="utf-8-sig"))
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"it holds {'nothing' if values is None else type(values).__name__}, "
+            "not keys with values"
+        )
+    return values
+
+
+def _changes(overrides: Sequence[str]) -> dict[str, Any]:
+    """`key=value` texts as nested values, the later over the earlier."""
+    changes: dict[str, Any] = {}
     for item in overrides:
-        if "=" not in item or item.startswith("="):
+        key, equals, text = item.partition("=")
+        if not equals or not key:
             raise ConfigError(f"override {item!r} is not key=value, e.g. das3d.train.steps=100")
-    return OmegaConf.from_dotlist(list(overrides))
+        changes = filled(changes, nested(key, yaml12.load(text)))
+    return changes
 
 
 def _dataset_name(root: str) -> str:
@@ -312,7 +342,7 @@ def _check(config: Config) -> None:
 
 def settings_of(method: str, overrides: Sequence[str] = ()) -> Any:
     """A method's Settings with overrides as on the command line, METHOD.KEY=VALUE."""
-    given = _dotlist(overrides)
+    given = _changes(overrides)
     if other := sorted(set(given) - {method}):
         raise ConfigError(f"{', '.join(map(str, other))}: only settings of {method} matter here")
     return structured(methods.get(method).Settings, given.get(method, {}), method)
@@ -320,7 +350,7 @@ def settings_of(method: str, overrides: Sequence[str] = ()) -> Any:
 
 def with_overrides(settings: Any, overrides: dict[str, Any], name: str = "") -> Any:
     """A Settings object with dotted overrides applied, typed and checked like the command line."""
-    changes = OmegaConf.create()
+    changes: dict[str, Any] = {}
     for key, value in overrides.items():
-        OmegaConf.update(changes, key, value)
+        changes = filled(changes, nested(key, value))
     return structured(settings, changes, name)

@@ -1,0 +1,51 @@
+"""Overrides that reach into lists: das3d.p_z[1]=0.8 changes the second value and leaves the first.
+
+Until the list is known such a change is a mapping from "[1]" to the value; `filled` puts it in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_ENTRY = re.compile(r"\[?(\d+)\]?")  # as a key: [1], or 1 in das3d.p_z.1
+
+
+class EntryError(ValueError):
+    """An entry that a list does not have; the message names the list by `path`."""
+
+
+def nested(dotted: str, value: Any) -> dict[str, Any]:
+    """ "loss.weights[2]", 4.0 -> {"loss": {"weights": {"[2]": 4.0}}}"""
+    *groups, name = dotted.replace("[", ".[").split(".")
+    made: dict[str, Any] = {name: value}
+    for group in reversed(groups):
+        made = {group: made}
+    return made
+
+
+def filled(base: Any, changes: Any, path: str = "") -> Any:
+    """`base` with nested changes; a list takes single entries, everything else is replaced.
+
+    Neither is changed. Raises EntryError.
+    """
+    if not isinstance(changes, Mapping):
+        return changes
+    if isinstance(base, list | tuple):
+        return _with_entries(list(base), changes, path)
+    known = base if isinstance(base, Mapping) else {}
+    parts = {k: filled(known.get(k), v, f"{path}.{k}".lstrip(".")) for k, v in changes.items()}
+    return {**known, **parts}
+
+
+def _with_entries(values: list[Any], changes: Mapping[Any, Any], path: str) -> Any:
+    for key, value in changes.items():
+        if not (entry := _ENTRY.fullmatch(str(key))):
+            raise EntryError(f"{path} is a list: give all of it, or entries such as {path}[0]")
+        i = int(entry[1])
+        if i >= len(values):
+            there = f"its entries are [0] to [{len(values) - 1}]" if values else "it is empty"
+            raise EntryError(f"{path} has no entry [{i}]: {there}")
+        values[i] = filled(values[i], value, f"{path}[{i}]")
+    return values

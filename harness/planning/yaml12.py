@@ -1,0 +1,45 @@
+"""YAML as people mean it: names are text. Values that are no numbers, true, false or null are text.
+
+PyYAML follows YAML 1.1, where the key `on` is true, `no` is false and 01 is 1; YAML 1.2 has only
+true and false, and a number with a leading zero is a name here, e.g. of a category.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+
+class Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice."""
+
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{name!r} stands twice", key.start_mark
+                )
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+_WHOLE = r"(?:0|[1-9][0-9]*)"
+for tag, pattern, first in (  # of which the first that fits counts
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", rf"[-+]?{_WHOLE}", "-+0123456789"),
+    ("float", rf"[-+]?(?:{_WHOLE}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", "-+0123456789."),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
+):
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), first)
+
+
+def load(text: str) -> Any:
+    """Plain values. Raises yaml.YAMLError."""
+    return yaml.load(text, Loader)  # a SafeLoader
