@@ -172,10 +172,15 @@ class Cluster:
         """A node; the first is the head. mounts: shell commands that change what it sees."""
         head = not self.processes
         ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-gpus=0"]
-        ray += ["--head", f"--port={self.port}"] if head else [f"--address={self.address}"]
-        ray += [f"--num-cpus={cpus}", "--object-store-memory=80000000", "--include-dashboard=false"]
+        ray += (
+            ["--head", f"--port={self.port}", "--include-dashboard=false"]
+            if head
+            else [f"--address={self.address}"]
+        )
+        ray += [f"--num-cpus={cpus}", "--object-store-memory=80000000"]
         ray += ["--node-ip-address=127.0.0.1", "--min-worker-port=0", "--max-worker-port=0"]
-        shell = " && ".join([*mounts, f"exec {' '.join(ray)}"])
+        start = f"until {' '.join(ray)}; do sleep 1; done"  # a busy machine may be too slow for Ray
+        shell = " && ".join([*mounts, start])
         with (self.folder / f"node{len(self.processes)}.log").open("w") as log:
             node = subprocess.Popen(
                 ["unshare", "-m", "sh", "-ec", shell],
