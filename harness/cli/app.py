@@ -1,4 +1,4 @@
-"""The command line: relief run, plan, status, report, compare, export, sync, ui, data, weights."""
+"""The command line: every command of `relief`, and what it does with errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from harness.cli import data, mlflow, reports, runs, studies, sweep, weights
+from harness.cli import data, doctor, mlflow, reports, runs, studies, sweep, weights
 from harness.cli.terminal import errors
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ for command in (
     studies.study,
     mlflow.sync,
     mlflow.ui,
+    doctor.doctor,
 ):
     app.command()(command)
 for group in (studies.app, data.app, weights.app):

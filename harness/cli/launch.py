@@ -87,6 +87,8 @@ def execute(
         return launch, []
     isolation = plan.config.schedule.isolation
     executor = InProcess() if serial else OnRay(address, workers, gpus, isolation)
+    if address and not serial:
+        check_nodes(executor, plan, store)
     mirror = _mirror(store, launch, tracking)
     try:
         with Display(console, len(pending), launch["name"]) as display, interruptible() as check:
@@ -105,6 +107,20 @@ def execute(
     finally:
         mirror.stop()
     return launch, failures
+
+
+def check_nodes(executor, plan, store: Store) -> None:
+    """Keep jobs off the nodes of a cluster that cannot do them, and name those."""
+    from harness.engine.nodes import admit
+
+    def say(line: str) -> None:
+        errors.print(f"[yellow]{escape(line)}[/yellow]", soft_wrap=True)
+
+    try:
+        admit(executor, plan, store, say)
+    except BaseException:
+        executor.close()
+        raise
 
 
 def exit_with(failures: list[Record]) -> None:

@@ -18,6 +18,7 @@ from harness.cli.launch import (
     StorePath,
     Tracking,
     Workers,
+    check_nodes,
     split_arguments,
 )
 from harness.cli.terminal import console, errors
@@ -62,9 +63,9 @@ def sweep(
     try:
         with interruptible() as check:
             display = Display(console, len(loaded.plan({}).pending(where)), loaded.name)
-            folder = sweeps.run(
-                loaded, where, display.listen, say, check, address=address, cpus=workers, gpus=gpus
-            )
+            ray_options = dict(address=address, cpus=workers, gpus=gpus)
+            admit = dict(admit=check_nodes) if address else {}
+            folder = sweeps.run(loaded, where, display.listen, say, check, **admit, **ray_options)
     except KeyboardInterrupt:
         errors.print("interrupted: finished trials are kept, the same command goes on")
         raise typer.Exit(EXIT_INTERRUPTED) from None

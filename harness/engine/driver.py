@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.engine.executors import CRASHED, Executor, InfeasibleError
-from harness.engine.outcomes import Outcome
+from harness.engine.outcomes import REFUSED, Outcome
 from harness.planning.config import Schedule
 from harness.planning.jobs import Job
 from harness.planning.plan import Plan
@@ -115,11 +115,20 @@ class Driver:
         key, status = outcome.key, outcome.status
         ended = self.running.pop(key)
         job = ended.job
-        if status == DONE or self.store.done(key):  # another launch may have finished it meanwhile
+        if status == DONE and not self.store.done(key):
+            reason = f"its worker says that it is done, and {self.store.path} has no result of it"
+            status = CRASHED
+            outcome = replace(outcome, reason=f"{reason}: do all nodes see this very folder?")
+        if self.store.done(key):  # another launch may have finished it meanwhile
             self.summary.counts[DONE] += 1
             self.listen(Event(DONE, job, self.store.finished(key)))
             if outcome.changed:
                 self._wait_again(self.dependants[key])
+        elif status == REFUSED:
+            self.executor.exclude(outcome)
+            self.attempts[key] -= 1
+            self.waiting[key] = job
+            self.listen(Event("retry", job, reason=outcome.reason))
         elif status == DAMAGED and self.mended[key] < MENDED:
             self.mended[key] += 1
             self.listen(Event("retry", job, reason=f"{outcome.reason}; it is computed again"))

@@ -1,4 +1,4 @@
-"""What a result was computed with: versions, commit, device, threads."""
+"""What a result was computed with: versions, code, host, device, threads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
+
+from harness.engine.code import fingerprint
 
 PACKAGES = (
     "relief-bench",
@@ -31,7 +33,9 @@ def environment(device: torch.device) -> dict:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "system": platform.system(),
+        "host": platform.node(),
         "versions": _versions(),
+        "code": fingerprint(),
         "commit": _commit(),
         "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
     }

@@ -6,14 +6,16 @@ Ray only starts processes and places them on CPUs and GPUs (harness/engine/READM
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
 from tenacity import RetryCallState, Retrying, stop_after_attempt
 
+from harness.engine.cluster import reach
+from harness.engine.code import bring, lay_token, lift_token, signature
 from harness.engine.job import run_job
-from harness.engine.outcomes import Outcome
+from harness.engine.outcomes import REFUSED, Outcome
 from harness.planning.jobs import Job, Resources
 from harness.store import FAILED, OUT_OF_MEMORY, TIMEOUT
 
@@ -22,7 +24,7 @@ GIB = 2**30
 
 
 class InfeasibleError(RuntimeError):
-    """No node could ever run a job; the message names what is missing."""
+    """No node could ever run a job, or none is left; the message names what is missing."""
 
 
 Task = Callable[[dict[str, Any], str, int], Outcome]  # (description, store path, attempt)
@@ -36,6 +38,7 @@ class Executor(Protocol):
     def check(self, resources: Resources) -> None: ...
     def submit(self, job: Job, store_path: str, attempt: int) -> None: ...
     def poll(self, timeout: float) -> list[Outcome]: ...
+    def exclude(self, refused: Outcome) -> None: ...
     def cancel(self, key: str) -> None: ...
     def close(self) -> None: ...
 
@@ -60,6 +63,10 @@ class InProcess:
         job, store_path, attempt = self.queue.pop(0)
         return [self.task(job.describe(), store_path, attempt)]
 
+    def exclude(self, refused: Outcome) -> None:
+        """A job that this process refuses runs nowhere."""
+        raise InfeasibleError(refused.reason)
+
     def cancel(self, key: str) -> None:
         """A job of this process cannot be stopped from this process."""
 
@@ -78,21 +85,29 @@ class OnRay:
         isolation: str = "auto",
         task: Task = run_job,
         joined: bool = False,
+        excluded: Iterable[str] = (),
     ):
-        """joined: use the Ray that this process is connected to; it runs on at the end."""
+        """joined: use the Ray that this process is connected to; it runs on at the end.
+
+        excluded: ids of nodes that get no jobs.
+        """
         if not joined:
             _prepare_environment(local=address is None)
+            address = address and reach(address)
         import ray
 
         self.ray, self.joined = ray, joined
         if not joined:
             self._start(address, cpus, gpus)
         self.isolation = isolation
+        self.excluded = set(excluded)
+        self.tokens: dict[str, str] = {}  # store path -> its token
         self.refs: dict[Any, str] = {}
         # a worker kept for the next job saves seconds of imports; a fresh process a job gives
         # clean memory figures and frees the GPU in between
-        self.shared = ray.remote(max_calls=0, max_retries=0)(task)
-        self.single = ray.remote(max_calls=1, max_retries=0)(task)
+        carried = _carried(task)
+        self.shared = ray.remote(max_calls=0, max_retries=0)(carried)
+        self.single = ray.remote(max_calls=1, max_retries=0)(carried)
 
     def _start(self, address: str | None, cpus: int | None, gpus: int | None) -> None:
         options: dict[str, Any] = {
@@ -119,7 +134,11 @@ class OnRay:
 
     @property
     def nodes(self) -> list[dict[str, float]]:
-        return [n["Resources"] for n in self.ray.nodes() if n["Alive"]]
+        """What each node offers, of those that get jobs."""
+        return [n["Resources"] for n in self._alive() if n["NodeID"] not in self.excluded]
+
+    def _alive(self) -> list[dict[str, Any]]:
+        return [n for n in self.ray.nodes() if n["Alive"]]
 
     @property
     def slots(self) -> int:
@@ -146,8 +165,25 @@ class OnRay:
             memory=int(r.memory_gb * GIB),
             name=job.title,
             scheduling_strategy="DEFAULT",  # not inside a sweep's trial
+            label_selector=self.selector,
         )
-        self.refs[task.remote(job.describe(), store_path, attempt)] = job.key
+        if store_path not in self.tokens:
+            self.tokens[store_path] = lay_token(store_path)
+        signed = job.describe() | signature(self.tokens[store_path])
+        self.refs[task.remote(signed, store_path, attempt)] = job.key
+
+    @property
+    def selector(self) -> dict[str, str] | None:
+        """What keeps tasks off the excluded nodes."""
+        if not self.excluded:
+            return None
+        return {"ray.io/node-id": f"!in({', '.join(sorted(self.excluded))})"}
+
+    def exclude(self, refused: Outcome) -> None:
+        """No more jobs for the node that refused one. Raises InfeasibleError if none is left."""
+        self.excluded.add(refused.node)
+        if not self.nodes:
+            raise InfeasibleError(f"no node is left that can run jobs: {refused.reason}")
 
     def poll(self, timeout: float) -> list[Outcome]:
         ready, others = self.ray.wait(list(self.refs), num_returns=1, timeout=timeout)
@@ -159,7 +195,8 @@ class OnRay:
         from ray import exceptions as lost
 
         try:
-            return self.ray.get(ref)
+            node, found = self.ray.get(ref)
+            return Outcome(key, REFUSED, found, node=node) if isinstance(found, str) else found
         except lost.OutOfMemoryError as error:
             return Outcome(key, OUT_OF_MEMORY, _first_line(error))
         except lost.TaskCancelledError as error:
@@ -179,8 +216,38 @@ class OnRay:
         for ref in self.refs:
             self.ray.cancel(ref, force=True)
         self.refs.clear()
+        for store_path, token in self.tokens.items():
+            lift_token(store_path, token)
+        self.tokens.clear()
         if not self.joined:
             self.ray.shutdown()
+
+
+def _carried(task: Task) -> Callable[..., tuple[str, Outcome | str]]:
+    """`task` as it travels to workers; -> the node it came to, and its outcome or a refusal.
+
+    By value, as what it calls, so that a worker with other code can refuse.
+    """
+    find, named = bring(task), f"{task.__module__}.{task.__qualname__}"
+
+    def carry(description: Any, store_path: str, attempt: int) -> tuple[str, Any]:
+        import platform
+
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
+        try:
+            found = find()
+            from harness.engine.code import refusal
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            return node, (
+                f"{platform.node()} cannot import {named} ({why}): install the driver's Relief "
+                "on every node"
+            )
+        return node, refusal(description, store_path) or found(description, store_path, attempt)
+
+    return carry
 
 
 def _too_much(resources: Resources, have: str) -> str:

@@ -25,9 +25,10 @@ import cv2
 import numpy as np
 import torch
 
+from harness.engine.code import refusal
 from harness.engine.environment import environment
 from harness.engine.measure import Memory, load_average
-from harness.engine.outcomes import Outcome
+from harness.engine.outcomes import REFUSED, Outcome
 from harness.engine.runners import RUNNERS, Task
 from harness.planning.jobs import Job
 from harness.store import (
@@ -50,9 +51,12 @@ LOG_LINES = 30
 def run_job(description: dict[str, Any], store_path: str, attempt: int = 1) -> Outcome:
     """Compute a job unless its result is there.
 
-    description: as `Job.describe` makes it. Whoever holds the job's lock computes; others wait and
-    find the result. Exceptions of the job become an outcome.
+    description: as `Job.describe` makes it, and the driver's `signature` where it has one. Whoever
+    holds the job's lock computes; others wait and find the result. Exceptions of the job become an
+    outcome.
     """
+    if why := refusal(description, store_path):
+        return Outcome(description["key"], REFUSED, why)
     job, store = Job.of(description), Store(store_path)
     log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
     with _collected(log), store.lock(job.key):

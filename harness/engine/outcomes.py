@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+REFUSED = "refused"  # not computed: the worker has other code, or does not see the store
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -11,4 +13,5 @@ class Outcome:
     status: str
     reason: str = ""  # one line
     log: tuple[str, ...] = ()  # its last lines
+    node: str = ""  # Ray's id of the node that refused it
     changed: bool = False  # it was computed again, and its files have other bytes than before

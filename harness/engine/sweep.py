@@ -9,16 +9,17 @@ Tune's state is pickled: continue sweeps in stores of your own only.
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
+import pickle
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
+from harness.engine.code import bring, refusal, signature
 from harness.engine.driver import Driver, Listener
 from harness.engine.executors import OnRay
 from harness.metrics.pareto import pareto_front
@@ -45,12 +46,13 @@ def run(
     listen: Listener,
     say: Callable[[str], None],
     check: Callable[[], None] = lambda: None,
+    admit: Callable[[OnRay, Plan, Store], None] = lambda executor, plan, store: None,
     **ray_options: Any,
 ) -> SweepFolder:
     """Run or continue a sweep; what is done is not done again. -> its folder, complete.
 
     listen: as Driver's, for the first trial; say: takes a line about each further one; check: may
-    raise to stop.
+    raise to stop; admit: may exclude nodes of the executor that it is given.
     Raises RuntimeError if no trial could be finished.
     """
     plan = sweep.plan({})
@@ -68,11 +70,13 @@ def run(
         os.environ.update(ENVIRONMENT)
         executor = OnRay(**ray_options, isolation=plan.config.schedule.isolation)
         try:
+            admit(executor, plan, store)
             # jobs that every point needs are done once, with all CPUs
-            joined = OnRay(isolation=plan.config.schedule.isolation, joined=True)
+            joined = _joined(plan, executor.excluded)
             Driver(plan, store, joined, plan.config.schedule, listen).run(lambda running: check())
-            _compute(sweep, DEFAULT, {}, store, folder)
-            _tune(sweep, plan, store, folder, executor.slots, say)
+            executor.excluded |= joined.excluded
+            _compute(sweep, DEFAULT, {}, store, folder, executor.excluded)
+            _tune(sweep, plan, store, folder, executor, say)
         finally:
             executor.close()
     _conclude(sweep, folder, record)
@@ -89,16 +93,17 @@ def _tune(
     plan: Plan,
     store: Store,
     folder: SweepFolder,
-    slots: int,
+    executor: OnRay,
     say: Callable[[str], None],
 ) -> None:
     from ray import tune
 
-    fits = max(1, slots // max(1, plan.config.resources_of(sweep.entry[0]).cpus))
+    fits = max(1, executor.slots // max(1, plan.config.resources_of(sweep.entry[0]).cpus))
     at_once = sweep.search.concurrency or fits
+    selected = {"bundle_label_selector": [executor.selector]} if executor.selector else {}
     trainable = tune.with_resources(
-        functools.partial(_trial, sweep=sweep, store_path=str(store.path), sweep_id=folder.id),
-        {"cpu": 0.01},
+        _carried(sweep, store, folder, executor.excluded),
+        tune.PlacementGroupFactory([{"CPU": 0.01}], **selected),
     )
     state = folder.path / "tune"
     if tune.Tuner.can_restore(str(state)):
@@ -155,7 +160,11 @@ def _teller() -> Any:
 
         def _say(self, trials: list, trial: Any) -> None:
             ended = 1 + sum(t.is_finished() for t in trials if t is not trial)
-            record = json.loads(_Told.folder.trial(trial.trial_id).read_text())
+            path = _Told.folder.trial(trial.trial_id)
+            if not path.exists():  # refused before it began
+                _Told.say(f"trial {ended}: {trial.get_error()}")
+                return
+            record = json.loads(path.read_text())
             means = " ".join(f"{m}={mean:.4f}" for m, mean in record["means"].items())
             outcome = (
                 record["reason"] or f"{means} after {len(record['cells'])} of {record['of']} cells"
@@ -165,10 +174,47 @@ def _teller() -> Any:
     return Teller()
 
 
-def _trial(point: dict, *, sweep: Sweep, store_path: str, sweep_id: str) -> None:
-    """What Tune runs in an actor: the cells of one point."""
+def _carried(
+    sweep: Sweep, store: Store, folder: SweepFolder, excluded: Collection[str]
+) -> Callable[[dict], None]:
+    """`_trial` as it travels to actors, its arguments as bytes: it uses nothing of ours before it
+    has found the driver's installation.
+    """
+    find = bring(_trial)
+    content = pickle.dumps(
+        {
+            "sweep": sweep,
+            "store_path": str(store.path),
+            "sweep_id": folder.id,
+            "excluded": sorted(excluded),
+            "signed": signature(),
+        }
+    )
+
+    def carry(point: dict) -> None:
+        import pickle
+
+        trial = find()
+        trial(point, **pickle.loads(content))
+
+    carry.__name__ = _trial.__name__  # by which Tune knows the searches that it continues
+    return carry
+
+
+def _trial(
+    point: dict,
+    *,
+    sweep: Sweep,
+    store_path: str,
+    sweep_id: str,
+    excluded: list[str],
+    signed: dict[str, str],
+) -> None:
+    """What Tune runs in an actor: the cells of one point. RuntimeError where it must not."""
     from ray import tune
 
+    if why := refusal(signed, store_path):
+        raise RuntimeError(why)
     store = Store(store_path)
     trial_id = tune.get_context().get_trial_id()
     values = sweep.point(point)
@@ -177,7 +223,7 @@ def _trial(point: dict, *, sweep: Sweep, store_path: str, sweep_id: str) -> None
         first, *others = sweep.objective.metrics
         tune.report({OBJECTIVE: means[first], **{m: means[m] for m in others}, CELLS: cells})
 
-    _compute(sweep, trial_id, values, store, SweepFolder(store, sweep_id), report)
+    _compute(sweep, trial_id, values, store, SweepFolder(store, sweep_id), excluded, report)
 
 
 def _compute(
@@ -186,6 +232,7 @@ def _compute(
     values: dict,
     store: Store,
     folder: SweepFolder,
+    excluded: Collection[str],
     report: Callable[[dict, int], None] = lambda means, cells: None,
 ) -> None:
     """The cells of a point in turn, on the Ray that is there; keeps the trial's record."""
@@ -210,7 +257,7 @@ def _compute(
         plan = sweep.plan(values)
         record["of"] = len(plan.cells)
         for cell in plan.cells:
-            record["cells"].append(_score(sweep, plan, cell, store))
+            record["cells"].append(_score(sweep, plan, cell, store, excluded))
             n = len(record["cells"])
             record["means"] = {
                 m: sum(c["scores"][m] for c in record["cells"]) / n for m in sweep.objective.metrics
@@ -228,10 +275,13 @@ def _compute(
         raise
 
 
-def _score(sweep: Sweep, plan: Plan, cell: dict, store: Store) -> dict:
+def _joined(plan: Plan, excluded: Collection[str]) -> OnRay:
+    return OnRay(isolation=plan.config.schedule.isolation, joined=True, excluded=excluded)
+
+
+def _score(sweep: Sweep, plan: Plan, cell: dict, store: Store, excluded: Collection[str]) -> dict:
     """Compute one cell, unless it is known. RuntimeError if it fails."""
-    schedule = plan.config.schedule
-    Driver(plan.only(cell), store, OnRay(isolation=schedule.isolation, joined=True), schedule).run()
+    Driver(plan.only(cell), store, _joined(plan, excluded), plan.config.schedule).run()
     result = store.result(cell["key"])
     if result is None or not result.done:
         raise RuntimeError(

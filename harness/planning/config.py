@@ -77,6 +77,7 @@ class Schedule:
     retries: int = 2  # further attempts after a crash or lost node
     checkpoint_every_s: float = 60.0
     isolation: Literal["auto", "worker", "process"] = "auto"  # auto: a process a job on GPU
+    node_check_s: float = 120.0  # how long a node of a cluster may take to answer the first check
 
 
 @dataclass

@@ -4,6 +4,7 @@
     STORE/work/<key>/              a job under way or interrupted, with its checkpoint
     STORE/failures/<key>.json      the last failure of a job that has not finished
     STORE/locks/<key>.lock         held by whoever computes the job, freed when they die
+    STORE/nodes/<token>            of a driver that runs; workers know the store by it
     STORE/launches/<id>.json       what a launch asked for
     STORE/damaged/<key>-<time>-*/  what was found damaged, set aside and computed again
     STORE/data/  STORE/reports/    synthetic datasets; generated reports

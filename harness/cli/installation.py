@@ -1,0 +1,37 @@
+"""Whether Python finds our packages where Relief is installed, asked before they are imported.
+
+`python -m harness` looks into the current folder first, and PYTHONPATH may lead elsewhere: a
+`methods.py` there would be taken for our package.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("harness", "methods", "reports")
+EXIT_USAGE = 2
+
+
+def check() -> None:
+    """End the program with a line if a package is not ours."""
+    if why := foreign(ROOT):
+        print(f"error: {why}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+
+
+def foreign(root: Path) -> str | None:
+    """What is wrong if Python would import a package of ours from outside `root`."""
+    for name in PACKAGES:
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:
+            return f"{root} has no package {name!r}: install Relief again"
+        where = Path(found.origin).resolve()
+        if where != root / name / "__init__.py":
+            return (
+                f"{where} hides Relief's package {name!r}, which lies in {root}: rename that file "
+                "or folder, or start `relief` from another folder and without it in PYTHONPATH"
+            )
+    return None
