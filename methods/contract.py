@@ -144,11 +144,6 @@ class Run:
             log.warning("checkpoint=%s is damaged: going on from the one before, if any", path)
         return None
 
-    def forget_checkpoints(self) -> None:
-        """At the end of a job."""
-        for path in self.checkpoints:
-            path.unlink(missing_ok=True)
-
     def save_checkpoint(self, state: Callable[[], dict]) -> None:
         """Save what `state` returns, if the last save is `checkpoint_every_s` or more ago."""
         path = self.checkpoint_path

@@ -10,7 +10,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from harness.cli import data, doctor, mlflow, reports, runs, studies, sweep, weights
+from harness.cli import data, doctor, mlflow, reports, runs, studies, sweep, verify, weights
 from harness.cli.terminal import errors
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ for command in (
     reports.report,
     reports.compare,
     reports.export,
+    verify.verify,
     sweep.sweep,
     studies.study,
     mlflow.sync,

@@ -102,6 +102,13 @@ def compare(
         frames[0], frames[1], metrics, scores[0], scores[1], ignore=ignore, margin=margin / 100
     )
     console.print(comparison_text(found))
+    threads = [sorted({int(t) for t in frame["threads"].dropna()}) for frame in frames]
+    if threads[0] != threads[1]:
+        a_threads, b_threads = (", ".join(map(str, part)) or "unknown" for part in threads)
+        console.print(
+            f"Threads: A {a_threads}, B {b_threads}; their sums round otherwise, so equal settings "
+            "agree as seeds do and not as bits."
+        )
     if csv is not None:
         write_text(csv, comparison_csv(found))
     if fail_on_regression and (found.regressions or found.lost):

@@ -114,6 +114,7 @@ def bring(task: Callable[..., Any]) -> Callable[[], Callable[..., Any]]:
             path = [folder for folder in sys.path if pathlib.Path(folder).resolve() not in foreign]
             sys.path[:] = [root] * pathlib.Path(root, "harness").is_dir() + path
             importlib.invalidate_caches()
-        return functools.reduce(getattr, name.split("."), importlib.import_module(module))
+        found: Any = importlib.import_module(module)
+        return functools.reduce(getattr, name.split("."), found)
 
     return find

@@ -12,7 +12,8 @@ import torch
 from harness import metrics
 from harness.data import views
 from harness.data.cache import open_truth
-from methods.contract import Batch, Method, Prediction, Progress, Samples
+from harness.engine.early import check_prediction
+from methods.contract import Method, Prediction, Progress, Samples
 
 
 def predict_all(
@@ -21,26 +22,22 @@ def predict_all(
     size: int,
     device: torch.device,
     report: Callable[[Progress], None],
+    mask: tuple[int, ...] | None = None,
 ) -> Prediction:
-    """Maps (N, H, W) and scores (N,) of a split, float32 on the CPU."""
+    """Maps (N, H, W) and scores (N,) of a split, float32 on the CPU.
+
+    mask: (H, W) that maps must have, px. Each batch is checked as it comes, so a method that
+    predicts something else fails at the first and not after the last.
+    """
     maps, scores, done = [], [], 0
     for batch in samples.batches(size, device):
         found = method.predict(batch)
-        _check(found, batch)
+        check_prediction(method.name, found, batch, mask)
         maps.append(found.maps.float().cpu())
         scores.append(found.scores.float().cpu())
         done += len(batch)
         report(Progress("predict", done, len(samples)))
     return Prediction(torch.cat(maps), torch.cat(scores))
-
-
-def _check(found: Prediction, batch: Batch) -> None:
-    if found.maps.ndim != 3 or len(found.maps) != len(batch) or found.scores.shape != (len(batch),):
-        raise ValueError(
-            f"predict returned maps {tuple(found.maps.shape)} and scores "
-            f"{tuple(found.scores.shape)} for {len(batch)} samples; "
-            "the contract says (B, H, W) and (B,)"
-        )
 
 
 def validate(

@@ -27,6 +27,7 @@ import torch
 
 from harness.engine.code import refusal
 from harness.engine.environment import environment
+from harness.engine.kept import SCRATCH
 from harness.engine.measure import Memory, load_average
 from harness.engine.outcomes import REFUSED, Outcome
 from harness.engine.runners import RUNNERS, Task
@@ -65,7 +66,7 @@ def run_job(description: dict[str, Any], store_path: str, attempt: int = 1) -> O
         before = _set_aside(store, job.key)
         _settle(job)
         try:
-            store.publish(job.key, _computed(job, store, attempt, log))
+            store.publish(job.key, _computed(job, store, attempt, log), SCRATCH)
             return Outcome(job.key, DONE, changed=_changed(store, job.key, before))
         except DamagedError as error:  # of a job that this one builds on
             with store.lock(error.key):
@@ -106,8 +107,9 @@ def _computed(job: Job, store: Store, attempt: int, log: collections.deque[str])
     progress(Progress("starting", 0, 1))
     device = torch.device("cuda" if job.resources.gpus > 0 else "cpu")
     memory = Memory(device)
-    result = RUNNERS[job.about.kind](Task(job, store, device, progress))
-    result["timings"]["total_s"] = time.time() - started
+    result = RUNNERS[job.about.kind](Task(job, store, device, progress, memory))
+    before = result.pop("before", {})  # the part of an earlier attempt, whose fit was kept
+    result["timings"]["total_s"] = time.time() - started + before.get("fit_s", 0.0)
     result["timings"]["load_average"] = load_average()
     result |= {
         "key": job.key,
@@ -115,7 +117,7 @@ def _computed(job: Job, store: Store, attempt: int, log: collections.deque[str])
         "title": job.title,
         "status": DONE,
         "spec": job.spec,
-        "memory": memory.peaks(),
+        "memory": _larger(memory.peaks(), before.get("memory", {})),
         "environment": environment(device)
         | {"cpus": job.resources.cpus, "gpus": job.resources.gpus},
         "attempt": attempt,
@@ -125,6 +127,11 @@ def _computed(job: Job, store: Store, attempt: int, log: collections.deque[str])
     }
     progress.close()
     return result
+
+
+def _larger(a: dict[str, int | None], b: dict[str, int | None]) -> dict[str, int | None]:
+    """The higher of two peaks each; None where neither is known."""
+    return {k: max((x for x in (v, b.get(k)) if x is not None), default=None) for k, v in a.items()}
 
 
 def _one_line(error: BaseException) -> str:

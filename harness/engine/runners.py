@@ -22,12 +22,13 @@ from harness import metrics
 from harness.data import synthetic, views
 from harness.data.cache import open_split, open_truth
 from harness.data.datasets import open_dataset
+from harness.engine import early, kept
 from harness.engine.evaluation import predict_all, validate
-from harness.engine.measure import latency, macs, preprocessing
+from harness.engine.measure import Memory, latency, macs, preprocessing
 from harness.planning.jobs import Job, Resources
 from harness.planning.values import set_dotted
 from harness.store import Record, Spec, Store
-from harness.store.records import MODEL, write_curves, write_maps, write_scores
+from harness.store.records import write_curves, write_maps, write_scores
 from methods.contract import Batch, Progress, Run, Samples, View, seed_for, settings_from
 from methods.marks import NOTED
 
@@ -42,6 +43,7 @@ class Task:
     store: Store
     device: torch.device
     report: Callable[[Progress], None]
+    memory: Memory
 
     @property
     def spec(self) -> Spec:
@@ -86,6 +88,10 @@ class Clock:
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def restart(self) -> None:
+        """What was before is in no lap."""
         self.last = time.perf_counter()
 
     def lap(self, name: str) -> None:
@@ -145,15 +151,15 @@ def run_stage(task: Task) -> dict[str, Any]:
         data = {split: open_split(folder, split)[0] for split in views.PARTS}
     else:
         data = {c: training_samples(folder, spec, c)[0] for c, folder in folders.items()}
-    stage = cls(task.settings(cls), run)
+    stage, name = cls(task.settings(cls), run), f"{spec.method} {spec.stage}"
+    early.check_unfitted(name, stage)
     stage.fit(data)
     clock.lap("fit_s")
     stage.save(task.work)
-    run.forget_checkpoints()
     return {
         "timings": clock.laps,
-        "sizes": dict(stage.sizes()),
-        "notes": task.notes(stage.notes()),
+        "sizes": early.checked_sizes(name, stage.sizes()),
+        "notes": task.notes(early.checked_notes(name, stage.notes())),
     }
 
 
@@ -164,13 +170,14 @@ def run_cell(task: Task) -> dict[str, Any]:
     validation, _ = open_split(view.folder, "validation")
     test, truth = open_truth(view.folder, "test")
 
-    run = task.run()
-    cls = methods.get(spec.method)
-    method = cls(task.settings(cls), spec.setting, run)
+    early.check_samples({"train": train, "validation": validation, "test": test}, truth)
+    kept_maps = list(range(len(test))) if protocol.keep_maps else _examples(truth.defects)
+
     clock = Clock()
-    method.fit(train, validation)
-    clock.lap("fit_s")
-    found = predict_all(method, test, protocol.batch, task.device, task.report)
+    method, before = _fitted(task, clock, train, validation, truth.masks, len(kept_maps))
+    found = predict_all(
+        method, test, protocol.batch, task.device, task.report, truth.masks.shape[1:]
+    )
     clock.lap("predict_s")
     maps, scores = found.maps.numpy(), found.scores.numpy()
     values, curves = metrics.evaluate_with_curves(
@@ -181,7 +188,9 @@ def run_cell(task: Task) -> dict[str, Any]:
     )
     clock.lap("metrics_s")
 
-    speed, sizes = None, dict(method.sizes())
+    sizes: dict[str, int | None] = {**early.checked_sizes(spec.method, method.sizes())}
+    notes = task.notes(early.checked_notes(spec.method, method.notes()))
+    speed = None
     if protocol.latency_samples:
         singles = [_alone(test, i, task.device) for i in range(min(len(test), TIMED))]
         speed = latency(
@@ -198,13 +207,9 @@ def run_cell(task: Task) -> dict[str, Any]:
 
     write_scores(task.work, test.ids, truth.defects, truth.labels, scores)
     write_curves(task.work, curves)
-    kept = list(range(len(test))) if protocol.keep_maps else _examples(truth.defects)
-    write_maps(task.work, [test.ids[i] for i in kept], maps[kept])
+    write_maps(task.work, [test.ids[i] for i in kept_maps], maps[kept_maps])
     if protocol.keep_models:
-        (task.work / MODEL).mkdir(exist_ok=True)
-        method.save(task.work / MODEL)
-    run.forget_checkpoints()
-    notes = task.notes(method.notes())
+        kept.hand_over(method, task.work)
     return {
         "labels": place.labels,
         "metrics": values,
@@ -221,7 +226,40 @@ def run_cell(task: Task) -> dict[str, Any]:
         "sizes": sizes,
         "notes": notes,
         "marks": _marks(place.marks, notes),
+        "before": before,
     }
+
+
+def _fitted(
+    task: Task, clock: Clock, train: Samples, validation: Samples, masks: np.ndarray, maps: int
+) -> tuple[Any, dict[str, Any]]:
+    """The cell's method, fitted here or by an attempt that came no further.
+
+    maps: how many anomaly maps will be stored. -> with it, what that attempt took: "fit_s" and
+    "memory", empty if there was none
+    """
+    spec = task.spec
+    cls = methods.get(spec.method)
+
+    def make() -> Any:
+        return cls(task.settings(cls), spec.setting, task.run())
+
+    if found := kept.take_up(make, task.store, task.job.key, task.work):
+        method, about = found
+        clock.lap("load_s")
+        clock.laps["fit_s"] = about["fit_s"]
+        return method, about
+    method = make()
+    early.check_unfitted(spec.method, method)
+    early.check_space(task.work, masks, maps, method)
+    clock.restart()
+    method.fit(train, validation)
+    clock.lap("fit_s")
+    if clock.laps["fit_s"] >= kept.KEEP_FROM_S:
+        about = {"fit_s": clock.laps["fit_s"], "memory": task.memory.peaks()}
+        kept.keep(method, task.work, about)
+        clock.lap("keep_s")
+    return method, {}
 
 
 RUNNERS: dict[str, Callable[[Task], dict[str, Any]]] = {

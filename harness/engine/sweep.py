@@ -100,7 +100,9 @@ def _tune(
 
     fits = max(1, executor.slots // max(1, plan.config.resources_of(sweep.entry[0]).cpus))
     at_once = sweep.search.concurrency or fits
-    selected = {"bundle_label_selector": [executor.selector]} if executor.selector else {}
+    selected: dict[str, Any] = (
+        {"bundle_label_selector": [executor.selector]} if executor.selector else {}
+    )
     trainable = tune.with_resources(
         _carried(sweep, store, folder, executor.excluded),
         tune.PlacementGroupFactory([{"CPU": 0.01}], **selected),

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import tempfile
 import time
 import uuid
@@ -177,11 +178,13 @@ class Store:
         except Timeout:
             return True
 
-    def publish(self, key: str, result: dict[str, Any]) -> None:
+    def publish(self, key: str, result: dict[str, Any], scratch: tuple[str, ...] = ()) -> None:
         """Complete a job: its record into its work folder, then one rename into place.
 
         Every file and folder is on disk before the record names it, and the record before the job
         has its name. Raises OSError where the disk refuses.
+        scratch: files and folders in the work folder that are no part of the result. They go when
+        the record is on disk, so that the next attempt has them where the disk refused.
         """
         work, folder = self.work(key), self.folder(key)
         for part in work.rglob(f"*{PART}"):  # of writers that were killed
@@ -189,10 +192,13 @@ class Store:
         files = {
             path.relative_to(work).as_posix(): [path.stat().st_size, checksum(path)]
             for path in sorted(work.rglob("*"))
-            if path.is_file() and path != work / RESULT
+            if path.is_file() and path != work / RESULT and not _below(path, work, scratch)
         }
         sync_tree(work)
         write_json(work / RESULT, {"schema": SCHEMA, "files": files} | result)
+        for name in scratch:
+            path = work / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         if folder.exists():  # left there by what no job of ours does, or damaged
             self.set_aside(key, "another result of the same job took its place")
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -297,3 +303,7 @@ class Store:
             there = ", ".join(launches)
             raise ValueError(f"no launch {launch_id!r} in {self.path}; there are {there}")
         return launches[launch_id]
+
+
+def _below(path: Path, work: Path, names: tuple[str, ...]) -> bool:
+    return any(path == work / name or work / name in path.parents for name in names)

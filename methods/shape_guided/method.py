@@ -304,6 +304,7 @@ class ShapeGuided(Method):
             {
                 "memory": self.memory.state(),
                 "alignment": (self.a, self.b),
+                "rgb_features": self.rgb_features,
                 "nets": {name: net.state_dict() for name, net in self._nets().items()},
             },
         )
@@ -312,6 +313,7 @@ class ShapeGuided(Method):
         state = torch.load(folder / "model.pt", map_location=self.run.device, weights_only=True)
         self.memory = Memory(**state["memory"])
         self.a, self.b = state["alignment"]
+        self.rgb_features = state.get("rgb_features", 0)  # not in files of earlier versions
         for name, net in self._nets().items():
             net.load_state_dict(state["nets"][name])
 

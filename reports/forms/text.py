@@ -83,12 +83,19 @@ def counts_text(frame: pd.DataFrame) -> str:
     return ", ".join([f"{counts[DONE]} of {len(frame)} cells done", *others])
 
 
-def leaderboard_markdown(launch: dict, frame: pd.DataFrame, boards: list[Board]) -> str:
-    """Means of the headline metrics, then I-AUROC by category; no times or dates."""
+def leaderboard_markdown(
+    launch: dict, frame: pd.DataFrame, boards: list[Board], badge: str = ""
+) -> str:
+    """Means of the headline metrics, then I-AUROC by category; no times or dates.
+
+    badge: what came of computing cells again (harness/store/verified.py)
+    """
     marks = row_marks(launch, boards)
     lines = [f"# Leaderboard: {_escaped(launch['name'])}", ""]
     if launch.get("demo"):
         lines += [f"> **{DEMO}**", ""]
+    if badge:
+        lines += [f"**{_escaped(badge[:1].upper() + badge[1:])}.**", ""]
     lines += [
         f"{counts_text(frame)}. Percent; mean over seeds, then over categories; ± is the standard "
         "deviation over seeds. Best bold, second italic. A row that lacks a cell has no mean and "

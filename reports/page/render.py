@@ -16,6 +16,7 @@ import jinja2
 import pandas as pd
 
 from harness.store import DONE, Record, Results, write_text
+from harness.store.verified import badge
 from methods.marks import meaning
 from reports.forms.latex import leaderboard_latex
 from reports.forms.text import (
@@ -75,8 +76,9 @@ def write_report(
     frame = results_frame(store, launch, results)
     scores = read_scores(store, frame)
     boards, cost = leaderboards(frame, scores), cost_frame(frame)
+    again = badge(results.values())
     write_text(folder / "leaderboard.csv", leaderboard_csv(boards))
-    write_text(folder / "leaderboard.md", leaderboard_markdown(launch, frame, boards))
+    write_text(folder / "leaderboard.md", leaderboard_markdown(launch, frame, boards, again))
     write_text(folder / "cost.csv", cost.to_csv(index=False, lineterminator="\n"))
     hours = hours_frame(store, results)
     write_text(folder / "hours.csv", hours.to_csv(index=False, lineterminator="\n"))
@@ -96,6 +98,7 @@ def write_report(
             demo=DEMO if launch.get("demo") else "",
             facts=_facts(frame, results),
             counts=counts_text(frame),
+            again=again,
             datasets=grouped(boards),
             metrics=metric_names(frame),
             axes={dataset: _axis(boards, dataset) for dataset in frame["dataset"].unique()},
