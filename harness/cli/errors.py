@@ -22,6 +22,7 @@ from harness.store.secrets import masked
 from methods.errors import UserError
 
 EXIT_USAGE = 2
+OURS = ("harness", "methods", "reports", "__main__")
 LONGEST = 400  # characters of a library's own words
 AGAIN = "`relief sync` catches up once it works"
 OTHER_DATABASE = (
@@ -29,8 +30,29 @@ OTHER_DATABASE = (
     "one from the store's files, or run `mlflow db upgrade URI`"
 )
 MEMORY = "the machine's memory is full: end other programs, or use fewer --workers"
+SQL = (  # also in the words of MLflow, which wraps them
+    (r"readonly database", "the database is read-only: make it and its folder writable"),
+    (r"database is locked", f"another program is in the database: end it; {AGAIN}"),
+    (
+        r"no such (table|column)|already exists|duplicate column|OperationalError.*has no",
+        OTHER_DATABASE,
+    ),
+    (
+        r"malformed|not a database|disk I/O error",
+        "the database is damaged: move it away, and `relief sync` writes a new one from the "
+        "store's files",
+    ),
+    (r"disk is full", f"the disk is full: free some space; {AGAIN}"),
+    (r"unable to open", "the database cannot be opened: does its folder exist?"),
+    (r"No module named", "the database's driver is not installed ({0}): install it beside Relief"),
+    (
+        r"ArgumentError|NoSuchModuleError|UnsupportedModelRegistryStoreURI",
+        "no such database or server: give http://HOST:PORT, sqlite:///FILE or another database's",
+    ),
+)
 LIBRARIES = {  # package -> (pattern of "Type: message", what to say); {0}: its own words
     "mlflow": (
+        *SQL,
         (r"out-of-date database schema", OTHER_DATABASE),
         (
             r"\b(401|403|UNAUTHENTICATED|PERMISSION_DENIED)\b|[Uu]nauthorized",
@@ -41,30 +63,10 @@ LIBRARIES = {  # package -> (pattern of "Type: message", what to say); {0}: its 
             r"API request to \S+ failed|endpoint .* failed|Max retries|HTTPConnectionPool",
             f"no server of MLflow's answers there: start it or correct the address; {AGAIN}",
         ),
-        (r"UnsupportedModelRegistryStoreURI|tracking URI|database URI|supported.*URI", "{0}"),
         (r"", f"{{0}}; {AGAIN}"),
     ),
     "alembic": ((r"", OTHER_DATABASE),),
-    "sqlalchemy": (
-        (r"readonly database", "the database is read-only: make it and its folder writable"),
-        (r"locked", f"another program is in the database: end it; {AGAIN}"),
-        (
-            r"no such (table|column)|already exists|duplicate column|OperationalError.*has no",
-            OTHER_DATABASE,
-        ),
-        (
-            r"malformed|not a database|disk I/O error",
-            "the database is damaged: move it away, and `relief sync` writes a new one from the "
-            "store's files",
-        ),
-        (r"disk is full", f"the disk is full: free some space; {AGAIN}"),
-        (r"unable to open", "the database cannot be opened: does its folder exist?"),
-        (
-            r"ArgumentError|NoSuchModuleError",
-            "no such database: give http://HOST:PORT, sqlite:///FILE or the URI of another ({0})",
-        ),
-        (r"", f"the database refuses: {{0}}; {AGAIN}"),
-    ),
+    "sqlalchemy": (*SQL, (r"", f"the database refuses: {{0}}; {AGAIN}")),
     "requests": ((r"", f"no server answers there ({{0}}): start it or correct it; {AGAIN}"),),
     "ray": (
         (
@@ -73,8 +75,8 @@ LIBRARIES = {  # package -> (pattern of "Type: message", what to say); {0}: its 
             "folder, e.g. RAY_TMPDIR=/tmp",
         ),
         (
-            r"PermissionError|Permission denied|Read-only file system",
-            "Ray cannot start, a folder it writes is not yours ({0}): set RAY_TMPDIR (and HOME) to "
+            r"Permission|Read-only file|NotADirectory|FileNotFound|FileExists|No such file",
+            "Ray cannot start, it cannot write its folders ({0}): set RAY_TMPDIR and HOME to "
             "folders of your own",
         ),
         (
@@ -167,15 +169,16 @@ def _told(error: Exception) -> Told:
 
 
 def _packages(error: BaseException) -> Iterator[str]:
-    """Where the exception's classes are from, then where it was raised."""
+    """Where the exception's classes are from, then the libraries at work when it was raised."""
     for cls in type(error).__mro__:
         if cls.__module__ != "builtins":
             yield cls.__module__.partition(".")[0]
-    step = error.__traceback__
-    while step and step.tb_next:
-        step = step.tb_next
-    if step:
-        yield str(step.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames):  # from where it was raised out to our own code
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package in OURS:
+            return
+        yield package
 
 
 def _of_system(error: OSError) -> str:

@@ -63,8 +63,8 @@ def connect(store: Store, uri: str | None) -> tuple[Any, str]:
     check_database(store, uri)
     from mlflow import MlflowClient
 
-    for name in ("mlflow", "alembic"):  # creating the schema is no news to the user
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("mlflow", "alembic", "urllib3"):  # what matters to the user comes as an exception
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return MlflowClient(tracking_uri=uri), uri
 
 
