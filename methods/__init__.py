@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from importlib import import_module
 
+from methods.errors import UserError
+
 METHODS = {
     "dbrn": "methods.dbrn.method:Dbrn",
     "3dsr": "methods.dsr3d.method:Dsr3d",
@@ -19,6 +21,6 @@ def get(name: str):
     if name not in METHODS:
         near = difflib.get_close_matches(name, METHODS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}{hint}")
+        raise UserError(f"unknown method {name!r}; known: {', '.join(METHODS)}{hint}")
     module, attribute = METHODS[name].split(":")
     return getattr(import_module(module), attribute)

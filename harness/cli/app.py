@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import sys
+from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from harness.cli import data, doctor, mlflow, reports, runs, studies, sweep, verify, weights
-from harness.cli.terminal import errors
+from harness.cli.errors import debugging, tell
 
 app = typer.Typer(
     name="relief",
@@ -38,24 +36,25 @@ for command in (
 for group in (studies.app, data.app, weights.app):
     app.add_typer(group)
 
-EXIT_USAGE = 2
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Show where an error was raised; also RELIEF_DEBUG=1."),
+    ] = False,
+) -> None:
+    """Benchmark RGB-D industrial anomaly detectors: run, compare, report."""
 
 
 def main() -> None:
-    """The `relief` command: user errors become one message and exit code 2."""
+    """The `relief` command: an error becomes one line and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    arguments, debug = debugging(sys.argv[1:])
     try:
-        app()
-    except (ValueError, OSError, RuntimeError) as error:
-        if os.environ.get("RELIEF_DEBUG"):
-            raise
-        errors.print(f"[red]error[/red]: {escape(str(error))}", soft_wrap=True)
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            errors.print(
-                "The disk is full. Finished jobs are kept: free some space and the same "
-                "command goes on, or choose another disk with --store."
-            )
-        sys.exit(EXIT_USAGE)
+        app(args=arguments)
+    except Exception as error:
+        sys.exit(tell(error, debug))
 
 
 if __name__ == "__main__":

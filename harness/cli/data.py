@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from harness.cli.terminal import console
+from methods.errors import UserError
 
 app = typer.Typer(name="data", help="Look at datasets, check them, make one.", no_args_is_help=True)
 make = typer.Typer(name="make", help="Make a dataset.", no_args_is_help=True)
@@ -100,7 +101,7 @@ def synthetic(
     from harness.data.synthetic import PRESETS, write_category
 
     if preset not in PRESETS:
-        raise ValueError(f"no preset {preset!r}; known: {', '.join(PRESETS)}")
+        raise UserError(f"no preset {preset!r}; known: {', '.join(PRESETS)}")
     asked: dict[str, Any] = dict(
         categories=tuple(category) if category else None,
         size=size,

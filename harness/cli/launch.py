@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from harness.cli.terminal import console, errors
 from harness.store import Record, Store
+from methods.errors import UserError
 
 if TYPE_CHECKING:
     from harness.planning.plan import Plan
@@ -58,7 +59,7 @@ def split_arguments(
     if not names and default is not None:
         names = [default]
     if len(names) != 1:
-        raise ValueError(f"one {kind} at a time, not {', '.join(names) or 'none'}")
+        raise UserError(f"one {kind} at a time, not {', '.join(names) or 'none'}")
     return names[0], [item for item in what if "=" in item]
 
 
@@ -105,7 +106,7 @@ def execute(
         )
         raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
-        mirror.stop()
+        mirror.stop(plan.config.schedule.mlflow_wait_s)
     return launch, failures
 
 

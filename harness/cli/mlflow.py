@@ -12,6 +12,7 @@ from rich.markup import escape
 from harness.cli.launch import DEFAULT_STORE, StorePath, Tracking
 from harness.cli.terminal import console
 from harness.store import Store
+from methods.errors import UserError
 
 
 def sync(
@@ -22,6 +23,11 @@ def sync(
     """Bring MLflow up to date with the store, e.g. after its server was down."""
     from harness import tracking as mlflow_view
 
+    if tracking == "none":
+        raise UserError(
+            "sync writes to MLflow, and --tracking none is for no MLflow: leave it out (and unset "
+            "MLFLOW_TRACKING_URI) for the store's own database, or give a URI"
+        )
     where = Store(store)
     for found in where.known_launches() if launch is None else [where.launch(launch)]:
         folder = where.path / "reports" / found["id"]
@@ -31,7 +37,7 @@ def sync(
 
 def ui(
     store: StorePath = DEFAULT_STORE,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Serve the store's MLflow database on this machine, until Ctrl-C."""
     from harness import tracking as mlflow_view
@@ -41,6 +47,7 @@ def ui(
         raise FileNotFoundError(
             f"{where.path} has no mlflow.db yet: run a benchmark or `relief sync`"
         )
+    mlflow_view.check_port(port)
     for name, addresses in mlflow_view.addresses(where, port).items():
         console.print(f"{escape(name)}: {' and '.join(addresses)}", soft_wrap=True)
     command = mlflow_view.server_command(where, port)

@@ -8,9 +8,12 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
+from harness.cli.errors import describe
 from harness.cli.launch import DEFAULT_STORE, StorePath
 from harness.cli.terminal import console, errors
 from harness.store import Results, Store
+from harness.store.secrets import masked
+from methods.errors import UserError
 
 EXIT_REGRESSION = 3
 
@@ -93,7 +96,7 @@ def compare(
     known = set(metric_names(frames[0])) & set(metric_names(frames[1]))
     metrics = metric or [name for name in HEADLINE if name in known]
     if unknown := set(metrics) - known:
-        raise ValueError(
+        raise UserError(
             f"no metric {', '.join(sorted(unknown))} on both sides; "
             f"there are {', '.join(sorted(known)) or 'none'}"
         )
@@ -164,14 +167,9 @@ def conclude(store: Store, launch: dict, tracking: str | None) -> None:
     from harness import tracking as mlflow_view
 
     try:
-        synced = mlflow_view.sync(store, launch, tracking, folder)
+        synced = mlflow_view.sync(store, launch, tracking, folder, wait_of(launch))
     except Exception as error:  # results are safe in the store whatever the tracking server does
-        reason = escape(str(error).splitlines()[0])
-        errors.print(
-            f"[yellow]MLflow is not up to date[/yellow]: {reason}\n"
-            "Results are in the store; `relief sync` catches up later.",
-            soft_wrap=True,
-        )
+        behind(error)
         return
     if tracking is None:
         where = "" if store.path == DEFAULT_STORE.resolve() else f" --store {store.path}"
@@ -182,8 +180,23 @@ def conclude(store: Store, launch: dict, tracking: str | None) -> None:
         )
     else:
         console.print(
-            f"MLflow      {escape(tracking)}, experiment {synced.experiment_id}", soft_wrap=True
+            f"MLflow      {escape(masked(tracking))}, experiment {synced.experiment_id}",
+            soft_wrap=True,
         )
+
+
+def wait_of(launch: dict) -> float:
+    """Seconds to wait at most for another writer of MLflow; 60 for launches of before."""
+    return launch["config"].get("schedule", {}).get("mlflow_wait_s", 60.0)
+
+
+def behind(error: Exception) -> None:
+    """Say that MLflow was not written, and why."""
+    errors.print(
+        f"[yellow]MLflow is not up to date[/yellow]: {escape(describe(error).text)}\n"
+        "Results are in the store; `relief sync` catches up later.",
+        soft_wrap=True,
+    )
 
 
 def _named(store: Store, launches: list[str] | None, alone: bool) -> list[str | None]:
@@ -201,6 +214,6 @@ def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
     for text in texts or []:
         name, equals, value = text.partition("=")
         if not equals:
-            raise ValueError(f"{option} {text!r} is not NAME=VALUE, e.g. {option} setting=rgb")
+            raise UserError(f"{option} {text!r} is not NAME=VALUE, e.g. {option} setting=rgb")
         found[name] = value
     return found

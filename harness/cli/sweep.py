@@ -93,8 +93,6 @@ def conclude(loaded, record: dict, trials: list[dict], store: Store, tracking: s
     cli_reports.conclude(store, launch, tracking)
     if tracking != "none":
         try:
-            sync_sweep(store, record, trials, tracking)
+            sync_sweep(store, record, trials, tracking, cli_reports.wait_of(launch))
         except Exception as error:  # files are the truth; tracking may be down
-            errors.print(
-                f"[yellow]MLflow is not up to date[/yellow]: {escape(str(error).splitlines()[0])}"
-            )
+            cli_reports.behind(error)

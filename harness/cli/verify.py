@@ -11,6 +11,7 @@ from rich.table import Table
 from harness.cli.launch import DEFAULT_STORE, StorePath
 from harness.cli.terminal import console, errors
 from harness.store import Store
+from methods.errors import UserError
 
 if TYPE_CHECKING:
     from harness.engine.verify import Found
@@ -44,7 +45,7 @@ def verify(
     chosen = where.launch(launch)
     done = [cell["key"] for cell in chosen["cells"] if where.done(cell["key"])]
     if not done:
-        raise ValueError(f"no cell of {chosen['id']} is done: `relief run` computes them")
+        raise UserError(f"no cell of {chosen['id']} is done: `relief run` computes them")
     keys = engine.sample(list(dict.fromkeys(done)), sample, seed)
     where.check_writable()
     console.print(f"[bold]{escape(chosen['id'])}[/bold]: {len(keys)} of {len(done)} cells again")

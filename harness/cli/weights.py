@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from harness.cli.terminal import console
+from methods.errors import UserError
 
 app = typer.Typer(name="weights", help="Published weights of the methods.", no_args_is_help=True)
 
@@ -49,7 +50,7 @@ def import_(
     if not file.is_file():
         raise FileNotFoundError(f"{file} is no file; give the checkpoint as it was published")
     if out.is_dir() or not out.parent.is_dir():
-        raise ValueError(f"{out} is a folder, or in none that exists: give the file to write")
+        raise UserError(f"{out} is a folder, or in none that exists: give the file to write")
     try:
         found = read(file)
     except WeightsError as error:
@@ -83,7 +84,7 @@ def _reader(name: str, changes: list[str], modality: str | None) -> tuple[str, A
     method, _, option = name.partition(".")
     cls, settings = methods.get(method), settings_of(method, changes)
     if modality is not None and modality not in SETTINGS:
-        raise ValueError(f"unknown setting {modality!r}; known: {', '.join(SETTINGS)}")
+        raise UserError(f"unknown setting {modality!r}; known: {', '.join(SETTINGS)}")
     wanted = [modality] if modality else list(reversed(SETTINGS))
     known = {setting: cls.published(settings, setting) for setting in wanted}
     for setting, readers in known.items():
@@ -91,7 +92,7 @@ def _reader(name: str, changes: list[str], modality: str | None) -> tuple[str, A
             return setting, readers[option]
     names = sorted({f"{method}.{key}" for readers in known.values() for key in readers})
     where = f" in setting {modality}" if modality else ""
-    raise ValueError(
+    raise UserError(
         f"{name} takes no published weights{where}; of {method} these do: "
         f"{', '.join(names) or 'none'}"
     )

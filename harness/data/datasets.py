@@ -10,6 +10,7 @@ from types import ModuleType
 from harness.data import eyecandies, mvtec3d
 from harness.data.files import folders
 from harness.data.samples import DataError, Dataset
+from methods.errors import UserError
 
 KINDS: dict[str, ModuleType] = {"mvtec3d": mvtec3d, "folder": mvtec3d, "eyecandies": eyecandies}
 MANIFEST = "manifest.json"  # in categories that the program made itself
@@ -22,7 +23,7 @@ def open_dataset(kind: str, root: str | Path, **options) -> Dataset:
     the folder looks like. options: fields of that kind's Options, also as text.
     """
     if kind not in (*KINDS, "auto"):
-        raise ValueError(f"unknown kind of dataset {kind!r}; known: auto, {', '.join(KINDS)}")
+        raise UserError(f"unknown kind of dataset {kind!r}; known: auto, {', '.join(KINDS)}")
     root = Path(root).expanduser().resolve()
     found = recognise(root) if kind == "auto" else kind
     layout = KINDS[found]
@@ -36,11 +37,11 @@ def open_dataset(kind: str, root: str | Path, **options) -> Dataset:
 def _typed(kind: str, cls: type, options: dict) -> object:
     types = {f.name: type(f.default) for f in fields(cls)}
     if unknown := sorted(set(options) - set(types)):
-        raise ValueError(f"{kind} has no option {', '.join(unknown)}; it has {', '.join(types)}")
+        raise UserError(f"{kind} has no option {', '.join(unknown)}; it has {', '.join(types)}")
     try:
         return cls(**{name: types[name](value) for name, value in options.items()})
     except ValueError as error:
-        raise ValueError(f"options of {kind}: {error}") from error
+        raise UserError(f"options of {kind}: {error}") from error
 
 
 def recognise(root: Path) -> str:

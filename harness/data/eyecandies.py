@@ -30,6 +30,7 @@ from harness.data.samples import (
     backproject,
     check_unit,
 )
+from methods.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -83,11 +84,11 @@ class Options:
     def __post_init__(self):
         if self.light not in range(len(LIGHTS)):
             known = ", ".join(f"{i} {name}" for i, name in enumerate(LIGHTS))
-            raise ValueError(f"no light {self.light!r}; known: {known}")
+            raise UserError(f"no light {self.light!r}; known: {known}")
         if self.geometry not in GEOMETRIES:
-            raise ValueError(f"unknown geometry {self.geometry!r}; known: {', '.join(GEOMETRIES)}")
+            raise UserError(f"unknown geometry {self.geometry!r}; known: {', '.join(GEOMETRIES)}")
         if not 0 < self.scale < math.inf or not 0 < self.focal_px < math.inf:
-            raise ValueError(f"scale {self.scale} and focal_px {self.focal_px} must be above 0")
+            raise UserError(f"scale {self.scale} and focal_px {self.focal_px} must be above 0")
 
     @property
     def items(self) -> tuple[str, ...]:

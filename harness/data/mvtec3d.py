@@ -36,6 +36,7 @@ from harness.data.samples import (
     backproject,
     check_unit,
 )
+from methods.errors import UserError
 
 LAYOUT = "<category>/train/good/{rgb,xyz} and <category>/test/<defect>/{rgb,xyz,gt}"
 CAMERA = "calibration/camera_parameters.json"
@@ -130,9 +131,9 @@ class Options:
 
     def __post_init__(self):
         if self.nonfinite not in NONFINITE:
-            raise ValueError(f"unknown nonfinite {self.nonfinite!r}; known: {', '.join(NONFINITE)}")
+            raise UserError(f"unknown nonfinite {self.nonfinite!r}; known: {', '.join(NONFINITE)}")
         if not 0 < self.scale < math.inf:
-            raise ValueError(f"scale is {self.scale}; give the metres per unit, e.g. 0.001")
+            raise UserError(f"scale is {self.scale}; give the metres per unit, e.g. 0.001")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from methods.errors import UserError
+
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
@@ -27,7 +29,7 @@ PLAUSIBLE_M = (0.02, 20.0)  # median depth of an inspection scene, in metres
 ON_AXIS = 1e-9  # slope given to rays along the optical axis
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """A file or folder of a dataset is not what it should be.
 
     problem: what is wrong, with the file's path; todo: what to do about it; file: that path.
@@ -180,7 +182,7 @@ class Category(ABC):
     def examine(self, split: str) -> tuple[list[Ref], list[DataError]]:
         """`list_split` sorted by id, with faults of the split as a whole last."""
         if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+            raise UserError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
         refs, faults = self.list_split(split)
         odd = sorted({ref.defect for ref in refs} - {"good"})
         if odd and split == "train":
@@ -224,7 +226,7 @@ class Dataset:
     def category(self, name: str) -> Category:
         if name not in self.categories:
             nearest = sorted(self.categories, key=lambda known: -_similarity(name, known))
-            raise ValueError(
+            raise UserError(
                 f"unknown category {name!r} of {self.root}; known: {', '.join(nearest)}"
             )
         return self.make(name, self.root / name)

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from harness.data.samples import SPLITS, Category, DataError, Dataset, Ref
 from harness.data.views import MASK, RECIPES, prepare
 from methods.contract import View
+from methods.errors import UserError
 from methods.views import Das3dView
 
 TILE_PX = 192  # longer side of an image on the sheet
@@ -37,7 +38,7 @@ class Row:
 def view_named(name: str, background: str) -> View:
     """The registered recipe of that name with its defaults."""
     if name not in RECIPES:
-        raise ValueError(f"unknown view {name!r}; known: {', '.join(RECIPES)}")
+        raise UserError(f"unknown view {name!r}; known: {', '.join(RECIPES)}")
     return replace(RECIPES[name](), background=background)
 
 
@@ -53,7 +54,7 @@ def choose(
     samples: ids such as test/hole/003, or their ends ("hole/003", "003").
     """
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+        raise UserError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
     listed = [
         (category, ref)
         for category in map(dataset.category, categories or dataset.categories)
@@ -63,10 +64,10 @@ def choose(
         wanted = [(c, r) for c, r in listed if any(f"/{r.id}".endswith(f"/{s}") for s in samples)]
         if not wanted:
             ids = ", ".join(ref.id for _, ref in listed[:5])
-            raise ValueError(f"no sample {' or '.join(samples)}; there are {ids or 'none'}, ...")
+            raise UserError(f"no sample {' or '.join(samples)}; there are {ids or 'none'}, ...")
         return wanted
     if not listed:
-        raise ValueError(f"no complete sample in {split}; `relief data check` tells why")
+        raise UserError(f"no complete sample in {split}; `relief data check` tells why")
     seen: dict[tuple[str, str], int] = {}
     turn = []
     for i, (category, ref) in enumerate(listed):
@@ -120,7 +121,7 @@ def write_sheet(rows: Sequence[Row], path: Path, title: str) -> None:
     elif path.suffix.lower() == ".png":
         _sheet(rows, title).save(path)
     else:
-        raise ValueError(f"{path}: give a name that ends in .png or .html")
+        raise UserError(f"{path}: give a name that ends in .png or .html")
 
 
 def _tile(array: np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""Whether a Ray cluster can be joined, said in seconds and in a line.
+"""Whether a Ray cluster can be joined, said in seconds and in a line.from methods.errors import UserError
+
 
 Ray itself tries for minutes to reach an address where nothing listens, and speaks in many lines.
 """
@@ -33,7 +34,7 @@ print(services.canonicalize_bootstrap_address_or_die("auto"))
 """
 
 
-class ClusterError(RuntimeError):
+class ClusterError(UserError):
     """A cluster that cannot be joined; the message says why and what to do."""
 
 

@@ -18,12 +18,13 @@ from harness.engine.job import run_job
 from harness.engine.outcomes import REFUSED, Outcome
 from harness.planning.jobs import Job, Resources
 from harness.store import FAILED, OUT_OF_MEMORY, TIMEOUT
+from methods.errors import UserError
 
 CRASHED = "crashed"  # the worker process or its node went away: worth another attempt
 GIB = 2**30
 
 
-class InfeasibleError(RuntimeError):
+class InfeasibleError(UserError):
     """No node could ever run a job, or none is left; the message names what is missing."""
 
 

@@ -27,6 +27,7 @@ from harness.planning.plan import Plan
 from harness.planning.space import Domain, Sweep, describe, write_best
 from harness.store import DONE, FAILED, Store, write_json
 from harness.store.sweeps import DEFAULT, RUNNING, STOPPED, SweepFolder
+from methods.errors import UserError
 
 OBJECTIVE, CELLS = "objective", "cells"
 LOST = 2  # how often a trial's process may be lost
@@ -53,7 +54,7 @@ def run(
 
     listen: as Driver's, for the first trial; say: takes a line about each further one; check: may
     raise to stop; admit: may exclude nodes of the executor that it is given.
-    Raises RuntimeError if no trial could be finished.
+    Raises UserError if no trial could be finished.
     """
     plan = sweep.plan({})
     folder = SweepFolder(store, sweep.id(plan))
@@ -241,7 +242,7 @@ def _compute(
     path = folder.trial(trial_id)
     before = json.loads(path.read_text()) if path.exists() else {}
     if before.get("status") == FAILED:  # Tune's next attempt, which is for lost processes
-        raise RuntimeError(before["reason"])
+        raise UserError(before["reason"])
     record: dict[str, Any] = {
         "id": trial_id,
         "values": values,
@@ -282,13 +283,11 @@ def _joined(plan: Plan, excluded: Collection[str]) -> OnRay:
 
 
 def _score(sweep: Sweep, plan: Plan, cell: dict, store: Store, excluded: Collection[str]) -> dict:
-    """Compute one cell, unless it is known. RuntimeError if it fails."""
+    """Compute one cell, unless it is known. UserError if it fails."""
     Driver(plan.only(cell), store, _joined(plan, excluded), plan.config.schedule).run()
     result = store.result(cell["key"])
     if result is None or not result.done:
-        raise RuntimeError(
-            f"{result.title}: {result.reason}" if result else f"{cell} has no result"
-        )
+        raise UserError(f"{result.title}: {result.reason}" if result else f"{cell} has no result")
     scores = {metric: sweep.value(result, metric) for metric in sweep.objective.metrics}
     return {"key": cell["key"], "title": result.title, "scores": scores}
 
@@ -363,7 +362,7 @@ def _conclude(sweep: Sweep, folder: SweepFolder, record: dict) -> None:
     done = [trial for trial in trials if trial["status"] == DONE]
     if not done:
         reasons = sorted({trial["reason"] for trial in trials})
-        raise RuntimeError(f"no trial of {folder.id} came to its end: {'; '.join(reasons)}")
+        raise UserError(f"no trial of {folder.id} came to its end: {'; '.join(reasons)}")
     front = _front(sweep, done)
     failed = any(trial["status"] == FAILED for trial in trials)  # tried again by the same command
     record |= {

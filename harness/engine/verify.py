@@ -28,6 +28,7 @@ from harness.planning.jobs import Job, Place, Protocol, Resources
 from harness.store import DONE, Record, Store
 from harness.store.curve import FILE as LOSSES
 from harness.store.verified import Check, Machine, compared, keep
+from methods.errors import UserError
 
 SEED = 0
 DEEP = ("view", "stage")  # what --deep computes again besides
@@ -99,7 +100,7 @@ def _planned(launch: Mapping[str, Any]) -> dict[str, Job]:
 
 @contextmanager
 def _beside(store: Store) -> Generator[Store]:
-    """An empty store on the same disk, for as long as it is used. Raises RuntimeError if another
+    """An empty store on the same disk, for as long as it is used. Raises UserError if another
     process has it.
     """
     path = store.path / "verify"
@@ -112,7 +113,7 @@ def _beside(store: Store) -> Generator[Store]:
             finally:
                 shutil.rmtree(path, ignore_errors=True)
     except Timeout:
-        raise RuntimeError(
+        raise UserError(
             f"another `relief verify` is at work in {store.path}: wait for it"
         ) from None
 
@@ -131,7 +132,7 @@ def _again(
     try:
         record = store.verified(key)
         if not compared(record):
-            raise ValueError("its record is of an earlier version and holds no checksums")
+            raise UserError("its record is of an earlier version and holds no checksums")
         for need in record.spec.needs.keys:
             yield from _input(store, scratch, need, planned, cpus, deep, known)
         job = _job(record, launch, planned, cpus)
@@ -201,7 +202,7 @@ def _job(
     job = planned.get(record.key)
     if job is None:
         if inputs := record.spec.values.get("inputs"):
-            raise ValueError(
+            raise UserError(
                 f"where {', '.join(inputs)} came from is not known: the launch's configuration "
                 "does not lead to this cell any more"
             )

@@ -26,13 +26,14 @@ from harness.planning.entries import EntryError, filled, nested
 from harness.planning.jobs import Protocol, Resources
 from harness.store import canonical, write_text
 from methods.contract import SETTINGS
+from methods.errors import UserError
 from methods.marks import DEMO, TEST_SELECTED
 
 REPOSITORY = Path(__file__).parents[2] / "configs"  # in a checkout
 INSTALLED = Path(__file__).parents[1] / "configs"  # in an installed wheel
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A configuration that cannot be run; the message says what to change."""
 
 
@@ -78,6 +79,7 @@ class Schedule:
     checkpoint_every_s: float = 60.0
     isolation: Literal["auto", "worker", "process"] = "auto"  # auto: a process a job on GPU
     node_check_s: float = 120.0  # how long a node of a cluster may take to answer the first check
+    mlflow_wait_s: float = 60.0  # the longest wait at the end for another writer of MLflow
 
 
 @dataclass

@@ -29,6 +29,7 @@ from harness.planning.expand import build
 from harness.planning.plan import Plan
 from harness.planning.sources import validation_counts
 from harness.store import Record, canonical
+from methods.errors import UserError
 
 SWEPT = "swept"  # the variant that a point's settings make
 COSTS = {  # metric -> where a cell's result has it; less is better
@@ -186,7 +187,7 @@ class Sweep:
             on_test = self.objective.on == "test"
             found = (result.metrics if on_test else result.validation).get(metric)
         if found is None:
-            raise ValueError(f"{result.title} has no {metric} on {self.objective.on}")
+            raise UserError(f"{result.title} has no {metric} on {self.objective.on}")
         return float(found)
 
     def mode(self, metric: str) -> str:

@@ -17,6 +17,8 @@ from harness.store.records import (
     Spec,
 )
 from harness.store.store import Results, Store
+from methods.errors import UserError
+from methods.files import PART
 
 __all__ = [
     "DAMAGED",
@@ -24,6 +26,7 @@ __all__ = [
     "FAILED",
     "IDENTITY",
     "OUT_OF_MEMORY",
+    "PART",
     "SCHEMA",
     "SKIPPED",
     "TIMEOUT",
@@ -34,6 +37,7 @@ __all__ = [
     "Results",
     "Spec",
     "Store",
+    "UserError",
     "canonical",
     "key_of",
     "write_json",

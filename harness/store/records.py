@@ -24,6 +24,7 @@ import numpy as np
 
 from harness.store.curve import Points, read_curve
 from harness.store.files import checksum, write_json
+from methods.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -42,11 +43,11 @@ CURVES = "pro_curve.npz"
 MODEL = "model"
 
 
-class RecordError(ValueError):
+class RecordError(UserError):
     """A record that this version cannot read; the message says what to do."""
 
 
-class DamagedError(ValueError):
+class DamagedError(UserError):
     """A file of a finished job is not what its record says; the message names it.
 
     key: the job's, whose result counts as not there

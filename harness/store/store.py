@@ -31,6 +31,7 @@ from filelock import FileLock, Timeout
 
 from harness.store.files import checksum, sync_tree, write_json, write_text
 from harness.store.records import RESULT, SCHEMA, DamagedError, Record
+from methods.errors import UserError
 from methods.files import PART, sync_folder
 
 log = logging.getLogger(__name__)
@@ -301,7 +302,7 @@ class Store:
             return list(launches.values())[-1]
         if launch_id not in launches:
             there = ", ".join(launches)
-            raise ValueError(f"no launch {launch_id!r} in {self.path}; there are {there}")
+            raise UserError(f"no launch {launch_id!r} in {self.path}; there are {there}")
         return launches[launch_id]
 
 

@@ -1,17 +1,20 @@
 """MLflow as a view of the store; files are the truth."""
 
 from harness.tracking.client import ENVIRONMENT, Synced
+from harness.tracking.database import TrackingError
 from harness.tracking.launches import sync
 from harness.tracking.mirror import Mirror
-from harness.tracking.server import address, addresses, server_command
+from harness.tracking.server import address, addresses, check_port, server_command
 from harness.tracking.sweeps import sync_sweep
 
 __all__ = [
     "ENVIRONMENT",
     "Mirror",
     "Synced",
+    "TrackingError",
     "address",
     "addresses",
+    "check_port",
     "server_command",
     "sync",
     "sync_sweep",

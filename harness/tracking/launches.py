@@ -22,27 +22,34 @@ from harness.tracking.client import (
     LAUNCH,
     PARENT,
     Synced,
-    connect,
     create,
     digest_of,
     experiment_of,
     identity,
-    lock,
+    log_files,
     metric_name,
     milliseconds,
+    opened,
     runs_of,
 )
+from harness.tracking.database import WAIT_S
 
 ARTIFACTS = (SCORES, CURVES, LOSSES)  # of a cell, beside its result
 
 
-def sync(store: Store, launch: dict, uri: str | None = None, report: Path | None = None) -> Synced:
+def sync(
+    store: Store,
+    launch: dict,
+    uri: str | None = None,
+    report: Path | None = None,
+    wait_s: float = WAIT_S,
+) -> Synced:
     """Write what is new of a launch; `report` is the folder with its leaderboard, if made.
 
-    Raises MlflowException (or OSError) when the tracking store cannot be reached.
+    wait_s: the longest wait for another process that writes.
+    Raises as `opened` when the tracking store cannot be reached.
     """
-    client, uri = connect(store, uri)
-    with lock(store):
+    with opened(store, uri, wait_s) as (client, uri):
         experiment = experiment_of(client, store, launch["name"], uri)
         runs = {identity(run): run for run in runs_of(client, experiment, launch["id"])}
         parent = runs.get((launch["id"], None)) or create(
@@ -158,8 +165,7 @@ def _write_parent(
     counts = f"{done} done, {len(results) - done} failed, {cells - len(results)} pending"
     client.set_tag(run_id, "cells", counts)
     if report is not None:
-        for file in sorted(report.iterdir()):
-            client.log_artifact(run_id, str(file), "leaderboard")
+        log_files(client, run_id, report, "leaderboard")
         _write_headline(client, run_id, report, at)
     client.set_terminated(run_id, "FINISHED" if done == cells else "FAILED", at)
     client.set_tag(run_id, DIGEST, digest)

@@ -6,6 +6,8 @@ import logging
 import threading
 
 from harness.store import Store
+from harness.store.secrets import masked
+from harness.tracking.database import SAY_AFTER_S, WAIT_S
 from harness.tracking.launches import sync
 
 log = logging.getLogger(__name__)
@@ -22,11 +24,12 @@ class Mirror(threading.Thread):
     def run(self) -> None:
         while not self.stopping.wait(self.every_s):
             try:
-                sync(self.store, self.launch, self.uri)
+                sync(self.store, self.launch, self.uri, wait_s=SAY_AFTER_S)
             except Exception as error:  # whatever tracking does, the benchmark goes on
-                log.info("tracking error=%s", str(error).splitlines()[0])
+                log.info("tracking error=%s", masked(str(error)).partition("\n")[0])
 
-    def stop(self) -> None:
+    def stop(self, wait_s: float = WAIT_S) -> None:
+        """End it, and wait for what it is writing, at most wait_s."""
         self.stopping.set()
         if self.is_alive():
-            self.join()
+            self.join(wait_s)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 
 from harness.store import Store
-from harness.tracking.client import LAUNCH, connect, default_uri
+from harness.tracking.client import LAUNCH, opened
+from harness.tracking.database import TrackingError, default_uri
 
 PAGE = "leaderboard/leaderboard.html"  # artifact of a launch's run
 PORT = 5000
@@ -17,21 +19,33 @@ def addresses(store: Store, port: int) -> dict[str, list[str]]:
     A launch's leaderboard page, then the runs of its experiment; those of an experiment alone
     where no report is logged yet.
     """
-    client, _ = connect(store, None)
     found: dict[str, list[str]] = {}
-    for experiment in client.search_experiments():
-        runs = address(experiment.experiment_id, port)
-        parents = client.search_runs(
-            [experiment.experiment_id], "tags.cells LIKE '%'", max_results=1000
-        )
-        for run in parents:
-            page = (
-                f"#/experiments/{experiment.experiment_id}/runs/{run.info.run_id}/artifacts/{PAGE}"
-            )
-            found[run.data.tags[LAUNCH]] = [f"http://127.0.0.1:{port}/{page}", runs]
-        if not parents and experiment.name != "Default":
-            found[experiment.name] = [runs]
+    with opened(store) as (client, _):
+        for experiment in client.search_experiments():
+            number = experiment.experiment_id
+            runs = address(number, port)
+            parents = client.search_runs([number], "tags.cells LIKE '%'", max_results=1000)
+            for run in parents:
+                page = f"#/experiments/{number}/runs/{run.info.run_id}/artifacts/{PAGE}"
+                name = run.data.tags.get(LAUNCH, run.info.run_name)
+                found[name] = [f"http://127.0.0.1:{port}/{page}", runs]
+            if not parents and experiment.name != "Default":
+                found[experiment.name] = [runs]
     return found
+
+
+def check_port(port: int) -> None:
+    """Raise TrackingError if no server can listen there."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+            listener.listen()
+        except OSError as error:
+            raise TrackingError(
+                f"port {port} of 127.0.0.1 is not free ({error.strerror}): another `relief ui` may "
+                "be serving there; choose another with --port"
+            ) from error
 
 
 def server_command(store: Store, port: int) -> list[str]:

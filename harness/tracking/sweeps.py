@@ -10,24 +10,30 @@ from harness.tracking.client import (
     LAUNCH,
     PARENT,
     Synced,
-    connect,
     create,
     digest_of,
     experiment_of,
     identity,
-    lock,
+    log_files,
     milliseconds,
+    opened,
     runs_of,
 )
+from harness.tracking.database import WAIT_S
 
 
-def sync_sweep(store: Store, record: dict, trials: list[dict], uri: str | None = None) -> Synced:
+def sync_sweep(
+    store: Store,
+    record: dict,
+    trials: list[dict],
+    uri: str | None = None,
+    wait_s: float = WAIT_S,
+) -> Synced:
     """A sweep as a parent run with its files, its trials as children with settings and scores."""
     from mlflow.entities import Metric, Param, RunTag
 
-    client, uri = connect(store, uri)
     folder = SweepFolder(store, record["id"]).path
-    with lock(store):
+    with opened(store, uri, wait_s) as (client, uri):
         experiment = experiment_of(client, store, record["name"], uri)
         runs = {identity(run): run for run in runs_of(client, experiment, record["id"])}
         parent = runs.get((record["id"], None)) or create(
@@ -60,8 +66,7 @@ def sync_sweep(store: Store, record: dict, trials: list[dict], uri: str | None =
             client.set_tag(run.info.run_id, DIGEST, digest)
             written += 1
         if written or parent.data.tags.get("best") != record["best"]:
-            for file in sorted(p for p in folder.iterdir() if p.is_file()):
-                client.log_artifact(parent.info.run_id, str(file), "sweep")
+            log_files(client, parent.info.run_id, folder, "sweep", deep=False)
             best = next(trial for trial in trials if trial["id"] == record["best"])
             at = milliseconds(max(trial["ended"] or trial["started"] for trial in trials))
             client.log_batch(

@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from methods.errors import UserError
 from methods.marks import RANDOM_INIT
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError):
     """A checkpoint that does not fit the network it is meant for."""
 
 

@@ -24,6 +24,7 @@ import tifffile
 from harness.store import DAMAGED, Record, Results
 from harness.store.prepared import MASK, Prepared
 from harness.store.records import Maps
+from methods.errors import UserError
 from reports.numbers.names import file_name
 
 SIZES = PROTOCOL, ORIGINAL = ("protocol", "original")
@@ -52,9 +53,9 @@ def export_maps(
 ) -> Exported:
     """Write the maps of every finished cell of a launch below `out`, at one of SIZES."""
     if size not in SIZES:
-        raise ValueError(f"unknown size {size!r} of maps; known: {', '.join(SIZES)}")
+        raise UserError(f"unknown size {size!r} of maps; known: {', '.join(SIZES)}")
     if truth and size == ORIGINAL:
-        raise ValueError(
+        raise UserError(
             "the ground truth at its original size is the dataset's own: give the tool that "
             "folder, or export at size protocol with the truth"
         )

@@ -25,6 +25,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from harness.store import DONE
+from methods.errors import UserError
 from reports.numbers.frame import IDENTITY
 from reports.numbers.names import metric_order
 from reports.numbers.paired import (
@@ -79,11 +80,11 @@ def chosen(frame: pd.DataFrame, filters: Mapping[str, str]) -> pd.DataFrame:
     known = [*IDENTITY, "commit", "device"]
     for name, value in filters.items():
         if name not in known:
-            raise ValueError(f"cannot choose cells by {name!r}; by {', '.join(known)}")
+            raise UserError(f"cannot choose cells by {name!r}; by {', '.join(known)}")
         values = frame[name].fillna("").astype(str)
         if not (values == value).any():
             there = ", ".join(sorted(repr(v) for v in values.unique())) or "none"
-            raise ValueError(f"no cell has {name}={value}; there are {there}")
+            raise UserError(f"no cell has {name}={value}; there are {there}")
         frame = frame[values == value]
     return frame
 
@@ -108,14 +109,14 @@ def compare(
         twice = frame[frame.duplicated(names, keep=False)]
         if len(twice):
             differ = [n for n in ignore if twice[n].nunique() > 1]
-            raise ValueError(
+            raise UserError(
                 f"several cells of {side} are {_words(twice.iloc[0])} but for "
                 f"{' and '.join(differ) or 'their keys'}: choose one, e.g. --{side.lower()} "
                 f"{differ[0] if differ else 'variant'}=..."
             )
     pairs = a.merge(b, on=names, suffixes=("", "_b"), how="outer", indicator=True)
     if not len(pairs[pairs["_merge"] == "both"]):
-        raise ValueError("the two sides have no cell in common: choose with --a and --b name=value")
+        raise UserError("the two sides have no cell in common: choose with --a and --b name=value")
     done_a = (pairs["status"] == DONE) & (pairs["_merge"] != "right_only")
     done_b = (pairs["status_b"] == DONE) & (pairs["_merge"] != "left_only")
     both = pairs[done_a & done_b]

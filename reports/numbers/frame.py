@@ -9,6 +9,7 @@ import pandas as pd
 
 from harness.store import DONE, Record, Results
 from harness.store import IDENTITY as OF_A_CELL
+from methods.errors import UserError
 from reports.numbers.names import metric_order
 
 PENDING = "pending"  # asked for, no result yet
@@ -61,7 +62,7 @@ def results_frame(
     twice = frame[frame.duplicated(list(IDENTITY), keep=False)]
     if len(twice):
         names = ", ".join(str(v) for v in twice.iloc[0][list(IDENTITY)])
-        raise ValueError(
+        raise UserError(
             f"launch {launch['id']} has {twice.iloc[0]['key']} and {twice.iloc[1]['key']} both as "
             f"({names}): give one of them another variant name, they cannot share a row"
         )

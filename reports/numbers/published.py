@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 from scipy.stats import t as student
 
+from methods.errors import UserError
 from methods.names import printed_name
 
 FOLDER = Path(__file__).parents[1] / "published"
@@ -117,12 +118,12 @@ def published_cells(paper: str | None = None, table: str | None = None) -> pd.Da
     frame = published().rename(columns={"source": "paper"})
     if paper is not None:
         if paper not in SOURCES:
-            raise ValueError(f"unknown paper {paper!r}; known: {', '.join(SOURCES)}")
+            raise UserError(f"unknown paper {paper!r}; known: {', '.join(SOURCES)}")
         frame = frame[frame["paper"] == paper]
     if table is not None:
         tables = frame["table"].unique()
         if table not in tables:
-            raise ValueError(f"{paper or 'no paper'} has no {table!r}; it has {', '.join(tables)}")
+            raise UserError(f"{paper or 'no paper'} has no {table!r}; it has {', '.join(tables)}")
         frame = frame[frame["table"] == table]
     return frame[list(CELL_COLUMNS)].reset_index(drop=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ import pandas as pd
 
 from harness.store import DONE, Record, Results, write_text
 from harness.store.verified import badge
+from methods.files import replaced
 from methods.marks import meaning
 from reports.forms.latex import leaderboard_latex
 from reports.forms.text import (
@@ -134,13 +134,12 @@ def _write_figures(folder: Path, figures: dict[str, str]) -> None:
     for name, text in figures.items():
         write_text(folder / name, text)
     for old in set(folder.glob("*.svg")) - {folder / name for name in figures}:
-        old.unlink()
+        old.unlink(missing_ok=True)  # another report may have done it
 
 
 def _write_parquet(path: Path, table: pd.DataFrame) -> None:
-    part = path.with_suffix(".part")
-    table.to_parquet(part)
-    os.replace(part, path)
+    with replaced(path) as file:
+        table.to_parquet(file)
 
 
 @cache

@@ -51,6 +51,7 @@ LIGHT = {
     "methods.marks",
     "methods.seeds",
     "methods.files",
+    "methods.errors",
 }  # what needs no torch
 ENGINE = {"ray", "mlflow", "omegaconf", "optuna"}
 ONLY_IN = {  # package -> where it is imported

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.data.samples import SPLITS
+from methods.errors import UserError
 
 from .defects import Defect
 from .render import Camera
@@ -57,10 +58,10 @@ def make_sample(category: str, split: str, defect: str, index: int, spec: Spec):
 def _scene(category, split, defect, index, spec) -> Scene:
     require_category(category)
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+        raise UserError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
     known = ("good", *spec.kinds_of(category))
     if defect not in known:
-        raise ValueError(
+        raise UserError(
             f"unknown defect {defect!r} of {category}; this spec has "
             f"{', '.join(known)}; other kinds: Spec(kinds=...)"
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from methods.errors import UserError
+
 from .defects import KINDS
 from .render import Camera, NearCamera
 from .shapes import CATEGORIES
@@ -37,26 +39,24 @@ class Spec:
     def __post_init__(self):
         sides = (self.size,) if isinstance(self.size, int) else tuple(self.size)
         if len(sides) > 2 or not all(MIN_SIZE_PX <= side <= MAX_SIZE_PX for side in sides):
-            raise ValueError(
+            raise UserError(
                 f"size {self.size!r}: give one side or (height, width), each from "
                 f"{MIN_SIZE_PX} to {MAX_SIZE_PX} px"
             )
         if not self.categories:
-            raise ValueError(f"no category; known: {', '.join(CATEGORIES)}")
+            raise UserError(f"no category; known: {', '.join(CATEGORIES)}")
         if self.layout not in CAMERAS:
-            raise ValueError(f"unknown layout {self.layout!r}; known: {', '.join(CAMERAS)}")
+            raise UserError(f"unknown layout {self.layout!r}; known: {', '.join(CAMERAS)}")
         if self.seed < 0:
-            raise ValueError(f"seed {self.seed} is negative; give 0 or more")
+            raise UserError(f"seed {self.seed} is negative; give 0 or more")
         for category in self.categories:
             require_category(category)
             for kind in self.kinds_of(category):
                 if kind not in KINDS:
-                    raise ValueError(f"unknown defect kind {kind!r}; known: {', '.join(KINDS)}")
+                    raise UserError(f"unknown defect kind {kind!r}; known: {', '.join(KINDS)}")
             for name, count in self.counts(category).items():
                 if not 0 <= count <= MAX_COUNT:
-                    raise ValueError(
-                        f"{count} samples for {category}/{name}: give 0 to {MAX_COUNT}"
-                    )
+                    raise UserError(f"{count} samples for {category}/{name}: give 0 to {MAX_COUNT}")
 
     @property
     def camera(self) -> Camera:
@@ -92,7 +92,7 @@ class Spec:
 
 def require_category(category: str) -> None:
     if category not in CATEGORIES:
-        raise ValueError(f"unknown category {category!r}; known: {', '.join(CATEGORIES)}")
+        raise UserError(f"unknown category {category!r}; known: {', '.join(CATEGORIES)}")
 
 
 def parts_of_combined(category: str) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def _of(value, name: str) -> int:
     if not isinstance(value, Mapping):
         return value
     if name not in value:
-        raise ValueError(f"no count for {name!r}; given for: {', '.join(map(str, value))}")
+        raise UserError(f"no count for {name!r}; given for: {', '.join(map(str, value))}")
     return value[name]
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from methods.errors import UserError
+
 from . import defects as kinds
 from .defects import EXCLUDES, Defect, imprinted
 from .render import ON_OBJECT_M, WHOLE, Camera, look_up
@@ -105,7 +107,7 @@ def draw_defects(scene: Scene, kind: str, parts, camera: Camera):
             coarse = scaled(camera, COARSE_PX)
             if all(shrink(mask, coarse).any() for mask in masks):
                 return defects, masks
-    raise RuntimeError(f"no visible {kind!r} in {MAX_DRAWS} draws for sample key {scene.key}")
+    raise UserError(f"no visible {kind!r} in {MAX_DRAWS} draws for sample key {scene.key}")
 
 
 def _visible(twin: Twin, defects, masks) -> bool:

@@ -1,0 +1,186 @@
+"""The tracking database: its address, who may use it, and whether it is what it should be."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock, Timeout
+
+from harness.store import Store, UserError, write_json
+from harness.store.secrets import masked
+
+SAY_AFTER_S = 2.0  # a wait for the lock that is worth a line
+WAIT_S = 60.0  # the longest wait, as in planning's Schedule.mlflow_wait_s
+BUSY_S = 5.0  # for other programs in the database
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
+log = logging.getLogger(__name__)
+
+
+class TrackingError(UserError):
+    """MLflow cannot be written; the message names what is in the way and says what to do."""
+
+
+def default_uri(store: Store) -> str:
+    """Of the database in the store.
+
+    SQLAlchemy takes ? for the end of the name and %XX for a character, so these are quoted; and
+    with the driver's name MLflow makes no folder of the quoted name.
+    """
+    path = str(store.path / "mlflow.db").replace("%", "%25").replace("?", "%3F")
+    return f"sqlite{'+pysqlite' if '%' in path else ''}:///{path}"
+
+
+def checked_uri(store: Store, uri: str | None) -> str:
+    """The URI to use; TrackingError for what is none."""
+    uri = uri or default_uri(store)
+    if uri.partition(":")[0] not in ("databricks", "databricks-uc", "uc") and (
+        "://" not in uri or uri.startswith("file:")
+    ):
+        raise TrackingError(
+            f"{uri} is no tracking URI: give http://HOST:PORT, sqlite:///FILE or another "
+            "database's (folders such as ./mlruns are no longer read by MLflow), or leave "
+            "--tracking out for the store's own"
+        )
+    return uri
+
+
+def is_database(uri: str) -> bool:
+    """Whether it is a database that is written without a server of MLflow's."""
+    return urlsplit(uri).scheme.partition("+")[0] in DATABASES
+
+
+def file_of(uri: str) -> Path | None:
+    """The file of an SQLite database; None of anything else."""
+    if urlsplit(uri).scheme.partition("+")[0] != "sqlite":
+        return None
+    name = unquote(uri.partition(":///")[2].partition("?")[0])
+    return Path(name) if name and name != ":memory:" else None
+
+
+@contextmanager
+def locked(store: Store, uri: str, wait_s: float = WAIT_S) -> Generator[None]:
+    """Hold the lock of who writes to MLflow: parallel first use ruins a new database.
+
+    Says after SAY_AFTER_S who holds it, and since when; TrackingError after wait_s.
+    """
+    file = file_of(uri)
+    own = file is None or file == store.path / "mlflow.db"
+    path = store.path / "locks" / "mlflow.lock" if own else file.with_name(f"{file.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder, lock = path.with_suffix(".holder.json"), FileLock(path)
+    try:
+        lock.acquire(timeout=min(SAY_AFTER_S, wait_s))
+    except Timeout:
+        if wait_s > SAY_AFTER_S:
+            who = _described(holder)
+            log.warning("waiting up to %g s for %s, held by %s", wait_s, path, who)
+        try:
+            lock.acquire(timeout=max(0.0, wait_s - SAY_AFTER_S))
+        except Timeout:
+            raise TrackingError(
+                f"{path} is held by {_described(holder)} for more than {wait_s:g} s: wait for that "
+                "process, or end it if it is stuck"
+            ) from None
+    try:
+        about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+        write_json(holder, about)
+        try:
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def _described(holder: Path) -> str:
+    try:
+        about = json.loads(holder.read_text(encoding="utf-8"))
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about["since"]))
+        return f"process {about['pid']} on {about['host']} since {since}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def check_database(store: Store, uri: str) -> None:
+    """Raise TrackingError if an SQLite database cannot be MLflow's or cannot be written.
+
+    MLflow itself tries ten times in a minute and a half, and takes over what others made.
+    """
+    path = file_of(uri)
+    if path is None:
+        return
+    if path.is_dir():
+        raise TrackingError(f"{path} is a folder and should be MLflow's database: move it away")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _require_writable(path.parent)
+        return
+    if not os.access(path, os.R_OK):
+        raise TrackingError(f"{path} cannot be read: it belongs to another user; make it readable")
+    if why := _fault(path):
+        raise TrackingError(
+            f"{path} {why}: move it away, and `relief sync` writes a new one from the store's files"
+        )
+    _require_writable(path)
+    _require_writable(path.parent)
+
+
+def _require_writable(path: Path) -> None:
+    if not os.access(path, os.W_OK):
+        raise TrackingError(
+            f"{path} is read-only, and MLflow writes there: make it writable, or give another "
+            "database with --tracking sqlite:///FILE"
+        )
+
+
+def _fault(path: Path) -> str | None:
+    """What is wrong with a database; None if nothing is."""
+    if path.stat().st_size == 0:
+        return None  # as if it were not there
+    try:
+        # no URI of SQLite's: it would need quoting of its own
+        with closing(sqlite3.connect(path, timeout=BUSY_S)) as database:
+            tables = {
+                name for (name,) in database.execute("select name from sqlite_master").fetchall()
+            }
+            if database.execute("pragma quick_check(1)").fetchone() != ("ok",):
+                return "is damaged"
+            versions = (
+                "alembic_version" in tables
+                and database.execute("select version_num from alembic_version").fetchall()
+            )
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise TrackingError(
+                f"{path} is in use by another program for more than {BUSY_S:g} s: end that "
+                "program, then `relief sync` catches up"
+            ) from error
+        return f"cannot be opened ({error})"
+    except sqlite3.DatabaseError as error:
+        return f"is damaged or no database ({error})"
+    if tables and not versions:
+        half = "experiments" in tables
+        return "is half made" if half else "is a database of another program"
+    return None
+
+
+@contextmanager
+def told(uri: str) -> Generator[None]:
+    """Errors of libraries in the block say which MLflow they are about (`__notes__`)."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        error.add_note(f"MLflow at {masked(uri)}")
+        raise
