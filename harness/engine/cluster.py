@@ -1,5 +1,4 @@
-"""Whether a Ray cluster can be joined, said in seconds and in a line.from methods.errors import UserError
-
+"""Whether a Ray cluster can be joined, said in seconds and in a line.
 
 Ray itself tries for minutes to reach an address where nothing listens, and speaks in many lines.
 """
@@ -13,6 +12,8 @@ import socket
 import subprocess
 import sys
 from importlib import metadata
+
+from methods.errors import UserError
 
 SOCKET_S, PROBE_S = 5.0, 30.0  # how long an address may take to answer; a client of it
 
@@ -30,6 +31,8 @@ except AuthenticationError:
 
 FIND = """
 import ray._private.services as services
+
+from methods.errors import UserError
 print(services.canonicalize_bootstrap_address_or_die("auto"))
 """
 
