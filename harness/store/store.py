@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import tempfile
 import time
 import uuid
@@ -183,8 +184,8 @@ class Store:
         has its name. Raises OSError where the disk refuses.
         """
         work, folder = self.work(key), self.folder(key)
-        for part in work.rglob(f"*{PART}"):  # of writers that were killed
-            part.unlink(missing_ok=True)
+        for part in list(work.rglob(f"*{PART}")):  # of writers that were killed
+            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
         files = {
             path.relative_to(work).as_posix(): [path.stat().st_size, checksum(path)]
             for path in sorted(work.rglob("*"))
@@ -194,7 +195,9 @@ class Store:
         write_json(work / RESULT, {"schema": SCHEMA, "files": files} | result)
         if folder.exists():  # left there by what no job of ours does, or damaged
             self.set_aside(key, "another result of the same job took its place")
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        if not folder.parent.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            sync_folder(self.path)
         os.replace(work, folder)
         sync_folder(folder.parent)
         self.failure(key).unlink(missing_ok=True)
