@@ -167,7 +167,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=25.0, help="no new fault after these")
     parser.add_argument("--jobs", type=int, default=2, help="faults at once")
-    parser.add_argument("--out", type=Path, default=Path("faults"), help="folder of what is found")
+    parser.add_argument(
+        "--out", type=Path, default=Path("relief-faults"), help="folder of what is found"
+    )
     parser.add_argument("--kinds", default=",".join(KINDS), help="some of them, with commas")
     given = parser.parse_args(arguments)
     kinds = given.kinds.split(",")

@@ -6,11 +6,14 @@ The launch is tests/harness/tiny.yaml on two workers; its undisturbed one runs w
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
@@ -26,15 +29,24 @@ SILENCE_MINUTES = 0.25  # after which a running job that says nothing is ended
 class Command:
     """A command of the program as a process; like tests.faults.launches.Child."""
 
-    def __init__(self, arguments: list[str], log: Path, cwd: Path = ROOT):
+    def __init__(
+        self,
+        arguments: list[str],
+        log: Path,
+        program: tuple[str, ...] = (sys.executable, "-P", "-m", "harness"),
+        root: Path = ROOT,
+        folder: Path | None = None,
+        **environment: str,
+    ):
+        """program: which takes the arguments, with the code of `root`; folder: the current one."""
         with log.open("ab") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "harness", *arguments],
-                cwd=cwd,
+                [*program, *arguments],
+                cwd=folder or root,
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
-                env=os.environ | {"PYTHONPATH": str(cwd)},
+                env=os.environ | {"PYTHONPATH": str(root)} | environment,
             )
         self.seen: dict[int, float] = {}  # every process below it -> when it started
 
@@ -108,12 +120,15 @@ def command_line(pid: int) -> str:
         return ""
 
 
-def launch(scene: Scene, *options: str) -> Command:
-    """The launch on Ray, from the start or going on."""
-    arguments = ["run", str(TINY), "--workers", "2", "--tracking", "none"]
-    silence = f"schedule.silence_minutes={SILENCE_MINUTES:g}"
-    options = (*options, silence) if has_silence() else options
-    command = Command([*arguments, *options, "--store", str(scene.store)], scene.log)
+def launch(
+    scene: Scene, address: str | None = None, folder: Path | None = None, **environment: str
+) -> Command:
+    """The launch on Ray, from the start or going on; on a Ray of its own unless by address."""
+    where = ["--address", address] if address else ["--workers", "2"]
+    silence = [f"schedule.silence_minutes={SILENCE_MINUTES:g}"] if has_silence() else []
+    arguments = ["run", str(TINY), *silence, *where, "--tracking", "none"]
+    arguments += ["--store", str(scene.store)]
+    command = Command(arguments, scene.log, folder=folder, **environment)
     scene.children.append(command)
     return command
 
@@ -219,6 +234,98 @@ def two_launches(scene: Scene) -> None:
     go_on(scene, started_at)
 
 
+@contextmanager
+def cluster(scene: Scene, *before: str, root: Path = ROOT) -> Iterator[tuple[str, dict[str, str]]]:
+    """A head with one CPU and a node with two, both here. -> its address, its environment
+
+    before: what the second node's command begins with; root: the checkout that it lives in
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    secret = f"{scene.draw.getrandbits(128):032x}"
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secret}
+    environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    ray, log = str(Path(sys.executable).with_name("ray")), scene.folder / "nodes.txt"
+    port = address.partition(":")[2]
+    head = ["--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=1"]
+    head += ["--include-dashboard=false", "--block"]
+    second = [f"--address={address}", "--num-cpus=2", "--block"]
+    nodes = [Command(head, log, (ray, "start"), **environment)]
+    try:
+        _until(lambda: "Ray runtime started" in log.read_text(errors="replace"), nodes, log)
+        nodes.append(Command(second, log, (*before, ray, "start"), root, **environment))
+        _until(lambda: log.read_text(errors="replace").count("runtime started") == 2, nodes, log)
+        yield address, environment
+    finally:
+        for node in reversed(nodes):
+            node.end()
+
+
+def _until(true: Callable[[], bool], nodes: list[Command], log: Path) -> None:
+    until = time.monotonic() + 120
+    while not true():
+        if time.monotonic() > until or any(node.poll() is not None for node in nodes):
+            raise NotHereError(f"a node did not start: {log.read_text()[-300:]}")
+        time.sleep(0.2)
+
+
+def without_store(scene: Scene) -> None:
+    """A node sees an empty folder where the store is."""
+    if os.geteuid() != 0:
+        raise NotHereError("hiding a folder from a process needs root")
+    scene.oracle = undisturbed(scene)
+    scene.store.mkdir()
+    hide = 'mount -t tmpfs relief-fault "$0" && exec "$@"'
+    with cluster(scene, "unshare", "-m", "sh", "-c", hide, str(scene.store)) as (at, environment):
+        finish(scene, launch(scene, at, **environment))
+    if not scene.said("store"):
+        raise NotSurvivedError("silent", "no output names the node's store")
+
+
+def other_node(scene: Scene) -> None:
+    """A node lives in a checkout whose jobs leave a mark in their results."""
+    scene.oracle = undisturbed(scene)
+    with cluster(scene, root=marked_code(scene)) as (address, environment):
+        finish(scene, launch(scene, address, **environment))
+    see_no_mark(scene)
+
+
+def other_folder(scene: Scene) -> None:
+    """The current folder is such a checkout."""
+    scene.oracle = undisturbed(scene)
+    finish(scene, launch(scene, folder=marked_code(scene)))
+    see_no_mark(scene)
+
+
+def finish(scene: Scene, command: Command) -> None:
+    """Let a launch end, which must end well."""
+    scene.fault.commands, started_at = 1, time.monotonic()
+    code = scene.finished(command, LIMIT_S)
+    scene.fault.moment = f"{time.monotonic() - started_at:.0f} s until the end"
+    if code:
+        raise NotSurvivedError("died", f"ended with {code}: {scene.last_line()}")
+    survived(scene)
+
+
+def marked_code(scene: Scene) -> Path:
+    """A copy of the code whose jobs put a mark into their results."""
+    other = scene.folder / "other"
+    for name in ("harness", "methods", "reports", "configs"):
+        shutil.copytree(ROOT / name, other / name, ignore=shutil.ignore_patterns("__pycache__"))
+    job = other / "harness" / "engine" / "job.py"
+    text = job.read_text()
+    assert '"status": DONE,' in text
+    job.write_text(text.replace('"status": DONE,', '"status": DONE, "foreign": True,'))
+    return other
+
+
+def see_no_mark(scene: Scene) -> None:
+    results = [path.read_text() for path in scene.store.glob("jobs/*/result.json")]
+    if foreign := sum('"foreign": true' in text for text in results):
+        raise NotSurvivedError("other code", f"{foreign} of {len(results)} jobs computed by it")
+
+
 KINDS = {  # weight, what happens
     "Ray: kill driver": (3, hit("", signal.SIGKILL)),
     "Ray: Ctrl-C": (2, hit("", signal.SIGINT)),
@@ -228,4 +335,7 @@ KINDS = {  # weight, what happens
     "Ray: kill raylet": (2, hit("raylet/raylet", signal.SIGKILL)),
     "Ray: kill GCS": (2, hit("gcs_server", signal.SIGKILL)),
     "Ray: two drivers": (1, two_launches),
+    "Ray: node without store": (1, without_store),
+    "Ray: node of other code": (1, other_node),
+    "Ray: folder of other code": (1, other_folder),
 }

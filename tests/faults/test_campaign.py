@@ -11,7 +11,7 @@ import pytest
 from tests.faults import campaign, kinds, scene
 from tests.faults.launches import ROOT
 
-QUICK = "kill at a change,Ctrl-C,damage,EIO,read-only,full disk"
+QUICK = "kill at a change,Ctrl-C,damage,power"
 
 
 def faults_of(out, names, count, seed=0, minutes=5.0, jobs=1):
@@ -31,8 +31,8 @@ def faults_of(out, names, count, seed=0, minutes=5.0, jobs=1):
 
 
 def test_a_launch_survives_a_fault_of_each_cheap_kind(tmp_path):
-    report = faults_of(tmp_path, QUICK, count=6)
-    assert len({fault["kind"].partition(":")[0] for fault in report["faults"]}) >= 5
+    report = faults_of(tmp_path, QUICK, count=4)
+    assert len({fault["kind"].partition(":")[0] for fault in report["faults"]}) == 4
 
 
 def test_faults_are_drawn_by_weight_and_seed():

@@ -7,9 +7,10 @@ import pytest
 from tests.faults import mounts
 from tests.faults.test_campaign import faults_of
 
-pytestmark = pytest.mark.skipif(mounts.why_not() is not None, reason=str(mounts.why_not()))
+mounting = pytest.mark.skipif(mounts.why_not() is not None, reason=str(mounts.why_not()))
 
 
+@mounting
 def test_an_image_forgets_what_was_not_synced(tmp_path):
     with mounts.Disk(tmp_path / "disk") as disk:
         (disk.folder / "kept").write_bytes(b"kept")
@@ -35,10 +36,7 @@ def test_samples_whose_bytes_a_power_cut_took_are_drawn_again(tmp_path):
     assert not part.has_sample("train", "good", 0)
 
 
-def test_a_launch_goes_on_after_a_power_cut(tmp_path):
-    faults_of(tmp_path, "power", count=2)
-
-
 @pytest.mark.slow
+@mounting
 def test_a_launch_goes_on_after_each_of_fifty_power_cuts(tmp_path):
     faults_of(tmp_path, "power", count=50, minutes=9)
