@@ -1,5 +1,5 @@
 #!/bin/bash
-# A Ray cluster inside a Slurm allocation, and a launch on it (harness/engine/README.md, section 9).
+# A Ray cluster inside a Slurm allocation, and a launch on it (harness/engine/README.md, section 10).
 #
 #     sbatch --nodes=2 --cpus-per-task=16 configs/cluster/slurm.sh benchmark --data /shared/mvtec3d
 #

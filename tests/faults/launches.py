@@ -6,7 +6,9 @@ can be killed. What it prints goes into a file.
 
 from __future__ import annotations
 
+import gc
 import os
+import runpy
 import signal
 import sys
 import time
@@ -30,6 +32,7 @@ def warm() -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "RELIEF_DEBUG": "", "COLUMNS": "200"}
     import pandas
     import pyarrow.parquet
+    import pydantic.type_adapter
     import torch._dynamo
     import xxhash
 
@@ -42,12 +45,13 @@ def warm() -> None:
     import methods.names
     import reports.page.render
 
-    used = (pandas, pyarrow, torch, xxhash, harness, reports)
+    used = (pandas, pyarrow, pydantic, torch, xxhash, harness, reports)
     assert all(used)
     methods.METHODS.clear()
     methods.METHODS["toy"] = "tests.faults.toy:Trained"
     methods.names.METHODS["toy"] = "Toy"
     methods.get("toy")
+    gc.freeze()  # what is here is not looked at, so not copied, by the children
 
 
 class Child:
@@ -73,9 +77,7 @@ class Child:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             sys.argv = ["relief", *arguments]
             before()
-            from harness.cli.app import main
-
-            main()
+            runpy.run_module("harness", run_name="__main__")
             code = 0
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -126,6 +126,7 @@ class Scene:
             self.fault.commands += 1
             if (code := self.finished(self.start())) == 0:
                 return
+            self.fault.detail = f"the first time again: {self.last_line()}"
         raise NotSurvivedError("stuck", f"ends with {code}: {self.last_line()}")
 
     def last_line(self) -> str:
