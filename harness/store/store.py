@@ -188,8 +188,8 @@ class Store:
         the record is on disk, so that the next attempt has them where the disk refused.
         """
         work, folder = self.work(key), self.folder(key)
-        for part in work.rglob(f"*{PART}"):  # of writers that were killed
-            part.unlink(missing_ok=True)
+        for part in list(work.rglob(f"*{PART}")):  # of writers that were killed
+            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
         files = {
             path.relative_to(work).as_posix(): [path.stat().st_size, checksum(path)]
             for path in sorted(work.rglob("*"))
@@ -202,7 +202,9 @@ class Store:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         if folder.exists():  # left there by what no job of ours does, or damaged
             self.set_aside(key, "another result of the same job took its place")
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        if not folder.parent.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            sync_folder(self.path)
         os.replace(work, folder)
         sync_folder(folder.parent)
         self.failure(key).unlink(missing_ok=True)

@@ -28,7 +28,8 @@ class Writer:
 
     def __exit__(self, *_) -> None:
         if self.file:
-            self.file.close()
+            with self.file:
+                self.flush()
 
     def add(self, rows: np.ndarray) -> None:
         """rows (n, ...)"""
@@ -47,8 +48,15 @@ class Writer:
         self.file.truncate(self.file.seek(self.done * rows[0].nbytes, os.SEEK_CUR))
 
     def flush(self) -> None:
+        """Put the rows on disk: before a checkpoint counts them, or a power cut takes some."""
         if self.file:
             self.file.flush()
+            os.fsync(self.file.fileno())
+
+    def flushed(self) -> int:
+        """How many rows there are, all on disk."""
+        self.flush()
+        return self.done
 
 
 class Rows:

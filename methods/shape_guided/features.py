@@ -69,8 +69,7 @@ class RgbFeatures(Stage):
                 features = described(net, samples.batch(rows, run.device), s.rgb)
                 out.add(features.cpu().numpy())
                 run.report(Progress("features", out.done, total))
-                out.flush()
-                run.save_checkpoint(lambda: {"samples": out.done})
+                run.save_checkpoint(lambda: {"samples": out.flushed()})
 
     def save(self, folder: Path) -> None:
         if self.path.parent.resolve() != folder.resolve():

@@ -12,6 +12,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from harness.data.datasets import MANIFEST
+from harness.store.files import sync_tree
+from methods.files import sync_folder
 
 from . import as_eyecandies, as_mvtec3d
 from .part import Part, json_bytes, sample_name
@@ -37,15 +39,18 @@ def write_category(
     require_category(category)
     root = Path(root)
     final, settings = root / category, _settings(category, spec)
-    if _is_complete(final, settings):
-        return
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     part = Part(root / f".{category}-{digest}.part")
+    if _is_complete(final, settings):
+        shutil.rmtree(part.folder, ignore_errors=True)  # of one that was killed at its very end
+        return
     try:
         _fill(part, category, spec, report, workers)
         samples = {sample_name(*sample): part.drawn(*sample) for sample in _samples(category, spec)}
         part.write(part.tree / MANIFEST, json_bytes({"settings": settings, "samples": samples}))
+        sync_tree(part.tree)  # its name says that all is there
         os.rename(part.tree, final)
+        sync_folder(root)
     except OSError:
         if not _is_complete(final, settings):  # else another process has just finished it
             raise
@@ -129,8 +134,11 @@ def _each(workers: int, calls):
 
 
 def _write_sample(part: Part, category: str, split: str, defect: str, index: int, spec: Spec):
+    written: list[str] = []
+
     def put(path: str, content) -> None:
         part.write(part.tree / path, content)
+        written.append(path)
 
     drawn = LAYOUTS[spec.layout].write_sample(put, category, split, defect, index, spec)
-    part.finish_sample(split, defect, index, drawn)
+    part.finish_sample(split, defect, index, drawn, written)
