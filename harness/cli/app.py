@@ -1,4 +1,4 @@
-"""The command line: relief run, plan, status, report, compare, export, sync, ui, data, weights."""
+"""The command line: relief run, plan, status, report, compare, export and the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from harness.cli import data, mlflow, reports, runs, studies, sweep, weights
+from harness.cli import data, mlflow, reports, runs, store, studies, sweep, weights
 from harness.cli.terminal import errors
 
 app = typer.Typer(
@@ -33,7 +33,7 @@ for command in (
     mlflow.ui,
 ):
     app.command()(command)
-for group in (studies.app, data.app, weights.app):
+for group in (studies.app, data.app, weights.app, store.app):
     app.add_typer(group)
 
 EXIT_USAGE = 2
