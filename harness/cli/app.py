@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import data, doctor, mlflow, reports, runs, studies, sweep, verify, weights
+from harness.cli import data, doctor, mlflow, reports, runs, store, studies, sweep, verify, weights
 from harness.cli.errors import debugging, tell
 
 app = typer.Typer(
@@ -33,7 +33,7 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
-for group in (studies.app, data.app, weights.app):
+for group in (studies.app, data.app, weights.app, store.app):
     app.add_typer(group)
 
 

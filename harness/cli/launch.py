@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -124,13 +124,16 @@ def check_nodes(executor, plan, store: Store) -> None:
         raise
 
 
-def exit_with(failures: list[Record]) -> None:
-    """Exit code 1 and a line if any job failed."""
+def exit_with(failures: list[Record], damaged: Sequence[str] = ()) -> None:
+    """Exit code 1 and a line if any job failed, and one for each result that is damaged."""
+    for reason in damaged:
+        errors.print(f"[red]damaged[/red]: {escape(reason)}", soft_wrap=True)
     if failures:
         errors.print(
             f"[red]{len(failures)} jobs did not finish[/red]; the report lists the reasons, "
             "the same command tries them again"
         )
+    if failures or damaged:
         raise typer.Exit(EXIT_FAILED_JOBS)
 
 

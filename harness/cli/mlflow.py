@@ -31,7 +31,14 @@ def sync(
     where = Store(store)
     for found in where.known_launches() if launch is None else [where.launch(launch)]:
         folder = where.path / "reports" / found["id"]
-        done = mlflow_view.sync(where, found, tracking, folder if folder.is_dir() else None)
+        try:
+            done = mlflow_view.sync(where, found, tracking, folder if folder.is_dir() else None)
+        except Exception as error:  # of MLflow or of what it stores in, each has its own
+            raise RuntimeError(
+                f"MLflow cannot be written: {str(error).splitlines()[0]}; if it is "
+                f"{where.path / 'mlflow.db'} that is damaged, `relief store check --repair` sets "
+                "it aside and `relief sync` writes it anew"
+            ) from error
         console.print(f"{found['id']}: {done.written} runs written, {done.unchanged} unchanged")
 
 

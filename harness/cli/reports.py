@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from rich.markup import escape
@@ -11,11 +12,14 @@ from rich.markup import escape
 from harness.cli.errors import describe
 from harness.cli.launch import DEFAULT_STORE, StorePath
 from harness.cli.terminal import console, errors
-from harness.store import Results, Store
+from harness.store import Record, Results, Store
 from harness.store.secrets import masked
 from methods.errors import UserError
 
-EXIT_REGRESSION = 3
+if TYPE_CHECKING:
+    from reports.numbers.stores import Checked
+
+EXIT_DAMAGED, EXIT_REGRESSION = 1, 3
 
 Launches = Annotated[
     Optional[list[str]],
@@ -41,7 +45,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the leaderboard of one or several stores, from their files alone."""
-    from reports.numbers.stores import gather
+    from reports.numbers.stores import Checked, gather
 
     places = [Store(path) for path in stores or [store]]
     parts = [
@@ -49,10 +53,12 @@ def report(
         for place in places
         for name in _named(place, launch, alone=len(places) == 1)
     ]
-    found, wanted = gather(parts)
+    store_of, wanted = gather(parts)
+    found = Checked(store_of)
     if out is None and len(parts) == 1:
         out = places[0].path / "reports" / wanted["id"]
     write(found, wanted, out or Path("relief-report"), images)
+    exit_if_damaged(found)
 
 
 def compare(
@@ -85,14 +91,17 @@ def compare(
     from reports.numbers.compare import chosen
     from reports.numbers.compare import compare as compare_frames
     from reports.numbers.frame import IDENTITY, metric_names, read_scores, results_frame
+    from reports.numbers.stores import Checked
 
     filters = [_pairs(only_a, "--a"), _pairs(only_b, "--b")]
-    frames, scores = [], []
+    frames, scores, damaged = [], [], []
     for path, launch, choice in zip((a, b), (launch_a, launch_b), filters):
-        store = Store(path)
-        frame = chosen(results_frame(store, store.launch(launch)), choice)
+        of_path = Store(path)
+        store = Checked(of_path)
+        frame = chosen(results_frame(store, of_path.launch(launch)), choice)
         frames.append(frame)
         scores.append(read_scores(store, frame))
+        damaged += store.damaged.values()
     known = set(metric_names(frames[0])) & set(metric_names(frames[1]))
     metrics = metric or [name for name in HEADLINE if name in known]
     if unknown := set(metrics) - known:
@@ -114,8 +123,11 @@ def compare(
         )
     if csv is not None:
         write_text(csv, comparison_csv(found))
+    _tell_damaged(damaged)
     if fail_on_regression and (found.regressions or found.lost):
         raise typer.Exit(EXIT_REGRESSION)
+    if damaged:
+        raise typer.Exit(EXIT_DAMAGED)
 
 
 def export(
@@ -135,11 +147,26 @@ def export(
 ) -> None:
     """Write the anomaly maps as TIFF files, in the layout of the MVTec 3D-AD evaluation tool."""
     from reports.forms.export import export_maps
+    from reports.numbers.stores import Checked
 
     where = Store(store)
-    done = export_maps(where, where.launch(launch), out, truth, size)
+    found = Checked(where)
+    done = export_maps(found, where.launch(launch), out, truth, size)
     for line in done.lines():
         console.print(escape(line), soft_wrap=True)
+    exit_if_damaged(found)
+
+
+def exit_if_damaged(store: Checked) -> None:
+    """Exit code 1 and a line for each file if what was read is not what its job wrote."""
+    _tell_damaged(store.damaged.values())
+    if store.damaged:
+        raise typer.Exit(EXIT_DAMAGED)
+
+
+def _tell_damaged(damaged: Iterable[Record]) -> None:
+    for record in damaged:
+        errors.print(f"[red]damaged[/red]: {escape(record.reason)}", soft_wrap=True)
 
 
 def write(store: Results, launch: dict, folder: Path, images: list[str] | None = None) -> Path:
@@ -159,11 +186,18 @@ def write(store: Results, launch: dict, folder: Path, images: list[str] | None =
     return page.parent
 
 
-def conclude(store: Store, launch: dict, tracking: str | None) -> None:
-    """The leaderboard on the terminal, in files and in MLflow."""
-    folder = write(store, launch, store.path / "reports" / launch["id"])
-    if tracking == "none":
-        return
+def conclude(store: Store, launch: dict, tracking: str | None) -> Checked:
+    """The leaderboard on the terminal, in files and in MLflow; -> what was read of the store."""
+    from reports.numbers.stores import Checked
+
+    found = Checked(store)
+    folder = write(found, launch, store.path / "reports" / launch["id"])
+    if tracking != "none":
+        _track(store, launch, tracking, folder)
+    return found
+
+
+def _track(store: Store, launch: dict, tracking: str | None, folder: Path) -> None:
     from harness import tracking as mlflow_view
 
     try:

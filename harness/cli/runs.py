@@ -53,8 +53,8 @@ def run(
     where, plan = _planned(what, store, data, background)
     engine = dict(workers=workers, gpus=gpus, address=address, serial=serial)
     launch, failures = execute(plan, where, tracking, **engine)
-    conclude(where, launch, tracking)
-    exit_with(failures)
+    found = conclude(where, launch, tracking)
+    exit_with(failures, [r.reason for r in found.damaged.values()])
 
 
 def plan(

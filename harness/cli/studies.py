@@ -60,8 +60,8 @@ def study(
     plan, where = studies.plan(name, overrides, data, background, base), Store(store)
     engine = dict(workers=workers, gpus=gpus, address=address, serial=serial)
     launch, failures = execute(plan, where, tracking, **engine)
-    cli_reports.conclude(where, launch, tracking)
-    exit_with(failures)
+    found = cli_reports.conclude(where, launch, tracking)
+    exit_with(failures, [r.reason for r in found.damaged.values()])
 
 
 @app.command("list")

@@ -72,27 +72,30 @@ def sweep(
     record, trials = folder.known_record, folder.trials()
     page = folder.path / "sweep.html"
     newest = max(path.stat().st_mtime for path in folder.path.glob("trials/*.json"))
-    if not page.exists() or page.stat().st_mtime < newest:  # charts take seconds
+    if not folder.pages_fit or page.stat().st_mtime < newest:  # charts take seconds
         write_sweep(record, trials, folder.path)
+        folder.sign()
     console.print(sweep_table(record, trials))
     console.print(escape(outcome_text(record, trials)), soft_wrap=True)
-    conclude(loaded, record, trials, where, tracking)
+    found = conclude(loaded, record, trials, where, tracking)
     console.print(f"Trials      {escape(page.as_uri())}", soft_wrap=True)
     console.print(
         f"Best        relief run {escape(str(folder.path / 'best.yaml'))}", soft_wrap=True
     )
+    cli_reports.exit_if_damaged(found)
 
 
-def conclude(loaded, record: dict, trials: list[dict], store: Store, tracking: str | None) -> None:
+def conclude(loaded, record: dict, trials: list[dict], store: Store, tracking: str | None):
     """The test scores of the best settings beside those of the unchanged ones, and MLflow."""
     from harness.tracking import sync_sweep
 
     best = next(trial for trial in trials if trial["id"] == record["best"])
     launch = loaded.plan(best["values"], both=True).record(store)
     console.print("\nTest data, looked at only now:" if loaded.objective.on == "validation" else "")
-    cli_reports.conclude(store, launch, tracking)
+    found = cli_reports.conclude(store, launch, tracking)
     if tracking != "none":
         try:
             sync_sweep(store, record, trials, tracking, cli_reports.wait_of(launch))
         except Exception as error:  # files are the truth; tracking may be down
             cli_reports.behind(error)
+    return found

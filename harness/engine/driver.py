@@ -108,7 +108,7 @@ class Driver:
             del self.waiting[key]
             self.attempts[key] += 1
             self.running[key] = Running(job, self.attempts[key])
-            self.store.progress_file(key).unlink(missing_ok=True)
+            self.store.forget_progress(key)
             self.executor.submit(job, str(self.store.path), self.attempts[key])
 
     def _handle(self, outcome: Outcome) -> None:

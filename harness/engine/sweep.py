@@ -9,14 +9,15 @@ Tune's state is pickled: continue sweeps in stores of your own only.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
 import pickle
-import shutil
 import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from harness.engine.code import bring, refusal, signature
@@ -25,11 +26,14 @@ from harness.engine.executors import OnRay
 from harness.metrics.pareto import pareto_front
 from harness.planning.plan import Plan
 from harness.planning.space import Domain, Sweep, describe, write_best
-from harness.store import DONE, FAILED, Store, write_json
-from harness.store.sweeps import DEFAULT, RUNNING, STOPPED, SweepFolder
+from harness.store import DONE, FAILED, Store
+from harness.store.sweeps import DEFAULT, RECORD, RUNNING, STATE, STOPPED, SweepFolder
 from methods.errors import UserError
 
 OBJECTIVE, CELLS = "objective", "cells"
+STATE_FILES = ("experiment_state", "searcher-state", "basic-variant-state")  # of Tune, first two
+#   words of their names: its trials; what the search knows (of tpe, of random and grid)
+ANEW = ": the search starts again with the same seeds, and what the store has is free"
 LOST = 2  # how often a trial's process may be lost
 ENVIRONMENT = {  # harness/engine/README.md, section 7
     "TUNE_GLOBAL_CHECKPOINT_S": "1",  # a killed sweep loses a second of decisions
@@ -58,7 +62,7 @@ def run(
     """
     plan = sweep.plan({})
     folder = SweepFolder(store, sweep.id(plan))
-    record = folder.record or {
+    record = _mended(folder) or {
         "id": folder.id,
         "name": sweep.name,
         "started": time.time(),
@@ -82,6 +86,61 @@ def run(
             executor.close()
     _conclude(sweep, folder, record)
     return folder
+
+
+def _mended(folder: SweepFolder) -> dict[str, Any] | None:
+    """The record of the sweep, if there is one; damaged files are set aside, and what they held is
+    computed again. Tune takes a trial that ended for known, so without its record the search
+    starts again: same seeds, same points, whose cells the store has.
+    """
+    torn = folder.damaged()
+    for path, why in torn.items():
+        folder.set_aside(path, f"{path} is damaged: {why}")
+    record = folder.record
+    lost = {path.stem for path in torn if path != folder.path / RECORD}
+    if record and record["ended"] is not None:
+        lost |= set(record.get("trials", ())) - {trial["id"] for trial in folder.trials()}
+    if record and lost:
+        record["ended"] = None
+    if lost - {DEFAULT}:
+        folder.set_aside(folder.path / STATE, f"trials are lost: {', '.join(sorted(lost))}{ANEW}")
+    return record
+
+
+def _restorable(state: Path, folder: SweepFolder) -> bool:
+    """Whether Tune can go on from its state; what it cannot read is set aside.
+
+    Tune itself goes on with the rest where one of its files is torn, and draws other points.
+    """
+    if not state.exists():
+        return False
+    try:
+        _read_state(state, folder)
+    except Exception as error:  # whatever unpickling raises, also for modules that are no more
+        why = f"{state} cannot be read ({type(error).__name__}: {error})".splitlines()[0]
+        folder.set_aside(state, why + ANEW)
+        return False
+    return True
+
+
+def _read_state(state: Path, folder: SweepFolder) -> None:
+    """Read all that Tune would. Raises what that raises, ValueError for what does not fit."""
+    from ray.tune.experiment import Trial
+
+    found = {kind: sorted(state.glob(f"{kind}-*")) for kind in STATE_FILES}
+    if missing := [kind for kind in STATE_FILES[:1] if not found[kind]]:
+        raise ValueError(f"it has no {', '.join(missing)}")
+    if not any(found[kind] for kind in STATE_FILES[1:]):
+        raise ValueError("it has no state of the search")
+    for path in (state / "tuner.pkl", *itertools.chain(*found.values())):
+        data = path.read_bytes()
+        pickle.loads(data) if path.suffix == ".pkl" else json.loads(data)
+    newest = json.loads(found[STATE_FILES[0]][-1].read_bytes())
+    known = {trial["id"]: trial for trial in folder.trials()}
+    for text, _ in newest["trial_data"]:
+        trial = Trial.from_json_state(text)
+        if trial.status == Trial.TERMINATED and trial.trial_id not in known:
+            raise ValueError(f"it has a trial {trial.trial_id} that is not in {folder.id}/trials")
 
 
 def _plain(sweep: Sweep) -> dict:
@@ -108,13 +167,12 @@ def _tune(
         _carried(sweep, store, folder, executor.excluded),
         tune.PlacementGroupFactory([{"CPU": 0.01}], **selected),
     )
-    state = folder.path / "tune"
-    if tune.Tuner.can_restore(str(state)):
+    state = folder.path / STATE
+    if _restorable(state, folder):
         tuner = tune.Tuner.restore(
             str(state), trainable, resume_unfinished=True, resume_errored=True
         )
     else:
-        shutil.rmtree(state, ignore_errors=True)
         for path in (folder.path / "trials").glob("*.json"):
             if path.stem != DEFAULT:
                 path.unlink()
@@ -131,7 +189,7 @@ def _tune(
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
-                name="tune",
+                name=STATE,
                 storage_path=str(folder.path),
                 verbose=0,
                 log_to_file=False,
@@ -163,11 +221,9 @@ def _teller() -> Any:
 
         def _say(self, trials: list, trial: Any) -> None:
             ended = 1 + sum(t.is_finished() for t in trials if t is not trial)
-            path = _Told.folder.trial(trial.trial_id)
-            if not path.exists():  # refused before it began
-                _Told.say(f"trial {ended}: {trial.get_error()}")
+            if (record := _Told.folder.read_trial(trial.trial_id)) is None:
+                _Told.say(f"trial {ended}: {trial.get_error()}")  # refused before it began
                 return
-            record = json.loads(path.read_text())
             means = " ".join(f"{m}={mean:.4f}" for m, mean in record["means"].items())
             outcome = (
                 record["reason"] or f"{means} after {len(record['cells'])} of {record['of']} cells"
@@ -239,8 +295,7 @@ def _compute(
     report: Callable[[dict, int], None] = lambda means, cells: None,
 ) -> None:
     """The cells of a point in turn, on the Ray that is there; keeps the trial's record."""
-    path = folder.trial(trial_id)
-    before = json.loads(path.read_text()) if path.exists() else {}
+    before = folder.read_trial(trial_id) or {}
     if before.get("status") == FAILED:  # Tune's next attempt, which is for lost processes
         raise UserError(before["reason"])
     record: dict[str, Any] = {
@@ -255,7 +310,7 @@ def _compute(
         "of": 0,
         "means": {},
     }
-    write_json(path, record)
+    folder.write_trial(record)
     try:
         plan = sweep.plan(values)
         record["of"] = len(plan.cells)
@@ -266,7 +321,7 @@ def _compute(
                 m: sum(c["scores"][m] for c in record["cells"]) / n for m in sweep.objective.metrics
             }
             record |= {"status": DONE if n == len(plan.cells) else RUNNING, "ended": time.time()}
-            write_json(path, record)
+            folder.write_trial(record)
             report(record["means"], n)
     except (
         ValueError,
@@ -274,7 +329,7 @@ def _compute(
         RuntimeError,
     ) as error:  # a point whose settings do not go together
         record |= {"status": FAILED, "reason": str(error), "ended": time.time()}
-        write_json(path, record)
+        folder.write_trial(record)
         raise
 
 
@@ -358,7 +413,7 @@ def _conclude(sweep: Sweep, folder: SweepFolder, record: dict) -> None:
     for trial in trials:
         if trial["status"] == RUNNING:
             trial["status"] = STOPPED
-            write_json(folder.trial(trial["id"]), trial)
+            folder.write_trial(trial)
     done = [trial for trial in trials if trial["status"] == DONE]
     if not done:
         reasons = sorted({trial["reason"] for trial in trials})
@@ -369,6 +424,7 @@ def _conclude(sweep: Sweep, folder: SweepFolder, record: dict) -> None:
         "ended": None if failed else record["ended"] or time.time(),
         "best": front[0]["id"],
         "front": [trial["id"] for trial in front],
+        "trials": [trial["id"] for trial in trials],
     }
     write_best(sweep, front[0]["values"], folder.path / "best.yaml")
     folder.write(record)

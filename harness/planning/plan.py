@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from harness.planning.config import Config
 from harness.planning.jobs import Job
-from harness.store import Store, write_json
+from harness.store import Store
 
 
 @dataclass
@@ -33,11 +33,15 @@ class Plan:
         return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     def pending(self, store: Store) -> list[Job]:
-        """Jobs still to do: cells without a result and whatever they need that is not there."""
+        """Jobs still to do: cells without a result, whatever they need that is not there, and what
+        was there and is damaged: reports show views of finished cells, too.
+        """
         wanted: set[str] = set()
         for key in reversed(self.jobs):  # a job comes after its needs, so walk backwards
             job = self.jobs[key]
-            if (job.about.kind == "cell" or key in wanted) and not store.done(key):
+            if store.done(key):
+                continue
+            if job.about.kind == "cell" or key in wanted or store.was_damaged(key):
                 wanted |= {key, *job.needs}
         return [job for key, job in self.jobs.items() if key in wanted and not store.done(key)]
 
@@ -59,16 +63,16 @@ class Plan:
             "marks": self.config.marks,  # also of results that another launch computed
             "started": time.time(),
             "cells": self.cells,
+            "jobs": list(self.jobs),  # so that `relief store` knows what the launch needs
             "config": self.config.plain(),
         } | ({"study": self.study} if self.study else {})
 
     def record(self, store: Store) -> dict:
         """Write the launch's description if it is new; returns the one in the store."""
-        path = store.path / "launches" / f"{self.launch_id}.json"
         launch = self.launch()
         known = next((old for old in store.launches() if old["id"] == launch["id"]), None)
         if known:
             launch["started"] = known["started"]
         if known != launch:
-            write_json(path, launch)
+            store.write_launch(launch)
         return launch

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from methods.files import replaced, sync_folder
 
 BLOCK_BYTES = 4 * 2**20
 MANY = 64  # files that are synced one by one
+SEAL = "checksum"  # of a sealed object's other values, among them
 
 
 def canonical(value: Any) -> str:
@@ -35,6 +37,33 @@ def write_text(path: Path, text: str) -> None:
     """Replace the file in one step, its bytes and its name on disk at the end."""
     with replaced(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An object as JSON keeps it, with a checksum of its own content; `unsealed` reads it."""
+    plain = _finite({name: value for name, value in values.items() if name != SEAL})
+    return plain | {SEAL: _seal(plain)}
+
+
+def unsealed(text: bytes) -> dict[str, Any]:
+    """The object in a JSON file, without its checksum.
+
+    Raises ValueError for other text, for what is no object, and where the checksum does not fit.
+    An object without one, of an earlier version, is taken as it is.
+    """
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("it is no JSON object")
+    seal = values.pop(SEAL, None)
+    if seal is not None and seal != _seal(values):
+        raise ValueError("its content does not fit its checksum")
+    return values
+
+
+def _seal(values: dict[str, Any]) -> str:
+    import xxhash
+
+    return xxhash.xxh3_64(canonical(values).encode()).hexdigest()
 
 
 def checksum(path: Path) -> str:

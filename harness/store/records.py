@@ -14,7 +14,9 @@ What a view leaves is in harness/store/prepared.py, what a stage leaves is its m
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.store.curve import Points, read_curve
-from harness.store.files import checksum, write_json
+from harness.store.files import checksum, unsealed, write_json
 from methods.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ SCORES = "scores.parquet"
 MAPS, MAP_IDS = "maps.npy", "maps.json"
 CURVES = "pro_curve.npz"
 MODEL = "model"
+EVIDENCE = (SCORES, MAPS, MAP_IDS, CURVES)  # what every cell leaves, also those of schema 1
+
+AGAIN = "the same `relief run` computes it again"
+ASIDE = "`relief store check --deep --repair` sets it aside, then the same `relief run` heals it"
 
 
 class RecordError(UserError):
@@ -50,15 +56,20 @@ class RecordError(UserError):
 class DamagedError(UserError):
     """A file of a finished job is not what its record says; the message names it.
 
-    key: the job's, whose result counts as not there
+    key: the job's, whose result counts as not there; remedy: what brings it back
     """
 
-    def __init__(self, key: str, why: str):
-        super().__init__(key, why)
-        self.key, self.why = key, why
+    def __init__(self, key: str, why: str, remedy: str = AGAIN):
+        super().__init__(key, why, remedy)
+        self.key, self.why, self.remedy = key, why, remedy
 
     def __str__(self) -> str:
         return self.why
+
+    @property
+    def advice(self) -> str:
+        """What is wrong and what to do, in one line."""
+        return f"{self.why}; {self.remedy}"
 
 
 @dataclass(frozen=True)
@@ -187,7 +198,7 @@ class Record:
         """The record in a file. Raises FileNotFoundError, DamagedError, RecordError."""
         text = path.read_bytes()
         try:
-            return cls.of(json.loads(text), path)
+            return cls.of(unsealed(text), path)
         except ValueError as error:
             if isinstance(error, RecordError | DamagedError):
                 raise
@@ -215,14 +226,18 @@ class Record:
     @classmethod
     def damaged(cls, error: DamagedError, folder: Path) -> Record:
         """What stands for a job whose record or files are damaged: it is not done."""
-        reason = f"{error.why}; the same `relief run` computes it again"
-        return cls({"key": error.key, "status": DAMAGED, "reason": reason}, folder)
+        return cls({"key": error.key, "status": DAMAGED, "reason": error.advice}, folder)
 
     def check(self, contents: bool = False) -> None:
         """Raise DamagedError if a file is not there, not of its size or, asked for, not the same.
 
-        Of a record of schema 1, which lists no files, nothing is known.
+        Of a record of schema 1, which lists no files, only a cell's are known by name.
         """
+        if self.schema == 1 and self.kind == "cell":
+            for path in (self.folder / name for name in EVIDENCE):
+                if not path.is_file() or not path.stat().st_size:
+                    why = f"{path} is {'empty' if path.is_file() else 'missing'}"
+                    raise DamagedError(self.key, why)
         for name, (size, _) in self.files.items():
             try:
                 found = (self.folder / name).stat().st_size
@@ -243,10 +258,10 @@ class Record:
                 same = checksum(self.folder / name) == self.files[name][1]
             except OSError as error:
                 why = f"{self.folder / name} cannot be read: {error.strerror or error}"
-                raise DamagedError(self.key, why) from error
+                raise DamagedError(self.key, why, ASIDE) from error
             if not same:
                 why = f"{self.folder / name} has other bytes than its job wrote"
-                raise DamagedError(self.key, why)
+                raise DamagedError(self.key, why, ASIDE)
 
     @property
     def files(self) -> dict[str, tuple[int, str]]:
@@ -254,12 +269,16 @@ class Record:
         return {name: (size, digest) for name, (size, digest) in self._map("files").items()}
 
     @property
+    def schema(self) -> int:
+        return self.values["schema"]
+
+    @property
     def key(self) -> str:
         return self.values["key"]
 
     @property
     def kind(self) -> str:
-        return self.spec.kind
+        return self.spec.values.get("kind", "")
 
     @property
     def title(self) -> str:
@@ -362,16 +381,21 @@ class Record:
         import pyarrow.parquet as pq
 
         path = self.folder / SCORES
+        if not path.exists():
+            return None
         self.check_contents(SCORES)
-        return pq.ParquetFile(path).read() if path.exists() else None
+        with self._reading(path):
+            return pq.ParquetFile(path).read()
 
     def maps(self) -> Maps | None:
         """Its anomaly maps, those that were kept; None if none was."""
         if not (self.folder / MAPS).exists() or not (self.folder / MAP_IDS).exists():
             return None
         self.check_contents(MAP_IDS, MAPS)
-        ids = json.loads((self.folder / MAP_IDS).read_text(encoding="utf-8"))["ids"]
-        return Maps(tuple(ids), np.load(self.folder / MAPS, mmap_mode="r", allow_pickle=False))
+        with self._reading(self.folder / MAP_IDS):
+            ids = tuple(json.loads((self.folder / MAP_IDS).read_text(encoding="utf-8"))["ids"])
+        with self._reading(self.folder / MAPS):
+            return Maps(ids, np.load(self.folder / MAPS, mmap_mode="r", allow_pickle=False))
 
     def curves(self) -> dict[str, np.ndarray] | None:
         """Its PRO curves by name; None if not kept."""
@@ -379,12 +403,23 @@ class Record:
         if not path.exists():
             return None
         self.check_contents(CURVES)
-        with np.load(path, allow_pickle=False) as file:
+        with self._reading(path), np.load(path, allow_pickle=False) as file:
             return dict(file)
 
     def losses(self) -> dict[str, Points]:
         """Phase -> (step, loss) in order."""
         return read_curve(self.folder)
+
+    @contextmanager
+    def _reading(self, path: Path) -> Generator[None]:
+        """Whatever a library says of a file that it cannot read becomes one error that names it.
+
+        Only files of schema 1, which have no checksum, come so far in a damaged state.
+        """
+        try:
+            yield
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise DamagedError(self.key, f"{path} cannot be read: {error}", ASIDE) from error
 
     def _map(self, name: str) -> dict[str, Any]:
         return self.values.get(name) or {}

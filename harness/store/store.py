@@ -15,6 +15,7 @@ done is done for every launch, sweep and study that shares the store.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -23,18 +24,20 @@ import tempfile
 import time
 import uuid
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from harness.store.files import checksum, sync_tree, write_json, write_text
+from harness.store.files import checksum, sealed, sync_tree, unsealed, write_json, write_text
 from harness.store.records import RESULT, SCHEMA, DamagedError, Record
 from methods.errors import UserError
 from methods.files import PART, sync_folder
 
 log = logging.getLogger(__name__)
+
+FOLDERS = ("jobs", "work", "failures", "locks", "launches", "damaged", "sweeps")
 
 
 class Results(Protocol):
@@ -55,6 +58,9 @@ class Store:
         """Raise OSError with the remedy if jobs could not be written here."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path / name for name in FOLDERS):
+                if folder.exists() and not folder.is_dir():
+                    raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file: move it away")
             with tempfile.TemporaryFile(dir=self.path) as f:
                 f.write(b"\0" * 4096)
                 f.flush()
@@ -72,6 +78,8 @@ class Store:
     def work(self, key: str) -> Path:
         """The scratch folder of a job under way; kept over kills, until published."""
         path = self.path / "work" / key
+        if path.exists() and not path.is_dir():
+            self._aside(path, key, f"{path} is a file and should be a folder")
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -85,6 +93,11 @@ class Store:
         except (OSError, ValueError):
             return None
 
+    def forget_progress(self, key: str) -> None:
+        """Before a job starts: what an earlier attempt said of itself is no news."""
+        with suppress(NotADirectoryError):  # `work` mends that
+            self.progress_file(key).unlink(missing_ok=True)
+
     def done(self, key: str) -> bool:
         """Whether the job is finished and all its files are there in their sizes."""
         return self._sound(key) is not None
@@ -92,17 +105,21 @@ class Store:
     def result(self, key: str) -> Record | None:
         """The record of a finished job, else its last failure, else None.
 
-        A job with damaged files has the status "damaged" and says which. Raises RecordError for a
-        record of a newer version.
+        A job with damaged files has the status "damaged" and says which; a damaged failure is
+        none. Raises RecordError for a record of a newer version.
         """
         try:
             if (found := self._sound(key, told=True)) is not None:
                 return found
+        except DamagedError as error:
+            return Record.damaged(error, self.folder(key))
+        try:
             return Record.read(self.failure(key))
         except FileNotFoundError:
             return None
-        except DamagedError as error:
-            return Record.damaged(error, self.folder(key))
+        except (OSError, DamagedError) as error:
+            log.warning("%s: it counts as no failure", error)
+            return None
 
     def finished(self, key: str) -> Record:
         """The record of a job that is done. Raises FileNotFoundError, DamagedError if it is not."""
@@ -143,6 +160,9 @@ class Store:
                 return None
             except DamagedError as error:
                 found = error
+            except OSError as error:
+                why = f"{error.filename or path} cannot be read: {error.strerror or error}"
+                found = DamagedError(key, why, "make it readable, or move the job's folder away")
             known = self._records[key] = (state, found)
         if isinstance(known[1], DamagedError):
             if told:
@@ -167,12 +187,16 @@ class Store:
     def lock(self, key: str, timeout: float = -1) -> Generator[None]:
         """Hold the job's lock; filelock.Timeout after `timeout` s, the OS frees a dead holder's."""
         path = self.path / "locks" / f"{key}.lock"
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder and should be a file: remove it")
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path, timeout=timeout):
             yield
 
     def locked(self, key: str) -> bool:
         """Whether some process is computing the job right now."""
+        if not (self.path / "locks" / f"{key}.lock").exists():
+            return False
         try:
             with self.lock(key, timeout=0):
                 return False
@@ -196,11 +220,11 @@ class Store:
             if path.is_file() and path != work / RESULT and not _below(path, work, scratch)
         }
         sync_tree(work)
-        write_json(work / RESULT, {"schema": SCHEMA, "files": files} | result)
+        write_json(work / RESULT, sealed({"schema": SCHEMA, "files": files} | result))
         for name in scratch:
             path = work / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        if folder.exists():  # left there by what no job of ours does, or damaged
+        if os.path.lexists(folder):  # left there by what no job of ours does, or damaged
             self.set_aside(key, "another result of the same job took its place")
         if not folder.parent.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -215,20 +239,39 @@ class Store:
 
         Nothing is deleted. None if nothing was there. Whoever calls holds the job's lock.
         """
-        folder = self.folder(key)
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        aside = self.path / "damaged" / f"{key}-{stamp}-{uuid.uuid4().hex[:6]}"
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.replace(folder, aside)
-        except FileNotFoundError:
-            return None
-        sync_folder(folder.parent)
-        write_text(aside / "why.txt", why + "\n")
         self._records.pop(key, None)
         self._verified.discard(key)
+        return self._aside(self.folder(key), key, why)
+
+    def _aside(self, path: Path, name: str, why: str) -> Path | None:
+        """Move a file or folder of the store to damaged/NAME-...; -> that folder, None if none."""
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        aside = self.path / "damaged" / f"{name}-{stamp}-{uuid.uuid4().hex[:6]}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        if not os.path.lexists(path):
+            return None
+        if not path.is_dir():
+            aside.mkdir()
+        os.replace(path, aside if path.is_dir() else aside / path.name)
+        sync_folder(path.parent)
+        write_text(aside / "why.txt", why + "\n")
         log.warning("set aside %s: %s", aside.relative_to(self.path), why)
         return aside
+
+    def remove(self, folder: Path) -> None:
+        """A job's folder, at once for whoever reads, from jobs/ or work/. The lock is held."""
+        gone = self.path / "work" / f"{folder.name}.{uuid.uuid4().hex[:6]}{PART}"
+        gone.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(folder, gone)
+        sync_folder(folder.parent)
+        shutil.rmtree(gone)
+        self._records.pop(folder.name, None)
+        self._verified.discard(folder.name)
+
+    def set_file_aside(self, path: Path, why: str) -> Path | None:
+        """The same for what is no job: a launch, a failure, a sweep's file, MLflow's database."""
+        name = "-".join(path.relative_to(self.path).parts).removesuffix(path.suffix)
+        return self._aside(path, name, why)
 
     def files_aside(self, aside: Path | None) -> dict[str, tuple[int, str]]:
         """What the record of a job that was set aside says of its files; empty if unknown."""
@@ -265,14 +308,22 @@ class Store:
         except DamagedError as error:
             return error.why
         folder = self.folder(key)
+        if os.path.lexists(folder) and not folder.is_dir():
+            return f"{folder} is a file and should be a folder"
         if folder.is_dir() and not (folder / RESULT).exists():
             return f"{folder / RESULT} is missing"
         return None
 
+    def was_damaged(self, key: str) -> bool:
+        """Whether a job that is not done once was: its files are torn, or were set aside."""
+        return os.path.lexists(self.folder(key)) or self.last_aside(key) is not None
+
     def fail(self, key: str, record: dict[str, Any]) -> Record:
         """Record why a job did not finish; its work folder stays for the next attempt."""
         record = {"schema": SCHEMA} | record
-        write_json(self.failure(key), record)
+        if self.failure(key).is_dir():
+            self._aside(self.failure(key), key, f"{self.failure(key)} is a folder, not a file")
+        write_json(self.failure(key), sealed(record))
         return Record.of(record, self.failure(key))
 
     def launches(self) -> list[dict[str, Any]]:
@@ -280,9 +331,9 @@ class Store:
         found = []
         for path in sorted((self.path / "launches").glob("*.json")):
             try:
-                launch = json.loads(path.read_text(encoding="utf-8"))
-                found.append((launch["started"], launch["id"], launch["cells"], launch))
-            except (ValueError, KeyError, TypeError) as error:
+                launch = read_launch(path)
+                found.append((launch["started"], launch["id"], launch))
+            except (OSError, ValueError) as error:
                 log.warning(
                     "%s is damaged (%s): the launch is left out; the `relief run` that made it "
                     "writes it again",
@@ -290,6 +341,13 @@ class Store:
                     error,
                 )
         return [launch for *_, launch in sorted(found, key=lambda item: item[:2])]
+
+    def write_launch(self, launch: dict[str, Any]) -> None:
+        """What `launches` reads."""
+        path = self.path / "launches" / f"{launch['id']}.json"
+        if path.is_dir():
+            self.set_file_aside(path, f"{path} is a folder and should be a file")
+        write_json(path, sealed(launch))
 
     def known_launches(self) -> list[dict[str, Any]]:
         """As `launches`. Raises FileNotFoundError where there is none."""
@@ -310,3 +368,12 @@ class Store:
 
 def _below(path: Path, work: Path, names: tuple[str, ...]) -> bool:
     return any(path == work / name or work / name in path.parents for name in names)
+
+
+def read_launch(path: Path) -> dict[str, Any]:
+    """What a launch asked for. Raises OSError, ValueError."""
+    launch = unsealed(path.read_bytes())
+    kinds = {"id": str, "started": int | float, "cells": list}
+    if lacking := [name for name, kind in kinds.items() if not isinstance(launch.get(name), kind)]:
+        raise ValueError(f"it has no {' and no '.join(lacking)}")
+    return launch

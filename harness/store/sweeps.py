@@ -7,29 +7,38 @@ STORE/sweeps/<id>/tune/             Tune's own state, from which a killed sweep 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from harness.store.files import write_json
+from harness.store.files import checksum, sealed, unsealed, write_json
 from harness.store.records import FAILED
 from harness.store.store import Store
 
 RUNNING, STOPPED = "running", "stopped"  # stopped: ended early, as unpromising
 DEFAULT = "default"  # the trial of the unchanged settings
+RECORD = "sweep.json"
+PAGES = "pages.json"  # checksums of the page and what lies beside it
+OWN = (RECORD, PAGES, "best.yaml")  # not among them
+STATE = "tune"  # folder of Tune's own state
+KINDS = {  # what a record needs to be of use, and of which type
+    RECORD: {"id": str, "name": str, "started": int | float},
+    "trial": {"id": str, "status": str, "started": int | float},
+}
 
 
 class SweepFolder:
     """The files of one sweep."""
 
     def __init__(self, store: Store, sweep_id: str):
-        self.id, self.path = sweep_id, store.path / "sweeps" / sweep_id
+        self.store, self.id, self.path = store, sweep_id, store.path / "sweeps" / sweep_id
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """What was asked for and, once it has ended, what came of it; None before it starts."""
-        path = self.path / "sweep.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        """What was asked for and, once it has ended, what came of it; None before it starts.
+
+        None also where it is damaged, which is set aside.
+        """
+        return self._read(self.path / RECORD)
 
     @property
     def known_record(self) -> dict[str, Any]:
@@ -39,10 +48,64 @@ class SweepFolder:
         return found
 
     def write(self, record: dict[str, Any]) -> None:
-        write_json(self.path / "sweep.json", record)
+        write_json(self.path / RECORD, sealed(record))
 
     def trial(self, trial_id: str) -> Path:
         return self.path / "trials" / f"{trial_id}.json"
+
+    def read_trial(self, trial_id: str) -> dict[str, Any] | None:
+        """None as for `record`."""
+        return self._read(self.trial(trial_id))
+
+    def write_trial(self, trial: dict[str, Any]) -> None:
+        write_json(self.trial(trial["id"]), sealed(trial))
+
+    def peek(self) -> tuple[list[dict[str, Any]], dict[str, Any] | None, bool]:
+        """Trials and record as far as they can be read, changing nothing; whether some cannot."""
+        torn = self.damaged()
+        paths = [p for p in (self.path / "trials").glob("*.json") if p not in torn]
+        own = self.path / RECORD
+        record = read_record(own) if own.exists() and own not in torn else None
+        return [read_record(path) for path in paths], record, bool(torn)
+
+    def damaged(self) -> dict[Path, str]:
+        """Records that cannot be read, and why."""
+        found = {}
+        for path in (self.path / RECORD, *sorted((self.path / "trials").glob("*.json"))):
+            try:
+                read_record(path)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError) as error:
+                found[path] = str(error)
+        return found
+
+    def sign(self) -> None:
+        """Remember the content of the page, the charts and the table as they were written."""
+        files = [p for p in sorted(self.path.iterdir()) if p.is_file() and p.name not in OWN]
+        write_json(self.path / PAGES, sealed({path.name: checksum(path) for path in files}))
+
+    @property
+    def pages_fit(self) -> bool:
+        """Whether the page and what lies beside it are there as they were written."""
+        try:
+            signed = unsealed((self.path / PAGES).read_bytes())
+            return all(checksum(self.path / name) == known for name, known in signed.items())
+        except (OSError, ValueError):
+            return False
+
+    def set_aside(self, path: Path, why: str) -> None:
+        """A file or folder of the sweep, or what is in its place."""
+        self.store.set_file_aside(path, why)
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            return read_record(path)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            self.set_aside(path, f"{path} is damaged: {error}")
+            return None
 
     def forget_failed(self) -> None:
         """Give failed trials another chance, that of the unchanged settings too."""
@@ -52,7 +115,15 @@ class SweepFolder:
 
     def trials(self) -> list[dict[str, Any]]:
         """All trials, the unchanged settings first, then as they started."""
-        found = [
-            json.loads(p.read_text(encoding="utf-8")) for p in (self.path / "trials").glob("*.json")
-        ]
+        paths = sorted((self.path / "trials").glob("*.json"))
+        found = [trial for path in paths if (trial := self._read(path)) is not None]
         return sorted(found, key=lambda t: (t["id"] != DEFAULT, t["started"], t["id"]))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A sweep.json or a trial. Raises OSError, ValueError."""
+    record = unsealed(path.read_bytes())
+    kinds = KINDS.get(path.name, KINDS["trial"])
+    if lacking := [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]:
+        raise ValueError(f"it has no {' and no '.join(lacking)}")
+    return record

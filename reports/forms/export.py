@@ -21,11 +21,12 @@ import cv2
 import numpy as np
 import tifffile
 
-from harness.store import DAMAGED, Record, Results
-from harness.store.prepared import MASK, Prepared
+from harness.store import DAMAGED, DamagedError, Record, Results
+from harness.store.prepared import INDEX, MASK, Prepared
 from harness.store.records import Maps
 from methods.errors import UserError
 from reports.numbers.names import file_name
+from reports.numbers.stores import checked
 
 SIZES = PROTOCOL, ORIGINAL = ("protocol", "original")
 PAD_MULTIPLE = 100  # px; views that pad, pad to a square of such a side, centred
@@ -59,14 +60,16 @@ def export_maps(
             "the ground truth at its original size is the dataset's own: give the tool that "
             "folder, or export at size protocol with the truth"
         )
-    done = Exported()
+    done, store = Exported(), checked(store)
     for cell in launch["cells"]:
         names = [cell["method"], cell["variant"], cell["setting"], f"seed{cell['seed']}"]
         folder = Path(out) / file_name(cell["dataset"]) / file_name("-".join(filter(None, names)))
         try:
             count = _export_cell(store, cell, folder, truth, size)
-        except LookupError as error:
-            done.left_out[" ".join([*filter(None, names), cell["category"]])] = error.args[0]
+        except (LookupError, DamagedError) as error:
+            damaged = isinstance(error, DamagedError)
+            reason = store.note(error).reason if damaged else error.args[0]
+            done.left_out[" ".join([*filter(None, names), cell["category"]])] = reason
             continue
         done.maps += count
         if folder not in done.folders:
@@ -120,6 +123,7 @@ def _native_sizes(store: Results, result: Record) -> dict[str, tuple[tuple[int, 
     view, test = _seen(store, result)
     if view is None or test is None or not test.exists:
         raise LookupError("its view, which knows the original sizes, is not in the store")
+    view.check_contents(f"test/{INDEX}")
     recipe = view.spec.view
     padded = bool(recipe.get("pad")) and not (
         recipe["name"] in PADS_WITH_PLANE and recipe["background"] == "none"
@@ -128,7 +132,9 @@ def _native_sizes(store: Results, result: Record) -> dict[str, tuple[tuple[int, 
 
 
 def _export_truth(store: Results, result: Record, folder: Path, kept: Maps) -> None:
-    _, test = _seen(store, result)
+    view, test = _seen(store, result)
+    if view is not None:
+        view.check_contents(f"test/{INDEX}", f"test/{MASK}.npy")
     masks = test.array(MASK) if test else None
     if test is None or masks is None:
         raise LookupError("the view with its ground truth is not in the store; maps are written")

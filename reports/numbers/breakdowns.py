@@ -82,7 +82,7 @@ def pro(store: Results, cells: pd.DataFrame) -> np.ndarray | None:
     curves = []
     for key in cells.loc[cells["status"] == DONE, "key"]:
         record = store.result(key)
-        kept = record.curves() if record else None
+        kept = record.curves() if record and record.done else None
         if kept and kept["fpr_exact"].size:
             curves.append(np.interp(PRO_FPR, kept["fpr_exact"], kept["pro_exact"]))
     return np.mean(curves, axis=0) if curves else None

@@ -89,7 +89,8 @@ def metric_names(frame: pd.DataFrame) -> list[str]:
 def read_scores(store: Results, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """key -> per-image scores (id, defect, label, score, in test order) of the finished cells."""
     done = frame.loc[frame["status"] == DONE, "key"].unique()
-    tables = {key: record.scores() for key in done if (record := store.result(key))}
+    records = {key: store.result(key) for key in done}
+    tables = {key: record.scores() for key, record in records.items() if record and record.done}
     return {key: table.to_pandas() for key, table in tables.items() if table is not None}
 
 

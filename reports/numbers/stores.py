@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.store import Record, Results, Store
+from harness.store import DAMAGED, DamagedError, Record, Results, Store
 from reports.numbers.frame import IDENTITY, marked
 
 
@@ -28,6 +28,55 @@ class Stores:
         """That of the store where the job is done, else the first failure."""
         found = [result for s in self.stores if (result := s.result(key)) is not None]
         return next((r for r in found if r.done), found[0] if found else None)
+
+
+class Checked:
+    """A store, or several, as one report reads it: what turns out damaged is so throughout.
+
+    A cell whose scores or curves are not what its job wrote has the status "damaged" wherever the
+    report shows it. `note` remembers what is found later, and `damaged` is what there was.
+    """
+
+    def __init__(self, store: Results):
+        self.store = store
+        self.damaged: dict[str, Record] = {}
+        self._sound: set[str] = set()
+        self._read: set[tuple[str, str]] = set()
+
+    def result(self, key: str) -> Record | None:
+        if key in self.damaged:
+            return self.damaged[key]
+        record = self.store.result(key)
+        if record is None or key in self._sound:
+            return record
+        if record.status == DAMAGED:
+            self.damaged[key] = record
+        elif record.done and record.kind == "cell":
+            try:
+                record.scores()
+                record.curves()
+            except DamagedError as error:
+                return self.note(error)
+        self._sound.add(key)
+        return record
+
+    def check(self, record: Record, *names: str) -> None:
+        """`Record.check_contents`, which reads each file once for this report."""
+        fresh = [name for name in names if (record.key, name) not in self._read]
+        record.check_contents(*fresh)
+        self._read |= {(record.key, name) for name in fresh}
+
+    def note(self, error: DamagedError) -> Record:
+        """Take a job for damaged from now on; -> what stands for it."""
+        there = self.store.result(error.key)
+        folder = there.folder if there else Path()
+        self.damaged[error.key] = Record.damaged(error, folder)
+        return self.damaged[error.key]
+
+
+def checked(store: Results) -> Checked:
+    """The store as it is if it is checked already."""
+    return store if isinstance(store, Checked) else Checked(store)
 
 
 def gather(parts: Sequence[tuple[Store, dict]]) -> tuple[Results, dict]:

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from harness.store import DONE, Record, Results, write_text
+from harness.store import DONE, DamagedError, Record, Results, write_text
 from harness.store.verified import badge
 from methods.files import replaced
 from methods.marks import meaning
@@ -45,6 +45,7 @@ from reports.numbers.frame import (
 )
 from reports.numbers.leaderboard import Board, leaderboard_csv, leaderboard_table, leaderboards
 from reports.numbers.statistics import RESAMPLES
+from reports.numbers.stores import Checked, checked
 from reports.page import pages
 from reports.page.figures import legend
 from reports.page.insights import CLASSES, insights, speeds
@@ -70,8 +71,20 @@ def write_report(
 
     Every file is replaced in one step, the HTML last. leaderboard.csv holds no times or dates:
     the same results give the same bytes. show: rules and ids of the images on the sheets.
+    A cell whose files turn out damaged has that as its status, with the file named; give a
+    `Checked` store to know which these were.
     """
-    folder = Path(folder)
+    store = checked(store)
+    while True:
+        try:
+            return _write_report(store, launch, Path(folder), show)
+        except DamagedError as error:  # of maps, which are read last: all before it stands anew
+            if error.key in store.damaged:
+                raise
+            store.note(error)
+
+
+def _write_report(store: Checked, launch: dict, folder: Path, show: Sequence[str]) -> Path:
     results = read_results(store, launch)
     frame = results_frame(store, launch, results)
     scores = read_scores(store, frame)

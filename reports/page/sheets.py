@@ -18,11 +18,13 @@ import numpy as np
 import pandas as pd
 
 from harness.metrics.ranking import auroc
-from harness.store import Record, Results
-from harness.store.prepared import MASK, Prepared
+from harness.store import DamagedError, Record, Results
+from harness.store.prepared import INDEX, MASK, Prepared
 from harness.store.records import Maps
 from reports.numbers.choice import MIDDLE, chosen
+from reports.numbers.frame import printable
 from reports.numbers.names import setting_order
+from reports.numbers.stores import Checked, checked
 
 TILE = 128  # px, side of a picture
 QUALITY = 85  # of JPEG, 0 to 100
@@ -82,6 +84,7 @@ def sheets(
 
     show: rules (RULES) and ids of images
     """
+    store = checked(store)
     rows = frame.groupby(["dataset", "category", "method", "variant", "setting"]).ngroups
     quality = LOWER if rows * 6 * len(show) > MANY else QUALITY  # six kinds of images or so
     return [
@@ -94,7 +97,7 @@ def _sheet(
     dataset: str,
     category: str,
     cells: pd.DataFrame,
-    store: Results,
+    store: Checked,
     results: dict[str, Record],
     scores: dict[str, pd.DataFrame],
     show: Sequence[str],
@@ -126,7 +129,7 @@ def _sheet(
         pictures,
         {str(defect): int(n) for defect, n in listed["defect"].value_counts(sort=False).items()},
         tuple(_defect_row(c, [scores[key] for key in keys]) for c, keys in groups.items()),
-        _missing(pictures),
+        _missing(pictures, answers),
     )
 
 
@@ -140,7 +143,9 @@ def _defect_row(column: Column, seeds: list[pd.DataFrame]) -> DefectRow:
     return DefectRow(column, {kind: float(np.mean(found)) for kind, found in values.items()})
 
 
-def _missing(pictures: tuple[Picture, ...]) -> str:
+def _missing(pictures: tuple[Picture, ...], answers: list[_Answers]) -> str:
+    if damage := dict.fromkeys(printable(answer.damage) for answer in answers if answer.damage):
+        return f"The prepared images of this category are damaged: {'; '.join(damage)}."
     if all(p.rgb is None and p.depth is None and p.truth is None for p in pictures):
         return "The prepared images of this category are not in the store (any more)."
     return ""
@@ -149,11 +154,13 @@ def _missing(pictures: tuple[Picture, ...]) -> str:
 class _Answers:
     """Stored maps of a cell and the prepared images it saw, opened when asked for."""
 
-    def __init__(self, store: Results, record: Record):
-        self.record = record
+    def __init__(self, store: Checked, record: Record):
+        self.record, self.store = record, store
         key = record.spec.needs.view
         view = store.result(key) if key else None
-        self.view = Prepared(view.folder / "test") if view else None
+        self.damage = view.reason if view and not view.done else ""
+        self.of_view = view if view and view.done else None
+        self.view = Prepared(view.folder / "test") if view and view.done else None
 
     @cached_property
     def _maps(self) -> Maps:
@@ -182,10 +189,21 @@ class _Answers:
 
     def seen(self, name: str, id: str) -> np.ndarray | None:
         """rgb, depth or mask of the prepared image."""
-        if self.view is None or not self.view.exists or id not in self.view.at:
+        if self.view is None or not self.view.exists or not self._whole(name):
+            return None
+        if id not in self.view.at:
             return None
         array = self.view.array(name)
         return None if array is None else np.array(array[self.view.at[id]])
+
+    def _whole(self, name: str) -> bool:
+        """Whether the index and an array of the view are what its job wrote."""
+        if not self.damage and self.of_view is not None:
+            try:
+                self.store.check(self.of_view, f"test/{INDEX}", f"test/{name}.npy")
+            except DamagedError as error:
+                self.damage = self.store.note(error).reason
+        return not self.damage
 
 
 def _picture(

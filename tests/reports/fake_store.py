@@ -11,6 +11,7 @@ import pandas as pd
 
 from harness.metrics.ranking import auroc
 from harness.store import SCHEMA, Store, write_json
+from harness.store.files import sealed
 
 HOSTILE = '<script>alert("1")</script>'
 SIZE = 48  # px
@@ -76,7 +77,7 @@ def without(store: Store, key: str, *names: str) -> None:
     for name in names:
         (folder / name).unlink()
         del record["files"][name]
-    write_json(folder / "result.json", record)
+    write_json(folder / "result.json", sealed(record))
 
 
 def _key(*names) -> str:

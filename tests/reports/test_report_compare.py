@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from harness.metrics.ranking import auroc
+from harness.store import write_json
+from harness.store.files import sealed
 from reports.forms.compare_text import comparison_csv
 from reports.numbers.compare import BETTER, OVERALL, SAME, UNTESTED, WORSE, chosen, compare
 from reports.numbers.frame import read_scores, results_frame
@@ -151,7 +153,7 @@ def test_the_command_fails_on_a_regression_only_when_asked(build, tmp_path, caps
         path = b.folder(cell["key"]) / "result.json"
         result = json.loads(path.read_text())
         result["metrics"]["p_auroc"] -= 0.2
-        path.write_text(json.dumps(result))
+        write_json(path, sealed(result))
 
     def code(*arguments):
         monkeypatch.setattr("sys.argv", ["relief", "compare", *map(str, arguments)])

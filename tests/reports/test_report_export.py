@@ -7,7 +7,8 @@ import tifffile
 
 from harness.data.views.background import pad_square
 from harness.metrics import evaluate
-from harness.store import Store
+from harness.store import Store, write_json
+from harness.store.files import sealed
 from methods.views import Das3dView, M3dmView
 from reports.forms.export import PADS_WITH_PLANE, at_native_size, export_maps
 from tests.reports.fake_store import without
@@ -26,7 +27,7 @@ def with_metrics_of_the_maps(store, cell):
     labels = masks.any(axis=(1, 2)).astype(int)
     result["metrics"] = evaluate(maps, masks, scores, labels)
     del result["files"]["maps.npy"]
-    (folder / "result.json").write_text(json.dumps(result))
+    write_json(folder / "result.json", sealed(result))
     return result["metrics"]
 
 
