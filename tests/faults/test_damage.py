@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -318,20 +320,26 @@ def test_a_file_that_may_not_be_read_is_named(small, what, tmp_path, capsys):
         TALLY[NAMED if code else HEALED] += 1
 
 
+def sync(store: Path) -> tuple[int, str]:
+    """In a process of its own: MLflow keeps a database that it has opened."""
+    command = [sys.executable, "-m", "harness", "sync", "--store", str(store)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["emptied", "half", "flipped", "null"])
 def test_a_damaged_database_of_mlflow_is_written_anew(small, damage, tmp_path, capsys):
     store = small.copy(tmp_path / "store")
-    assert relief("sync", "--store", store) == (0, "")
+    assert sync(store)[0] == 0
     path = store / "mlflow.db"
     ON_FILES[damage](path)
     if damage == "flipped":
         path.write_bytes(b"x" * 4096 + path.read_bytes()[4096:])
-    code, trace = relief("sync", "--store", store)
-    told = "".join(capsys.readouterr())
-    assert not trace and (code == 0 or "store check --repair" in told), told
+    code, told = sync(store)
+    assert "Traceback" not in told and (code == 0 or "store check --repair" in told), told
     assert relief("store", "check", "--repair", "--store", store)[1] == ""
-    assert relief("sync", "--store", store) == (0, "")
+    assert sync(store)[0] == 0
     with capsys.disabled():
-        TALLY[NAMED] += 1
+        TALLY[NAMED if code else HEALED] += 1
         print(f"\nmlflow.db, {damage}: {NAMED if code else HEALED}", end="")
