@@ -17,6 +17,7 @@ from rich.table import Table
 from harness.cli.launch import DEFAULT_STORE, StorePath
 from harness.cli.terminal import console, errors
 from harness.store import Store
+from methods.errors import UserError
 
 if TYPE_CHECKING:
     from harness.store.examine import Finding, Watch
@@ -93,7 +94,7 @@ def prune(
 def _known(path: Path) -> Store:
     store = Store(path)
     if not store.path.is_dir():
-        raise FileNotFoundError(f"no store in {store.path}: choose one with --store")
+        raise UserError(f"no store in {store.path}: choose one with --store")
     return store
 
 

@@ -276,7 +276,7 @@ def _foreign(store: Store) -> Iterator[Finding]:
             yield Finding(FOREIGN, path, "not of this program", "move it away", _weight(path))
     for folder, suffix in (("launches", ".json"), ("failures", ".json"), ("locks", ".lock")):
         for path in sorted((store.path / folder).glob("*")):
-            if path.suffix not in (suffix, PART):
+            if path.suffix not in (suffix, PART) and not path.name.startswith("mlflow"):
                 yield Finding(FOREIGN, path, "not of this program", "move it away", _weight(path))
 
 
