@@ -273,7 +273,7 @@ def _trial(
     from ray import tune
 
     if why := refusal(signed, store_path):
-        raise RuntimeError(why)
+        raise UserError(why)
     store = Store(store_path)
     trial_id = tune.get_context().get_trial_id()
     values = sweep.point(point)

@@ -9,10 +9,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from methods.errors import UserError
+
 _ENTRY = re.compile(r"\[?(\d+)\]?")  # as a key: [1], or 1 in das3d.p_z.1
 
 
-class EntryError(ValueError):
+class EntryError(UserError):
     """An entry that a list does not have; the message names the list by `path`."""
 
 
