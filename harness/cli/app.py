@@ -53,7 +53,7 @@ def main() -> None:
                 "The disk is full. Finished jobs are kept: free some space and the same "
                 "command goes on, or choose another disk with --store."
             )
-        sys.exit(EXIT_USAGE)
+        sys.exit(getattr(error, "exit_code", EXIT_USAGE))
 
 
 if __name__ == "__main__":

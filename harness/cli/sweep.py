@@ -10,7 +10,6 @@ from rich.markup import escape
 from harness.cli import reports as cli_reports
 from harness.cli.launch import (
     DEFAULT_STORE,
-    EXIT_INTERRUPTED,
     Address,
     Background,
     Data,
@@ -59,15 +58,11 @@ def sweep(
     def say(line: str) -> None:
         console.print(escape(line), soft_wrap=True)
 
-    try:
-        with interruptible() as check:
-            display = Display(console, len(loaded.plan({}).pending(where)), loaded.name)
-            folder = sweeps.run(
-                loaded, where, display.listen, say, check, address=address, cpus=workers, gpus=gpus
-            )
-    except KeyboardInterrupt:
-        errors.print("interrupted: finished trials are kept, the same command goes on")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+    with interruptible() as check:
+        display = Display(console, len(loaded.plan({}).pending(where)), loaded.name)
+        folder = sweeps.run(
+            loaded, where, display.listen, say, check, address=address, cpus=workers, gpus=gpus
+        )
     record, trials = folder.known_record, folder.trials()
     page = folder.path / "sweep.html"
     newest = max(path.stat().st_mtime for path in folder.path.glob("trials/*.json"))

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from harness.engine.environment import environment
+from harness.engine.heartbeat import COMPUTING, Heartbeat
 from harness.engine.measure import Memory, load_average
 from harness.engine.outcomes import Outcome
 from harness.engine.runners import RUNNERS, Task
@@ -55,7 +56,9 @@ def run_job(description: dict[str, Any], store_path: str, attempt: int = 1) -> O
     """
     job, store = Job.of(description), Store(store_path)
     log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
-    with _collected(log), store.lock(job.key):
+    beat = Heartbeat(store, job.key)
+    with _collected(log), beat, store.lock(job.key, waits=beat.wait):
+        beat.state(COMPUTING)
         if store.done(job.key):
             return Outcome(job.key, DONE)
         before = _set_aside(store, job.key)

@@ -77,6 +77,8 @@ class Schedule:
     retries: int = 2  # further attempts after a crash or lost node
     checkpoint_every_s: float = 60.0
     isolation: Literal["auto", "worker", "process"] = "auto"  # auto: a process a job on GPU
+    silence_minutes: float = 1.0  # a process at a job that gives no sign of life so long is ended
+    reconnect_minutes: float = 10.0  # how long a lost cluster (--address) is waited for
 
 
 @dataclass

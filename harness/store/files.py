@@ -7,10 +7,11 @@ import hashlib
 import json
 import math
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
-from methods.files import replaced, sync_folder
+from methods.files import PART, replaced, sync_folder
 
 BLOCK_BYTES = 4 * 2**20
 MANY = 64  # files that are synced one by one
@@ -35,6 +36,18 @@ def write_text(path: Path, text: str) -> None:
     """Replace the file in one step, its bytes and its name on disk at the end."""
     with replaced(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def write_brief(path: Path, value: Any) -> None:
+    """As `write_json`, but not put on disk: for what only informs and is soon written again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PART}")
+    try:
+        part.write_text(json.dumps(value), encoding="utf-8")
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def checksum(path: Path) -> str:
