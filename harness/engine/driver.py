@@ -302,7 +302,8 @@ class Driver:
 
     def _tell_wait(self, running: Running, pulse: Pulse) -> None:
         holder = self.store.holder(running.job.key)
-        phase = f"waiting for the lock held by {holder or 'an unknown process'}"
+        who = str(holder or "an unknown process")
+        phase = f"waiting for the lock held by {who}"
         running.progress = {"phase": phase, "step": 0, "total": 1}
         stopped = holder is not None and holder.process.stopped
         if stopped and running.job.key not in self.told:
@@ -311,7 +312,7 @@ class Driver:
             self.listen(Event("waiting", running.job, reason=why))
         elif WAITING not in self.told:
             self.told.add(WAITING)
-            why = f"jobs of another launch on this store, first {running.job.title!r} ({phase})"
+            why = f"for a lock, first that of {running.job.title!r}, held by {who}"
             self.listen(Event("waiting", None, reason=why))
 
     def _over(self, key: str, running: Running, own: list[Pulse], now: float) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from tenacity import RetryCallState, Retrying, stop_after_attempt
 
-from harness.engine.heartbeat import BUSY, DRIVER, NODE
+from harness.engine.heartbeat import DRIVER, NODE, end_idle
 from harness.engine.interrupts import kept_handlers
 from harness.engine.job import run_job
 from harness.engine.outcomes import Outcome
@@ -333,7 +333,7 @@ class OnRay:
             return process.kill()
         if node not in {n["NodeID"] for n in self._living()}:
             return False
-        ending = self.ray.remote(max_retries=0, num_cpus=0)(_end)
+        ending = self.ray.remote(max_retries=0, num_cpus=0)(end_idle)
         ending.options(label_selector={"ray.io/node-id": node}).remote(process.plain())
         return True
 
@@ -396,15 +396,6 @@ def _placed(task: Task, name: str) -> Task:
         return task(description, store_path, attempt)
 
     return placed
-
-
-def _end(given: Mapping[str, Any]) -> None:
-    """Kill a process of the node that this runs on, unless it is busy."""
-    process = Process.of(given)
-    before = process.cpu_s
-    time.sleep(1)
-    if process.cpu_s - before < BUSY:
-        process.kill()
 
 
 def _limited(call: Callable[[], Any], seconds: float) -> Any:

@@ -13,7 +13,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,3 +190,15 @@ class Pulses:
         used, pulse.cpu_s = process.cpu_s - pulse.cpu_s, process.cpu_s
         if pulse.heard < now and used > BUSY * BEAT_S:
             pulse.heard = now
+
+
+def end_idle(given: Mapping[str, Any]) -> None:
+    """Kill a process of the machine that this runs on, unless it is busy.
+
+    Here, where the worker that is started for it imports little.
+    """
+    process = Process.of(given)
+    before = process.cpu_s
+    time.sleep(1)
+    if process.cpu_s - before < BUSY:
+        process.kill()

@@ -4,6 +4,7 @@ Each test prints how long that took: `pytest -m "" -s tests/faults/test_alive.py
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -163,22 +164,39 @@ ON_CLUSTER = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLE
 
 
 def ray_node(namespace, address, more, log):
-    command = f"ip netns exec {namespace} {sys.executable} -m ray.scripts.scripts start --block"
+    """A node with a host name of its own, as if on another machine."""
+    command = f"ip netns exec {namespace} unshare --uts sh -c"
     size = ["--num-cpus=1", "--num-gpus=0", f"--node-ip-address={address}"]
     size += ["--object-store-memory=100000000"]
+    start = f"hostname {namespace} && exec {sys.executable} -m ray.scripts.scripts start --block"
     with log.open("w") as file:
         return subprocess.Popen(
-            [*command.split(), *size, *more], stdout=file, stderr=file, env=ON_CLUSTER
+            [*command.split(), " ".join([start, *size, *more])],
+            stdout=file,
+            stderr=file,
+            env=ON_CLUSTER,
         )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [5, 30, 90])
 def test_jobs_go_on_though_the_link_to_a_node_is_down(seconds, two_nodes, tmp_path):
+    assert "ended" in on_cluster(two_nodes, tmp_path, str(seconds))
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_of_another_machine_is_ended_by_a_task_sent_there(two_nodes, tmp_path):
+    output = on_cluster(two_nodes, tmp_path, "stop")
+    assert "no sign of life from process" in output
+    assert int(re.search(r"ended (\d+) s after", output).group(1)) < 90
+
+
+def on_cluster(two_nodes, tmp_path, fault):
+    """What a launch of `main` prints that the head's namespace runs."""
     head, end = two_nodes
     command = f"ip netns exec {head} {sys.executable} -m {__name__} {tmp_path / 'store'}"
     driver = subprocess.Popen(
-        [*command.split(), "10.77.0.1:6390", head, end, str(seconds)],
+        [*command.split(), "10.77.0.1:6390", head, end, fault],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -187,21 +205,24 @@ def test_jobs_go_on_though_the_link_to_a_node_is_down(seconds, two_nodes, tmp_pa
     output, _ = driver.communicate(timeout=400)
     print(output)
     assert driver.returncode == 0, output
-    assert "ended" in output
+    return output
 
 
-def main(store, address, namespace, end, seconds):
-    """A launch in a namespace whose link goes down for a while once both nodes work."""
+def main(store, address, namespace, end, fault):
+    """A launch in a namespace: once both nodes work, its link goes down for `fault` seconds."""
 
     def cut(launch):
+        if fault == "stop":
+            return stop(launch)
         subprocess.run(["ip", "-n", namespace, "link", "set", end, "down"], check=True)
-        time.sleep(float(seconds))
+        time.sleep(float(fault))
         subprocess.run(["ip", "-n", namespace, "link", "set", end, "up"], check=True)
+        return None
 
     jobs = [toy.job(f"job{i}", "8") for i in range(6)]
     launch = Launch(store, cut, *jobs, address=address)
     assert launch.summary.counts == {DONE: 6}
-    print(f"ended {time.monotonic() - launch.at:.0f} s after the link went down")
+    print(f"ended {time.monotonic() - launch.at:.0f} s after the fault")
 
 
 if __name__ == "__main__":
