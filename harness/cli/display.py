@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.engine.driver import Event, Running
 
 SHOWN = HEADLINE[:2]  # of a finished cell, on its line
+NEWS = ("retry", "waiting", "lost", "back")  # events after which a job is still to be done
 
 
 class Display(AbstractContextManager):
@@ -47,20 +48,22 @@ class Display(AbstractContextManager):
         self.live.stop()
 
     def listen(self, event: Event) -> None:
-        if event.name not in ("retry", "waiting"):
+        if event.name not in NEWS:
             self.ended += 1
             self.bars.update(self.overall, completed=self.ended)
         self.console.print(self._line(event), highlight=False, soft_wrap=True)
 
     def _line(self, event: Event) -> str:
         count = f"[dim]{self.ended}/{self.total}[/dim]"
-        title, record = escape(event.job.title), event.record
+        title, record = escape(event.job.title) if event.job else "", event.record
         if event.name == DONE and record is not None:
             values = {name: record.metrics.get(name) for name in SHOWN}
             shown = [f"{name}={value:.3f}" for name, value in values.items() if value is not None]
             seconds = f"{record.timings['total_s']:.1f}s"
             return f"{count} [green]done[/green] {title} [dim]{' '.join([*shown, seconds])}[/dim]"
-        colour = "yellow" if event.name in ("retry", "waiting") else "red"
+        if event.job is None:
+            return f"{count} [yellow]{event.name}[/yellow] {escape(event.reason)}"
+        colour = "yellow" if event.name in NEWS else "red"
         word = event.name if record is None else record.status
         return f"{count} [{colour}]{word}[/{colour}] {title}: {escape(event.reason)}"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.planning.plan import Plan
     from harness.tracking import Mirror
 
-EXIT_FAILED_JOBS, EXIT_INTERRUPTED = 1, 130
+EXIT_FAILED_JOBS = 1
 
 StorePath = Annotated[
     Path, typer.Option("--store", envvar="RELIEF_STORE", help="Folder of results; made if missing.")
@@ -75,7 +75,7 @@ def execute(
     """Do what a plan still needs, with a display. -> its launch and the records of failed jobs."""
     from harness.cli.display import Display
     from harness.engine.driver import Driver, Running
-    from harness.engine.executors import InProcess, OnRay
+    from harness.engine.executors import InProcess, LostError, OnRay
     from harness.engine.interrupts import interruptible
 
     store.check_writable()
@@ -100,11 +100,13 @@ def execute(
                 display.tick(running)
 
             failures = driver.run(tick).failures
-    except KeyboardInterrupt:
+    except LostError as error:
         errors.print(
-            "interrupted: finished jobs and checkpoints are kept, the same command goes on"
+            f"[red]stopped[/red]: {escape(str(error))}; finished jobs and checkpoints are kept, "
+            "the same command goes on",
+            soft_wrap=True,
         )
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(error.exit_code) from None
     finally:
         mirror.stop(plan.config.schedule.mlflow_wait_s)
     return launch, failures

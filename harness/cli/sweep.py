@@ -10,7 +10,6 @@ from rich.markup import escape
 from harness.cli import reports as cli_reports
 from harness.cli.launch import (
     DEFAULT_STORE,
-    EXIT_INTERRUPTED,
     Address,
     Background,
     Data,
@@ -21,7 +20,7 @@ from harness.cli.launch import (
     check_nodes,
     split_arguments,
 )
-from harness.cli.terminal import console, errors
+from harness.cli.terminal import console
 from harness.store import Store
 
 
@@ -60,15 +59,11 @@ def sweep(
     def say(line: str) -> None:
         console.print(escape(line), soft_wrap=True)
 
-    try:
-        with interruptible() as check:
-            display = Display(console, len(loaded.plan({}).pending(where)), loaded.name)
-            ray_options = dict(address=address, cpus=workers, gpus=gpus)
-            admit = dict(admit=check_nodes) if address else {}
-            folder = sweeps.run(loaded, where, display.listen, say, check, **admit, **ray_options)
-    except KeyboardInterrupt:
-        errors.print("interrupted: finished trials are kept, the same command goes on")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+    with interruptible() as check:
+        display = Display(console, len(loaded.plan({}).pending(where)), loaded.name)
+        ray_options = dict(address=address, cpus=workers, gpus=gpus)
+        admit = dict(admit=check_nodes) if address else {}
+        folder = sweeps.run(loaded, where, display.listen, say, check, **admit, **ray_options)
     record, trials = folder.known_record, folder.trials()
     page = folder.path / "sweep.html"
     newest = max(path.stat().st_mtime for path in folder.path.glob("trials/*.json"))

@@ -12,25 +12,43 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.engine.executors import CRASHED, Executor, InfeasibleError
+from harness.engine.executors import CRASHED, Executor, InfeasibleError, LostError
+from harness.engine.heartbeat import WAITING, Pulse, Pulses
 from harness.engine.outcomes import REFUSED, Outcome
 from harness.planning.config import Schedule
 from harness.planning.jobs import Job
 from harness.planning.plan import Plan
-from harness.store import DAMAGED, DONE, FAILED, OUT_OF_MEMORY, SKIPPED, Record, Store
+from harness.store import (
+    DAMAGED,
+    DONE,
+    FAILED,
+    OUT_OF_MEMORY,
+    SKIPPED,
+    TIMEOUT,
+    Record,
+    Store,
+)
 
 POLL_S = 0.5
+LOOK_S = 2.0  # how often running jobs are looked for in the store and listened to
+BELIEVE_S = 5.0  # a result so long in the store is believed; else its outcome is on the way
+KILL_S = 10.0  # for a worker to end that was told to; then it is killed, then given up
 MENDED = 3  # how often a job may find what it builds on damaged
 INFEASIBLE_CHECK_S = 30.0  # how often waiting jobs are checked against the nodes there are
 
 
 @dataclass
 class Running:
-    """An attempt at a job that has not ended."""
+    """A job in the hands of a worker. Times are of the monotonic clock, s."""
 
     job: Job
     attempt: int
     progress: dict[str, Any] | None = None  # what it last said of itself
+    started: float | None = None  # when we first heard of it
+    there: float | None = None  # since when its result has been in the store
+    over: float | None = None  # when it was told to end: it ran out of time
+    silent: float | None = None  # when it was killed: it gave no sign of life
+    reason: str = ""  # of that
 
 
 @dataclass
@@ -45,8 +63,8 @@ class Summary:
 class Event:
     """Something that a launch tells of a job."""
 
-    name: str  # "done", "failed", "retry" or "waiting"
-    job: Job
+    name: str  # "done", "failed", "retry" or "waiting"; of all jobs, "waiting", "lost" or "back"
+    job: Job | None
     record: Record | None = None  # of a job that ended
     reason: str = ""
 
@@ -76,28 +94,38 @@ class Driver:
             for need in job.needs:
                 self.dependants[need].add(job.key)
         self.summary = Summary()
-        self.checked_at = self.watched_at = time.monotonic()
+        self.pulses = Pulses(store)
+        self.leaving: dict[str, Running] = {}  # done by what the store says, not by their workers
+        self.told: set[str] = set()  # whose waits and silences were told
+        self.checked_at = self.watched_at = self.looked_at = time.monotonic()
 
     def run(self, tick: Callable[[dict[str, Running]], None] = lambda running: None) -> Summary:
         """Until nothing waits or runs. `tick` is called about twice a second.
 
         Raises InfeasibleError before anything starts if a job could never run; OSError when
-        the store cannot be written. Leaves no job running, however it ends.
+        the store cannot be written; LostError if Ray is gone for good. Leaves no job running,
+        however it ends.
         """
         try:
             for resources in {job.resources for job in self.waiting.values()}:
                 self.executor.check(resources)
             while self.waiting or self.running:
-                self._submit()
-                for outcome in self.executor.poll(POLL_S):
-                    self._handle(outcome)
-                if time.monotonic() - self.watched_at >= POLL_S:
-                    self.watched_at = time.monotonic()
-                    self._watch()
-                    tick(self.running)
+                try:
+                    self._turn(tick)
+                except LostError as error:
+                    self._rejoin(error)
         finally:
             self.executor.close()
         return self.summary
+
+    def _turn(self, tick: Callable[[dict[str, Running]], None]) -> None:
+        self._submit()
+        for outcome in self.executor.poll(POLL_S):
+            self._handle(outcome)
+        if time.monotonic() - self.watched_at >= POLL_S:
+            self.watched_at = time.monotonic()
+            self._watch()
+            tick(self.running)
 
     def _submit(self) -> None:
         for key, job in list(self.waiting.items()):
@@ -105,23 +133,58 @@ class Driver:
                 return
             if any(need in self.waiting or need in self.running for need in job.needs):
                 continue
+            if self.leaving.pop(key, None):
+                self.executor.forget(key)
             del self.waiting[key]
             self.attempts[key] += 1
             self.running[key] = Running(job, self.attempts[key])
             self.store.forget_progress(key)
+            self.pulses.begin(key)
             self.executor.submit(job, str(self.store.path), self.attempts[key])
+
+    def _rejoin(self, error: LostError) -> None:
+        """Tell of a lost Ray, join it again, and put back in line what ran there.
+
+        Where a worker lives on beyond the loss, the next one waits for its lock.
+        """
+        n = len(self.running)
+        again = f"; {n} jobs under way are submitted again" if n else ""
+        self.listen(Event("lost", None, reason=f"{error}: it is joined again{again}"))
+        back = {key: running.job for key, running in self.running.items()}
+        self.attempts.subtract(back.keys())  # not their fault
+        self.waiting = back | self.waiting
+        self.running.clear()
+        self.leaving.clear()
+        since = time.monotonic()
+        self.executor.rejoin(self.schedule.reconnect_minutes)
+        self.listen(
+            Event("back", None, reason=f"Ray is there again after {time.monotonic() - since:.0f} s")
+        )
+        for key in [key for key in self.waiting if self.store.done(key)]:
+            self._count(self.waiting.pop(key))
+
+    def _count(self, job: Job) -> None:
+        self.summary.counts[DONE] += 1
+        self.listen(Event(DONE, job, self.store.finished(job.key)))
 
     def _handle(self, outcome: Outcome) -> None:
         key, status = outcome.key, outcome.status
+        self.pulses.end(key)
+        if self.leaving.pop(key, None):  # told already
+            return
         ended = self.running.pop(key)
         job = ended.job
-        if status == DONE and not self.store.done(key):
+        if ended.over is not None and status == CRASHED:
+            outcome = replace(outcome, status=TIMEOUT, reason=ended.reason)
+        elif ended.silent is not None and status == CRASHED:
+            outcome = replace(outcome, reason=ended.reason)
+        elif status == DONE and not self.store.done(key):
             reason = f"its worker says that it is done, and {self.store.path} has no result of it"
-            status = CRASHED
-            outcome = replace(outcome, reason=f"{reason}: do all nodes see this very folder?")
+            reason = f"{reason}: do all nodes see this very folder?"
+            outcome = replace(outcome, status=CRASHED, reason=reason)
+        status = outcome.status
         if self.store.done(key):  # another launch may have finished it meanwhile
-            self.summary.counts[DONE] += 1
-            self.listen(Event(DONE, job, self.store.finished(key)))
+            self._count(job)
             if outcome.changed:
                 self._wait_again(self.dependants[key])
         elif status == REFUSED:
@@ -188,18 +251,111 @@ class Driver:
                 self._fail(dependant, Outcome(key, SKIPPED, reason), 0)
 
     def _watch(self) -> None:
-        """Read the progress of running jobs, end those over their time, notice lost resources."""
-        now = time.time()
+        """Look at running jobs: believe the store, listen to workers, end those over their time."""
+        now = time.monotonic()
         for key, running in self.running.items():
             running.progress = self.store.progress(key)
-            limit = running.job.resources.hours * 3600
-            if running.progress and now - running.progress["started"] > limit:
-                self.executor.cancel(key)
-        if time.monotonic() - self.checked_at < INFEASIBLE_CHECK_S:
+            if running.started is None and running.progress:
+                running.started = now
+        if now - self.looked_at >= LOOK_S:
+            if now - self.looked_at > 3 * LOOK_S:
+                self.pulses.excuse()
+            self.looked_at = now
+            self.pulses.look([*self.running, *self.leaving])
+            for key, running in list(self.running.items()):
+                if not self._believed(key, running, now):
+                    self._listen_to(key, running, now)
+            for key, running in self.leaving.items():
+                self._silent(key, running, self.pulses.of(key), now)
+            if any(running.started is None for running in self.running.values()):
+                self.executor.end_stopped(self._silence_s)
+        if now - self.checked_at < INFEASIBLE_CHECK_S:
             return
-        self.checked_at = time.monotonic()
-        for job in [r.job for r in self.running.values() if r.progress is None]:
+        self.checked_at = now
+        for job in [r.job for r in self.running.values() if r.started is None]:
             try:
                 self.executor.check(job.resources)
             except InfeasibleError as error:
                 self.listen(Event("waiting", job, reason=str(error)))
+
+    @property
+    def _silence_s(self) -> float:
+        return 60 * self.schedule.silence_minutes
+
+    def _believed(self, key: str, running: Running, now: float) -> bool:
+        """Whether the job is done, by its result in the store; a lost link tells of no outcome."""
+        if not self.store.done(key):
+            running.there = None
+            return False
+        running.there = running.there or now
+        if now - running.there < BELIEVE_S:
+            return True  # its outcome should be on the way
+        del self.running[key]
+        self.leaving[key] = running
+        self._count(running.job)
+        if self.store.last_aside(key):  # it may have been computed again, to other bytes
+            self._wait_again(self.dependants[key])
+        return True
+
+    def _listen_to(self, key: str, running: Running, now: float) -> None:
+        """What a job's worker says of itself, or does not."""
+        pulses = self.pulses.of(key)
+        own = [pulse for pulse in pulses if pulse.driver == self.executor.name]
+        if own and running.started is None:
+            running.started = now
+        if waiting := [pulse for pulse in own if pulse.state == WAITING]:
+            self._tell_wait(running, waiting[0])
+        self._over(key, running, own, now)
+        if key in self.running:
+            self._silent(key, running, own, now)
+
+    def _tell_wait(self, running: Running, pulse: Pulse) -> None:
+        holder = self.store.holder(running.job.key)
+        who = str(holder or "an unknown process")
+        phase = f"waiting for the lock held by {who}"
+        running.progress = {"phase": phase, "step": 0, "total": 1}
+        stopped = holder is not None and holder.process.stopped
+        if stopped and running.job.key not in self.told:
+            self.told.add(running.job.key)
+            why = f"{phase}: continue or end that process (kill -CONT, kill -KILL)"
+            self.listen(Event("waiting", running.job, reason=why))
+        elif WAITING not in self.told:
+            self.told.add(WAITING)
+            why = f"for a lock, first that of {running.job.title!r}, held by {who}"
+            self.listen(Event("waiting", None, reason=why))
+
+    def _over(self, key: str, running: Running, own: list[Pulse], now: float) -> None:
+        """End a job over its time: cancelled, then killed, then given up."""
+        began = min((pulse.began for pulse in own), default=running.started)
+        hours = running.job.resources.hours
+        if running.over is None:
+            if began is not None and now - began > 3600 * hours:
+                running.over = now
+                running.reason = f"over its time limit of {hours:g} h (resources, hours)"
+                self.executor.cancel(key)
+            return
+        if now - running.over > KILL_S:
+            for pulse in own:
+                self.executor.end(pulse.process, pulse.node)
+        if now - running.over > 2 * KILL_S:
+            self._give_up(Outcome(key, TIMEOUT, running.reason))
+
+    def _silent(self, key: str, running: Running, own: list[Pulse], now: float) -> None:
+        """Kill a worker that gives no sign of life; the job is tried again, elsewhere if it fits.
+
+        Where nobody can reach it, or Ray does not notice, it is given up.
+        """
+        given_up = running.silent is not None and now - running.silent > 2 * KILL_S
+        for pulse in own:
+            if now - pulse.heard <= self._silence_s or running.silent is not None:
+                continue
+            running.silent = now
+            running.reason = f"no sign of life from {pulse.process} for {now - pulse.heard:.0f} s"
+            self.executor.avoid(key, pulse.node)
+            given_up = not self.executor.end(pulse.process, pulse.node)
+        if given_up and key in self.running:
+            self._give_up(Outcome(key, CRASHED, running.reason))
+
+    def _give_up(self, outcome: Outcome) -> None:
+        self.executor.forget(outcome.key)
+        self._handle(outcome)

@@ -27,6 +27,7 @@ import torch
 
 from harness.engine.code import refusal
 from harness.engine.environment import environment
+from harness.engine.heartbeat import COMPUTING, Heartbeat
 from harness.engine.kept import SCRATCH
 from harness.engine.measure import Memory, load_average
 from harness.engine.outcomes import REFUSED, Outcome
@@ -60,7 +61,9 @@ def run_job(description: dict[str, Any], store_path: str, attempt: int = 1) -> O
         return Outcome(description["key"], REFUSED, why)
     job, store = Job.of(description), Store(store_path)
     log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
-    with _collected(log), store.lock(job.key):
+    beat = Heartbeat(store, job.key)
+    with _collected(log), beat, store.lock(job.key, waits=beat.wait):
+        beat.state(COMPUTING)
         if store.done(job.key):
             return Outcome(job.key, DONE)
         before = _set_aside(store, job.key)

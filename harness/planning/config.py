@@ -80,6 +80,8 @@ class Schedule:
     isolation: Literal["auto", "worker", "process"] = "auto"  # auto: a process a job on GPU
     node_check_s: float = 120.0  # how long a node of a cluster may take to answer the first check
     mlflow_wait_s: float = 60.0  # the longest wait at the end for another writer of MLflow
+    silence_minutes: float = 1.0  # a process at a job that gives no sign of life so long is ended
+    reconnect_minutes: float = 10.0  # how long a lost cluster (--address) is waited for
 
 
 @dataclass

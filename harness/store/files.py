@@ -7,11 +7,12 @@ import hashlib
 import json
 import math
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from methods.files import replaced, sync_folder
+from methods.files import PART, replaced, sync_folder
 
 BLOCK_BYTES = 4 * 2**20
 MANY = 64  # files that are synced one by one
@@ -64,6 +65,18 @@ def _seal(values: dict[str, Any]) -> str:
     import xxhash
 
     return xxhash.xxh3_64(canonical(values).encode()).hexdigest()
+
+
+def write_brief(path: Path, value: Any) -> None:
+    """As `write_json`, but not put on disk: for what only informs and is soon written again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PART}")
+    try:
+        part.write_text(json.dumps(value), encoding="utf-8")
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def checksum(path: Path) -> str:

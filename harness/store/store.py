@@ -5,6 +5,8 @@
     STORE/failures/<key>.json      the last failure of a job that has not finished
     STORE/locks/<key>.lock         held by whoever computes the job, freed when they die
     STORE/nodes/<token>            of a driver that runs; workers know the store by it
+    STORE/locks/<key>.holder       who that is, since when
+    STORE/alive/<key>-*.json       written again every 2 s by each process at the job
     STORE/launches/<id>.json       what a launch asked for
     STORE/damaged/<key>-<time>-*/  what was found damaged, set aside and computed again
     STORE/data/  STORE/reports/    synthetic datasets; generated reports
@@ -23,14 +25,23 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from harness.store.files import checksum, sealed, sync_tree, unsealed, write_json, write_text
+from harness.store.files import (
+    checksum,
+    sealed,
+    sync_tree,
+    unsealed,
+    write_brief,
+    write_json,
+    write_text,
+)
+from harness.store.processes import Holder, Process
 from harness.store.records import RESULT, SCHEMA, DamagedError, Record
 from methods.errors import UserError
 from methods.files import PART, sync_folder
@@ -38,6 +49,8 @@ from methods.files import PART, sync_folder
 log = logging.getLogger(__name__)
 
 FOLDERS = ("jobs", "work", "failures", "locks", "launches", "damaged", "sweeps")
+TELL_S = 2.0  # a wait for a lock that is longer is told
+Waits = Callable[[str, Holder | None], None]  # (key, who holds its lock, if known)
 
 
 class Results(Protocol):
@@ -184,24 +197,61 @@ class Store:
         return self.path / "failures" / f"{key}.json"
 
     @contextmanager
-    def lock(self, key: str, timeout: float = -1) -> Generator[None]:
-        """Hold the job's lock; filelock.Timeout after `timeout` s, the OS frees a dead holder's."""
+    def lock(self, key: str, timeout: float = -1, waits: Waits | None = None) -> Generator[None]:
+        """Hold the job's lock; filelock.Timeout after `timeout` s, the OS frees a dead holder's.
+
+        waits: called once if it takes more than 2 s (default: a warning says who holds it)
+        """
+        lock = self._lock(key)
+        endless = timeout < 0
+        try:
+            lock.acquire(timeout=TELL_S if endless else min(timeout, TELL_S))
+        except Timeout:
+            if not endless and timeout <= TELL_S:
+                raise
+            (waits or _tell)(key, self.holder(key))
+            lock.acquire(timeout=-1 if endless else timeout - TELL_S)
+        try:
+            with suppress(OSError):  # a full disk; it only informs
+                write_brief(self._holder(key), Process.own().plain() | {"since": time.time()})
+            yield
+        finally:
+            with suppress(OSError):
+                self._holder(key).unlink(missing_ok=True)
+            lock.release()
+
+    def _lock(self, key: str) -> FileLock:
         path = self.path / "locks" / f"{key}.lock"
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder and should be a file: remove it")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path, timeout=timeout):
-            yield
+        return FileLock(path)
+
+    def _holder(self, key: str) -> Path:
+        return self.path / "locks" / f"{key}.holder"
+
+    def holder(self, key: str) -> Holder | None:
+        """Who last took the lock and has not given it back; None if that is not known."""
+        try:
+            told = json.loads(self._holder(key).read_text(encoding="utf-8"))
+            return Holder(Process.of(told), float(told["since"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def locked(self, key: str) -> bool:
         """Whether some process is computing the job right now."""
         if not (self.path / "locks" / f"{key}.lock").exists():
             return False
         try:
-            with self.lock(key, timeout=0):
+            with self._lock(key).acquire(timeout=0):
                 return False
         except Timeout:
             return True
+
+    @property
+    def alive(self) -> Path:
+        """Where the processes at work say that they live (harness/engine/heartbeat.py)."""
+        return self.path / "alive"
 
     def publish(self, key: str, result: dict[str, Any], scratch: tuple[str, ...] = ()) -> None:
         """Complete a job: its record into its work folder, then one rename into place.
@@ -377,3 +427,7 @@ def read_launch(path: Path) -> dict[str, Any]:
     if lacking := [name for name, kind in kinds.items() if not isinstance(launch.get(name), kind)]:
         raise ValueError(f"it has no {' and no '.join(lacking)}")
     return launch
+
+
+def _tell(key: str, holder: Holder | None) -> None:
+    log.warning("waiting for the lock of %s, held by %s", key, holder or "an unknown process")

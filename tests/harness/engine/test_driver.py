@@ -1,17 +1,22 @@
 """The driver with jobs in this process; tests/harness/engine/test_ray.py has the same on Ray."""
 
+import os
 import signal
+import subprocess
+import sys
+import time
 from contextlib import suppress
 
 import pytest
 
 from harness.engine.driver import Driver
-from harness.engine.executors import CRASHED, InfeasibleError, InProcess
+from harness.engine.executors import CRASHED, InfeasibleError, InProcess, LostError
+from harness.engine.heartbeat import Heartbeat
 from harness.engine.interrupts import interruptible
 from harness.engine.outcomes import Outcome
 from harness.planning.config import Schedule
 from harness.planning.jobs import Resources
-from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, Store
+from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, TIMEOUT, Store, write_json
 from tests.harness import toy
 
 
@@ -123,3 +128,145 @@ def test_an_interrupt_that_a_library_drops_still_ends_the_launch(number):
         with pytest.raises(KeyboardInterrupt):
             check()
     assert signal.getsignal(number) is before
+
+
+class Stub:
+    """An executor whose jobs never answer; tests say what their workers do."""
+
+    slots, name = 2, "us"
+
+    def __init__(self, store, publish=(), lost=0):
+        self.store, self.publish, self.lost = store, list(publish), lost
+        self.jobs, self.calls = {}, []
+
+    def check(self, resources):
+        pass
+
+    def submit(self, job, store_path, attempt):
+        self.jobs[job.key] = job
+        self.calls.append(("submit", job.title, attempt))
+
+    def poll(self, timeout):
+        time.sleep(0.01)
+        if self.lost:
+            self.lost -= 1
+            raise LostError("the stub is gone")
+        for job in self.jobs.values():
+            if job.title in self.publish and not self.store.done(job.key):
+                toy.publish(self.store, job.describe()) if self.store.work(job.key) else None
+        return []
+
+    def forget(self, key):
+        self.calls.append(("forget", self.jobs[key].title))
+
+    def end(self, process, node):
+        self.calls.append(("end", process.pid, node))
+        return False
+
+    def __getattr__(self, name):
+        return lambda *args: self.calls.append((name, *args))
+
+
+def watch(store, stub, *jobs, **schedule):
+    events = []
+    driver = Driver(toy.plan(*jobs), store, stub, Schedule(**schedule), events.append)
+    return driver.run(), events
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    for name, value in {"POLL_S": 0.02, "LOOK_S": 0.1, "BELIEVE_S": 0.2, "KILL_S": 0.2}.items():
+        monkeypatch.setattr(f"harness.engine.driver.{name}", value)
+
+
+def beat(store, job, **about):
+    """A sign of life of a process that is not of this machine, and will not beat again."""
+    told = {"host": "elsewhere", "pid": 7, "born": 1, "node": "n1", "driver": "us", **about}
+    write_json(store.alive / f"{job.key}-elsewhere-7.json", told)
+
+
+def test_a_result_in_the_store_is_believed_though_nobody_says_so(tmp_path, quick):
+    a, b = toy.job("a"), toy.job("b")
+    store, jobs = Store(tmp_path), (a, toy.job("after a", needs=(a,)), b)
+    stub = Stub(store, publish=["a", "after a", "b"])
+    summary, _ = watch(store, stub, *jobs)
+    assert summary.counts == {DONE: 3}
+    assert [call for call in stub.calls if call[0] == "submit"][-1] == ("submit", "after a", 1)
+
+
+def test_a_silent_job_is_ended_and_tried_again_elsewhere_a_bounded_number_of_times(tmp_path, quick):
+    store, job = Store(tmp_path), toy.job("a")
+    stub = Stub(store)
+    stub.submit = lambda job, path, attempt: (
+        stub.jobs.update({job.key: job}),
+        stub.calls.append(("submit", attempt)),
+        beat(store, job, attempt=attempt),
+    )
+    summary, events = watch(store, stub, job, silence_minutes=0.5 / 60, retries=1)
+    assert [event.name for event in events] == ["retry", "failed"]
+    assert "no sign of life from process 7 of elsewhere" in events[0].reason
+    assert summary.counts == {FAILED: 1}
+    assert ("end", 7, "n1") in stub.calls and ("avoid", job.key, "n1") in stub.calls
+
+
+def test_a_job_over_its_time_ends_though_its_worker_does_not_answer(tmp_path, quick):
+    store, job = Store(tmp_path), toy.job("a", hours=0.3 / 3600)
+    stub = Stub(store)
+    stub.submit = lambda job, path, attempt: (stub.jobs.update({job.key: job}), beat(store, job))
+    summary, events = watch(store, stub, job)
+    assert summary.counts == {TIMEOUT: 1}
+    assert "over its time limit" in events[0].reason
+    assert ("cancel", job.key) in stub.calls
+
+
+def test_jobs_of_a_lost_ray_are_submitted_again_and_keep_their_attempts(tmp_path, quick):
+    store = Store(tmp_path)
+    stub = Stub(store, publish=["a"], lost=1)
+    summary, events = watch(store, stub, toy.job("a"), reconnect_minutes=3)
+    assert summary.counts == {DONE: 1}
+    assert [event.name for event in events] == ["lost", "back", DONE]
+    assert "the stub is gone" in events[0].reason and "1 jobs under way" in events[0].reason
+    assert [c for c in stub.calls if c[0] == "submit"] == [("submit", "a", 1)] * 2
+    assert ("rejoin", 3) in stub.calls
+
+
+def test_a_wait_for_another_launch_is_told_once_and_shown(tmp_path, quick):
+    store, jobs = Store(tmp_path), (toy.job("a"), toy.job("b"))
+    stub, shown, ends = Stub(store), set(), time.monotonic() + 1.5
+
+    def submit(job, path, attempt):
+        stub.jobs[job.key] = job
+        beat(store, job, state="waiting")
+
+    def tick(running):
+        shown.update(r.progress["phase"] for r in running.values() if r.progress)
+        if time.monotonic() > ends:
+            stub.publish = ["a", "b"]
+
+    stub.submit = submit
+    events = []
+    with store.lock(jobs[0].key):
+        Driver(toy.plan(*jobs), store, stub, Schedule(), events.append).run(tick)
+    assert [event.name for event in events] == ["waiting", DONE, DONE]
+    assert any("waiting for the lock held by process" in phase for phase in shown)
+
+
+def test_a_job_beats_while_it_runs_and_whoever_waits_for_it_is_told_by_whom_it_is_held(tmp_path):
+    store, told = Store(tmp_path), []
+    with Heartbeat(store, "k") as heart:
+        first = heart.path.read_bytes()
+        heart.state("waiting")
+        assert heart.path.read_bytes() != first
+        code = (
+            "import sys; from harness.store import Store\n"
+            "waits = lambda key, holder: print(key, holder, flush=True)\n"
+            "with Store(sys.argv[1]).lock('k', waits=waits): pass"
+        )
+        with store.lock("k"):
+            waiter = subprocess.Popen(
+                [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+            )
+            told = waiter.stdout.readline()
+    assert waiter.wait(20) == 0
+    assert told.startswith(f"k process {os.getpid()} of ") and "since 20" in told
+    assert not list(store.alive.iterdir()) and store.holder("k") is None
