@@ -63,9 +63,9 @@ def sweep(
     try:
         with interruptible() as check:
             display = Display(console, len(loaded.plan({}).pending(where)), loaded.name)
-            ray_options = dict(address=address, cpus=workers, gpus=gpus)
-            admit = dict(admit=check_nodes) if address else {}
-            folder = sweeps.run(loaded, where, display.listen, say, check, **admit, **ray_options)
+            admit = check_nodes if address else None
+            options = dict(address=address, cpus=workers, gpus=gpus)
+            folder = sweeps.run(loaded, where, display.listen, say, check, admit, **options)
     except KeyboardInterrupt:
         errors.print("interrupted: finished trials are kept, the same command goes on")
         raise typer.Exit(EXIT_INTERRUPTED) from None
