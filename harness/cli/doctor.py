@@ -84,7 +84,9 @@ def _table(reports) -> Table:
     """A row a node; what is not well stands below the table."""
     from harness.engine.nodes import CHECKS, OK
 
-    table = Table("node", *CHECKS, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("node", *CHECKS):
+        table.add_column(name, no_wrap=name in ("node", "torch"))
     for report in reports:
         cells = []
         for check in CHECKS:

@@ -209,4 +209,4 @@ def tell(error: Exception, debug: bool) -> int:
     if debug:
         sys.stderr.write(masked("".join(traceback.format_exception(error))))
     errors.print(f"[red]error[/red]: {escape(describe(error).text)}", soft_wrap=True)
-    return EXIT_USAGE
+    return getattr(error, "exit_code", EXIT_USAGE)

@@ -14,6 +14,7 @@ from harness.store import Record, Store
 from methods.errors import UserError
 
 if TYPE_CHECKING:
+    from harness.engine.executors import OnRay
     from harness.planning.plan import Plan
     from harness.tracking import Mirror
 
@@ -88,7 +89,7 @@ def execute(
         return launch, []
     isolation = plan.config.schedule.isolation
     executor = InProcess() if serial else OnRay(address, workers, gpus, isolation)
-    if address and not serial:
+    if address and isinstance(executor, OnRay):
         check_nodes(executor, plan, store)
     mirror = _mirror(store, launch, tracking)
     try:
@@ -112,7 +113,7 @@ def execute(
     return launch, failures
 
 
-def check_nodes(executor, plan, store: Store) -> None:
+def check_nodes(executor: OnRay, plan: Plan, store: Store) -> None:
     """Keep jobs off the nodes of a cluster that cannot do them, and name those."""
     from harness.engine.nodes import admit
 

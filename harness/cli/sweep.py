@@ -61,9 +61,9 @@ def sweep(
 
     with interruptible() as check:
         display = Display(console, len(loaded.plan({}).pending(where)), loaded.name)
-        ray_options = dict(address=address, cpus=workers, gpus=gpus)
-        admit = dict(admit=check_nodes) if address else {}
-        folder = sweeps.run(loaded, where, display.listen, say, check, **admit, **ray_options)
+        admit = check_nodes if address else None
+        options = dict(address=address, cpus=workers, gpus=gpus)
+        folder = sweeps.run(loaded, where, display.listen, say, check, admit, **options)
     record, trials = folder.known_record, folder.trials()
     page = folder.path / "sweep.html"
     newest = max(path.stat().st_mtime for path in folder.path.glob("trials/*.json"))

@@ -18,16 +18,18 @@ from methods.errors import UserError
 SOCKET_S, PROBE_S = 5.0, 30.0  # how long an address may take to answer; a client of it
 
 PROBE = """
-import json, sys
-from ray._raylet import GcsClient
+import json, os, sys
+from ray._raylet import AuthenticationTokenLoader, GcsClient
 from ray.exceptions import AuthenticationError
 try:
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":  # without one, Ray aborts
+        if not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+            raise AuthenticationError("no token")
     client = GcsClient(address=sys.argv[1])
     print(json.dumps(json.loads(client.internal_kv_get(b"CLUSTER_METADATA", b"cluster"))))
 except AuthenticationError:
     print(json.dumps({"refused": True}))
 """
-
 
 FIND = """
 import ray._private.services as services

@@ -51,7 +51,7 @@ def run(
     listen: Listener,
     say: Callable[[str], None],
     check: Callable[[], None] = lambda: None,
-    admit: Callable[[OnRay, Plan, Store], None] = lambda executor, plan, store: None,
+    admit: Callable[[OnRay, Plan, Store], None] | None = None,
     **ray_options: Any,
 ) -> SweepFolder:
     """Run or continue a sweep; what is done is not done again. -> its folder, complete.
@@ -75,7 +75,8 @@ def run(
         os.environ.update(ENVIRONMENT)
         executor = OnRay(**ray_options, isolation=plan.config.schedule.isolation)
         try:
-            admit(executor, plan, store)
+            if admit:
+                admit(executor, plan, store)
             # jobs that every point needs are done once, with all CPUs
             joined = _joined(plan, executor.excluded)
             Driver(plan, store, joined, plan.config.schedule, listen).run(lambda running: check())
@@ -160,9 +161,8 @@ def _tune(
 
     fits = max(1, executor.slots // max(1, plan.config.resources_of(sweep.entry[0]).cpus))
     at_once = sweep.search.concurrency or fits
-    selected: dict[str, Any] = (
-        {"bundle_label_selector": [executor.selector]} if executor.selector else {}
-    )
+    selector = executor.selector
+    selected: dict[str, Any] = {"bundle_label_selector": [selector]} if selector else {}
     trainable = tune.with_resources(
         _carried(sweep, store, folder, executor.excluded),
         tune.PlacementGroupFactory([{"CPU": 0.01}], **selected),
