@@ -71,12 +71,13 @@ class Launch:
         return next(after for after, event, *_ in self.events if event == name)
 
 
-def first_pid(launch):
-    return int(toy.ran(launch.store)[0].split()[2])
+def pid_of(launch, title):
+    lines = [line.split() for line in toy.ran(launch.store)]
+    return next(int(pid) for name, _, pid in lines if name == title)
 
 
 def stop(launch):
-    os.kill(first_pid(launch), signal.SIGSTOP)
+    os.kill(pid_of(launch, "hung"), signal.SIGSTOP)
 
 
 def kill(name):
