@@ -29,7 +29,7 @@ def main() -> None:
             end_at_once()
     except KeyboardInterrupt:
         interrupts.came = True
-    if interrupts.came:  # maybe where nobody could act on it
+    if interrupts.came or code == EXIT_INTERRUPTED:  # maybe came where nobody could act on it
         print(LINE, file=sys.stderr)
         code = EXIT_INTERRUPTED
     sys.exit(code)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+from filelock import Timeout
 from rich.markup import escape
 
 from harness.cli.errors import describe
@@ -155,6 +156,21 @@ def export(
     for line in done.lines():
         console.print(escape(line), soft_wrap=True)
     exit_if_damaged(found)
+
+
+def cleared(store: Store, found: Checked) -> list[str]:
+    """Set aside what a report found damaged, for the same command to heal; -> a line for each."""
+    lines = []
+    for key, record in found.damaged.items():
+        try:
+            with store.lock(key, timeout=0):
+                why = store.damage(key, contents=True)
+                if why is not None:
+                    store.set_aside(key, why)
+            lines.append(f"{why}: set aside, the same command computes it again" if why else "")
+        except Timeout:  # somebody computes it again just now
+            lines.append(record.reason)
+    return [line for line in lines if line]
 
 
 def exit_if_damaged(store: Checked) -> None:

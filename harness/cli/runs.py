@@ -24,7 +24,7 @@ from harness.cli.launch import (
     exit_with,
     split_arguments,
 )
-from harness.cli.reports import conclude
+from harness.cli.reports import cleared, conclude
 from harness.cli.terminal import console
 from harness.store import DONE, Store
 
@@ -54,7 +54,7 @@ def run(
     engine = dict(workers=workers, gpus=gpus, address=address, serial=serial)
     launch, failures = execute(plan, where, tracking, **engine)
     found = conclude(where, launch, tracking)
-    exit_with(failures, [r.reason for r in found.damaged.values()])
+    exit_with(failures, cleared(where, found))
 
 
 def plan(

@@ -61,7 +61,7 @@ def study(
     engine = dict(workers=workers, gpus=gpus, address=address, serial=serial)
     launch, failures = execute(plan, where, tracking, **engine)
     found = cli_reports.conclude(where, launch, tracking)
-    exit_with(failures, [r.reason for r in found.damaged.values()])
+    exit_with(failures, cli_reports.cleared(where, found))
 
 
 @app.command("list")

@@ -18,6 +18,7 @@ from harness.cli.launch import (
     Tracking,
     Workers,
     check_nodes,
+    exit_with,
     split_arguments,
 )
 from harness.cli.terminal import console
@@ -77,7 +78,7 @@ def sweep(
     console.print(
         f"Best        relief run {escape(str(folder.path / 'best.yaml'))}", soft_wrap=True
     )
-    cli_reports.exit_if_damaged(found)
+    exit_with([], cli_reports.cleared(where, found))
 
 
 def conclude(loaded, record: dict, trials: list[dict], store: Store, tracking: str | None):

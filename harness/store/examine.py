@@ -41,7 +41,7 @@ TORN, UNVERIFIED, UNFINISHED, ORPHANED, FOREIGN, HALF, KEPT, FREE = KINDS = (
 PRUNED = (ORPHANED, KEPT, FREE)  # what `prune` removes
 PART_AGE_S = 3600.0  # a half-written file outside a job's work is dead after so long
 KEY = re.compile(r"[0-9a-f]{16}")
-TOP = {*FOLDERS, "data", "reports", "mlflow-artifacts"}
+TOP = {*FOLDERS, "alive", "data", "mlflow-artifacts", "nodes", "reports", "verified", "verify"}
 DATABASE = "mlflow.db"
 DATABASE_PARTS = ("", "-wal", "-shm", "-journal")
 
@@ -274,9 +274,10 @@ def _foreign(store: Store) -> Iterator[Finding]:
         expected = path.is_dir() if path.name in TOP else path.name in databases
         if not expected and not path.name.endswith(PART):
             yield Finding(FOREIGN, path, "not of this program", "move it away", _weight(path))
-    for folder, suffix in (("launches", ".json"), ("failures", ".json"), ("locks", ".lock")):
+    known = {"launches": (".json",), "failures": (".json",), "locks": (".lock", ".holder")}
+    for folder, suffixes in known.items():
         for path in sorted((store.path / folder).glob("*")):
-            if path.suffix not in (suffix, PART) and not path.name.startswith("mlflow"):
+            if path.suffix not in (*suffixes, PART) and not path.name.startswith("mlflow"):
                 yield Finding(FOREIGN, path, "not of this program", "move it away", _weight(path))
 
 
