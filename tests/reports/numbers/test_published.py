@@ -19,7 +19,7 @@ from reports.numbers.published import (
     quoted_mean,
     verdict,
 )
-from tests.reports.test_report_leaderboard import boards_of
+from tests.reports.numbers.test_leaderboard import boards_of
 
 BENCH = ("mvtec3d", "rgb+3d", "i_auroc")
 MVTEC = published.known_categories("mvtec3d")

@@ -14,7 +14,7 @@ from reports.numbers.frame import results_frame
 from reports.numbers.stores import gather
 from reports.page.render import write_report
 from tests.harness.conftest import planned
-from tests.reports.test_report_page import shown
+from tests.reports.page.test_page import shown
 
 SMALL = {
     "methods": [("das3d", ""), ("m3dm", "")],

@@ -11,7 +11,7 @@ import pytest
 from harness import tracking
 from harness.tracking import client as shared
 from reports.page.render import write_report
-from tests.reports.test_report_browser import BROWSER, browse
+from tests.reports.page.test_browser import BROWSER, browse
 
 pytest.importorskip("mlflow")
 pytestmark = [
