@@ -69,7 +69,8 @@ def _commit() -> str | None:
             check=True,
         ).stdout.strip()
         changed = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"],
+            # without a lock of the index, which would stop a commit that somebody makes meanwhile
+            ["git", "--no-optional-locks", "status", "--porcelain", "-uno"],
             cwd=root,
             text=True,
             capture_output=True,
