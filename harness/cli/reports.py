@@ -167,7 +167,8 @@ def cleared(store: Store, found: Checked) -> list[str]:
                 why = store.damage(key, contents=True)
                 if why is not None:
                     store.set_aside(key, why)
-            lines.append(f"{why}: set aside, the same command computes it again" if why else "")
+            again = "set aside, the same `relief` command computes it again"
+            lines.append(f"{why}: {again}" if why else "")
         except Timeout:  # somebody computes it again just now
             lines.append(record.reason)
     return [line for line in lines if line]
