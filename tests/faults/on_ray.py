@@ -22,7 +22,9 @@ from tests.faults.scene import NotHereError, NotSurvivedError, Oracle, Scene, or
 
 LIMIT_S = 300.0  # of a launch
 WORKER = "ray::"  # in the command line of a process that runs tasks; the launch must outlive it
-GONE_S = 30.0  # until no process of a launch is left
+GONE_S = (
+    60.0  # until no process of a launch is left; agents of a killed Ray look for it now and then
+)
 SILENCE_MINUTES = 0.25  # after which a running job that says nothing is ended
 
 
