@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -101,6 +102,8 @@ class Clock:
 
 def make_dataset(task: Task) -> dict[str, Any]:
     clock = Clock()
+    # whole, and not published by an attempt that was killed: nothing proves its bytes any more
+    shutil.rmtree(task.work / task.spec.category, ignore_errors=True)
     synthetic.write_category(
         task.work,
         task.spec.category,

@@ -16,7 +16,7 @@ import torch
 
 from harness import metrics
 from harness.data.cache import open_split
-from harness.engine.job import main
+from harness.engine.job import main, run_job
 from harness.store import DONE, FAILED, SKIPPED, Store
 from tests.harness.conftest import planned, run
 
@@ -247,3 +247,15 @@ def test_exported_maps_fit_the_datasets_own_ground_truth(tiny_store, tmp_path):
             assert off < 2 * 100 / 64
             checked += 1
     assert checked
+
+
+def test_a_dataset_that_was_whole_and_not_published_is_made_again(tiny_store, tmp_path):
+    """A byte of it may have changed in the meantime, and no checksum would tell."""
+    job = next(j for j in planned().jobs.values() if j.spec["kind"] == "dataset")
+    store, made = Store(tmp_path), tiny_store.folder(job.key)
+    category = job.spec["category"]
+    shutil.copytree(made / category, store.work(job.key) / category)
+    victim = sorted((store.work(job.key) / category).rglob("*.png"))[0]
+    victim.write_bytes(bytes(victim.stat().st_size))
+    assert run_job(job.describe(), str(store.path)).status == DONE
+    assert store.finished(job.key).files == tiny_store.finished(job.key).files
