@@ -247,6 +247,9 @@ class Store:
                 return False
         except Timeout:
             return True
+        except PermissionError:  # somebody else's store, of which we may read who said so
+            holder = self.holder(key)
+            return holder is not None and not holder.process.gone
 
     @property
     def alive(self) -> Path:
