@@ -47,8 +47,8 @@ def doctor(
 
     Exits with 1 if a node cannot run jobs. `run` does the same on a cluster before its first job.
     """
-    from harness.engine.executors import OnRay
     from harness.engine.nodes import examine_all, examine_here, wanted
+    from harness.engine.on_ray import OnRay
     from harness.planning import config
     from harness.planning.config import Schedule
     from harness.planning.expand import build

@@ -14,7 +14,7 @@ from harness.store import Record, Store
 from methods.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.engine.executors import OnRay
+    from harness.engine.on_ray import OnRay
     from harness.planning.plan import Plan
     from harness.tracking import Mirror
 
@@ -76,8 +76,9 @@ def execute(
     """Do what a plan still needs, with a display. -> its launch and the records of failed jobs."""
     from harness.cli.display import Display
     from harness.engine.driver import Driver, Running
-    from harness.engine.executors import InProcess, LostError, OnRay
+    from harness.engine.executors import InProcess, LostError
     from harness.engine.interrupts import interruptible
+    from harness.engine.on_ray import OnRay
 
     store.check_writable()
     launch, pending = plan.record(store), plan.pending(store)

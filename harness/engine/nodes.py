@@ -32,7 +32,8 @@ from harness.engine.code import (
     refusal,
     version,
 )
-from harness.engine.executors import InfeasibleError, OnRay
+from harness.engine.executors import InfeasibleError
+from harness.engine.on_ray import OnRay
 from harness.planning.plan import Plan
 from harness.store import Store
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from harness.engine.code import bring, refusal, signature
 from harness.engine.driver import Driver, Listener
-from harness.engine.executors import OnRay
+from harness.engine.on_ray import OnRay
 from harness.metrics.pareto import pareto_front
 from harness.planning.plan import Plan
 from harness.planning.space import Domain, Sweep, describe, write_best

@@ -10,7 +10,7 @@ import tempfile
 import time
 
 from harness.engine.driver import Driver
-from harness.engine.executors import OnRay
+from harness.engine.on_ray import OnRay
 from harness.planning.config import Schedule
 from harness.store import DONE, SCHEMA, Record, Store
 from tests.harness import toy

@@ -39,6 +39,7 @@ def warm() -> None:
     import harness.cli.app
     import harness.engine.driver
     import harness.engine.executors
+    import harness.engine.on_ray
     import harness.planning.expand
     import harness.tracking
     import methods

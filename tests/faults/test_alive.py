@@ -14,8 +14,8 @@ import time
 import pytest
 
 from harness.engine.driver import Driver
-from harness.engine.executors import OnRay
 from harness.engine.heartbeat import Heartbeat
+from harness.engine.on_ray import OnRay
 from harness.engine.outcomes import Outcome
 from harness.planning.config import Schedule
 from harness.store import DONE, TIMEOUT, Store

@@ -134,7 +134,7 @@ def python(program: str, folder: Path, *arguments: str, **environment: str):
 
 DRIVE = """
 from harness.engine.driver import Driver
-from harness.engine.executors import OnRay
+from harness.engine.on_ray import OnRay
 from harness.planning.config import Schedule
 from harness.store import Store
 from tests.harness import toy

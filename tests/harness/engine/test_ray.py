@@ -3,7 +3,8 @@
 import pytest
 
 from harness.engine.driver import Driver
-from harness.engine.executors import InfeasibleError, OnRay
+from harness.engine.executors import InfeasibleError
+from harness.engine.on_ray import OnRay
 from harness.planning.config import Schedule
 from harness.store import DONE, FAILED, TIMEOUT, Store
 from tests.harness import toy
