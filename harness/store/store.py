@@ -18,6 +18,7 @@ done is done for every launch, sweep and study that shares the store.
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import logging
 import os
@@ -25,23 +26,21 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol
-
-from filelock import FileLock, Timeout
 
 from harness.store.files import (
     checksum,
     sealed,
     sync_tree,
     unsealed,
-    write_brief,
     write_json,
     write_text,
 )
-from harness.store.processes import Holder, Process
+from harness.store.locks import Lock
+from harness.store.processes import Holder
 from harness.store.records import RESULT, SCHEMA, DamagedError, Record
 from methods.errors import UserError
 from methods.files import PART, sync_folder
@@ -49,7 +48,6 @@ from methods.files import PART, sync_folder
 log = logging.getLogger(__name__)
 
 FOLDERS = ("jobs", "work", "failures", "locks", "launches", "damaged", "sweeps")
-TELL_S = 2.0  # a wait for a lock that is longer is told
 Waits = Callable[[str, Holder | None], None]  # (key, who holds its lock, if known)
 
 
@@ -196,60 +194,25 @@ class Store:
     def failure(self, key: str) -> Path:
         return self.path / "failures" / f"{key}.json"
 
-    @contextmanager
-    def lock(self, key: str, timeout: float = -1, waits: Waits | None = None) -> Generator[None]:
+    def lock(
+        self, key: str, timeout: float = -1, waits: Waits | None = None
+    ) -> AbstractContextManager[None]:
         """Hold the job's lock; filelock.Timeout after `timeout` s, the OS frees a dead holder's.
 
         waits: called once if it takes more than 2 s (default: a warning says who holds it)
         """
-        lock = self._lock(key)
-        endless = timeout < 0
-        try:
-            lock.acquire(timeout=TELL_S if endless else min(timeout, TELL_S))
-        except Timeout:
-            if not endless and timeout <= TELL_S:
-                raise
-            (waits or _tell)(key, self.holder(key))
-            lock.acquire(timeout=-1 if endless else timeout - TELL_S)
-        try:
-            with suppress(OSError):  # a full disk; it only informs
-                write_brief(self._holder(key), Process.own().plain() | {"since": time.time()})
-            yield
-        finally:
-            with suppress(OSError):
-                self._holder(key).unlink(missing_ok=True)
-            lock.release()
-
-    def _lock(self, key: str) -> FileLock:
-        path = self.path / "locks" / f"{key}.lock"
-        if path.is_dir():
-            raise IsADirectoryError(f"{path} is a folder and should be a file: remove it")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path)
-
-    def _holder(self, key: str) -> Path:
-        return self.path / "locks" / f"{key}.holder"
+        return self._lock(key).hold(timeout, functools.partial(waits, key) if waits else None)
 
     def holder(self, key: str) -> Holder | None:
         """Who last took the lock and has not given it back; None if that is not known."""
-        try:
-            told = json.loads(self._holder(key).read_text(encoding="utf-8"))
-            return Holder(Process.of(told), float(told["since"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return self._lock(key).holder
 
     def locked(self, key: str) -> bool:
         """Whether some process is computing the job right now."""
-        if not (self.path / "locks" / f"{key}.lock").exists():
-            return False
-        try:
-            with self._lock(key).acquire(timeout=0):
-                return False
-        except Timeout:
-            return True
-        except PermissionError:  # somebody else's store, of which we may read who said so
-            holder = self.holder(key)
-            return holder is not None and not holder.process.gone
+        return self._lock(key).held
+
+    def _lock(self, key: str) -> Lock:
+        return Lock(self.path / "locks" / f"{key}.lock")
 
     @property
     def alive(self) -> Path:
@@ -430,7 +393,3 @@ def read_launch(path: Path) -> dict[str, Any]:
     if lacking := [name for name, kind in kinds.items() if not isinstance(launch.get(name), kind)]:
         raise ValueError(f"it has no {' and no '.join(lacking)}")
     return launch
-
-
-def _tell(key: str, holder: Holder | None) -> None:
-    log.warning("waiting for the lock of %s, held by %s", key, holder or "an unknown process")

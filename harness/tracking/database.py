@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import socket
 import sqlite3
-import time
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from harness.store import Store, UserError, write_json
+from harness.store import Store, UserError
+from harness.store.locks import Lock
+from harness.store.processes import Holder
 from harness.store.secrets import masked
 
-SAY_AFTER_S = 2.0  # a wait for the lock that is worth a line
 WAIT_S = 60.0  # the longest wait, as in planning's Schedule.mlflow_wait_s
 BUSY_S = 5.0  # for other programs in the database
+SOMEBODY = "another process"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 log = logging.getLogger(__name__)
@@ -71,44 +70,25 @@ def file_of(uri: str) -> Path | None:
 def locked(store: Store, uri: str, wait_s: float = WAIT_S) -> Generator[None]:
     """Hold the lock of who writes to MLflow: parallel first use ruins a new database.
 
-    Says after SAY_AFTER_S who holds it, and since when; TrackingError after wait_s.
+    Says after 2 s who holds it, and since when; TrackingError after wait_s.
     """
     file = file_of(uri)
     own = file is None or file == store.path / "mlflow.db"
     path = store.path / "locks" / "mlflow.lock" if own else file.with_name(f"{file.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder, lock = path.with_suffix(".holder.json"), FileLock(path)
-    try:
-        lock.acquire(timeout=min(SAY_AFTER_S, wait_s))
-    except Timeout:
-        if wait_s > SAY_AFTER_S:
-            who = _described(holder)
-            log.warning("waiting up to %g s for %s, held by %s", wait_s, path, who)
+    lock = Lock(path)
+
+    def say(holder: Holder | None) -> None:
+        log.warning("waiting up to %g s for %s, held by %s", wait_s, path, holder or SOMEBODY)
+
+    with ExitStack() as stack:
         try:
-            lock.acquire(timeout=max(0.0, wait_s - SAY_AFTER_S))
+            stack.enter_context(lock.hold(wait_s, say))
         except Timeout:
             raise TrackingError(
-                f"{path} is held by {_described(holder)} for more than {wait_s:g} s: wait for that "
-                "process, or end it if it is stuck"
+                f"{path} is held by {lock.holder or SOMEBODY} for more than {wait_s:g} s: wait for "
+                "that process, or end it if it is stuck"
             ) from None
-    try:
-        about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-        write_json(holder, about)
-        try:
-            yield
-        finally:
-            holder.unlink(missing_ok=True)
-    finally:
-        lock.release()
-
-
-def _described(holder: Path) -> str:
-    try:
-        about = json.loads(holder.read_text(encoding="utf-8"))
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about["since"]))
-        return f"process {about['pid']} on {about['host']} since {since}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+        yield
 
 
 def check_database(store: Store, uri: str) -> None:

@@ -6,8 +6,9 @@ import logging
 import threading
 
 from harness.store import Store
+from harness.store.locks import TELL_S
 from harness.store.secrets import masked
-from harness.tracking.database import SAY_AFTER_S, WAIT_S
+from harness.tracking.database import WAIT_S
 from harness.tracking.launches import sync
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ class Mirror(threading.Thread):
     def run(self) -> None:
         while not self.stopping.wait(self.every_s):
             try:
-                sync(self.store, self.launch, self.uri, wait_s=SAY_AFTER_S)
+                sync(self.store, self.launch, self.uri, wait_s=TELL_S)
             except Exception as error:  # whatever tracking does, the benchmark goes on
                 log.info("tracking error=%s", masked(str(error)).partition("\n")[0])
 

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from harness import tracking
 from harness.cli.errors import describe
-from harness.store import Store
+from harness.store import Store, locks
 from harness.tracking import client as shared
 from harness.tracking import database
 from tests.reports.fake_store import build_launch
@@ -152,7 +152,7 @@ def test_the_client_is_made_under_the_lock(tmp_path, monkeypatch):
 
 def test_a_lock_is_waited_for_with_a_word_and_a_limit(tmp_path, monkeypatch, caplog):
     store, uri = Store(tmp_path), database.default_uri(Store(tmp_path))
-    monkeypatch.setattr(database, "SAY_AFTER_S", 0.05)
+    monkeypatch.setattr(locks, "TELL_S", 0.05)
     with (
         database.locked(store, uri),
         pytest.raises(tracking.TrackingError) as raised,
@@ -160,7 +160,7 @@ def test_a_lock_is_waited_for_with_a_word_and_a_limit(tmp_path, monkeypatch, cap
     ):
         pass
     for text in (caplog.text, str(raised.value)):
-        assert f"held by process {os.getpid()} on " in text and "since 20" in text
+        assert f"held by process {os.getpid()} of " in text and ", since 20" in text
     assert "for more than 0.2 s" in str(raised.value)
 
 
