@@ -12,13 +12,13 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from harness.metrics import HEADLINE
+from harness.metrics import headlines
 from harness.store import DONE
 
 if TYPE_CHECKING:
     from harness.engine.driver import Event, Running
 
-SHOWN = HEADLINE[:2]  # of a finished cell, on its line
+SHOWN = 2  # metrics of a finished cell, on its line
 NEWS = ("retry", "waiting", "lost", "back")  # events after which a job is still to be done
 
 
@@ -57,7 +57,7 @@ class Display(AbstractContextManager):
         count = f"[dim]{self.ended}/{self.total}[/dim]"
         title, record = escape(event.job.title) if event.job else "", event.record
         if event.name == DONE and record is not None:
-            values = {name: record.metrics.get(name) for name in SHOWN}
+            values = {name: record.metrics.get(name) for name in headlines()[:SHOWN]}
             shown = [f"{name}={value:.3f}" for name, value in values.items() if value is not None]
             seconds = f"{record.timings['total_s']:.1f}s"
             return f"{count} [green]done[/green] {title} [dim]{' '.join([*shown, seconds])}[/dim]"

@@ -86,7 +86,7 @@ def compare(
     csv: Annotated[Optional[Path], typer.Option(help="Write the table to this file, too.")] = None,
 ) -> None:
     """Compare two stores, commits or settings cell by cell, with intervals and tests."""
-    from harness.metrics import HEADLINE
+    from harness.metrics import headlines
     from harness.store import write_text
     from reports.forms.compare_text import comparison_csv, comparison_text
     from reports.numbers.compare import chosen
@@ -104,7 +104,7 @@ def compare(
         scores.append(read_scores(store, frame))
         damaged += store.damaged.values()
     known = set(metric_names(frames[0])) & set(metric_names(frames[1]))
-    metrics = metric or [name for name in HEADLINE if name in known]
+    metrics = metric or [name for name in headlines() if name in known]
     if unknown := set(metrics) - known:
         raise UserError(
             f"no metric {', '.join(sorted(unknown))} on both sides; "

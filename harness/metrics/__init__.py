@@ -1,6 +1,7 @@
 """All metrics of a category in one pass: image level, pixel level and AUPRO at every limit.
 
-Pure functions over NumPy arrays; labels and masks come in here and nowhere else.
+Pure functions over NumPy arrays; labels and masks come in here and nowhere else. Which metrics
+there are stands in registry.py.
 """
 
 from __future__ import annotations
@@ -9,30 +10,50 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.metrics.image import image_metrics
 from harness.metrics.pixel import LIMITS, THRESHOLDS, PixelScores
-from harness.metrics.signatures import VERSION, signatures
+from harness.metrics.registry import (
+    Metric,
+    find,
+    get,
+    known_metrics,
+    register,
+    signatures,
+    values_of,
+)
+from harness.metrics.scored import Scored
 
 __all__ = [
-    "HEADLINE",
     "LIMITS",
     "THRESHOLDS",
-    "VERSION",
+    "Metric",
     "PixelScores",
+    "Scored",
+    "curves_of",
     "evaluate",
     "evaluate_with_curves",
+    "find",
+    "get",
+    "headlines",
     "image_metrics",
+    "known_metrics",
+    "pixel_metrics",
+    "register",
     "signatures",
+    "values_of",
 ]
 
-HEADLINE = ("i_auroc", "aupro_0.3", "p_auroc")  # shown first, and where there is room for few
 CURVE_POINTS = 1000  # enough for any figure: the line moves by less than 0.002
+
+
+def headlines() -> list[str]:
+    """Metrics that are shown first, and where there is room for few."""
+    return [metric.name for metric in known_metrics() if metric.headline]
 
 
 def evaluate(
     maps, masks, scores, labels, name: str = "", ids: Sequence[str] | None = None
 ) -> dict[str, float]:
-    """Every metric of one category: name -> value in [0, 1], or NaN where undefined.
+    """Every metric of one category: name -> value, most in [0, 1], or NaN where undefined.
 
     maps: (n, H, W) or n arrays (H, W), sizes may differ; higher is more anomalous
     masks: as maps; value > 0 is anomalous
@@ -48,17 +69,28 @@ def evaluate(
 def evaluate_with_curves(
     maps, masks, scores, labels, name: str = "", ids: Sequence[str] | None = None
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """As evaluate, and the PRO curves from the same pass.
+    """As evaluate, and the PRO curves from the same pass."""
+    scored = Scored(scores, labels, maps, masks, name, ids)
+    scored.check()
+    return values_of(scored, known_metrics()), curves_of(scored)
 
-    curves: fpr_100, pro_100 (101,) of the 100-threshold form; fpr_exact, pro_exact (<= 1000,)
-    """
-    if not len(maps) == len(scores) == len(labels):
-        raise ValueError(
-            f"{name or 'category'}: {len(maps)} maps, {len(scores)} scores and {len(labels)} labels"
-        )
-    image_level = image_metrics(scores, labels, name, ids)
-    pixels = PixelScores.of(maps, masks, name, ids)
-    fpr_100, pro_100 = pixels.pro_curve()
-    fpr_exact, pro_exact = pixels.pro_curve_exact(CURVE_POINTS)
-    curves = dict(fpr_100=fpr_100, pro_100=pro_100, fpr_exact=fpr_exact, pro_exact=pro_exact)
-    return image_level | pixels.metrics(name), curves
+
+def curves_of(scored: Scored) -> dict[str, np.ndarray]:
+    """fpr_100, pro_100 (101,) of the 100-threshold form; fpr_exact, pro_exact (<= 1000,)"""
+    fpr_100, pro_100 = scored.curve
+    fpr_exact, pro_exact = scored.pixels.pro_curve_exact(CURVE_POINTS)
+    return dict(fpr_100=fpr_100, pro_100=pro_100, fpr_exact=fpr_exact, pro_exact=pro_exact)
+
+
+def image_metrics(scores, labels, name: str = "", ids=None) -> dict[str, float]:
+    """Those of images alone."""
+    scored = Scored(scores, labels, name=name, ids=ids)
+    scored.check()
+    return values_of(scored, [metric for metric in known_metrics() if metric.of_images])
+
+
+def pixel_metrics(pixels: PixelScores, limits: Sequence[float] = LIMITS) -> dict[str, float]:
+    """Those of pixels alone, AUPRO at these limits."""
+    others = [m for m in known_metrics() if not m.of_images and not m.name.startswith("aupro_")]
+    names = [f"aupro{form}_{limit:g}" for form in ("", "_exact") for limit in limits]
+    return values_of(Scored.of_pixels(pixels), [*others, *map(get, names)])

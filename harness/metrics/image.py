@@ -1,4 +1,4 @@
-"""Image-level metrics: one score and one label for every test image of a category."""
+"""The images of a category: one score and one label each."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from harness.metrics.ranking import Ranking
 
 
-def image_metrics(scores, labels, name: str = "", ids=None) -> dict[str, float]:
-    """I-AUROC, I-AP and I-F1max.
+def image_ranking(scores, labels, name: str = "", ids=None) -> Ranking:
+    """The scores of both classes; every image-level metric follows from them.
 
     scores (n,) higher is more anomalous; labels (n,) 0 normal, 1 anomalous; `name` and `ids`
-    (n,) say in messages which category and which images are meant. NaN, with a warning, where
-    only one class is present.
+    (n,) say in messages which category and which images are meant. Warns where only one class is
+    present: then the metrics are NaN.
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.ndim != 1 or scores.shape != labels.shape:
@@ -36,7 +36,7 @@ def image_metrics(scores, labels, name: str = "", ids=None) -> dict[str, float]:
             "anomalous images; without both classes the image metrics are NaN",
             stacklevel=2,
         )
-    return ranking.separation("i")
+    return ranking
 
 
 def image_name(index: int, name: str = "", ids=None) -> str:

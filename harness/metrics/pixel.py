@@ -98,19 +98,14 @@ class PixelScores(Ranking):
         order = np.argsort(anomalous, kind="stable")
         return cls(normal, anomalous[order], weight[order], regions)
 
-    def metrics(self, name: str = "", limits: Sequence[float] = LIMITS) -> dict[str, float]:
-        """Every pixel metric; all NaN, with a warning, without regions or normal pixels."""
+    def warn_if_degenerate(self, name: str = "") -> None:
+        """Without regions or normal pixels every pixel metric is NaN."""
         if self.is_degenerate:
             warnings.warn(
                 f"{name or 'category'}: {self.regions} anomalous regions and {self.normal.size} "
                 "normal pixels; without both the pixel metrics are NaN",
                 stacklevel=2,
             )
-        return {
-            **self.separation("p"),
-            **{f"aupro_{limit:g}": self.aupro(limit) for limit in limits},
-            **{f"aupro_exact_{limit:g}": self.aupro_exact(limit) for limit in limits},
-        }
 
     def aupro(self, limit: float = 0.3, thresholds: int = THRESHOLDS) -> float:
         """AUPRO@limit of the curve at a fixed number of thresholds (v1)."""

@@ -38,14 +38,6 @@ class Ranking:
         """Number of normal scores >= each anomalous score, (A,) int64."""
         return self.normal.size - np.searchsorted(self.normal, self.anomalous, side="left")
 
-    def separation(self, level: str) -> dict[str, float]:
-        """The three, of "i", images, or "p", pixels."""
-        return {
-            f"{level}_auroc": self.auroc(),
-            f"{level}_ap": self.average_precision(),
-            f"{level}_f1max": self.f1_max(),
-        }
-
     def auroc(self) -> float:
         """Share of (normal, anomalous) pairs in the right order; ties count one half."""
         if self.is_degenerate:

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Optional
 
-from harness.metrics import LIMITS
+from harness import metrics as measures
 from harness.planning import config as configs
 from harness.planning.config import Config, ConfigError
 from harness.planning.expand import build
@@ -37,7 +37,6 @@ COSTS = {  # metric -> where a cell's result has it; less is better
     "fit_s": ("timings", "fit_s"),
     "host_peak_bytes": ("memory", "host_peak_bytes"),
 }
-ACCURACIES = ("i_auroc", "p_auroc", *(f"aupro_{limit:g}" for limit in LIMITS))
 
 
 @dataclass
@@ -100,7 +99,7 @@ class Domain:
 
 @dataclass
 class Objective:
-    """What is maximised (accuracies) or minimised (costs): the mean over all cells of a point."""
+    """What is made best: the mean over all cells of a point, of metrics and of costs."""
 
     metrics: list[str] = field(default_factory=lambda: ["i_auroc"])
     on: Literal["validation", "test"] = "validation"  # "test" marks all that comes of it
@@ -191,7 +190,9 @@ class Sweep:
         return float(found)
 
     def mode(self, metric: str) -> str:
-        return "min" if metric in COSTS else "max"
+        if metric in COSTS or measures.get(metric).smaller_is_better:
+            return "min"
+        return "max"
 
     def id(self, plan: Plan) -> str:
         """The same search over the same data, settings and code versions has the same name."""
@@ -292,7 +293,8 @@ def _check_objective(sweep: Sweep, loaded: Config) -> None:
     objective = sweep.objective
     if not objective.metrics or len(set(objective.metrics)) < len(objective.metrics):
         raise ConfigError(f"objective.metrics is {objective.metrics}: give one or more, each once")
-    known = (*ACCURACIES, *COSTS)
+    scored = [metric.name for metric in measures.known_metrics()]
+    known = (*scored, *COSTS)
     for metric in objective.metrics:
         if metric not in known:
             raise ConfigError(f"objective.metrics: no {metric!r}; known: {', '.join(known)}")
@@ -300,7 +302,7 @@ def _check_objective(sweep: Sweep, loaded: Config) -> None:
         raise ConfigError(
             "objective latency_p50_s: nothing is timed with protocol.latency_samples=0"
         )
-    if objective.on == "test" or not set(objective.metrics) & set(ACCURACIES):
+    if objective.on == "test" or not set(objective.metrics) & set(scored):
         return
     for name, dataset in loaded.datasets.items():
         for category, count in validation_counts(loaded, name, dataset).items():

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.metrics import HEADLINE
+from harness.metrics import headlines
 from harness.store import IDENTITY, Record, Store
 from harness.store.curve import FILE as LOSSES
 from harness.store.curve import Points
@@ -182,7 +182,7 @@ def _write_headline(client: Any, run_id: str, report: Path, at: int) -> None:
     if not (report / "leaderboard.parquet").exists():  # a report of an earlier version
         return
     table = pd.read_parquet(report / "leaderboard.parquet")
-    means = table[(table["category"] == "mean") & table["metric"].isin(HEADLINE)]
+    means = table[(table["category"] == "mean") & table["metric"].isin(headlines())]
     complete = means[means["value"].notna()]
     metrics = []
     for row in complete.itertuples():

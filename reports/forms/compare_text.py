@@ -7,6 +7,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from harness.metrics import get
+from harness.metrics.registry import PERCENT
 from reports.forms.words import points
 from reports.numbers.compare import BETTER, OVERALL, WORSE, Change, Comparison
 from reports.numbers.frame import printable
@@ -78,15 +80,15 @@ def _table(title: str) -> Table:
 
 
 def _cells(change: Change) -> list[str]:
-    low_high = "–"
+    low_high, factor = "–", 1.0 if get(change.metric).unit == PERCENT else 0.01
     if change.interval:
-        low_high = " to ".join(points(bound, 2) for bound in change.interval)
+        low_high = " to ".join(points(factor * bound, 2) for bound in change.interval)
     return [
         metric_label(change.metric),
         change.category,
-        f"{100 * change.a:.2f}",
-        f"{100 * change.b:.2f}",
-        points(change.by, 2),
+        f"{100 * factor * change.a:.2f}",
+        f"{100 * factor * change.b:.2f}",
+        points(factor * change.by, 2),
         low_high,
         "–" if change.p is None else f"{change.p:.3g}",
         change.verdict,

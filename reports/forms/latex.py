@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from harness.metrics import HEADLINE
-from reports.forms.text import grouped, percent
+from harness.metrics import headlines
+from reports.forms.text import grouped
 from reports.numbers.leaderboard import Board, Row
-from reports.numbers.names import method_label, metric_label, setting_label
+from reports.numbers.names import method_label, metric_label, metric_text, setting_label
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -33,7 +33,7 @@ def leaderboard_latex(boards: list[Board]) -> str:
     ]
     for settings in grouped(boards).values():
         for of_setting in settings.values():
-            parts += [_table(of_setting[metric]) for metric in HEADLINE if metric in of_setting]
+            parts += [_table(of_setting[metric]) for metric in headlines() if metric in of_setting]
     return "\n\n".join(parts) + "\n"
 
 
@@ -57,7 +57,7 @@ def _table(board: Board) -> str:
         lines.append(_line([name + marks, *cells, str(row.group or "--")]))
         if row.published or row.quotes:
             quoted = [row.quoted(column) for column in columns]
-            values = [percent(q.quote.value) if q else "" for q in quoted]
+            values = [metric_text(board.metric, q.quote.value) if q else "" for q in quoted]
             lines.append(_line([r"\quad published", *values, ""]))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
 
@@ -68,9 +68,11 @@ def _cell(board: Board, row: Row, category: str | None) -> str:
         return "--"
     commands = {board.second(category): r"\underline", board.best(category): r"\textbf"}
     command = commands.get(score.value)
-    text = percent(score.value)
+    text = metric_text(board.metric, score.value)
     text = f"{command}{{{text}}}" if command else text
-    return text + (rf" {{\scriptsize$\pm${percent(score.std)}}}" if score.std is not None else "")
+    if score.std is None:
+        return text
+    return text + rf" {{\scriptsize$\pm${metric_text(board.metric, score.std)}}}"
 
 
 def _line(cells) -> str:

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from harness.metrics import HEADLINE
+from harness.metrics import headlines
 from harness.store import DONE, Results
 from methods.marks import DEMO as DEMO_MARK
 from methods.marks import meaning
@@ -20,6 +20,7 @@ from reports.numbers.leaderboard import Board, Lead, Row, Score, leaderboards
 from reports.numbers.names import (
     method_label,
     metric_label,
+    metric_text,
     setting_label,
     status_label,
 )
@@ -31,11 +32,12 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def score_text(score: Score) -> str:
+def score_text(score: Score, metric: str) -> str:
     """ "93.1 ± 0.4", or why there is no number."""
     if score.value is None:
         return "n/a" if status_label(score.status) == "n/a" else f"– ({score.note})"
-    return percent(score.value) + (f" ± {percent(score.std)}" if score.std is not None else "")
+    spread = "" if score.std is None else f" ± {metric_text(metric, score.std)}"
+    return metric_text(metric, score.value) + spread
 
 
 def lead_text(lead: Lead | None, rows: tuple[Row, ...]) -> str:
@@ -72,7 +74,7 @@ def row_marks(launch: dict, boards: list[Board]) -> list[str]:
 
 
 def headline(boards: dict[str, Board]) -> list[str]:
-    return [metric for metric in HEADLINE if metric in boards]
+    return [metric for metric in headlines() if metric in boards]
 
 
 def counts_text(frame: pd.DataFrame) -> str:
@@ -179,7 +181,7 @@ def _marked(row: Row, marks: list[str]) -> str:
 def _marked_score(board: Board, row: Row, category: str | None = None) -> str:
     """ "**93.1 ± 0.4** (94.5 ≈)": best and second marked, and what the paper prints."""
     score = row.score(category)
-    text = score_text(score)
+    text = score_text(score, board.metric)
     if score.value is None:
         return text
     sign = {board.second(category): "*", board.best(category): "**"}.get(score.value, "")
@@ -222,7 +224,7 @@ def leaderboard_text(store: Results, launch: dict) -> Group:
             if not metrics:
                 continue
             for i, row in enumerate(found[metrics[0]].rows):
-                cells = [_terminal(same(found[m], row).mean, found[m].best()) for m in metrics]
+                cells = [_terminal(same(found[m], row).mean, found[m]) for m in metrics]
                 name = Text(_marked(row, marks))
                 table.add_row(Text("" if i else setting_label(setting)), name, *cells)
             table.add_section()
@@ -234,7 +236,8 @@ def leaderboard_text(store: Results, launch: dict) -> Group:
     return Group(*parts)
 
 
-def _terminal(score: Score, best: float | None) -> Text:
+def _terminal(score: Score, board: Board) -> Text:
+    text = score_text(score, board.metric)
     if score.value is None:
-        return Text("–" if score.note else score_text(score), style="dim")
-    return Text(score_text(score), style="bold" if score.value == best else "")
+        return Text("–" if score.note else text, style="dim")
+    return Text(text, style="bold" if score.value == board.best() else "")

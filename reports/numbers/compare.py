@@ -8,8 +8,8 @@ crashes has not got better. Intervals and p-values come from the first of these 
 - seeds: at least two seeds in common (Student's t of the differences);
 - categories: at least two categories, for an overall difference only (Student's t).
 
-A regression is a difference below -margin whose p-value stays under the level after Holm's
-correction over everything tested.
+A regression is a loss beyond the margin (of a metric of which less is better: a rise) whose
+p-value stays under the level after Holm's correction over everything tested.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import pandas as pd
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from harness.metrics import get
+from harness.metrics.registry import PERCENT
 from harness.store import DONE
 from methods.errors import UserError
 from reports.numbers.frame import IDENTITY
@@ -102,7 +104,7 @@ def compare(
 
     ignore: names in which the two cells of a pair may differ, e.g. ("setting",); A's are shown
     metrics: those compared, where both have them; scores_*: image scores by key
-    margin: smallest loss that counts, in [0, 1]
+    margin: smallest loss that counts, in [0, 1]; of metrics in another unit 100 times that
     """
     names = [name for name in IDENTITY if name not in ignore]
     for side, frame in (("A", a), ("B", b)):
@@ -124,12 +126,18 @@ def compare(
     for group, cells in both.groupby(["dataset", "setting", "method", "variant"], sort=False):
         for metric in sorted(metrics, key=metric_order):
             if {metric, f"{metric}_b"} <= set(cells.columns):
-                found += _changes(group, metric, cells, scores_a or {}, scores_b or {}, margin)
+                scores = scores_a or {}, scores_b or {}
+                found += _changes(group, metric, cells, *scores, _margin(metric, margin))
     lost, gained = (
         tuple(_words(row) for _, row in pairs[have & ~have_not].iterrows())
         for have, have_not in ((done_a, done_b), (done_b, done_a))
     )
     return Comparison(tuple(_corrected(found, margin)), lost, gained, len(both))
+
+
+def _margin(metric: str, margin: float) -> float:
+    """Of a metric, in its own values."""
+    return margin if get(metric).unit == PERCENT else 100 * margin
 
 
 class _Tested(NamedTuple):
@@ -237,7 +245,9 @@ def _corrected(changes: list[Change], margin: float) -> list[Change]:
     for i, change in enumerate(changes):
         p, verdict = corrected.get(i), UNTESTED
         if p is not None:
-            verdict = SAME if p >= ALPHA else WORSE if change.by < -margin else BETTER
+            gain = get(change.metric).sign * change.by
+            worse = gain < -_margin(change.metric, margin)
+            verdict = SAME if p >= ALPHA else WORSE if worse else BETTER
         found.append(replace(change, p=p, verdict=verdict))
     return found
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.metrics import find
 from harness.store import DONE, Record, Results
 from harness.store import IDENTITY as OF_A_CELL
 from methods.errors import UserError
@@ -34,7 +35,6 @@ COST = {
     "environment": ("device", "cpus", "gpus", "threads", "commit"),
 }
 RENAMED = {"valid": "speed_valid", "test": "test_images"}
-_METRIC = re.compile(r"[ip]_\w+|aupro_.+")
 
 
 def read_results(store: Results, launch: dict) -> dict[str, Record]:
@@ -53,7 +53,7 @@ def results_frame(
     """
     results = read_results(store, launch) if results is None else results
     found = {name for result in results.values() for name in result.metrics}
-    metrics = sorted(filter(_METRIC.fullmatch, found), key=metric_order)
+    metrics = sorted(filter(find, found), key=metric_order)
     cells = [marked(launch, cell) for cell in launch["cells"]]
     rows = [_row(cell, results.get(cell["key"]), metrics) for cell in cells]
     if not rows:
@@ -83,7 +83,8 @@ def all_marks(cells: pd.Series) -> tuple[str, ...]:
 
 
 def metric_names(frame: pd.DataFrame) -> list[str]:
-    return [name for name in frame.columns if _METRIC.fullmatch(name)]
+    """Those that the registry knows; of others neither direction nor unit is known."""
+    return [name for name in frame.columns if find(name)]
 
 
 def read_scores(store: Results, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -17,6 +17,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from harness.metrics import get
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, TIMEOUT
 from methods.marks import shots
 from methods.seeds import generator_for
@@ -146,16 +147,23 @@ class Board:
 
     def best(self, category: str | None = None) -> float | None:
         """The best value in a category, or the best mean."""
-        return max(self._values(category), default=None)
+        return next(iter(self._values(category)), None)
 
     def second(self, category: str | None = None) -> float | None:
-        """The best value but one; None where there is none below the best."""
-        values = sorted(set(self._values(category)), reverse=True)
+        """The best value but one; None where there is none worse than the best."""
+        values = self._values(category)
         return values[1] if len(values) > 1 else None
 
     def _values(self, category: str | None) -> list[float]:
+        """The different ones, the best first."""
         scores = [row.score(category) for row in self.rows]
-        return [s.value for s in scores if s.value is not None]
+        values = {s.value for s in scores if s.value is not None}
+        return sorted(values, key=lambda value: -self.sign * value)
+
+    @property
+    def sign(self) -> int:
+        """Of its metric: times which the larger value is the better one."""
+        return get(self.metric).sign
 
     def row(self, method: str, variant: str) -> Row | None:
         return next((r for r in self.rows if (r.method, r.variant) == (method, variant)), None)
@@ -168,7 +176,8 @@ class Board:
         first, second = ranked[:2]
         tested = _tested(first, second)
         bounds = tested.interval() if tested else None
-        return Lead(first, second, first.mean.known - second.mean.known, bounds)
+        by = self.sign * (first.mean.known - second.mean.known)
+        return Lead(first, second, by, bounds)
 
 
 def _tested(one: Row, other: Row) -> Difference | None:
@@ -206,7 +215,9 @@ def _board(part: pd.DataFrame, metric: str, images: dict) -> Board:
             interval = images[name].interval(row.mean.known)
             row = replace(row, images=images[name], interval=interval)
         rows.append(row)
-    means = sorted((row.mean.known for row in rows if row.mean.status == DONE), reverse=True)
+    sign = get(metric).sign
+    means = [row.mean.known for row in rows if row.mean.status == DONE]
+    means.sort(key=lambda mean: -sign * mean)
     ranked = [
         replace(row, rank=means.index(row.mean.known) + 1) if row.mean.status == DONE else row
         for row in rows
@@ -214,12 +225,12 @@ def _board(part: pd.DataFrame, metric: str, images: dict) -> Board:
     ranked.sort(key=lambda row: row.rank or len(rows) + 1)  # stable: ties keep their order
     dataset, setting = part[["dataset", "setting"]].iloc[0]
     ranked = [_quoted(row, dataset, setting, metric, categories) for row in ranked]
-    tested_on, ranked = _grouped(ranked, categories)
+    tested_on, ranked = _grouped(ranked, categories, sign)
     return Board(dataset, setting, metric, categories, tuple(ranked), tested_on)
 
 
-def _grouped(rows: list[Row], categories: tuple[str, ...]) -> tuple[str, list[Row]]:
-    """The rows with their groups, and what the tests looked at."""
+def _grouped(rows: list[Row], categories: tuple[str, ...], sign: int) -> tuple[str, list[Row]]:
+    """The rows with their groups, and what the tests looked at. sign: of the metric"""
     complete = [row for row in rows if row.rank]
     if not complete:
         return "", rows
@@ -233,7 +244,7 @@ def _grouped(rows: list[Row], categories: tuple[str, ...]) -> tuple[str, list[Ro
         tested_on, p_values = "categories", [sign_flip(values[i] - values[j]) for i, j in pairs]
     else:
         return "", rows
-    means = [row.mean.known for row in complete]
+    means = [sign * row.mean.known for row in complete]
     found = groups(means, dict(zip(pairs, p_values)))
     grouped = [replace(row, group=group) for row, group in zip(complete, found)]
     return tested_on, grouped + rows[len(complete) :]

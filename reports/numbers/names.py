@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 
+from harness.metrics import find
+from harness.metrics.registry import PERCENT
 from methods.names import METHODS
 
 SETTINGS = {"rgb": "RGB", "3d": "3D", "rgb+3d": "RGB+3D"}
-METRICS = {
-    "i_auroc": "I-AUROC",
-    "aupro_0.3": "AUPRO@0.3",
-    "p_auroc": "P-AUROC",
-    "i_ap": "I-AP",
-    "i_f1max": "I-F1max",
-    "p_ap": "P-AP",
-    "p_f1max": "P-F1max",
-}
 STATUSES = {"out_of_memory": "out of memory", "undefined": "n/a", "absent": "not asked for"}
 
 
@@ -43,16 +37,18 @@ def status_label(status: str) -> str:
 
 
 def metric_label(metric: str) -> str:
-    """ "aupro_exact_0.05" -> "AUPRO@0.05 exact"; the plain form has the papers' 100 thresholds."""
-    if match := re.fullmatch(r"aupro(_exact)?_([\d.]+)", metric):
-        return f"AUPRO@{match[2]}" + (" exact" if match[1] else "")
-    return METRICS.get(metric, metric)
+    """ "AUPRO@0.05 exact", with its unit unless that is percent."""
+    if (known := find(metric)) is None:
+        return metric
+    return known.label if known.unit == PERCENT else f"{known.label}, {known.unit}"
 
 
 def metric_order(metric: str) -> tuple:
-    """The best-known first, then AUPRO from the widest limit down, then the rest by name."""
-    if metric in METRICS:
-        return (0, list(METRICS).index(metric), "")
-    if match := re.fullmatch(r"aupro(_exact)?_([\d.]+)", metric):
-        return (1, -float(match[2]), match[1] or "")
-    return (2, 0, metric)
+    known = find(metric)
+    return (known.order, metric) if known else ((math.inf,), metric)
+
+
+def metric_text(metric: str, value: float | None) -> str:
+    """A value as tables print it: shares in percent, others in their unit."""
+    known = find(metric)
+    return known.shown(value) if known else "–"

@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from harness.metrics import find
 from harness.store import DONE, DamagedError, Record, Results, write_text
 from harness.store.verified import badge
 from methods.files import replaced
@@ -161,6 +162,7 @@ def _environment() -> jinja2.Environment:
         method_label=names.method_label,
         setting_label=names.setting_label,
         metric_label=names.metric_label,
+        metric_text=names.metric_text,
         status_label=names.status_label,
         mark_text=meaning,
         headline=headline,
@@ -247,6 +249,8 @@ def _signatures(frame: pd.DataFrame, results: dict[str, Record]) -> dict[str, di
     for cell in frame[frame["status"] == DONE].itertuples():
         label = names.method_label(cell.method, cell.variant)
         for metric, signature in results[cell.key].signatures.items():
+            if known := find(metric):
+                signature = known.comparable(signature)
             methods = table.setdefault(metric, {}).setdefault(signature, [])
             if label not in methods:
                 methods.append(label)

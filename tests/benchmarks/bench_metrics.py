@@ -23,7 +23,7 @@ import numpy as np
 from scipy.ndimage import label
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from harness.metrics import LIMITS, PixelScores
+from harness.metrics import LIMITS, PixelScores, pixel_metrics
 
 IMAGES, NORMAL = 110, 22
 
@@ -55,7 +55,7 @@ def write_category(folder: Path, side: int) -> None:
 
 
 def one_pass(maps, masks) -> dict[str, float]:
-    return PixelScores.of(maps, masks).metrics()
+    return pixel_metrics(PixelScores.of(maps, masks))
 
 
 def plain(maps, masks) -> dict[str, float]:

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from harness.metrics import PixelScores, evaluate, image_metrics, signatures
+from harness.metrics import PixelScores, evaluate, image_metrics, pixel_metrics, signatures
 from harness.metrics.pixel import area_to_limit
 
 PIXEL = [name for name in signatures(8) if not name.startswith("i_")]
@@ -68,8 +68,8 @@ def test_without_a_curve_the_curves_are_empty(good):
 def test_a_shard_without_regions_can_be_merged(good):
     maps, masks, *_ = good
     shards = [PixelScores.of(maps[4:], masks[4:]), PixelScores.of(maps[:4], masks[:4])]
-    whole = PixelScores.of(maps, masks).metrics()
-    assert PixelScores.merge(shards).metrics() == pytest.approx(whole, abs=1e-12)
+    whole = pixel_metrics(PixelScores.of(maps, masks))
+    assert pixel_metrics(PixelScores.merge(shards)) == pytest.approx(whole, abs=1e-12)
 
 
 def test_a_constant_map_is_worth_nothing_in_100_thresholds_and_half_the_limit_exactly(good):
@@ -150,4 +150,4 @@ def test_limits_outside_0_to_1_raise(good, limit):
 @pytest.mark.parametrize("masks", [np.array([[[0, 1]]]), np.array([[[1, 1, 0, 1]]])])
 def test_a_single_normal_pixel_is_enough(masks):
     pixels = PixelScores.of(np.arange(masks.size, dtype=np.float32).reshape(masks.shape), masks)
-    assert np.isfinite(list(pixels.metrics().values())).all()
+    assert np.isfinite(list(pixel_metrics(pixels).values())).all()
