@@ -28,6 +28,7 @@ from harness.store import FAILED, OUT_OF_MEMORY, TIMEOUT
 from harness.store.processes import Process
 
 GIB = 2**30
+ALIVE = 0  # a node's state in Ray's table
 ANSWER_S = 10.0  # a Ray that does not answer for so long is lost; its driver dies after 60 s
 NODES_EVERY_S = 5.0  # how old what is known of the nodes may be
 LOOK_EVERY_S = 1.0  # at the processes of a Ray of our own
@@ -114,7 +115,7 @@ class OnRay:
         if dead := [name for name, process in self.servers.items() if process.gone]:
             raise LostError(f"{self._who} is gone: its {' and '.join(dead)} died")
         if not self.known[1] or now - self.known[0] > NODES_EVERY_S:
-            nodes = [n for n in self._asked(self.ray.nodes) if n["Alive"]]
+            nodes = self._asked(lambda: _living_nodes(self.ray))
             if not nodes:
                 raise LostError(f"{self._who} has no living node")
             self.known = now, nodes
@@ -126,7 +127,7 @@ class OnRay:
             return limited(call, ANSWER_S)
         except TimeoutError:
             raise LostError(f"{self._who} has not answered for {ANSWER_S:g} s") from None
-        except (self.ray.exceptions.RaySystemError, ConnectionError, RuntimeError) as error:
+        except (self.ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
             raise LostError(f"{self._who} is gone ({_first_line(error)})") from error
 
     @property
@@ -281,7 +282,7 @@ class OnRay:
         while True:
             try:
                 return self._start()
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, self.ray.exceptions.RayError) as error:
                 if time.monotonic() > until:
                     raise LostError(
                         f"{self._who} did not come back in {minutes:g} minutes "
@@ -302,6 +303,21 @@ class OnRay:
     def _leave(self) -> None:
         with suppress(TimeoutError):
             limited(self.ray.shutdown, LEAVE_S)
+
+
+def _living_nodes(ray: Any) -> list[dict[str, Any]]:
+    """The living nodes as their head knows them: "NodeID" and "Resources" of each.
+
+    Not by `ray.nodes`, which ends the whole process (SIGABRT) where its question is still open
+    when a new head answers at the address.
+    """
+    client = ray._private.worker.global_worker.gcs_client
+    found = client.get_all_node_info(timeout=ANSWER_S - 1)  # before we stop listening
+    return [
+        {"NodeID": name.hex(), "Resources": dict(node.resources_total)}
+        for name, node in found.items()
+        if node.state == ALIVE
+    ]
 
 
 def _off(nodes: Iterable[str]) -> dict[str, str] | None:

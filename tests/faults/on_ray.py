@@ -236,40 +236,64 @@ def two_launches(scene: Scene) -> None:
     go_on(scene, started_at)
 
 
-@contextmanager
-def cluster(scene: Scene, *before: str, root: Path = ROOT) -> Iterator[tuple[str, dict[str, str]]]:
-    """A head with one CPU and a node with two, both here. -> its address, its environment
+class Cluster:
+    """Nodes of a Ray cluster, all on this machine: a head and others."""
 
-    before: what the second node's command begins with; root: the checkout that it lives in
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    secret = f"{scene.draw.getrandbits(128):032x}"
-    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secret}
-    environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-    ray, log = str(Path(sys.executable).with_name("ray")), scene.folder / "nodes.txt"
-    port = address.partition(":")[2]
-    head = ["--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=1"]
-    head += ["--include-dashboard=false", "--block"]
-    second = [f"--address={address}", "--num-cpus=2", "--block"]
-    nodes = [Command(head, log, (ray, "start"), **environment)]
-    try:
-        _until(lambda: "Ray runtime started" in log.read_text(errors="replace"), nodes, log)
-        nodes.append(Command(second, log, (*before, ray, "start"), root, **environment))
-        _until(lambda: log.read_text(errors="replace").count("runtime started") == 2, nodes, log)
-        yield address, environment
-    finally:
-        for node in reversed(nodes):
+    RAY = str(Path(sys.executable).with_name("ray"))
+
+    def __init__(self, scene: Scene):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+        secret = f"{scene.draw.getrandbits(128):032x}"
+        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secret}
+        self.environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+        self.log = scene.folder / "nodes.txt"
+        self.nodes: list[Command] = []
+
+    def head(self) -> Command:
+        """One CPU, and the cluster's address."""
+        options = ["--head", "--node-ip-address=127.0.0.1", f"--port={self.port}"]
+        return self._start(["--num-cpus=1", "--include-dashboard=false", *options])
+
+    def node(self, *before: str, root: Path = ROOT) -> Command:
+        """Two CPUs. before: what its command begins with; root: the checkout that it lives in"""
+        return self._start(["--num-cpus=2", f"--address={self.address}"], before, root)
+
+    def _start(
+        self, options: list[str], before: tuple[str, ...] = (), root: Path = ROOT
+    ) -> Command:
+        there = self._started()
+        program = (*before, self.RAY, "start", "--block")
+        node = Command(options, self.log, program, root, **self.environment)
+        self.nodes.append(node)
+        until = time.monotonic() + 120
+        while self._started() == there:
+            if time.monotonic() > until or node.poll() is not None:
+                raise NotHereError(f"a node did not start: {self.log.read_text()[-300:]}")
+            time.sleep(0.2)
+        return node
+
+    def _started(self) -> int:
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return text.count("Ray runtime started")
+
+    def end(self) -> None:
+        for node in reversed(self.nodes):
             node.end()
 
 
-def _until(true: Callable[[], bool], nodes: list[Command], log: Path) -> None:
-    until = time.monotonic() + 120
-    while not true():
-        if time.monotonic() > until or any(node.poll() is not None for node in nodes):
-            raise NotHereError(f"a node did not start: {log.read_text()[-300:]}")
-        time.sleep(0.2)
+@contextmanager
+def cluster(scene: Scene, *before: str, root: Path = ROOT) -> Iterator[Cluster]:
+    """A head and a node; `before` and `root` are the node's."""
+    made = Cluster(scene)
+    try:
+        made.head()
+        made.node(*before, root=root)
+        yield made
+    finally:
+        made.end()
 
 
 def without_store(scene: Scene) -> None:
@@ -279,17 +303,41 @@ def without_store(scene: Scene) -> None:
     scene.oracle = undisturbed(scene)
     scene.store.mkdir()
     hide = 'mount -t tmpfs relief-fault "$0" && exec "$@"'
-    with cluster(scene, "unshare", "-m", "sh", "-c", hide, str(scene.store)) as (at, environment):
-        finish(scene, launch(scene, at, **environment))
+    with cluster(scene, "unshare", "-m", "sh", "-c", hide, str(scene.store)) as at:
+        finish(scene, launch(scene, at.address, **at.environment))
     if not scene.said("store"):
         raise NotSurvivedError("silent", "no output names the node's store")
+
+
+def lost_node(scene: Scene) -> None:
+    """A node and all that runs on it are killed; the head goes on alone."""
+    scene.oracle = undisturbed(scene)
+    with cluster(scene) as at:
+        command = launch(scene, at.address, **at.environment)
+        part_done(scene, command)
+        at.nodes[1].end()
+        finish(scene, command)
+
+
+def lost_head(scene: Scene) -> None:
+    """The head and all that runs on it are killed, and a new one starts at its address."""
+    scene.oracle = undisturbed(scene)
+    with cluster(scene) as at:
+        command = launch(scene, at.address, **at.environment)
+        part_done(scene, command)
+        at.nodes[0].end()
+        time.sleep(scene.draw.uniform(0.0, 20.0))
+        at.nodes[1].end()  # it belongs to the old head
+        at.head()
+        at.node()
+        finish(scene, command)
 
 
 def other_node(scene: Scene) -> None:
     """A node lives in a checkout whose jobs leave a mark in their results."""
     scene.oracle = undisturbed(scene)
-    with cluster(scene, root=marked_code(scene)) as (address, environment):
-        finish(scene, launch(scene, address, **environment))
+    with cluster(scene, root=marked_code(scene)) as at:
+        finish(scene, launch(scene, at.address, **at.environment))
     see_no_mark(scene)
 
 
@@ -336,6 +384,8 @@ KINDS = {  # weight, what happens
     "Ray: stop worker": (2, hit(WORKER, signal.SIGSTOP)),
     "Ray: kill raylet": (2, hit("raylet/raylet", signal.SIGKILL)),
     "Ray: kill GCS": (2, hit("gcs_server", signal.SIGKILL)),
+    "Ray: kill node": (2, lost_node),
+    "Ray: kill head": (2, lost_head),
     "Ray: two drivers": (1, two_launches),
     "Ray: node without store": (1, without_store),
     "Ray: node of other code": (1, other_node),
