@@ -25,6 +25,7 @@ import torch
 
 from methods.files import replaced
 from methods.seeds import seed_for
+from methods.validation import Look
 
 log = logging.getLogger(__name__)
 
@@ -107,12 +108,31 @@ class Progress:
 
 
 @dataclass
+class Validation:
+    """How a training is looked at while it goes on: by scores on validation samples, normal ones
+    and such with simulated defects, never on test data. methods/blocks/watch.py does it.
+
+    score: metrics of the method as it is now, by name, higher is better
+    every: share of the steps of a phase between two looks
+    choose_by: the metric by whose best look the network is kept; None: that of the last step
+    tell: called with all looks so far when there are new ones; may raise to stop the job
+    """
+
+    score: Callable[[], Mapping[str, float]]
+    every: float = 0.1
+    choose_by: str | None = None
+    tell: Callable[[Sequence[Look]], None] = lambda looks: None
+    looks: list[Look] = field(default_factory=list)
+
+
+@dataclass
 class Run:
     """What the harness gives a method for one job.
 
     folder: scratch space that survives a kill of the job; checkpoints live here.
     report: called with Progress; may raise to stop the job.
     stages: name -> what `Stage.save` wrote, for each stage the method asked for.
+    validation: how its training is to be looked at, if it is; not given to stages.
     """
 
     category: str = "category"
@@ -122,6 +142,7 @@ class Run:
     report: Callable[[Progress], None] = lambda progress: None
     checkpoint_every_s: float = 60.0
     stages: Mapping[str, Path] = field(default_factory=dict)
+    validation: Validation | None = None
     _saved_at: float = field(default_factory=time.monotonic, repr=False)
 
     @property
@@ -144,10 +165,13 @@ class Run:
             log.warning("checkpoint=%s is damaged: going on from the one before, if any", path)
         return None
 
-    def save_checkpoint(self, state: Callable[[], dict]) -> None:
-        """Save what `state` returns, if the last save is `checkpoint_every_s` or more ago."""
-        path = self.checkpoint_path
-        if path is None or time.monotonic() - self._saved_at < self.checkpoint_every_s:
+    def save_checkpoint(self, state: Callable[[], dict], now: bool = False) -> None:
+        """Save what `state` returns, if the last save is `checkpoint_every_s` or more ago.
+
+        now: in any case
+        """
+        path, since = self.checkpoint_path, time.monotonic() - self._saved_at
+        if path is None or (since < self.checkpoint_every_s and not now):
             return
         if path.exists():
             os.replace(path, self.checkpoints[1])
@@ -241,7 +265,8 @@ class Method(ABC):
     Class attributes: `name`; `version`, raised whenever the same settings give other numbers;
     `Settings`, a frozen dataclass with every constant, its unit and source; `variants`, named
     overrides of settings ("train.steps": 0), such as the rows of the paper's ablation tables;
-    `stages`, the classes of the work it shares between cells.
+    `stages`, the classes of the work it shares between cells; `validates`, whether `fit` looks at
+    its training as `run.validation` says, which methods without steps of training cannot.
 
     `Settings` is not declared here: under a common type a class's own would not be known as such.
     """
@@ -250,6 +275,7 @@ class Method(ABC):
     version: ClassVar[int] = 1
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     stages: ClassVar[Mapping[str, type[Stage]]] = {}
+    validates: ClassVar[bool] = False
 
     def __init__(self, settings: Any, setting: str, run: Run | None = None):
         if setting not in SETTINGS:

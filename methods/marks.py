@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 DEMO, RANDOM_INIT, TEST_SELECTED, IMPORTED = "demo", "random-init", "test-selected", "imported"
+BEST_VALIDATION = "best-validation"
 MEANING = {
     DEMO: "short demonstration run; the number does not measure the method",
     RANDOM_INIT: "backbone with random weights instead of the pretrained ones",
     TEST_SELECTED: "chosen by its score on the test set, as some papers did",
+    BEST_VALIDATION: "the step that was best on validation samples, not the last",
     IMPORTED: "trained by others: the authors' checkpoint, not ours",
 }
 NOTED = (RANDOM_INIT, TEST_SELECTED, IMPORTED)  # a method's note that holds one marks the row

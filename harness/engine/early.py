@@ -19,7 +19,7 @@ import torch
 from harness.data.cache import Truth
 from methods.contract import Batch, Prediction, Samples
 
-STATES = 6  # of a network in training: itself and Adam's two moments, in two checkpoints
+STATES = 8  # of a network: itself, Adam's two moments and the best so far, in two checkpoints
 SPARE_BYTES = 64 * 2**20  # for records, scores and whoever else writes
 
 

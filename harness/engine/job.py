@@ -42,8 +42,7 @@ from harness.store import (
     Store,
     write_json,
 )
-from harness.store.curve import FILE as LOSSES
-from harness.store.curve import Curve
+from harness.store.curve import ASIDE, Curve
 from methods.contract import Progress, seed_for
 
 PROGRESS_EVERY_S = 0.5
@@ -94,8 +93,8 @@ def _set_aside(store: Store, key: str) -> dict[str, tuple[int, str]]:
 def _changed(store: Store, key: str, before: dict[str, tuple[int, str]]) -> bool:
     """Whether a job that was done before has other bytes now; what was built on them goes aside."""
     after = store.finished(key).files
-    for files in (before, after):
-        files.pop(LOSSES, None)  # by the clock; nothing is built on it
+    for name in ASIDE:
+        before.pop(name, None), after.pop(name, None)
     if not before or before == after:
         return False
     for other in store.built_on(key):

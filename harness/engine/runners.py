@@ -7,6 +7,7 @@ adds what all records have.
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import shutil
 import time
@@ -25,6 +26,7 @@ from harness.data.cache import open_split, open_truth
 from harness.data.datasets import open_dataset
 from harness.engine import early, kept
 from harness.engine.evaluation import predict_all, validate
+from harness.engine.looks import Score, look_at, selected
 from harness.engine.measure import Memory, latency, macs, preprocessing
 from harness.planning.jobs import Job, Resources
 from harness.planning.values import set_dotted
@@ -177,7 +179,16 @@ def run_cell(task: Task) -> dict[str, Any]:
     kept_maps = list(range(len(test))) if protocol.keep_maps else _examples(truth.defects)
 
     clock = Clock()
-    method, before = _fitted(task, clock, train, validation, truth.masks, len(kept_maps))
+    score = functools.partial(
+        validate,
+        folder=view.folder,
+        normal=validation,
+        size=protocol.batch,
+        device=task.device,
+        category=spec.category,
+    )
+    watched = score if len(validation) else None
+    method, before = _fitted(task, clock, train, validation, truth.masks, len(kept_maps), watched)
     found = predict_all(
         method, test, protocol.batch, task.device, task.report, truth.masks.shape[1:]
     )
@@ -186,9 +197,7 @@ def run_cell(task: Task) -> dict[str, Any]:
     values, curves = metrics.evaluate_with_curves(
         maps, truth.masks, scores, truth.labels, spec.category, test.ids
     )
-    chosen_by = validate(
-        method, view.folder, validation, protocol.batch, task.device, spec.category
-    )
+    chosen_by = score(method)
     clock.lap("metrics_s")
 
     sizes: dict[str, int | None] = {**early.checked_sizes(spec.method, method.sizes())}
@@ -217,6 +226,7 @@ def run_cell(task: Task) -> dict[str, Any]:
         "labels": place.labels,
         "metrics": values,
         "validation": chosen_by,
+        "selected": selected(task.work, spec.selection),
         "signatures": metrics.signatures(maps.shape[1:]),
         "counts": {
             "train": len(train),
@@ -234,12 +244,18 @@ def run_cell(task: Task) -> dict[str, Any]:
 
 
 def _fitted(
-    task: Task, clock: Clock, train: Samples, validation: Samples, masks: np.ndarray, maps: int
+    task: Task,
+    clock: Clock,
+    train: Samples,
+    validation: Samples,
+    masks: np.ndarray,
+    maps: int,
+    score: Score | None,
 ) -> tuple[Any, dict[str, Any]]:
     """The cell's method, fitted here or by an attempt that came no further.
 
-    maps: how many anomaly maps will be stored. -> with it, what that attempt took: "fit_s" and
-    "memory", empty if there was none
+    maps: how many anomaly maps will be stored; score: of a method on validation samples, if there
+    are any. -> with it, what that attempt took: "fit_s" and "memory", empty if there was none
     """
     spec = task.spec
     cls = methods.get(spec.method)
@@ -255,9 +271,13 @@ def _fitted(
     method = make()
     early.check_unfitted(spec.method, method)
     early.check_space(task.work, masks, maps, method)
+    looking = look_at(method, score, task.work, spec.selection, task.job.place.validate_every)
     clock.restart()
     method.fit(train, validation)
     clock.lap("fit_s")
+    if looking.looks:
+        clock.laps["validate_s"] = looking.seconds
+        clock.laps["fit_s"] -= looking.seconds
     if clock.laps["fit_s"] >= kept.KEEP_FROM_S:
         about = {"fit_s": clock.laps["fit_s"], "memory": task.memory.peaks()}
         kept.keep(method, task.work, about)

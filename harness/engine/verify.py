@@ -26,7 +26,7 @@ from harness.planning.config import typed
 from harness.planning.expand import build
 from harness.planning.jobs import Job, Place, Protocol, Resources
 from harness.store import DONE, Record, Store
-from harness.store.curve import FILE as LOSSES
+from harness.store.curve import ASIDE
 from harness.store.verified import Check, Machine, compared, keep
 from methods.errors import UserError
 
@@ -192,7 +192,7 @@ def _input(
 
 
 def _files(record: Record) -> dict[str, tuple[int, str]]:
-    return {name: known for name, known in record.files.items() if name != LOSSES}
+    return {name: known for name, known in record.files.items() if name not in ASIDE}
 
 
 def _job(

@@ -29,6 +29,7 @@ from methods.contract import SETTINGS
 from methods.errors import UserError
 from methods.marks import DEMO, TEST_SELECTED
 
+LOOKS_EVERY = 0.1  # of a training: ten looks, under 1 % of one at the published sizes
 REPOSITORY = Path(__file__).parents[2] / "configs"  # in a checkout
 INSTALLED = Path(__file__).parents[1] / "configs"  # in an installed wheel
 
@@ -85,6 +86,26 @@ class Schedule:
 
 
 @dataclass
+class Training:
+    """How trainings in steps are looked at on the way, and whose step's network is tested.
+
+    A look scores validation samples, normal ones and such with simulated defects. It changes
+    nothing of the training, so only `selection` and what it goes by are part of a job's key.
+    """
+
+    # share of a training's steps between two looks; none: no looks but where they are used, by
+    # best_validation and by sweeps that stop early, and there 0.1
+    validate_every: Optional[float] = None
+    selection: Literal["last", "best_validation"] = "last"  # last: as in the papers
+    metric: Literal["i_auroc", "p_auroc", "aupro_0.3"] = "i_auroc"  # of best_validation
+
+    @property
+    def every(self) -> float:
+        """Where looks are used."""
+        return self.validate_every or LOOKS_EVERY
+
+
+@dataclass
 class Config:
     name: str = MISSING
     demo: bool = False  # marks every result and the report
@@ -96,6 +117,7 @@ class Config:
     resources: dict[str, Resources] = field(default_factory=dict)  # by method; "view", "dataset"
     schedule: Schedule = field(default_factory=Schedule)
     protocol: Protocol = field(default_factory=Protocol)
+    training: Training = field(default_factory=Training)
     # method -> name -> dotted settings, beside or in place of the method's own variants
     variants: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
@@ -319,6 +341,12 @@ def _check(config: Config) -> None:
             config.settings_of(method, variant)
     for entry in config.methods:
         config.split(entry)
+    every = config.training.validate_every
+    if every is not None and not 0 < every <= 1:
+        raise ConfigError(
+            f"training.validate_every is {every}: a share of a training above 0, up to 1; leave it "
+            "out for no looks"
+        )
     if not config.datasets:
         raise ConfigError("no dataset: give one under 'datasets' or a folder with --data")
     for name in ("methods", "settings", "seeds"):

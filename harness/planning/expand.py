@@ -14,7 +14,7 @@ from harness.data import views
 from harness.planning.config import Config, ConfigError, Dataset
 from harness.planning.jobs import Job, Place
 from harness.planning.plan import Plan
-from harness.planning.sources import sources
+from harness.planning.sources import sources, validation_counts
 from harness.planning.values import plain, set_dotted
 from harness.store import IDENTITY, canonical, key_of
 from methods import marks
@@ -59,12 +59,23 @@ def _check_inputs(config: Config) -> None:
         raise ConfigError("\n".join(lines))
 
 
+def _check_validation(config: Config, name: str, dataset: Dataset) -> None:
+    lacking = [c for c, count in validation_counts(config, name, dataset).items() if not count]
+    if lacking:
+        raise ConfigError(
+            f"{name}/{lacking[0]} has no validation samples to choose a step by: put normal ones "
+            "into validation/good, or take training.selection=last"
+        )
+
+
 class _Expansion:
     """Adds the jobs of one dataset to `jobs`, and gives their keys."""
 
     def __init__(self, config: Config, name: str, dataset: Dataset, jobs: dict[str, Job]):
         self.config, self.dataset, self.jobs = config, dataset, jobs
         self.sources = sources(config, name, dataset)
+        if config.training.selection == "best_validation":
+            _check_validation(config, name, dataset)
         self.made: dict[str, str] = {}  # what a view consists of -> the first one's key
 
     def cell(self, identity: dict) -> dict:
@@ -90,12 +101,16 @@ class _Expansion:
             "metrics": 1,  # of every key; metrics have versions of their own, in their signatures
             "needs": needs,
         } | self._few_shot()
+        training = self.config.training
+        if selected := cls.validates and training.selection == "best_validation":
+            spec["selection"] = {"metric": training.metric, "every": training.every}
         place = Place(
             labels={"dataset": identity["dataset"], "variant": identity["variant"]},
             inputs=paths,
             protocol=self.config.protocol,
             checkpoint_every_s=self.config.schedule.checkpoint_every_s,
-            marks=self._marks(),
+            validate_every=(training.validate_every or 0.0) if cls.validates else 0.0,
+            marks=self._marks() + (marks.BEST_VALIDATION,) * selected,
         )
         title = " ".join(str(identity[k]) for k in IDENTITY if identity[k] != "")
         return {**identity, "key": self._add(spec, title, place, cls.name)}

@@ -1,9 +1,11 @@
-"""The losses that a job reported, as a small file beside its result.
+"""What a training said of itself on the way, as small files beside its job's result.
 
-    <job>/curve.csv    phase,step,loss: a line a point, phases and steps in their order
+    <job>/curve.csv         phase,step,loss: a line a point, phases and steps in their order
+    <job>/validation.csv    phase,step,total,share and a column for each metric: a line a look
+                            (methods/validation.py), where its validation samples were looked at
 
-Reports come by the clock, so which steps are there differs from run to run; results do not
-depend on it.
+Losses come by the clock, so which steps are there differs from run to run; looks are taken at the
+same steps, but not by every launch. Results do not depend on either.
 """
 
 from __future__ import annotations
@@ -13,14 +15,17 @@ import io
 import logging
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from harness.store.files import write_text
+from methods.validation import Look
 
 log = logging.getLogger(__name__)
 
-FILE = "curve.csv"
+FILE, LOOKS = "curve.csv", "validation.csv"
+ASIDE = (FILE, LOOKS)  # files that equal results need not share
 POINTS = 500  # the most that a phase keeps, spread evenly over its steps
 WRITE_EVERY_S = 10.0
 
@@ -88,3 +93,35 @@ def read_curve(folder: Path) -> dict[str, Points]:
         except ValueError:  # a torn line; no result depends on it
             log.warning("%s has a damaged line, left out", folder / FILE)
     return phases
+
+
+def write_looks(folder: Path, looks: Sequence[Look]) -> None:
+    """What `read_looks` reads, to the last bit."""
+    if not looks:
+        return
+    names = list(looks[0].metrics)
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(("phase", "step", "total", "share", *names))
+    for look in looks:
+        values = [repr(float(look.metrics[name])) for name in names]
+        lines.writerow((look.phase, look.step, look.total, repr(look.share), *values))
+    write_text(folder / LOOKS, text.getvalue())
+
+
+def read_looks(folder: Path) -> list[Look]:
+    """In order; empty where nobody looked."""
+    try:
+        text = (folder / LOOKS).read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    header, *rows = list(csv.reader(io.StringIO(text.replace("\0", "")))) or [[]]
+    found = []
+    for row in rows:
+        try:
+            phase, step, total, share, *values = row
+            metrics = dict(zip(header[4:], map(float, values), strict=True))
+            found.append(Look(phase, int(step), int(total), float(share), metrics))
+        except ValueError:  # as in `read_curve`
+            log.warning("%s has a damaged line, left out", folder / LOOKS)
+    return found

@@ -6,6 +6,7 @@
     jobs/KEY/maps.json        which images these are
     jobs/KEY/pro_curve.npz    its PRO curves: fpr_100, pro_100, fpr_exact, pro_exact
     jobs/KEY/curve.csv        losses while it trained (harness/store/curve.py)
+    jobs/KEY/validation.csv   its scores on validation samples meanwhile, where they were looked at
     jobs/KEY/model/           the fitted method, where it was asked for
 
 What a view leaves is in harness/store/prepared.py, what a stage leaves is its method's own.
@@ -24,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.store.curve import Points, read_curve
+from harness.store.curve import Points, read_curve, read_looks
 from harness.store.files import checksum, unsealed, write_json
 from methods.errors import UserError
+from methods.validation import Look
 
 if TYPE_CHECKING:
     import pyarrow
@@ -145,6 +147,11 @@ class Spec:
     def settings(self) -> dict[str, Any]:
         """Of the method or stage, resolved, without the paths in them."""
         return self.values.get("settings", {})
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """Of the network that is tested: metric and every; empty for that of the last step."""
+        return self.values.get("selection", {})
 
     @property
     def train_samples(self) -> int | None:
@@ -329,6 +336,11 @@ class Record:
         return self._map("validation")
 
     @property
+    def selected(self) -> dict[str, Any]:
+        """The step whose network was tested, if not the last: phase, step, total, metric, value."""
+        return self._map("selected")
+
+    @property
     def signatures(self) -> dict[str, str]:
         return self._map("signatures")
 
@@ -409,6 +421,10 @@ class Record:
     def losses(self) -> dict[str, Points]:
         """Phase -> (step, loss) in order."""
         return read_curve(self.folder)
+
+    def looks(self) -> list[Look]:
+        """Its scores on validation samples while it trained, in order; empty without."""
+        return read_looks(self.folder)
 
     @contextmanager
     def _reading(self, path: Path) -> Generator[None]:

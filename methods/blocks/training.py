@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from methods.blocks.watch import Watch
 from methods.contract import Method, Progress, Run, save_tensors
 
 REPORT_EVERY_S = 0.5
@@ -52,8 +53,12 @@ def optimise(
     phases: tuple[str, ...] = ("train",),
     rate: Callable[[int], float] | None = None,
     advice: str = "try a lower train.lr",
+    settle: Callable[[], None] | None = None,
 ) -> None:
     """Take the steps that are left of `schedule`, from the run's checkpoint if there is one.
+
+    Looks at the network on the way as `run.validation` says, if it says so; that changes nothing
+    but, where it asks for it, whose step's network is kept.
 
     draw: step -> its random numbers, called one step ahead in a thread.
     loss: (step, those) -> (), or the parts that it is the sum of, made one by one: each is
@@ -61,17 +66,14 @@ def optimise(
     name: the method's, for errors, and `advice` what would do. The optimiser's rates are those of
     the first step; rate: step -> the learning rate of all groups, instead of the milestones.
     phases: all that share the run's checkpoint, in their order; one of a later phase than
-    `phase` means that this one is done.
+    `phase` means that this one is done. settle: as in `Watch`, done at the end.
     """
     rates = [group["lr"] for group in optimiser.param_groups]
-    first = 0
-    if state := run.load_checkpoint():
-        reached = state.get("phase", phases[0])
-        if phases.index(reached) >= phases.index(phase):
-            net.load_state_dict(state["net"])
-            first = state["step"] if reached == phase else schedule.steps
-        if reached == phase:
-            optimiser.load_state_dict(state["optimiser"])
+    watch = Watch(net, run, phase, phases, schedule.steps, settle)
+    first = _first_step(net, optimiser, watch, run, phase, phases)
+    if first is None:
+        net.eval()
+        return
 
     def state_after(step):
         return {
@@ -79,6 +81,7 @@ def optimise(
             "step": step,
             "net": net.state_dict(),
             "optimiser": optimiser.state_dict(),
+            **watch.state(),
         }
 
     net.train()
@@ -103,7 +106,29 @@ def optimise(
             run.report(Progress(phase, done, schedule.steps, number, seconds_left))
             reported = now
         run.save_checkpoint(lambda: state_after(done))
-    net.eval()
+        watch.look(done, lambda: run.save_checkpoint(lambda: state_after(done), now=True))
+    watch.finish()
+
+
+def _first_step(
+    net: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    watch: Watch,
+    run: Run,
+    phase: str,
+    phases: tuple[str, ...],
+) -> int | None:
+    """The step to go on from, everything being as it was then; None where the phase is done."""
+    state = run.load_checkpoint()
+    reached = state.get("phase", phases[0]) if state else phases[0]
+    if state is None or phases.index(reached) < phases.index(phase):
+        return 0
+    net.load_state_dict(state["net"])
+    if reached != phase:
+        return None
+    optimiser.load_state_dict(state["optimiser"])
+    watch.restore(state.get("validation"))
+    return state["step"]
 
 
 @torch.no_grad()
@@ -157,8 +182,9 @@ def epoch_order(step: int, batch: int, count: int, seed: Callable[[int], int]) -
 
 
 class NetworkMethod(Method):
-    """A method whose fitted state is one network, `net`."""
+    """A method whose fitted state is one network, `net`, and which `optimise` trains."""
 
+    validates = True
     net: nn.Module
 
     def save(self, folder: Path) -> None:

@@ -85,6 +85,13 @@ class Dbrn(NetworkMethod):
             seeds = [self.seed("simulate", step, index) for index in range(s.batch)]
             return draw_samples(seeds, self.settings, self.setting, texture)
 
+        def settle():
+            drawn = ahead(draw, s.steps, s.steps + s.norm_batches)
+            settle_norms(
+                self.net, (partial(self._pass, train, step, draws) for step, draws in drawn)
+            )
+
+        self._anomaly_map = self.net.anomaly_map  # of weights that still move
         optimise(
             self.name,
             self.net,
@@ -93,12 +100,8 @@ class Dbrn(NetworkMethod):
             self.run,
             draw,
             lambda step, draws: self._loss(train, step, draws),
+            settle=settle if s.norm_batches else None,
         )
-        if s.steps and s.norm_batches:
-            drawn = ahead(draw, s.steps, s.steps + s.norm_batches)
-            settle_norms(
-                self.net, (partial(self._pass, train, step, draws) for step, draws in drawn)
-            )
         self._compile()
 
     def _optimiser(self) -> torch.optim.Adam:

@@ -130,7 +130,7 @@ class Dsr3d(NetworkMethod):
             draw,
             lambda step, drawn: loss(train, *drawn),
             phase,
-            PHASES,
+            PHASES if self.setting == "rgb" else PHASES[:1],
         )
 
     def _stage2_draws(self, rng, count: int) -> tuple[samples.Draws, anomalies.Draws]:

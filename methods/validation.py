@@ -1,0 +1,35 @@
+"""What validation finds while a training goes on; no torch here, so that the store may read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Look:
+    """The scores of a network under training, on validation samples.
+
+    step, total: of the phase; share: of the whole training, in (0, 1], its phases counting alike;
+    metrics: by name, higher is better
+    """
+
+    phase: str
+    step: int
+    total: int
+    share: float
+    metrics: Mapping[str, float]
+
+
+def chosen(looks: Sequence[Look], metric: str) -> Look:
+    """The best of the last phase, whose network is kept; of equals the latest.
+
+    An earlier phase's choice is what the later one began with.
+    """
+    of_phase = [look for look in looks if look.phase == looks[-1].phase]
+    return max(of_phase, key=lambda look: (_or_worst(look.metrics[metric]), look.step))
+
+
+def _or_worst(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
