@@ -47,6 +47,7 @@ ARROWS = {  # room -> the rooms it may import from
     "harness.__main__": {"harness.cli"},
 }
 LIGHT = {
+    "methods.validation",
     "methods.names",
     "methods.marks",
     "methods.seeds",
