@@ -37,21 +37,28 @@ class Plan:
         was there and is damaged: reports show views of finished cells, too.
         """
         wanted: set[str] = set()
+        done: set[str] = set()
+        traces = store.traces()
         for key in reversed(self.jobs):  # a job comes after its needs, so walk backwards
             job = self.jobs[key]
-            if store.done(key):
-                continue
-            if job.about.kind == "cell" or key in wanted or store.was_damaged(key):
-                wanted |= {key, *job.needs}
-        return [job for key, job in self.jobs.items() if key in wanted and not store.done(key)]
+            if key in traces and store.done(key):
+                done.add(key)
+            elif job.about.kind == "cell" or key in wanted or key in traces:
+                wanted.add(key)
+                wanted.update(job.needs)
+        store.index.flush()
+        return [job for key, job in self.jobs.items() if key in wanted and key not in done]
 
     def only(self, cell: dict) -> Plan:
         """The part of the plan that one of its cells takes."""
-        wanted = {cell["key"]}
-        for key in reversed(self.jobs):
-            if key in wanted:
-                wanted.update(self.jobs[key].needs)
-        jobs = {key: job for key, job in self.jobs.items() if key in wanted}
+        jobs: dict[str, Job] = {}
+        ahead = [cell["key"]]
+        while ahead:  # a job goes in when all that it needs has
+            key = ahead[-1]
+            missing = [need for need in self.jobs[key].needs if need not in jobs]
+            ahead += missing
+            if not missing:
+                jobs[ahead.pop()] = self.jobs[key]
         return Plan(self.config, jobs, [cell])
 
     def launch(self) -> dict:
@@ -70,8 +77,7 @@ class Plan:
     def record(self, store: Store) -> dict:
         """Write the launch's description if it is new; returns the one in the store."""
         launch = self.launch()
-        known = next((old for old in store.launches() if old["id"] == launch["id"]), None)
-        if known:
+        if known := store.recorded(launch["id"]):
             launch["started"] = known["started"]
         if known != launch:
             store.write_launch(launch)

@@ -23,6 +23,7 @@ import numpy as np
 from filelock import Timeout
 
 from harness.store.files import checksum, sealed, unsealed, write_json
+from harness.store.index import FILE
 from harness.store.records import RESULT, SCHEMA, DamagedError, Record, RecordError
 from harness.store.store import FOLDERS, Store, read_launch
 from harness.store.sweeps import SweepFolder
@@ -269,9 +270,9 @@ def _locks(store: Store) -> Iterator[Finding]:
 
 
 def _foreign(store: Store) -> Iterator[Finding]:
-    databases = {DATABASE + part for part in DATABASE_PARTS}
+    files = {FILE, *(DATABASE + part for part in DATABASE_PARTS)}
     for path in sorted(store.path.glob("*")):
-        expected = path.is_dir() if path.name in TOP else path.name in databases
+        expected = path.is_dir() if path.name in TOP else path.name in files
         if not expected and not path.name.endswith(PART):
             yield Finding(FOREIGN, path, "not of this program", "move it away", _weight(path))
     known = {"launches": (".json",), "failures": (".json",), "locks": (".lock", ".holder")}

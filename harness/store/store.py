@@ -10,6 +10,7 @@
     STORE/launches/<id>.json       what a launch asked for
     STORE/damaged/<key>-<time>-*/  what was found damaged, set aside and computed again
     STORE/data/  STORE/reports/    synthetic datasets; generated reports
+    STORE/index.txt                what is done, for who need not read it (harness/store/index.py)
 
 A key is the hash of everything that determines the job's result (`key_of`), so a job that is
 done is done for every launch, sweep and study that shares the store.
@@ -26,11 +27,13 @@ import shutil
 import tempfile
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.store.alike import Taken
 from harness.store.files import (
     checksum,
     sealed,
@@ -39,6 +42,7 @@ from harness.store.files import (
     write_json,
     write_text,
 )
+from harness.store.index import Index, Stamp
 from harness.store.locks import Lock
 from harness.store.processes import Holder
 from harness.store.records import RESULT, SCHEMA, DamagedError, Record
@@ -48,6 +52,7 @@ from methods.files import PART, sync_folder
 log = logging.getLogger(__name__)
 
 FOLDERS = ("jobs", "work", "failures", "locks", "launches", "damaged", "sweeps")
+RECORDS = 8192  # that a store object keeps, those last asked for: about 20 kB each
 Waits = Callable[[str, Holder | None], None]  # (key, who holds its lock, if known)
 
 
@@ -62,7 +67,9 @@ class Store:
 
     def __init__(self, path: str | Path):
         self.path = Path(path).expanduser().resolve()
-        self._records: dict[str, tuple[tuple[int, int, int], Record | DamagedError]] = {}
+        self.index = Index(self.path)
+        self._done: dict[str, Stamp] = {}  # records whose files had their sizes, when looked at
+        self._records: OrderedDict[str, tuple[Stamp, Record | DamagedError]] = OrderedDict()
         self._verified: set[str] = set()
 
     def check_writable(self) -> None:
@@ -110,7 +117,17 @@ class Store:
             self.progress_file(key).unlink(missing_ok=True)
 
     def done(self, key: str) -> bool:
-        """Whether the job is finished and all its files are there in their sizes."""
+        """Whether the job is finished and all its files are there in their sizes.
+
+        Sizes are looked at once for each store object. The record itself is read only if the index
+        does not know it as it is.
+        """
+        known = self._done.get(key)
+        if known is not None and known == Stamp.of(f"{self.index.jobs}{key}{os.sep}{RESULT}"):
+            return True
+        if (stamp := self.index.sound(key)) is not None:
+            self._done[key] = stamp
+            return True
         return self._sound(key) is not None
 
     def result(self, key: str) -> Record | None:
@@ -156,17 +173,15 @@ class Store:
         told: raise DamagedError if it is damaged, else that is None, too
         """
         path = self.folder(key) / RESULT
-        try:
-            stat = path.stat()
-        except OSError:
+        if (stamp := Stamp.of(path)) is None:
             return None
-        state = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         known = self._records.get(key)
-        if known is None or known[0] != state:
+        if known is None or known[0] != stamp:
             found: Record | DamagedError
             try:
                 found = Record.read(path)
                 found.check()
+                self._learn(key, found, stamp)
             except FileNotFoundError:
                 return None
             except DamagedError as error:
@@ -174,12 +189,61 @@ class Store:
             except OSError as error:
                 why = f"{error.filename or path} cannot be read: {error.strerror or error}"
                 found = DamagedError(key, why, "make it readable, or move the job's folder away")
-            known = self._records[key] = (state, found)
+            known = self._records[key] = (stamp, found)
+            if len(self._records) > RECORDS:
+                self._records.popitem(last=False)
+        self._records.move_to_end(key)
         if isinstance(known[1], DamagedError):
             if told:
                 raise known[1]
             return None
         return known[1]
+
+    def _learn(self, key: str, record: Record, stamp: Stamp) -> None:
+        self._done[key] = stamp
+        if self.index.stamp(key) != stamp:
+            self.index.learn(key, record, stamp)
+
+    def _forget(self, key: str) -> None:
+        self._records.pop(key, None)
+        self._done.pop(key, None)
+        self._verified.discard(key)
+
+    def stamps(self, keys: Iterable[str]) -> dict[str, Stamp]:
+        """The state of each job's record, or of its failure; keys without either are left out.
+
+        A record has changed since if its stamp is another; nothing is read. Sizes of the job's
+        other files are not looked at.
+        """
+        found = {}
+        for key in keys:
+            done = Stamp.of(f"{self.index.jobs}{key}{os.sep}{RESULT}")
+            if (stamp := done or Stamp.of(self.failure(key))) is not None:
+                found[key] = stamp
+        return found
+
+    def names(self, folder: str) -> set[str]:
+        """What lies in one of the store's folders; empty if it is not there."""
+        try:
+            return set(os.listdir(self.path / folder))
+        except OSError:
+            return set()
+
+    def traces(self) -> set[str]:
+        """Keys of jobs that are done or once were: they have a folder, or were set aside."""
+        return self.names("jobs") | {name.partition("-")[0] for name in self.names("damaged")}
+
+    def taken(self) -> Iterator[Taken]:
+        """What finished jobs took, for estimates; of jobs that the index knows nothing is read."""
+        for key in self.names("jobs"):
+            try:
+                found = self.index.taken(key)
+            except KeyError:
+                record = self._sound(key)
+                found = Taken.of(record) if record else None
+            if found is not None:
+                yield found
+        self.index.flush()
 
     def results(self, keys: Iterable[str] | None = None) -> Iterator[Record]:
         """Records of these keys (default: every job known), those that have one."""
@@ -248,15 +312,14 @@ class Store:
         os.replace(work, folder)
         sync_folder(folder.parent)
         self.failure(key).unlink(missing_ok=True)
-        self._records.pop(key, None)
+        self._forget(key)
 
     def set_aside(self, key: str, why: str) -> Path | None:
         """Move what lies under a job's name to damaged/, for someone to look at; -> where it is.
 
         Nothing is deleted. None if nothing was there. Whoever calls holds the job's lock.
         """
-        self._records.pop(key, None)
-        self._verified.discard(key)
+        self._forget(key)
         return self._aside(self.folder(key), key, why)
 
     def _aside(self, path: Path, name: str, why: str) -> Path | None:
@@ -281,8 +344,7 @@ class Store:
         os.replace(folder, gone)
         sync_folder(folder.parent)
         shutil.rmtree(gone)
-        self._records.pop(folder.name, None)
-        self._verified.discard(folder.name)
+        self._forget(folder.name)
 
     def set_file_aside(self, path: Path, why: str) -> Path | None:
         """The same for what is no job: a launch, a failure, a sweep's file, MLflow's database."""
@@ -330,10 +392,6 @@ class Store:
             return f"{folder / RESULT} is missing"
         return None
 
-    def was_damaged(self, key: str) -> bool:
-        """Whether a job that is not done once was: its files are torn, or were set aside."""
-        return os.path.lexists(self.folder(key)) or self.last_aside(key) is not None
-
     def fail(self, key: str, record: dict[str, Any]) -> Record:
         """Record why a job did not finish; its work folder stays for the next attempt."""
         record = {"schema": SCHEMA} | record
@@ -357,6 +415,13 @@ class Store:
                     error,
                 )
         return [launch for *_, launch in sorted(found, key=lambda item: item[:2])]
+
+    def recorded(self, launch_id: str) -> dict[str, Any] | None:
+        """The launch of that name; None if there is none, or it is damaged."""
+        try:
+            return read_launch(self.path / "launches" / f"{launch_id}.json")
+        except (OSError, ValueError):
+            return None
 
     def write_launch(self, launch: dict[str, Any]) -> None:
         """What `launches` reads."""

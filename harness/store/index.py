@@ -1,0 +1,167 @@
+"""What is done in a store, known without opening every record again.
+
+    STORE/index.txt    a line for each record that was read and found sound
+
+A line holds the stamp of the record's file, the sizes of the job's other files, and what the job
+took. It is believed as long as the stamp is that of the file now, and every file has its size: then
+the record says what it said when its checksum was compared. Anything else, a line that is torn, an
+index that is gone or of another version, only means that records are read again. Lines are
+appended, the last of a key counts; several processes may do so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.store.alike import Taken
+from harness.store.records import RESULT, SCHEMA, Record
+from methods.files import PART
+
+FILE = "index.txt"
+HEAD = b"relief index 1\n"  # raise when lines mean something else, or `alike` does
+KEPT = 256  # lines that are held back before they are written
+SLACK = 1000  # lines of no use that are not worth writing the file anew
+
+
+class Stamp(NamedTuple):
+    """A state of a file: any change of it is another stamp. Times in ns, of the file system."""
+
+    modified: int
+    changed: int  # also by what sets `modified` back
+    size: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: str | Path) -> Stamp | None:
+        """None if there is no such file."""
+        try:
+            stat = os.stat(path)
+        except OSError:
+            return None
+        return cls(stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
+
+
+class Index:
+    """The lines of one store. Reads them when first asked."""
+
+    def __init__(self, store: Path):
+        self.path, self.jobs = store / FILE, f"{store / 'jobs'}{os.sep}"
+        self._lines: dict[str, bytes] | None = None
+        self._fresh: list[bytes] = []
+        self._stale = 0  # lines in the file that later ones replace
+
+    def sound(self, key: str) -> Stamp | None:
+        """The stamp of a job's record, if the index knows it and all its files have their sizes."""
+        line = self._known.get(key)
+        if line is None or (found := _read(line)) is None:
+            return None
+        folder = f"{self.jobs}{key}{os.sep}"
+        stamp = Stamp.of(folder + RESULT)
+        if stamp is None or found[0] != [*stamp]:
+            return None
+        try:
+            for name, size in found[1].items():
+                if os.stat(folder + name).st_size != size:
+                    return None
+        except OSError:
+            return None
+        return stamp
+
+    def stamp(self, key: str) -> Stamp | None:
+        """The one that is known, whatever the file has now."""
+        line = self._known.get(key)
+        found = None if line is None else _read(line)
+        return None if found is None else Stamp(*found[0])
+
+    def taken(self, key: str) -> Taken | None:
+        """What the job took when it was last looked at. Raises KeyError if it is not known."""
+        line = self._known[key]
+        if (found := _read(line)) is None:
+            raise KeyError(key)
+        return None if found[2] is None else Taken(*found[2])
+
+    def learn(self, key: str, record: Record, stamp: Stamp) -> None:
+        """Keep what was found sound. Of schema 1 nothing is kept: it lists no files."""
+        if record.schema != SCHEMA:
+            return
+        sizes = {name: size for name, (size, _) in record.files.items()}
+        taken = Taken.of(record)
+        text = json.dumps([stamp, sizes, taken and taken.plain()], separators=(",", ":")).encode()
+        line = b"%08x %s" % (zlib.crc32(text), text)
+        self._stale += key in self._known
+        self._known[key] = line
+        self._fresh.append(b"%s %s\n" % (key.encode(), line))
+        if len(self._fresh) >= KEPT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was learned. A store that cannot be written to goes without."""
+        fresh, self._fresh = self._fresh, []
+        if not fresh or not Path(self.jobs).is_dir():
+            return
+        with suppress(OSError):
+            if self._stale > SLACK + len(self._known) or not self._versioned():
+                self._write_anew()
+                return
+            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(handle, b"".join(fresh))
+            finally:
+                os.close(handle)
+
+    @property
+    def _known(self) -> dict[str, bytes]:
+        if self._lines is None:
+            self._lines, count = {}, 0
+            for key, line in self._stored():
+                self._lines[key] = line
+                count += 1
+            self._stale = count - len(self._lines)
+        return self._lines
+
+    def _stored(self) -> Iterator[tuple[str, bytes]]:
+        try:
+            text = self.path.read_bytes()
+        except OSError:
+            return
+        if not text.startswith(HEAD):
+            return
+        for row in text[len(HEAD) :].split(b"\n"):
+            key, _, line = row.partition(b" ")
+            if line:
+                yield key.decode("latin-1"), line
+
+    def _versioned(self) -> bool:
+        try:
+            with self.path.open("rb") as file:
+                return file.read(len(HEAD)) == HEAD
+        except OSError:
+            return False
+
+    def _write_anew(self) -> None:
+        """With the lines of jobs that are there alone. Not synced: it can be made again."""
+        there = set(os.listdir(self.jobs))
+        rows = [b"%s %s\n" % (k.encode(), v) for k, v in self._known.items() if k in there]
+        part = self.path.with_name(f"{FILE}.{uuid.uuid4().hex[:8]}{PART}")
+        try:
+            part.write_bytes(HEAD + b"".join(rows))
+            os.replace(part, self.path)
+        finally:
+            part.unlink(missing_ok=True)
+        self._stale = 0
+
+
+def _read(line: bytes) -> Any:
+    """(stamp, file -> size, what it took) of a line; None if it is torn."""
+    check, _, text = line.partition(b" ")
+    try:
+        return json.loads(text) if int(check, 16) == zlib.crc32(text) else None
+    except ValueError:
+        return None
