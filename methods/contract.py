@@ -55,7 +55,10 @@ class View:
 
 @dataclass(frozen=True)
 class Batch:
-    """Unlabelled samples of one view, stacked: name -> tensor (B, ...), and their ids."""
+    """Unlabelled samples of one view, stacked: name -> tensor (B, ...), and their ids.
+
+    Ids are opaque: the same sample has the same one in a stage and in a cell, and it tells no more.
+    """
 
     arrays: Mapping[str, torch.Tensor]
     ids: tuple[str, ...]
@@ -223,6 +226,11 @@ class Stage(ABC):
         return seed_for(purpose, self.name, self.run.seed, *names)
 
     @classmethod
+    def version_of(cls, settings: Any) -> int:
+        """As `Method.version_of`."""
+        return cls.version
+
+    @classmethod
     def view(cls, settings: Any) -> View | None:
         """The view of the samples; None where the stage reads nothing."""
         return None
@@ -285,6 +293,11 @@ class Method(ABC):
     def seed(self, purpose: str, *names: object) -> int:
         """A seed of this method's own on its category, e.g. seed("simulate", step)."""
         return seed_for(purpose, self.name, self.run.category, self.run.seed, *names)
+
+    @classmethod
+    def version_of(cls, settings: Any) -> int:
+        """`version`, or another where a change gave other numbers with some settings alone."""
+        return cls.version
 
     @classmethod
     @abstractmethod

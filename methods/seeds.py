@@ -16,6 +16,11 @@ def seed_for(*names: object) -> int:
     return _number(names, 8) >> 1
 
 
+def opaque_id(category: str, id: str) -> str:
+    """What a method sees a sample called: 16 hex digits that tell nothing of its folder."""
+    return f"{_number(('sample', category, id), 8):016x}"
+
+
 def generator_for(*names: object) -> np.random.Generator:
     """A generator seeded by names, e.g. generator_for("bootstrap", "mvtec3d", "bagel")."""
     return np.random.default_rng(_number(names, 16))

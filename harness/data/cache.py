@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +76,13 @@ def _open(folder: Path, split: str, name: str, dtype: str, shape: tuple[int, ...
             folder,
             f"{split}/{name}.npy is {array.dtype} {array.shape}, expected {dtype} {shape}",
         )
-    return array
+    return _nameless(array)
+
+
+def _nameless(array: np.memmap) -> np.ndarray:
+    """The same mapped bytes, without the name of their file: methods get these."""
+    start = array.offset % mmap.ALLOCATIONGRANULARITY
+    return np.ndarray(array.shape, array.dtype, array.base, start)
 
 
 def _damaged(folder: Path, what: str) -> DataError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from numbers import Integral
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from harness.data.cache import Truth
-from methods.contract import Batch, Prediction, Samples
+from methods.contract import Prediction, Samples
 
 STATES = 8  # of a network: itself, Adam's two moments and the best so far, in two checkpoints
 SPARE_BYTES = 64 * 2**20  # for records, scores and whoever else writes
@@ -105,17 +105,17 @@ def check_space(folder: Path, masks: np.ndarray, kept: int, method: Any) -> None
 
 
 def check_prediction(
-    name: str, found: Prediction, batch: Batch, size: tuple[int, ...] | None
+    name: str, found: Prediction, samples: Sequence[str], size: tuple[int, ...] | None
 ) -> None:
     """Raise ValueError unless maps (B, H, W) and scores (B,) are finite floats of the right size.
 
-    size: (H, W) of the masks, px; None: any
+    samples: names of the batch's, for errors; size: (H, W) of the masks, px; None: any
     """
     maps, scores = found.maps, found.scores
-    if maps.ndim != 3 or len(maps) != len(batch) or scores.shape != (len(batch),):
+    if maps.ndim != 3 or len(maps) != len(samples) or scores.shape != (len(samples),):
         raise ValueError(
             f"{name}: predict returned maps {tuple(maps.shape)} and scores "
-            f"{tuple(scores.shape)} for {len(batch)} samples; "
+            f"{tuple(scores.shape)} for {len(samples)} samples; "
             "the contract says (B, H, W) and (B,)"
         )
     if size is not None and tuple(maps.shape[1:]) != tuple(size):
@@ -127,5 +127,5 @@ def check_prediction(
         if not torch.is_floating_point(values):
             raise ValueError(f"{name}: predict returned {part} of {values.dtype}, not of float32")
         if not bool(values.isfinite().all()):
-            bad = [i for i, v in zip(batch.ids, values) if not bool(v.isfinite().all())]
+            bad = [i for i, v in zip(samples, values) if not bool(v.isfinite().all())]
             raise ValueError(f"{name}: predict returned {part} that are not finite, of {bad[0]}")

@@ -11,6 +11,7 @@ import torch
 
 from harness import metrics
 from harness.data import views
+from harness.data.blind import Blind, blind
 from harness.data.cache import open_truth
 from harness.engine.early import check_prediction
 from methods.contract import Method, Prediction, Progress, Samples
@@ -18,26 +19,28 @@ from methods.contract import Method, Prediction, Progress, Samples
 
 def predict_all(
     method: Method,
-    samples: Samples,
+    split: Blind,
     size: int,
     device: torch.device,
     report: Callable[[Progress], None],
     mask: tuple[int, ...] | None = None,
 ) -> Prediction:
-    """Maps (N, H, W) and scores (N,) of a split, float32 on the CPU.
+    """Maps (N, H, W) and scores (N,) of a split, float32 on the CPU, in the order of its names.
 
     mask: (H, W) that maps must have, px. Each batch is checked as it comes, so a method that
     predicts something else fails at the first and not after the last.
     """
-    maps, scores, done = [], [], 0
-    for batch in samples.batches(size, device):
+    maps, scores = torch.empty(0), torch.empty(len(split))
+    for start in range(0, len(split), size):
+        rows = split.rows[start : start + size]
+        batch = split.samples.batch(range(start, start + len(rows)), device)
         found = method.predict(batch)
-        check_prediction(method.name, found, batch, mask)
-        maps.append(found.maps.float().cpu())
-        scores.append(found.scores.float().cpu())
-        done += len(batch)
-        report(Progress("predict", done, len(samples)))
-    return Prediction(torch.cat(maps), torch.cat(scores))
+        check_prediction(method.name, found, [split.names[i] for i in rows], mask)
+        if not len(maps):
+            maps = torch.empty(len(split), *found.maps.shape[1:])
+        maps[rows], scores[rows] = found.maps.float().cpu(), found.scores.float().cpu()
+        report(Progress("predict", start + len(rows), len(split)))
+    return Prediction(maps, scores)
 
 
 def validate(
@@ -51,7 +54,7 @@ def validate(
         return None
     defective, truth = open_truth(folder, views.simulated.SPLIT)
     quiet = functools.partial(predict_all, method, size=size, device=device, report=lambda _: None)
-    found = [quiet(normal), quiet(defective)]
+    found = [quiet(blind(split, category)) for split in (normal, defective)]
     maps = torch.cat([part.maps for part in found]).numpy()
     scores = torch.cat([part.scores for part in found]).numpy()
     masks = np.concatenate([np.zeros((len(normal), *truth.masks.shape[1:]), bool), truth.masks])

@@ -22,6 +22,7 @@ import torch
 import methods
 from harness import metrics
 from harness.data import synthetic, views
+from harness.data.blind import blind
 from harness.data.cache import open_split, open_truth
 from harness.data.datasets import open_dataset
 from harness.engine import early, kept
@@ -152,10 +153,17 @@ def run_stage(task: Task) -> dict[str, Any]:
     views_of = spec.needs.views
     folders = {c: task.store.verified(key).folder for c, key in views_of.items()}
     if cls.reads == "category":
-        (folder,) = folders.values()
-        data = {split: open_split(folder, split)[0] for split in views.PARTS}
+        ((category, folder),) = folders.items()
+        parts = {split: open_split(folder, split)[0] for split in views.PARTS}
+        data = {
+            split: blind(samples, category, draw=split in views.MASKED).samples
+            for split, samples in parts.items()
+        }
     else:
-        data = {c: training_samples(folder, spec, c)[0] for c, folder in folders.items()}
+        data = {
+            c: blind(training_samples(folder, spec, c)[0], c, draw=False).samples
+            for c, folder in folders.items()
+        }
     stage, name = cls(task.settings(cls), run), f"{spec.method} {spec.stage}"
     early.check_unfitted(name, stage)
     stage.fit(data)
@@ -177,6 +185,7 @@ def run_cell(task: Task) -> dict[str, Any]:
 
     early.check_samples({"train": train, "validation": validation, "test": test}, truth)
     kept_maps = list(range(len(test))) if protocol.keep_maps else _examples(truth.defects)
+    unknown = blind(test, spec.category)
 
     clock = Clock()
     score = functools.partial(
@@ -190,7 +199,7 @@ def run_cell(task: Task) -> dict[str, Any]:
     watched = score if len(validation) else None
     method, before = _fitted(task, clock, train, validation, truth.masks, len(kept_maps), watched)
     found = predict_all(
-        method, test, protocol.batch, task.device, task.report, truth.masks.shape[1:]
+        method, unknown, protocol.batch, task.device, task.report, truth.masks.shape[1:]
     )
     clock.lap("predict_s")
     maps, scores = found.maps.numpy(), found.scores.numpy()
@@ -204,7 +213,7 @@ def run_cell(task: Task) -> dict[str, Any]:
     notes = task.notes(early.checked_notes(spec.method, method.notes()))
     speed = None
     if protocol.latency_samples:
-        singles = [_alone(test, i, task.device) for i in range(min(len(test), TIMED))]
+        singles = [_alone(unknown.samples, i, task.device) for i in range(min(len(test), TIMED))]
         speed = latency(
             method.predict,
             singles,
@@ -273,7 +282,8 @@ def _fitted(
     early.check_space(task.work, masks, maps, method)
     looking = look_at(method, score, task.work, spec.selection, task.job.place.validate_every)
     clock.restart()
-    method.fit(train, validation)
+    normal = (blind(samples, spec.category, draw=False) for samples in (train, validation))
+    method.fit(*(split.samples for split in normal))
     clock.lap("fit_s")
     if looking.looks:
         clock.laps["validate_s"] = looking.seconds

@@ -88,11 +88,12 @@ class _Expansion:
             f"stage:{name}": self._stage(cls, name, options, category, seed)
             for name, options in cls.stage_settings(settings, setting).items()
         }
+        version = cls.version_of(settings)
         settings, inputs, paths = _without_paths(settings, cls.inputs(settings, setting))
         spec = {
             "kind": "cell",
             "method": cls.name,
-            "version": cls.version,
+            "version": version,
             "setting": setting,
             "category": category,
             "seed": seed,
@@ -136,7 +137,7 @@ class _Expansion:
             "kind": "stage",
             "method": cls.name,
             "stage": name,
-            "version": stage.version,
+            "version": stage.version_of(options),
             "seed": seed,
             "settings": settings,
             "inputs": inputs,

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from methods.seeds import opaque_id
+
 
 class Writer:
     """A file of rows of one shape and type; a killed writer goes on after those `done`.
@@ -78,11 +80,16 @@ class Rows:
         return found.reshape(count, *self.shape)
 
 
-class Kept:
-    """Arrays of the samples called `ids`, a row each, in this order."""
+def by_id(ids: Sequence[str], rows: Sequence, category: str) -> dict:
+    """Id -> its row. Stages of version 0.1.0 kept the real ids: both names of these are known."""
+    return {opaque_id(category, id): row for id, row in zip(ids, rows)} | dict(zip(ids, rows))
 
-    def __init__(self, ids: Sequence[str], arrays: Mapping[str, Rows]):
-        self.row, self.arrays = {id: i for i, id in enumerate(ids)}, arrays
+
+class Kept:
+    """Arrays of the samples of a category called `ids`, a row each, in this order."""
+
+    def __init__(self, ids: Sequence[str], arrays: Mapping[str, Rows], category: str):
+        self.row, self.arrays = by_id(ids, range(len(ids)), category), arrays
 
     def __contains__(self, id: str) -> bool:
         return id in self.row

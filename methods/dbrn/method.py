@@ -64,6 +64,10 @@ class Dbrn(NetworkMethod):
             self._anomaly_map = torch.compile(self.net.anomaly_map, options={"freezing": True})
 
     @classmethod
+    def version_of(cls, settings: Settings) -> int:
+        return 2 if settings.test.dropout else cls.version  # 2: drops are drawn by opaque ids
+
+    @classmethod
     def view(cls, settings: Settings) -> DbrnView:
         return settings.prep
 

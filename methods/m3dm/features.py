@@ -172,6 +172,11 @@ class PointFeatures(FeatureStage):
     extractor = PointExtractor
 
     @classmethod
+    def version_of(cls, settings: PointStage) -> int:
+        # 2: stochastic depth is drawn by opaque ids
+        return 2 if settings.point.mode == "official" else cls.version
+
+    @classmethod
     def file(cls, settings: PointStage) -> Path | None:
         return point_file(settings.weights, settings.point)
 
@@ -184,10 +189,13 @@ class _Split:
     """The .npy files of one split, filled together; only whole samples count as done."""
 
     def __init__(self, folder: Path, ids: Sequence[str], done: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        index, text = folder / IDS, json.dumps(list(ids))
+        if index.exists() and index.read_text() != text:
+            done = 0  # rows of samples in another order, by an earlier version
+        index.write_text(text)
         self.folder, self.total, self.done = folder, len(ids), done
         self.files: dict[str, Writer] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / IDS).write_text(json.dumps(list(ids)))
 
     def __enter__(self) -> _Split:
         return self
@@ -215,12 +223,12 @@ class _Split:
 class Cache:
     """Features that a stage saved, by the ids of the samples."""
 
-    def __init__(self, folder: Path, names: Sequence[str]):
+    def __init__(self, folder: Path, names: Sequence[str], category: str):
         self.splits: dict[str, Kept] = {}
         for part in sorted(p for p in folder.iterdir() if (p / IDS).exists()):
             if ids := json.loads((part / IDS).read_text()):
                 rows = {name: Rows.of_npy(part / f"{name}.npy") for name in names}
-                self.splits[part.name] = Kept(ids, rows)
+                self.splits[part.name] = Kept(ids, rows, category)
 
     def get(self, ids: Sequence[str], late: bool = False) -> dict[str, torch.Tensor] | None:
         """Arrays of the samples, float32; None if it has not all of them."""
@@ -253,7 +261,7 @@ class Features:
         """at: what follows a stage's name in `run.stages`, such as "/bagel"."""
         self.stages, self.device, self.category = stages, run.device, category
         self.caches = {
-            name: Cache(run.stages[name + at], self.NAMES[name][1])
+            name: Cache(run.stages[name + at], self.NAMES[name][1], category)
             for name in stages
             if name + at in run.stages
         }

@@ -54,7 +54,8 @@ class RgbFeatures(Stage):
             load_backbone(net, file)
         self.path = Path(run.folder or tempfile.mkdtemp(prefix="shape-guided-")) / ROWS
         self.ids: list[str] = []
-        done = (run.load_checkpoint() or {"samples": 0})["samples"]
+        state, order = run.load_checkpoint() or {}, [id for s in data.values() for id in s.ids]
+        done = state["samples"] if state.get("ids") == order else 0  # not of an earlier order
         parts = [
             (samples, range(first, min(first + s.batch, len(samples))))
             for samples in data.values()
@@ -69,7 +70,7 @@ class RgbFeatures(Stage):
                 features = described(net, samples.batch(rows, run.device), s.rgb)
                 out.add(features.cpu().numpy())
                 run.report(Progress("features", out.done, total))
-                run.save_checkpoint(lambda: {"samples": out.flushed()})
+                run.save_checkpoint(lambda: {"samples": out.flushed(), "ids": order})
 
     def save(self, folder: Path) -> None:
         if self.path.parent.resolve() != folder.resolve():
@@ -85,12 +86,12 @@ def described(net: torch.nn.Module, batch: Batch, rgb: Rgb) -> torch.Tensor:
 class KeptFeatures:
     """What `RgbFeatures` saved, by the ids of samples. Rows are read as they are asked for."""
 
-    def __init__(self, folder: Path, cells: int):
+    def __init__(self, folder: Path, cells: int, category: str):
         """cells: G, from which follows C."""
         ids = json.loads((folder / INDEX).read_text(encoding="utf-8"))["ids"]
         values = (folder / ROWS).stat().st_size // 4
         shape = (cells, values // max(1, len(ids)) // cells)
-        self.kept = Kept(ids, {"rgb": Rows(folder / ROWS, shape, np.float32)})
+        self.kept = Kept(ids, {"rgb": Rows(folder / ROWS, shape, np.float32)}, category)
 
     def get(self, ids: Sequence[str]) -> torch.Tensor | None:
         """(B, G, C); None unless all of the samples are known."""

@@ -79,9 +79,10 @@ class ShapeGuided(Method):
             self.shape = shape_net(settings.net, seed).to(device).eval()
         folders, self.cuts, self.kept = self.run.stages, None, None
         if CutPatches.name in folders:
-            self.cuts = Cuts(folders[CutPatches.name])
+            self.cuts = Cuts(folders[CutPatches.name], self.run.category)
         if RgbFeatures.name in folders:
-            self.kept = KeptFeatures(folders[RgbFeatures.name], (settings.prep.size // 8) ** 2)
+            cells = (settings.prep.size // 8) ** 2
+            self.kept = KeptFeatures(folders[RgbFeatures.name], cells, self.run.category)
 
     @classmethod
     def view(cls, settings: Settings) -> ShapeGuidedView:

@@ -9,6 +9,7 @@ from harness.engine.runners import few_shot
 from harness.planning.config import ConfigError
 from harness.store import Store
 from methods.contract import Samples
+from methods.seeds import opaque_id
 from tests.harness.conftest import planned, run
 
 ONE = "methods=[das3d/untrained]"
@@ -70,7 +71,8 @@ def test_a_cell_is_fitted_on_the_samples_drawn_and_says_so(tiny_store, tmp_path,
     store = Store(shutil.copytree(tiny_store.path, tmp_path / "store"))
     plan = planned(ONE, f"{FEW}=2")
     assert not run(plan, store).failures
-    assert seen == [few_shot(split(6), 2, "cookie", 0).ids]
+    drawn = few_shot(split(6), 2, "cookie", 0).ids
+    assert seen == [tuple(opaque_id("cookie", id) for id in drawn)]
     result = store.result(plan.cells[0]["key"])
     assert result.counts["train"] == 2 and result.counts["train_available"] == 6
     assert result.marks == ["2-shot"]  # beside its numbers in every table

@@ -15,7 +15,7 @@ from harness.data.cache import Truth
 from harness.engine import early, kept
 from harness.engine.job import run_job
 from harness.store import DONE, FAILED, Store
-from methods.contract import Batch, Prediction, Samples
+from methods.contract import Prediction, Samples
 from tests.harness.conftest import planned, run
 from tests.methods.tiny import SIZES, TINY
 
@@ -259,7 +259,7 @@ def test_a_prediction_of_the_wrong_kind_fails_at_the_first_batch(
 
 
 def check(maps, scores, size=(4, 4)):
-    early.check_prediction("toy", Prediction(maps, scores), Batch({}, ("a", "b")), size)
+    early.check_prediction("toy", Prediction(maps, scores), ("a", "b"), size)
 
 
 def test_predictions_must_be_finite_floats_in_the_contracts_shapes():
