@@ -1,4 +1,4 @@
-"""The published methods. `get("das3d")` imports one; names are those of the papers."""
+"""The published methods, by the papers' names, and our baselines. `get("das3d")` imports one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ METHODS = {
     "das3d": "methods.das3d.method:Das3d",
     "m3dm": "methods.m3dm.method:M3dm",
     "shape_guided": "methods.shape_guided.method:ShapeGuided",
+    "baseline": "methods.baseline.method:Baseline",
 }
 
 

@@ -305,6 +305,11 @@ class Method(ABC):
         """The view of the data that these settings want."""
 
     @classmethod
+    def supported(cls, settings: Any) -> tuple[str, ...]:
+        """Which of SETTINGS there are with these settings; a plan leaves the others out."""
+        return SETTINGS
+
+    @classmethod
     def inputs(cls, settings: Any, setting: str) -> Mapping[str, Path | None]:
         """Files and folders outside the dataset that determine the result (textures, weights).
 

@@ -1,4 +1,7 @@
-"""What papers call the methods; no torch here, so that reports may read it, too."""
+"""What papers call the methods, and which are no paper's.
+
+No torch here, so that reports may read it, too.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ METHODS = {
     "das3d": "DAS3D",
     "m3dm": "M3DM",
     "shape_guided": "Shape-Guided",
+    "baseline": "Baseline",
 }
+BASELINE = "baseline"  # what every other method should beat
+BASELINES = (BASELINE, f"{BASELINE}/plane", f"{BASELINE}/colour")  # as a configuration lists them
 MULTI_SCALE = ("ms", "multi_scale")  # our variants of DBRN that the paper prints as "Ours(MS)"
 
 

@@ -141,3 +141,19 @@ class Dsr3dView(View):
     hole_passes: int = 2  # passes of the hole filling (code; paper: 1)
     mask_rule: str = "nearest"  # resized ground truth (ours); the code's: "any" or "full",
     # bilinear and then > 0 (AUPRO) or = 1 (P-AUROC)
+
+
+@dataclass(frozen=True)
+class PlainView(View):
+    """Whole scans, made smaller: nothing is removed, filled or normalised.
+
+    Arrays: rgb uint8 (N, S, S, 3), means over areas; depth float32 (N, S, S), z in metres; height
+    float32 (N, S, S), metres above a plane, towards the camera; valid bool (N, S, S), what the
+    sensor saw: depth and height are 0 elsewhere. The plane is fitted robustly to the points of
+    the image's frame, where no object lies, or with background "none" to all points. The ground
+    truth is resized like the depth, to the nearest pixel; no aspect is kept.
+    """
+
+    name: ClassVar[str] = "plain"
+    size: int = 256  # px, side of the square output (as DAS3D's)
+    border_px: int = 4  # frame of the output in which the plane is looked for (BTF's 10 of 800)

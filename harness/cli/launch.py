@@ -86,6 +86,7 @@ def execute(
         f"[bold]{launch['id']}[/bold]: {len(plan.cells)} cells, {len(pending)} jobs to do, "
         f"store {escape(str(store.path))}"
     )
+    tell_left_out(plan)
     if not pending:
         return launch, []
     isolation = plan.config.schedule.isolation
@@ -112,6 +113,13 @@ def execute(
     finally:
         mirror.stop(plan.config.schedule.mlflow_wait_s)
     return launch, failures
+
+
+def tell_left_out(plan: Plan) -> None:
+    """A line about the settings that methods of the configuration do not have, if any."""
+    if plan.left_out:
+        lacking = (f"{entry} {', '.join(settings)}" for entry, settings in plan.left_out.items())
+        console.print(f"left out, for there is no such setting: {escape('; '.join(lacking))}")
 
 
 def check_nodes(executor: OnRay, plan: Plan, store: Store) -> None:

@@ -23,6 +23,7 @@ from harness.cli.launch import (
     execute,
     exit_with,
     split_arguments,
+    tell_left_out,
 )
 from harness.cli.reports import cleared, conclude
 from harness.cli.terminal import console
@@ -114,6 +115,7 @@ def plan(
         f"{len(planned.cells)} cells of {len(planned.jobs)} jobs, {len(pending)} to do. "
         "Times are means of finished jobs alike in this store."
     )
+    tell_left_out(planned)
 
 
 def status(

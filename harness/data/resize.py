@@ -17,7 +17,7 @@ def resize(image: np.ndarray, size: int | tuple[int, int], how: str) -> np.ndarr
     """image (H, W) or (H, W, C) -> (h, w) or (h, w, C), same dtype.
 
     size: px, a side of a square or (height, width). how: pil_nearest and pil_bicubic (uint8
-    only), torch_nearest, cv2_nearest, cv2_linear.
+    only), torch_nearest, cv2_nearest, cv2_linear, cv2_area (means, of every pixel alike).
     """
     height, width = (size, size) if isinstance(size, int) else size
     if how in _PIL:
@@ -40,4 +40,8 @@ def nearest(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
 
 
 _PIL = {"pil_nearest": Image.Resampling.NEAREST, "pil_bicubic": Image.Resampling.BICUBIC}
-_CV2 = {"cv2_nearest": cv2.INTER_NEAREST, "cv2_linear": cv2.INTER_LINEAR}
+_CV2 = {
+    "cv2_nearest": cv2.INTER_NEAREST,
+    "cv2_linear": cv2.INTER_LINEAR,
+    "cv2_area": cv2.INTER_AREA,
+}

@@ -28,6 +28,7 @@ from harness.store import canonical, write_text
 from methods.contract import SETTINGS
 from methods.errors import UserError
 from methods.marks import DEMO, TEST_SELECTED
+from methods.names import BASELINES
 
 LOOKS_EVERY = 0.1  # of a training: ten looks, under 1 % of one at the published sizes
 REPOSITORY = Path(__file__).parents[2] / "configs"  # in a checkout
@@ -110,7 +111,10 @@ class Config:
     name: str = MISSING
     demo: bool = False  # marks every result and the report
     selected_on: Literal["validation", "test"] = "validation"  # "test" marks every row
-    methods: list[str] = field(default_factory=lambda: list(methods.METHODS))  # method[/variant]
+    # method[/variant]; the baselines once for each of their cues
+    methods: list[str] = field(
+        default_factory=lambda: list(dict.fromkeys([*methods.METHODS, *BASELINES]))
+    )
     settings: list[Literal["rgb", "3d", "rgb+3d"]] = field(default_factory=lambda: list(SETTINGS))
     seeds: list[int] = field(default_factory=lambda: [0])
     datasets: dict[str, Dataset] = field(default_factory=dict)
@@ -163,6 +167,12 @@ class Config:
             settings = with_overrides(settings, changes, f"{method}/{part}")
         return settings
 
+    def supported(self, entry: str) -> list[str]:
+        """Those of the settings asked for that a method or variant has, in their order."""
+        method, variant = self.split(entry)
+        there = methods.get(method).supported(self.settings_of(method, variant))
+        return [setting for setting in self.settings if setting in there]
+
     def plain(self) -> dict:
         """As nested dictionaries, for the launch's record."""
         return asdict(self) | {name: asdict(value) for name, value in self.options.items()}
@@ -191,8 +201,27 @@ def load(
     data: str | None = None,
     background: str | None = None,
 ) -> Config:
-    """Read a configuration and apply overrides; `data` replaces its datasets by one folder."""
-    return typed(read(name, overrides, data, background), find(name).name)
+    """Read a configuration and apply overrides; `data` replaces its datasets by one folder.
+
+    A method that is asked for by name must have one of the settings; of a configuration's own list
+    those without are left out.
+    """
+    config = typed(read(name, overrides, data, background), find(name).name)
+    if any(item.startswith("methods=") for item in overrides):
+        for entry in config.methods:
+            check_supported(config, entry)
+    return config
+
+
+def check_supported(config: Config, entry: str) -> None:
+    """Raise ConfigError if a method or variant has none of the settings asked for."""
+    if not config.supported(entry):
+        method, variant = config.split(entry)
+        there = methods.get(method).supported(config.settings_of(method, variant))
+        raise ConfigError(
+            f"methods: {entry} has the settings {', '.join(there)}, and only "
+            f"{', '.join(config.settings)} is asked for"
+        )
 
 
 def read(

@@ -11,7 +11,7 @@ from typing import Any
 
 import methods
 from harness.data import views
-from harness.planning.config import Config, ConfigError, Dataset
+from harness.planning.config import Config, ConfigError, Dataset, check_supported
 from harness.planning.jobs import Job, Place
 from harness.planning.plan import Plan
 from harness.planning.sources import sources, validation_counts
@@ -32,20 +32,33 @@ def build(config: Config) -> Plan:
     for name, dataset in config.datasets.items():
         expansion = _Expansion(config, name, dataset, jobs)
         for category in expansion.sources:
-            for method, variant in map(config.split, config.methods):
-                for setting in config.settings:
+            for entry in config.methods:
+                method, variant = config.split(entry)
+                for setting in config.supported(entry):
                     for seed in config.seeds:
                         identity = (method, variant, setting, name, category, seed)
                         cells.append(expansion.cell(dict(zip(IDENTITY, identity))))
-    return Plan(config, jobs, cells)
+    if not cells:
+        check_supported(config, config.methods[0])
+    return Plan(config, jobs, cells, left_out=_left_out(config))
+
+
+def _left_out(config: Config) -> dict[str, list[str]]:
+    """Method or variant -> the settings asked for that it does not have."""
+    lacking: dict[str, list[str]] = {
+        entry: [s for s in config.settings if s not in config.supported(entry)]
+        for entry in config.methods
+    }
+    return {entry: settings for entry, settings in lacking.items() if settings}
 
 
 def _check_inputs(config: Config) -> None:
     """Name all textures and weights that are missing at once."""
     missing: dict[str, None] = {}
-    for method, variant in map(config.split, config.methods):
+    for entry in config.methods:
+        method, variant = config.split(entry)
         cls, settings = methods.get(method), config.settings_of(method, variant)
-        for setting in config.settings:
+        for setting in config.supported(entry):
             try:
                 cls.inputs(settings, setting)
                 for name, options in cls.stage_settings(settings, setting).items():

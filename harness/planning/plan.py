@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.planning.config import Config
 from harness.planning.jobs import Job
@@ -24,6 +24,7 @@ class Plan:
     jobs: dict[str, Job]
     cells: list[dict]  # IDENTITY and "key", in the leaderboard's order
     study: dict | None = None  # the published table that the cells stand for
+    left_out: dict[str, list[str]] = field(default_factory=dict)  # method -> settings it lacks
 
     @property
     def launch_id(self) -> str:

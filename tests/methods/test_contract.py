@@ -12,7 +12,16 @@ import torch
 import methods
 from methods.contract import SETTINGS, Run, Samples
 from tests.methods.shape_guided_scenes import scenes
-from tests.methods.tiny import CATEGORY, SAMPLES, SIZES, Killed, Stages, kill_at, tiny_of
+from tests.methods.tiny import (
+    CATEGORY,
+    OWN_VARIANT,
+    SAMPLES,
+    SIZES,
+    Killed,
+    Stages,
+    kill_at,
+    tiny_of,
+)
 
 EVERY = pytest.mark.parametrize("name", methods.METHODS)
 EVERY_SETTING = pytest.mark.parametrize("setting", SETTINGS)
@@ -23,9 +32,11 @@ ALONE = {
     "das3d": ((1e-6, 0), (1e-6, 0)),
     "m3dm": ((0, 0.02), (0, 1e-4)),  # levels of 8 bits may tip
     "shape_guided": ((0, 0.01), (1e-6, 1e-4)),
+    "baseline": ((0, 0), (0, 0)),
 }
 # Seeds of a method that its predictions know of; another one is to load the same.
 SEEDED_PREDICTION = ("dbrn", "shape_guided")
+SEEDLESS = ("baseline",)  # draws nothing
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +59,7 @@ def stages(samples, tmp_path_factory):
 @pytest.fixture(scope="module")
 def fitted(samples, stages):
     def fit(name, settings=None, setting="rgb+3d", **run):
-        settings = settings or tiny_of(name)
+        settings = settings or tiny_of(name, OWN_VARIANT.get((name, setting), ""))
         run = {"stages": stages[name](settings, setting)} | run
         method = methods.get(name)(settings, setting, Run(category=CATEGORY, **run))
         method.fit(samples[name], samples[name])
@@ -121,6 +132,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(new, fitted, nam
     states = [state_of(m, tmp_path / n) for m, n in ((first, "a"), (again, "b"), (other, "c"))]
     found = [method.predict(batch) for method in (first, again, other)]
     assert same(states[0], states[1]) and same(*(vars(f) for f in found[:2]))
+    if name in SEEDLESS:
+        assert same(states[0], states[2]) and same(vars(found[0]), vars(found[2]))
+        return
     assert not same(states[0], states[2])
     assert not torch.equal(found[0].scores, found[2].scores)
 
@@ -168,6 +182,7 @@ def test_a_killed_and_resumed_fit_equals_an_undisturbed_one(
         *((name, "rgb", "depth") for name in ("das3d", "dbrn", "3dsr")),
         *((name, "3d", "rgb") for name in methods.METHODS),
         ("m3dm", "rgb", "xyz"),
+        ("baseline", "rgb", "height"),
     ],
 )
 def test_one_modality_needs_no_data_of_the_other(new, fitted, name, setting, other):
@@ -214,6 +229,7 @@ def test_settings_fit_a_structured_config(name):
 
 
 STRUCTURED = {  # method: what is given -> what comes of it
+    "baseline": ({"cue": "plane", "prep": {"size": 64}}, {"cue": "plane", "prep.size": 64}),
     "das3d": (
         {"skew": {"sigma": [1.0, 1.0], "h": 7}, "texture": {"folder": "somewhere"}},
         {"skew.h": 7, "skew.sigma": (1.0, 1.0), "texture.folder": "somewhere"},
@@ -264,6 +280,10 @@ def test_a_missing_texture_folder_says_which_setting_names_it(fitted, name):
 @pytest.mark.parametrize(
     "name, changes, said",
     [
+        ("baseline", {"cue": "depth"}, "cue is 'depth'; it can be plane, colour, both"),
+        ("baseline", {"normal": "mean"}, "normal is 'mean'; it can be pixel, image"),
+        ("baseline", {"window": 4}, "window is 4; it must be odd"),
+        ("baseline", {"colour_noise": 0.0}, "colour_noise is 0.0; it must be above 0"),
         ("das3d", {"score": "mean"}, "score is 'mean'; it can be window, max"),
         ("das3d", {"skew__norm": "l2"}, "skew.norm is 'l2'; it can be sum, max, result"),
         ("das3d", {"skew__h": 8}, "skew.h is 8; it must be odd"),

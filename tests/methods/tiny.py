@@ -1,4 +1,4 @@
-"""The five methods at a size that fits in seconds: settings, samples, stages and fits."""
+"""The methods at a size that fits in seconds: settings, samples, stages and fits."""
 
 from __future__ import annotations
 
@@ -27,8 +27,17 @@ _DSR3D = {
     "decoder": {"width": 4, "bottleneck": 4, "hidden": 8, "residual_hidden": 4},
     "train": {"steps": 4, "batch": 2, "lr": 1e-3},
 }
-SIZES = {"dbrn": 64, "3dsr": 64, "das3d": 64, "m3dm": 48, "shape_guided": 64}  # px
+SIZES = {  # px
+    "dbrn": 64,
+    "3dsr": 64,
+    "das3d": 64,
+    "m3dm": 48,
+    "shape_guided": 64,
+    "baseline": 48,
+}
+OWN_VARIANT = {("baseline", "rgb"): "colour", ("baseline", "3d"): "plane"}  # else there is none
 TINY = {
+    "baseline": {"window": 5},
     "dbrn": {
         "texture": {"source": "procedural"},
         "swin": {"width": 8, "depths": [1, 2, 1, 1], "heads": [1, 2, 2, 4], "window": 4},
@@ -137,7 +146,19 @@ def _m3dm_samples():
     return Samples(arrays, tuple(f"train/good/{i:03d}" for i in range(9)))
 
 
+def _baseline_samples():
+    """Six shaded, bumpy discs on a plane; a tenth of the points is missing."""
+    radius, _, rng = _discs(6, SIZES["baseline"])
+    height = 0.02 * np.where(radius < 1, 1 - radius**2, 0) + rng.normal(0, 5e-4, radius.shape)
+    valid = rng.random(radius.shape) > 0.1
+    shaded = _shaded(radius, 0.6 - height, rng, 60, "train/good/")
+    seen = {"depth": 0.6 - height, "height": height}
+    arrays = {name: np.where(valid, a, 0).astype(np.float32) for name, a in seen.items()}
+    return Samples({"rgb": shaded.arrays["rgb"], "valid": valid, **arrays}, shaded.ids)
+
+
 SAMPLES = {
+    "baseline": _baseline_samples,
     "dbrn": _dbrn_samples,
     "3dsr": _dsr3d_samples,
     "das3d": _das3d_samples,

@@ -24,10 +24,10 @@ import cv2
 import numpy as np
 
 from harness.data.samples import SPLITS, Category, Ref, Sample
-from harness.data.views import das3d, dbrn, dsr3d, m3dm, simulated
+from harness.data.views import das3d, dbrn, dsr3d, m3dm, plain, simulated
 from harness.store.prepared import INDEX, MASK
 from methods.contract import View, seed_for
-from methods.views import Das3dView, DbrnView, Dsr3dView, M3dmView, ShapeGuidedView
+from methods.views import Das3dView, DbrnView, Dsr3dView, M3dmView, PlainView, ShapeGuidedView
 
 VERSION = 2  # raise when the same recipe gives other arrays
 PARTS = (*SPLITS, simulated.SPLIT)  # what a view holds of a category
@@ -53,6 +53,7 @@ BUILDERS: dict[type[View], Builder[Any]] = {  # each for views of its own class
     ShapeGuidedView: Builder(m3dm.prepare),
     DbrnView: Builder(dbrn.prepare, dbrn.finish),
     Dsr3dView: Builder(dsr3d.prepare),
+    PlainView: Builder(plain.prepare),
 }
 RECIPES: dict[str, type[View]] = {recipe.name: recipe for recipe in BUILDERS}
 

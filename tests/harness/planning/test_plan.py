@@ -4,10 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from harness.planning.config import ConfigError
+from harness.planning.config import Config, ConfigError, load
 from harness.planning.costs import estimate
+from harness.planning.expand import build
 from harness.store import Store
-from tests.harness.conftest import planned, run
+from methods.names import BASELINES
+from tests.harness.conftest import TINY, planned, run
 
 
 def keys(plan, kind):
@@ -145,3 +147,38 @@ def test_expected_time_comes_from_finished_jobs_alike(tiny_store, tmp_path):
 def test_a_finished_launch_has_nothing_pending(tiny_store):
     assert planned().pending(tiny_store) == []
     assert not run(planned(), tiny_store).counts
+
+
+def test_a_plan_leaves_out_the_settings_that_a_method_does_not_have(tmp_path):
+    listed = f"methods: [das3d, {', '.join(BASELINES)}]"
+    own = TINY.read_text().replace("methods: [das3d, das3d/untrained]", listed)
+    (tmp_path / "own.yaml").write_text(own)
+    plan = build(load(str(tmp_path / "own.yaml"), ["settings=[rgb,3d]"]))
+    there = {
+        ("/".join(filter(None, (c["method"], c["variant"]))), c["setting"]) for c in plan.cells
+    }
+    assert there == {
+        ("das3d", "rgb"),
+        ("das3d", "3d"),
+        ("baseline/plane", "3d"),
+        ("baseline/colour", "rgb"),
+    }
+    assert plan.left_out == {
+        "baseline": ["rgb", "3d"],
+        "baseline/plane": ["rgb"],
+        "baseline/colour": ["3d"],
+    }
+    assert not planned("settings=[rgb,3d]").left_out
+
+
+def test_the_baselines_are_in_unless_methods_are_named():
+    for name in ("demo", "benchmark"):
+        assert set(BASELINES) <= set(load(name, data="/data/parts").methods)
+    assert set(BASELINES) <= set(Config().methods)
+    assert load("demo", ["methods=[das3d]"]).methods == ["das3d"]
+
+
+def test_a_baseline_without_any_of_the_settings_is_refused_if_it_is_asked_for_by_name():
+    said = "baseline/colour has the settings rgb, rgb\\+3d, and only 3d is asked for"
+    with pytest.raises(ConfigError, match=said):
+        planned("methods=[das3d,baseline/colour]", "settings=[3d]")
