@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -30,6 +30,13 @@ from methods.validation import Look
 log = logging.getLogger(__name__)
 
 SETTINGS = ("rgb", "3d", "rgb+3d")
+BACKGROUNDS = (
+    "plane",  # what the method's own code takes away: `published` in configurations
+    "support",  # all but what stands on the supporting plane, for any sensor: `plane` there
+    "mask",  # all but what the user's own masks show
+    "none",  # nothing: all is object
+    "auto",  # one of "support", "mask" and "none", chosen by the training samples
+)
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,14 @@ class View:
     name: ClassVar[str]
     same_as: ClassVar[type[View] | None] = None  # a view of equal files, which are made only once
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # fields that are one of a few words
-    background: str = "plane"  # "plane": remove the supporting plane; "none": all is object
+    background: str = "plane"  # how the object is told from the rest, one of BACKGROUNDS
+
+    def on(self, background: str) -> Self:
+        """The same recipe for scenes with that background."""
+        return dataclasses.replace(self, background=background)
 
     def __post_init__(self):
-        for name, known in {"background": ("plane", "none"), **self.options}.items():
+        for name, known in {"background": BACKGROUNDS, **self.options}.items():
             if (value := getattr(self, name)) not in known:
                 known = ", ".join(known)
                 raise ValueError(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from methods.contract import View
 
@@ -29,6 +29,10 @@ class BtfView(View):
     dbscan_eps_m: float = 0.006  # neighbourhood radius (BTF)
     dbscan_min_points: int = 30  # points that make a core point, itself counted (BTF)
     mask_rgb: bool = True  # blacken removed pixels (M3DM from September 2023 on)
+
+    def on(self, background: str) -> Self:
+        """Padding is a step of the published removal, so other backgrounds go without."""
+        return replace(self, background=background, pad=self.pad and background == "plane")
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,11 @@ class M3dmView(BtfView):
 
     name: ClassVar[str] = "m3dm"
     size: int = 224  # px, side of the square output (code)
+
+    def on(self, background: str) -> Self:
+        if background == "none":  # pads nothing either; the key stays that of earlier results
+            return replace(self, background=background)
+        return super().on(background)
 
 
 @dataclass(frozen=True)

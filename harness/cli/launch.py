@@ -32,7 +32,10 @@ Data = Annotated[
 ]
 Background = Annotated[
     Optional[str],
-    typer.Option(help="plane: objects lie on a plane, remove it; none: the scene is all object."),
+    typer.Option(
+        help="How the object is told from the rest: auto, plane (objects on any plane), published "
+        "(as each paper's code does it), mask (your own, mask/NNN.png), none (all is object)."
+    ),
 ]
 Tracking = Annotated[
     Optional[str],

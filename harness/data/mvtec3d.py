@@ -7,7 +7,7 @@
 xyz is an organised cloud in metres, (0, 0, 0) where the sensor saw nothing; gt holds a class
 id per defect type, so every value above 0 is a defect. User data may have clouds as .npy, or
 16-bit depth PNGs in depth/ in place of xyz/, with the camera in
-ROOT/<category>/calibration/camera_parameters.json.
+ROOT/<category>/calibration/camera_parameters.json, and in mask/ what of an image is the object.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ _SUFFIXES = {
     "xyz": (".tiff", ".tif", ".npy"),
     "depth": (".png",),
     "gt": (".png",),
+    "mask": (".png",),
 }
 
 # The release of 2021: train, validation, rows, columns, test images by folder.
@@ -175,11 +176,13 @@ class FolderRef(Ref):
 
     camera: Path | None = None
     options: Options = Options()
+    region: Path | None = None  # of mask/: where the object is
 
     def load(self) -> Sample:
         rgb = read_rgb(self.rgb)
         xyz = self._from_depth(self.camera) if self.camera else self._from_cloud()
-        return self.assemble(rgb, xyz, read_mask(self.gt) if self.gt else None)
+        region = (self.region, read_mask(self.region)) if self.region else None
+        return self.assemble(rgb, xyz, read_mask(self.gt) if self.gt else None, region)
 
     def _from_cloud(self) -> np.ndarray:
         xyz = read_cloud(self.xyz, self.options.nonfinite)
@@ -229,7 +232,7 @@ class FolderCategory(Category):
     def _list(self, folder: Path, split: str, refs: list[Ref], faults: list[DataError]) -> None:
         """Pair the files of train/good, test/hole, ... by their stems."""
         points = "xyz" if (folder / "xyz").is_dir() else "depth"
-        files = {part: _by_stem(folder / part, faults) for part in ("rgb", points, "gt")}
+        files = {part: _by_stem(folder / part, faults) for part in ("rgb", points, "gt", "mask")}
         needed = ["rgb", points] + ["gt"] * (split == "test" and folder.name != "good")
         camera = self.folder / CAMERA if points == "depth" else None
         if camera and files["depth"] and not camera.is_file():
@@ -265,6 +268,7 @@ class FolderCategory(Category):
                     files["gt"].get(name),
                     camera,
                     self.options,
+                    files["mask"].get(name),
                 )
             )
 

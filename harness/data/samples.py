@@ -62,6 +62,7 @@ class Sample:
     xyz: np.ndarray  # (H, W, 3) float32, metres, zeros where missing
     valid: np.ndarray  # (H, W) bool, any coordinate non-zero
     mask: np.ndarray  # (H, W) bool, True where defective
+    region: np.ndarray | None = None  # (H, W) bool, the object, where its owner says so
 
 
 @dataclass(frozen=True)
@@ -131,14 +132,17 @@ class Ref(ABC):
             )
         return found
 
-    def assemble(self, rgb: np.ndarray, xyz: np.ndarray, mask: np.ndarray | None) -> Sample:
+    def assemble(
+        self,
+        rgb: np.ndarray,
+        xyz: np.ndarray,
+        mask: np.ndarray | None,
+        region: tuple[Path, np.ndarray] | None = None,
+    ) -> Sample:
         """Check that the parts fit each other. xyz must be float32, its missing points zero."""
         mask = np.zeros(xyz.shape[:2], bool) if mask is None else mask
-        sizes = {
-            path: array.shape[:2]
-            for path, array in ((self.rgb, rgb), (self.xyz, xyz), (self.gt, mask))
-            if path
-        }
+        parts = [(self.rgb, rgb), (self.xyz, xyz), (self.gt, mask), *filter(None, [region])]
+        sizes = {path: array.shape[:2] for path, array in parts if path}
         if len(set(sizes.values())) > 1:
             found = ", ".join(f"{path} is {h} x {w}" for path, (h, w) in sizes.items())
             odd = self.rgb if mask.shape == xyz.shape[:2] else self.gt
@@ -156,7 +160,16 @@ class Ref(ABC):
                 self.xyz,
             )
         return Sample(
-            self.id, self.category, self.split, self.defect, self.label, rgb, xyz, valid, mask
+            self.id,
+            self.category,
+            self.split,
+            self.defect,
+            self.label,
+            rgb,
+            xyz,
+            valid,
+            mask,
+            region[1] if region else None,
         )
 
 

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.data.samples import Category, Ref
 from harness.data.views import BUILDERS
+from harness.data.views.choice import resolved
 from methods.contract import View, seed_for
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ def preprocessing(
     At most so many samples and about so long, after one that is not timed; the files are in the
     system's cache. What a view does to whole splits (`finish`) is not in it.
     """
+    view, _ = resolved(category, view)
     prepare, refs = BUILDERS[type(view)].prepare, category.samples("test")[:samples]
 
     def once(ref: Ref) -> float:

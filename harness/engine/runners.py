@@ -25,6 +25,8 @@ from harness.data import synthetic, views
 from harness.data.blind import blind
 from harness.data.cache import open_split, open_truth
 from harness.data.datasets import open_dataset
+from harness.data.samples import DataError
+from harness.data.views import quality
 from harness.engine import early, kept
 from harness.engine.evaluation import predict_all, validate
 from harness.engine.looks import Score, look_at, selected
@@ -34,7 +36,7 @@ from harness.planning.values import set_dotted
 from harness.store import Record, Spec, Store
 from harness.store.records import write_curves, write_maps, write_scores
 from methods.contract import Batch, Progress, Run, Samples, View, seed_for, settings_from
-from methods.marks import NOTED
+from methods.marks import NOTED, VIEW_SUSPECT
 
 TIMED = 16  # test samples that latency goes round
 
@@ -183,6 +185,8 @@ def run_cell(task: Task) -> dict[str, Any]:
     validation, _ = open_split(view.folder, "validation")
     test, truth = open_truth(view.folder, "test")
 
+    if spec.setting != "rgb":
+        check_learnable(view, spec.category)
     early.check_samples({"train": train, "validation": validation, "test": test}, truth)
     kept_maps = list(range(len(test))) if protocol.keep_maps else _examples(truth.defects)
     unknown = blind(test, spec.category)
@@ -211,6 +215,9 @@ def run_cell(task: Task) -> dict[str, Any]:
 
     sizes: dict[str, int | None] = {**early.checked_sizes(spec.method, method.sizes())}
     notes = task.notes(early.checked_notes(spec.method, method.notes()))
+    suspect = suspected(view)
+    if suspect:
+        notes |= {"view": suspect}
     speed = None
     if protocol.latency_samples:
         singles = [_alone(unknown.samples, i, task.device) for i in range(min(len(test), TIMED))]
@@ -247,9 +254,28 @@ def run_cell(task: Task) -> dict[str, Any]:
         "speed": speed,
         "sizes": sizes,
         "notes": notes,
-        "marks": _marks(place.marks, notes),
+        "marks": _marks(place.marks, notes) + [VIEW_SUSPECT] * bool(suspect),
         "before": before,
     }
+
+
+def suspected(view: Record) -> str:
+    """What the quality of a view makes suspect of what is computed from it; "" if nothing."""
+    flags = view.summary.get("quality", {}).get("suspect", ())
+    return "; ".join(f"{flag}: {quality.MEANING[flag]}" for flag in flags)
+
+
+def check_learnable(view: Record, category: str) -> None:
+    """Refuses views in whose training samples mostly nothing of an object is left."""
+    empty = view.summary.get("quality", {}).get("train_empty", 0)
+    count = view.summary["samples"]["train"]
+    if 2 * empty > count:
+        raise DataError(
+            f"in {empty} of {count} training samples of {category} nothing of an object is left in "
+            f"the {view.spec.view.get('name')} view, so there is no depth to learn from",
+            "set background=auto or plane, or none if the scene is all object; `relief data show "
+            "ROOT --view` shows what each makes",
+        )
 
 
 def _fitted(

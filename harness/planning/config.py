@@ -59,7 +59,9 @@ class Dataset:
     root: Optional[str] = None  # folder that holds the categories
     categories: Optional[list[str]] = None  # None: all there are
     train_samples: Optional[int] = None  # few-shot: so many drawn by seed; None: all
-    background: Literal["plane", "none"] = "plane"  # "none": the scene has no supporting plane
+    # how the object is told from the rest (harness/data/README.md, section 4):
+    #   "auto": the published datasets' as published, your own data's chosen by its training samples
+    background: Literal["auto", "plane", "published", "mask", "none"] = "auto"
     nonfinite: Literal["error", "missing"] = "error"  # what NaN and infinite points are
     scale: float = 1.0  # metres per unit of the clouds (mvtec3d, folder)
     eyecandies: Eyecandies = field(default_factory=Eyecandies)

@@ -14,7 +14,7 @@ from harness.data import views
 from harness.planning.config import Config, ConfigError, Dataset, check_supported
 from harness.planning.jobs import Job, Place
 from harness.planning.plan import Plan
-from harness.planning.sources import sources, validation_counts
+from harness.planning.sources import background, sources, validation_counts
 from harness.planning.values import plain, set_dotted
 from harness.store import IDENTITY, canonical, key_of
 from methods import marks
@@ -163,7 +163,8 @@ class _Expansion:
         return self._add(spec, title, place, cls.name)
 
     def _view(self, category: str, recipe: View) -> str:
-        source, recipe = self.sources[category], replace(recipe, background=self.dataset.background)
+        source = self.sources[category]
+        recipe = recipe.on(background(self.dataset, source.place.kind))
         if source.job:
             self.jobs.setdefault(source.job.key, source.job)
         spec = {

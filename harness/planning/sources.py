@@ -45,6 +45,14 @@ def sources(config: Config, name: str, dataset: Dataset) -> dict[str, Source]:
     return {c: Source(fingerprint(category), reading, place) for c, category in found}
 
 
+def background(dataset: Dataset, kind: str) -> str:
+    """The recipe's word for what a configuration wants (methods.contract.BACKGROUNDS)."""
+    asked = dataset.background
+    if asked == "auto":
+        return "auto" if kind == "folder" else "plane"  # published data as published
+    return {"published": "plane", "plane": "support"}.get(asked, asked)
+
+
 def validation_counts(config: Config, name: str, dataset: Dataset) -> dict[str, int]:
     """Category -> how many normal validation samples it has."""
     if dataset.kind == "synthetic":
@@ -59,7 +67,7 @@ def _reading(name: str, dataset: Dataset, kind: str) -> dict[str, Any]:
     """What besides its files determines the samples of a category."""
     if kind != "eyecandies":
         return asdict(mvtec3d.Options(dataset.nonfinite, dataset.scale))
-    if dataset.eyecandies.geometry == "m3dm" and dataset.background == "plane":
+    if dataset.eyecandies.geometry == "m3dm" and dataset.background != "none":
         raise ConfigError(
             f"datasets.{name}: eyecandies.geometry=m3dm has removed the conveyor already; "
             "set background=none"

@@ -4,7 +4,7 @@ A split in a view's folder:
 
     FOLDER/<split>/<array>.npy    (N, ...) one row a sample, in the order of ids
     FOLDER/<split>/mask.npy       test, simulated: the ground truth, cut and resized like the view
-    FOLDER/<split>/index.json     ids, defects, labels, native sizes, shapes; written last
+    FOLDER/<split>/index.json     ids, defects, labels, native sizes, quality, shapes; written last
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ import cv2
 import numpy as np
 
 from harness.data.samples import SPLITS, Category, Ref, Sample
-from harness.data.views import das3d, dbrn, dsr3d, m3dm, plain, simulated
+from harness.data.views import das3d, dbrn, dsr3d, m3dm, plain, quality, simulated
+from harness.data.views.choice import resolved
+from harness.data.views.reference import Reference, measure
 from harness.store.prepared import INDEX, MASK
 from methods.contract import View, seed_for
 from methods.views import Das3dView, DbrnView, Dsr3dView, M3dmView, PlainView, ShapeGuidedView
@@ -59,7 +61,7 @@ RECIPES: dict[str, type[View]] = {recipe.name: recipe for recipe in BUILDERS}
 
 
 def prepare(sample: Sample, view: View) -> dict[str, np.ndarray]:
-    """The arrays of one sample in a view, "mask" among them."""
+    """The arrays of one sample in a view, "mask" among them, before what needs all samples."""
     seed = seed_for("plane", sample.category, sample.id)
     return BUILDERS[type(view)].prepare(sample, view, seed)
 
@@ -77,12 +79,14 @@ def build_view(
     Samples stream through, so memory does not grow with the category. The files are the same
     for any number of workers. These are threads: of the work on a scan of 400 to 800 px, three
     quarters to five sixths run outside Python's lock, so about four workers are of use.
-    -> {"samples": {split: N}, "seconds": ..., "seconds_per_sample": ...}
+    -> {"samples": {split: N}, "seconds": ..., "seconds_per_sample": ..., "quality": as in
+    quality.py, "background": what was chosen for "auto" and why}
     """
     if type(view) not in BUILDERS:
         known = ", ".join(known.__name__ for known in BUILDERS)
         raise ValueError(f"no builder for {type(view).__name__}; known views: {known}")
     started = time.perf_counter()
+    view, choice = resolved(category, view)
     real = {split: category.samples(split) for split in SPLITS}
     refs: dict[str, Sequence[Ref | simulated.Simulated]] = {
         **real,
@@ -90,21 +94,22 @@ def build_view(
     }
     total = sum(len(found) for found in refs.values())
     _empty(folder)
+    padded = view.background == "plane" and getattr(view, "pad", False)
 
-    def prepared(ref: Ref | simulated.Simulated) -> tuple[tuple[int, int], dict[str, np.ndarray]]:
+    def prepared(ref: Ref | simulated.Simulated) -> tuple[Reference, dict[str, np.ndarray]]:
         sample = ref.read()
-        return sample.mask.shape, prepare(sample, view)
+        return measure(sample, padded), prepare(sample, view)
 
-    done, sizes, rows = 0, {}, {}
+    done, rows = 0, {}
+    seen: dict[str, list[Reference]] = {split: [] for split in PARTS}
     with _one_opencv_thread(), ThreadPoolExecutor(workers) as pool:
         for split in PARTS:  # train first: it is never empty and gives the others' shapes
-            sizes[split] = []
             with _Rows(folder / split, len(refs[split])) as rows[split]:
-                for size, arrays in _in_order(pool, prepared, refs[split], workers):
+                for reference, arrays in _in_order(pool, prepared, refs[split], workers):
                     if split not in MASKED:
                         del arrays[MASK]
                     rows[split].write(arrays)
-                    sizes[split].append(list(size))
+                    seen[split].append(reference)
                     done += 1
                     report(done, total)
                 if not refs[split]:
@@ -117,14 +122,16 @@ def build_view(
                 array.flush()
             for name in rows[split].like.keys() - arrays.keys():
                 rows[split].remove(name)
+    found = quality.judge(seen, {split: rows[split].mapped() for split in PARTS}, view)
     for split in PARTS:
-        _write_index(folder / split, refs[split], sizes[split], rows[split])
+        _write_index(folder / split, refs[split], seen[split], found[split], rows[split])
     seconds = time.perf_counter() - started
     return {
         "samples": {split: len(refs[split]) for split in PARTS},
         "seconds": seconds,
         "seconds_per_sample": seconds / total,
-    }
+        "quality": quality.summary(found),
+    } | ({"background": {"chosen": choice.background, "why": choice.why}} if choice else {})
 
 
 def link_view(made: Path, folder: Path) -> None:
@@ -220,13 +227,18 @@ class _Rows:
 
 
 def _write_index(
-    folder: Path, refs: Sequence[Ref | simulated.Simulated], sizes: list, rows: _Rows
+    folder: Path,
+    refs: Sequence[Ref | simulated.Simulated],
+    seen: Sequence[Reference],
+    found: Sequence[quality.Quality],
+    rows: _Rows,
 ) -> None:
     index = {
         "ids": [ref.id for ref in refs],
         "defects": [ref.defect for ref in refs],
         "labels": [ref.label for ref in refs],
-        "native_sizes": sizes,
+        "native_sizes": [list(reference.size) for reference in seen],
+        "quality": [one.plain() for one in found],
         "arrays": {
             name: [str(array.dtype), [len(refs), *array.shape]] for name, array in rows.like.items()
         },

@@ -1,4 +1,4 @@
-"""The object alone: BTF's background removal, as M3DM, Shape-Guided and DAS3D use it.
+"""The object alone: BTF's background removal, as M3DM, Shape-Guided and DAS3D use it, and others.
 
 harness/data/README.md, section 4. The published script works in place on files; here nothing
 is written, and a sample is never changed.
@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 
 from harness.data.samples import DataError, Sample
+from harness.data.views import support
 from harness.data.views.clusters import dbscan, largest_cluster
 from harness.data.views.plane import border_plane
+from methods.contract import View
 from methods.views import BtfView
 
 PAD_MULTIPLE = 100  # px, the square's side is rounded up to it
@@ -26,13 +28,41 @@ log = logging.getLogger(__name__)
 def cut(sample: Sample, view: BtfView, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """-> rgb (H, W, 3) uint8, xyz (H, W, 3) with 0 off the object, mask (H, W), all padded."""
     rgb, xyz, mask = sample.rgb, sample.xyz, sample.mask
-    if view.background == "plane":
-        rest = object_pixels(sample, view, seed)
+    if view.background != "none":
+        published = view.background == "plane"
+        rest = object_pixels(sample, view, seed) if published else region(sample, view, seed)
         xyz = keep(xyz, rest)
         rgb = keep(rgb, rest) if view.mask_rgb else rgb
     if view.pad:
         rgb, xyz, mask = (pad_square(a) for a in (rgb, xyz, mask))
     return rgb, xyz, mask
+
+
+def region(sample: Sample, view: View, seed: int) -> np.ndarray:
+    """Pixels (H, W) of the object with background "support", "mask" or "none"."""
+    name = f"{sample.category}/{sample.id}"
+    if view.background == "none":
+        return sample.valid
+    if view.background == "mask":
+        if sample.region is None:
+            raise DataError(
+                f"{name} has no mask of its object, and background=mask needs one",
+                "put a black and white image of its name into mask/ beside rgb/, or set "
+                "background=auto",
+            )
+        found = sample.region
+    elif view.background == "support":
+        on_plane = support.find(sample.xyz, seed)
+        found = on_plane.region if on_plane else np.zeros_like(sample.valid)
+    else:
+        raise ValueError(f"background {view.background!r} does not say where the object is")
+    if not (found & sample.valid).any():
+        raise DataError(
+            f"no point of an object is left in {name} with background={view.background}",
+            "if the scene is all object set background=none; else crop it to the table and what "
+            "is on it (max_depth=METRES), or give masks in mask/ beside rgb/",
+        )
+    return found
 
 
 def object_pixels(sample: Sample, view: BtfView, seed: int) -> np.ndarray:
@@ -63,7 +93,7 @@ def object_pixels(sample: Sample, view: BtfView, seed: int) -> np.ndarray:
         points = points[largest]
     share = len(points) / rest.size
     if share < LITTLE:
-        log.warning("little_object sample=%s share=%.4f", name, share)
+        log.info("little_object sample=%s share=%.4f", name, share)
     return rest
 
 

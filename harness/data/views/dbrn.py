@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.data.resize import nearest, resize
 from harness.data.samples import DataError, Sample
+from harness.data.views.background import region
 from harness.data.views.depth import extremes, fill_holes, place
 from methods.views import DbrnView
 
@@ -33,7 +34,7 @@ def prepare(sample: Sample, view: DbrnView, seed: int) -> dict[str, np.ndarray]:
     deviation (S, S), the largest distance from the background around a pixel, and heights
     (POOL, POOL), the distances at points all over the image.
     """
-    z, deviation = fill(sample, view)
+    z, deviation = fill(sample, view, seed)
     depth = resize(z.astype(np.float32), view.size, "cv2_linear")
     if view.depth_range == "image":
         depth = normalise(depth, depth.min(), depth.max(), view)
@@ -70,11 +71,11 @@ def finish(splits: dict[str, dict[str, np.ndarray]], view: DbrnView) -> None:
                 arrays["depth"][i] = normalise(arrays["depth"][i], low, high, view)
 
 
-def fill(sample: Sample, view: DbrnView) -> tuple[np.ndarray, np.ndarray]:
+def fill(sample: Sample, view: DbrnView, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Depth without holes and the distance from the background, both (H, W) metres, float64.
 
     The distance is 0 where there is no depth. Without a background (section 2.6) it is infinite
-    where there is.
+    where there is, and with another background than the published one on the object.
     """
     z = sample.xyz[..., 2]
     name = f"{sample.category}/{sample.id}"
@@ -83,11 +84,15 @@ def fill(sample: Sample, view: DbrnView) -> tuple[np.ndarray, np.ndarray]:
     if view.background == "none":
         return np.where(z == 0, z.max(), z), np.where(z == 0, 0.0, np.inf)
 
+    there = None if view.background == "plane" else region(sample, view, seed)
     z = fill_holes(z, z == 0, view.n_fills).astype(np.float64)
     background_m = background_mean(z, view.frame_px)
     plane = corner_plane(z, background_m)
     missing = z == 0
-    deviation = np.where(missing, 0.0, np.abs(plane - z))
+    if there is None:
+        deviation = np.where(missing, 0.0, np.abs(plane - z))
+    else:
+        deviation = np.where(there, np.inf, 0.0)
     filling = {"cluster": background_m, "plane": plane, "max": z.max()}[view.bg_fill]
     return np.where(missing, filling, z), deviation
 
@@ -145,7 +150,7 @@ def auto_threshold(deviations: np.ndarray, view: DbrnView) -> tuple[float, float
 
 def threshold_m(view: DbrnView, category: str) -> float:
     """The threshold that a recipe states; "none" makes every pixel foreground."""
-    if view.background == "none" and view.fg_threshold != "none":
+    if view.background != "plane" and view.fg_threshold != "none":
         return 0.0
     stated = {"ast": AST_THRESHOLD_M, "none": -1.0}
     if view.fg_threshold in stated:

@@ -1,7 +1,7 @@
 """One sample in 3DSR's view: the whole colour image, and depth of the object alone.
 
 methods/dsr3d/README.md, section 1. Everything happens at the view's size. The published code goes
-on with what degenerate scans give; here they are logged.
+on with what degenerate scans give; what came of it is told by the quality of the view.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.data.resize import nearest, resize
 from harness.data.samples import Sample
+from harness.data.views.background import region
 from harness.data.views.depth import around
 from methods.views import Dsr3dView
 
@@ -33,12 +34,9 @@ def prepare(sample: Sample, view: Dsr3dView, seed: int) -> dict[str, np.ndarray]
     if view.background == "plane":
         kept = foreground(xyz, view, name)
         if not kept.any():
-            log.warning(
-                "no_object sample=%s nothing farther than %g m from the plane; its depth "
-                "is 0 everywhere",
-                name,
-                view.plane_distance_m,
-            )
+            log.info("no_object sample=%s farther than %g m", name, view.plane_distance_m)
+    elif view.background != "none":
+        kept &= nearest(region(sample, view, seed), view.size)
     z = np.where(kept, z, 0)
     depth = normalise(z, view.depth_low, view.depth_high, name)
     for _ in range(view.hole_passes):
@@ -55,12 +53,7 @@ def foreground(xyz: np.ndarray, view: Dsr3dView, name: str) -> np.ndarray:
     """Pixels (H, W) off the plane of an organised cloud (H, W, 3), small gaps closed."""
     points = PLANE_POINTS[view.plane](xyz)
     if not points.any(axis=1).all():
-        log.warning(
-            "plane_from_missing_points sample=%s a %s point of the plane has no valid "
-            "pixel: its foreground means little",
-            name,
-            view.plane,
-        )
+        log.info("plane_from_missing_points sample=%s plane=%s", name, view.plane)
     off = plane_distance(xyz, points) > view.plane_distance_m
     return close_gaps(off & (xyz[..., 2] != 0), view.closing)
 
@@ -109,7 +102,7 @@ def normalise(z: np.ndarray, low: float, high: float, name: str) -> np.ndarray:
     nearest_z, farthest_z = z[there].min(), z[there].max()
     span = farthest_z - nearest_z
     if span == 0:
-        log.warning("constant_depth sample=%s z=%g", name, nearest_z)
+        log.info("constant_depth sample=%s z=%g", name, nearest_z)
         span = 1.0
     return np.where(there, (z - nearest_z) / span * (high - low) + low, 0)
 

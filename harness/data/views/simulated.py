@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from harness.data.samples import DataError, Ref, Sample
-from harness.data.views.background import object_pixels
+from harness.data.views.background import object_pixels, region
 from methods.blocks.textures import texture_source
-from methods.contract import seed_for
+from methods.contract import View, seed_for
 from methods.views import BtfView
 
 SPLIT = "simulated"
@@ -35,7 +35,7 @@ class Simulated:
 
     base: Ref
     kind: str
-    background: str  # of the view: "plane" finds the object first
+    background: str  # of the view, which tells where the object is
 
     @property
     def id(self) -> str:
@@ -109,10 +109,10 @@ def patch(on_object: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _object(sample: Sample, background: str) -> np.ndarray:
-    if background != "plane":
-        return sample.valid
     seed = seed_for("plane", sample.category, sample.id)
-    return object_pixels(sample, BtfView(), seed) & sample.valid
+    if background == "plane":
+        return object_pixels(sample, BtfView(), seed) & sample.valid
+    return region(sample, View(background), seed) & sample.valid
 
 
 @cache

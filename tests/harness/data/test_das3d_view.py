@@ -99,7 +99,8 @@ def test_without_any_background_pixel_everything_is_foreground(dome):
     assert got["foreground"].all() and got["depth"].min() == 0 and got["depth"].max() == 1
 
 
-def test_a_scene_of_which_hardly_anything_is_left_is_warned_about(dome, caplog):
+def test_a_scene_of_which_hardly_anything_is_left_is_logged(dome, caplog):
+    caplog.set_level("INFO")
     xyz = dome.xyz.copy()
     xyz[..., 2] = 0.6
     xyz[40:44, 60:64, 2] = 0.55

@@ -115,6 +115,7 @@ def test_the_paper_s_range_and_single_pass(dome):
 
 
 def test_degenerate_scans_are_logged_and_do_not_stop(dome, caplog):
+    caplog.set_level("INFO")
     xyz = dome.xyz.copy()
     xyz[:8, -8:] = 0
     dsr3d.prepare(replace(dome, xyz=xyz), VIEW, 0)
@@ -135,7 +136,11 @@ def test_degenerate_scans_are_logged_and_do_not_stop(dome, caplog):
 
 @pytest.mark.parametrize(
     "field, said",
-    [("plane", "corners, pixels"), ("mask_rule", "any, full"), ("background", "plane, none")],
+    [
+        ("plane", "corners, pixels"),
+        ("mask_rule", "any, full"),
+        ("background", "plane, support, mask, none"),
+    ],
 )
 def test_unknown_options_say_what_would_do(dome, field, said):
     with pytest.raises(ValueError, match=said):

@@ -228,5 +228,5 @@ def test_a_cloud_without_its_background_is_an_error_that_says_what_to_do(dome):
 
 
 def test_an_unknown_background_is_answered_with_the_known_ones(dome):
-    with pytest.raises(ValueError, match="background 'magic' in M3dmView; known: plane, none"):
+    with pytest.raises(ValueError, match="background 'magic' in M3dmView; known: plane, support"):
         m3dm.prepare(dome, M3dmView(background="magic"), seed=0)

@@ -165,7 +165,8 @@ def test_a_scene_that_is_all_plane_says_what_to_set(data, tmp_path):
             path, np.stack([x * 1e-3, y * 1e-3, np.full_like(x, 0.5)], -1), photometric="rgb"
         )
     store = Store(tmp_path / "store")
-    summary = run(planned("methods=[das3d/untrained]", data=data.parent), store)
+    published = planned("methods=[das3d/untrained]", data=data.parent, background="published")
+    summary = run(published, store)
     assert "background" in summary.failures[0].reason
     plan = planned("methods=[das3d/untrained]", data=data.parent, background="none")
     assert not run(plan, store).failures

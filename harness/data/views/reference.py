@@ -1,0 +1,67 @@
+"""What any scan shows of plane and object, seen coarsely: to judge what a recipe makes of it.
+
+Independent of the recipe, so that the published ones are judged, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.data.samples import Sample
+from harness.data.views import support
+from harness.data.views.background import PAD_MULTIPLE
+from methods.contract import seed_for
+
+SIDE_PX = 240  # longer side of the cloud that is looked at
+GRID = 64  # points a side at which object and foreground are compared
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What of a scan is kept until all samples of its category are known."""
+
+    size: tuple[int, int]  # of the scan, px
+    valid: float  # share of the pixels with depth
+    normal: np.ndarray | None = None  # (3,) of the supporting plane; None: there is none
+    inliers: float = 0.0  # share of the valid points that lie on it
+    error_deg: float = 90.0  # standard error of its angle
+    object: float = 0.0  # share of the image that stands on it
+    on_object: np.ndarray | None = None  # (GRID, GRID) bool, at even distances over the view
+    doubts: tuple[str, ...] = ("no plane can be found",)
+
+
+def measure(sample: Sample, padded: bool = False) -> Reference:
+    """padded: whether the view pads to a square before it resizes"""
+    size, valid = sample.valid.shape, float(sample.valid.mean())
+    step = -(-max(size) // SIDE_PX)
+    found = support.find(
+        np.ascontiguousarray(sample.xyz[::step, ::step]),
+        seed_for("support", sample.category, sample.id),
+    )
+    if found is None:
+        return Reference(size, valid)
+    return Reference(
+        size,
+        valid,
+        found.plane[:3],
+        found.inliers,
+        found.error_deg,
+        found.object,
+        _grid(found.region, size, step, padded),
+        tuple(found.doubts),
+    )
+
+
+def _grid(region: np.ndarray, size: tuple[int, int], step: int, padded: bool) -> np.ndarray:
+    """A region (H / step, W / step) at GRID x GRID points of the scan, maybe padded."""
+    square = -(-max(size) // PAD_MULTIPLE) * PAD_MULTIPLE
+    places = []
+    for n in size:
+        of = square if padded else n
+        place = np.arange(GRID) * of // GRID - (of - n) // 2
+        places.append(np.where((place >= 0) & (place < n), place // step, -1))
+    rows, columns = places
+    there = (rows[:, None] >= 0) & (columns >= 0)
+    return region[rows[:, None], columns] & there
