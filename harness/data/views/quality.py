@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -92,13 +92,13 @@ def _one(
         flags.append("flat-depth")
     if found.valid < LEAST_VALID:
         flags.append("little-depth")
-    plane = {}
+    plane: dict[str, Any] = {}
     if view.background in ("plane", "support") and reference.normal is not None:
         plane, more = _of_plane(reference, foreground, view, usual)
         flags += more
     elif view.background in ("plane", "support"):
         flags.append("plane-doubtful")
-    return Quality(**{**vars(found), **plane, "flags": tuple(flags)})
+    return replace(found, **plane, flags=tuple(flags))
 
 
 def _of_plane(
