@@ -159,8 +159,9 @@ class PlainView(View):
     Arrays: rgb uint8 (N, S, S, 3), means over areas; depth float32 (N, S, S), z in metres; height
     float32 (N, S, S), metres above a plane, towards the camera; valid bool (N, S, S), what the
     sensor saw: depth and height are 0 elsewhere. The plane is fitted robustly to the points of
-    the image's frame, where no object lies, or with background "none" to all points. The ground
-    truth is resized like the depth, to the nearest pixel; no aspect is kept.
+    the image's frame, where no object lies, with background "support" it is the supporting plane,
+    with others fitted to all points. The ground truth is resized like the depth, to the nearest
+    pixel; no aspect is kept.
     """
 
     name: ClassVar[str] = "plain"

@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.data.resize import nearest, resize
 from harness.data.samples import DataError, Sample
+from harness.data.views import support
 from harness.data.views.plane import border_points
 from methods.views import PlainView
 
@@ -21,7 +22,7 @@ def prepare(sample: Sample, view: PlainView, seed: int) -> dict[str, np.ndarray]
     """The view's arrays of one sample, S = view.size, and its ground truth.
 
     rgb (S, S, 3) uint8; depth, height (S, S) float32, metres; valid, mask (S, S) bool. Nothing is
-    drawn: the seed has no part in it.
+    drawn, but for background "support".
     """
     xyz, valid = nearest(sample.xyz, view.size), nearest(sample.valid, view.size)
     if view.background == "plane":
@@ -35,6 +36,8 @@ def prepare(sample: Sample, view: PlainView, seed: int) -> dict[str, np.ndarray]
             "set background=none"
         )
     normal, centre = middle_plane(points)
+    if view.background == "support" and (found := support.find(sample.xyz, seed)):
+        normal, centre = -found.plane[:3], -found.plane[3] * found.plane[:3]
     height = np.where(valid, -(xyz.astype(np.float64) - centre) @ normal, 0)
     return {
         "rgb": resize(sample.rgb, view.size, "cv2_area"),

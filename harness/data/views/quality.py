@@ -94,7 +94,8 @@ def _one(
         flags.append("little-depth")
     plane: dict[str, Any] = {}
     if view.background in ("plane", "support") and reference.normal is not None:
-        plane, more = _of_plane(reference, foreground, view, usual)
+        cut = None if view.name == "plain" else foreground  # which keeps all
+        plane, more = _of_plane(reference, cut, usual)
         flags += more
     elif view.background in ("plane", "support"):
         flags.append("plane-doubtful")
@@ -102,39 +103,40 @@ def _one(
 
 
 def _of_plane(
-    reference: Reference, foreground: np.ndarray, view: View, usual: np.ndarray | None
+    reference: Reference, foreground: np.ndarray | None, usual: np.ndarray | None
 ) -> tuple[dict[str, float], list[str]]:
     """What the supporting plane has to say about a view that removes it, and its flags."""
     flags, there = [], reference.on_object
     assert reference.normal is not None and there is not None and usual is not None
     cosine = reference.normal @ usual / np.linalg.norm(usual)
     angle = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
-    here = nearest(foreground, GRID)
-    kept = float((here & there).sum() / max(there.sum(), 1))
-    other = float((here & ~there).sum() / max(here.sum(), 1))
     if angle > MOST_TURN_DEG:
         flags.append("plane-turned")
     if reference.doubts:
         flags.append("plane-doubtful")
-    elif reference.object >= SURE_OBJECT:
-        if kept < LEAST_KEPT:
-            flags.append("object-lost")
-        elif other > MOST_OTHER:
-            flags.append("table-kept")
     values = {
         "inliers": reference.inliers,
         "angle_deg": angle,
         "error_deg": reference.error_deg,
-        "kept": kept,
     }
-    return values, flags
+    if foreground is None:
+        return values, flags
+    here = nearest(foreground, GRID)
+    kept = float((here & there).sum() / max(there.sum(), 1))
+    other = float((here & ~there).sum() / max(here.sum(), 1))
+    if not reference.doubts and reference.object >= SURE_OBJECT:
+        if kept < LEAST_KEPT:
+            flags.append("object-lost")
+        elif other > MOST_OTHER:
+            flags.append("table-kept")
+    return values | {"kept": kept}, flags
 
 
 def _seen(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Foreground (S, S) bool and depth (S, S) of a view with depth or with points."""
     if "xyz" in arrays:
         return (arrays["xyz"] != 0).any(axis=2), arrays["xyz"][..., 2]
-    return arrays["foreground"], arrays["depth"]
+    return arrays["foreground" if "foreground" in arrays else "valid"], arrays["depth"]
 
 
 def _contrast(foreground: np.ndarray, depth: np.ndarray) -> float:

@@ -59,7 +59,7 @@ def test_masks_of_ones_own_are_taken_if_all_have_one(tmp_path):
     assert choose(category).name == "plane"
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"plain"}))  # which cuts nothing out
 @pytest.mark.parametrize("background", ["auto", "mask"])
 def test_every_view_sees_the_objects_of_a_table(tmp_path, name, background):
     category = write_tables(tmp_path / "data", masks=background == "mask", count=2)
