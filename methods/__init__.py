@@ -1,10 +1,13 @@
-"""The published methods, by the papers' names, and our baselines. `get("das3d")` imports one."""
+"""The published methods, our baselines, and methods of plug-ins; `get("das3d")` imports one."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from importlib import import_module
+from typing import Any
 
+from methods import plugins
 from methods.errors import UserError
 
 METHODS = {
@@ -17,11 +20,54 @@ METHODS = {
 }
 
 
-def get(name: str):
-    """The Method class called `name`; ValueError with the known names otherwise."""
-    if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"unknown method {name!r}; known: {', '.join(METHODS)}{hint}")
-    module, attribute = METHODS[name].split(":")
-    return getattr(import_module(module), attribute)
+def get(name: str) -> Any:
+    """The Method class called `name`; UserError with the known names otherwise.
+
+    Raises PluginError if it is that of a plug-in which is broken.
+    """
+    if name in METHODS:
+        module, attribute = METHODS[name].split(":")
+        return getattr(import_module(module), attribute)
+    if offer := plugins.find("methods", name):
+        return _checked(offer)
+    near = difflib.get_close_matches(name, known(), 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"unknown method {name!r}; known: {', '.join(known())}{hint}")
+
+
+def known() -> tuple[str, ...]:
+    """Our own, then those of plug-ins that can be loaded."""
+    return (*METHODS, *(name for name in plugins.names("methods") if name not in METHODS))
+
+
+def offered(name: str) -> plugins.Offer | None:
+    """The plug-in that has a method; None for our own."""
+    return None if name in METHODS else plugins.find("methods", name)
+
+
+def _checked(offer: plugins.Offer) -> Any:
+    """A plug-in's class, if it is what the contract asks for."""
+    from methods.contract import Method
+
+    found = offer.load()
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise _unfit(offer, f"it is {found!r:.100}, no subclass of methods.contract.Method")
+    if getattr(found, "name", None) != offer.name:
+        raise _unfit(
+            offer, f"its class is called {getattr(found, 'name', None)!r}: name both alike"
+        )
+    settings = getattr(found, "Settings", None)
+    if not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
+        raise _unfit(offer, f"its Settings is {settings!r:.100}; it must be a frozen dataclass")
+    missing = [
+        f.name
+        for f in dataclasses.fields(settings)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise _unfit(offer, f"its Settings has no default for {', '.join(missing)}")
+    return found
+
+
+def _unfit(offer: plugins.Offer, why: str) -> plugins.PluginError:
+    return plugins.PluginError(f"method {offer.name!r} of plug-in {offer}: {why}")

@@ -290,6 +290,7 @@ class Method(ABC):
     `Settings` is not declared here: under a common type a class's own would not be known as such.
     """
 
+    registry: ClassVar[str] = "methods"  # in a plug-in's file it is found by this
     name: ClassVar[str]
     version: ClassVar[int] = 1
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

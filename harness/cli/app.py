@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
 from harness.cli import data, doctor, mlflow, reports, runs, store, studies, sweep, verify, weights
-from harness.cli.errors import debugging, tell
+from harness.cli.errors import debugging, plugged, tell
 
 app = typer.Typer(
     name="relief",
@@ -43,6 +43,15 @@ def options(
         bool,
         typer.Option("--debug", help="Show where an error was raised; also RELIEF_DEBUG=1."),
     ] = False,
+    plugin: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--plugin",
+            metavar="FILE|FOLDER|MODULE",
+            help="Methods, views, readers and metrics of your own; may be repeated; also "
+            "RELIEF_PLUGINS, or `plugins:` of a configuration.",
+        ),
+    ] = None,
 ) -> None:
     """Benchmark RGB-D industrial anomaly detectors: run, compare, report."""
 
@@ -52,7 +61,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     arguments, debug = debugging(sys.argv[1:])
     try:
-        app(args=arguments)
+        app(args=plugged(arguments))
     except Exception as error:
         sys.exit(tell(error, debug))
 

@@ -19,6 +19,7 @@ from rich.markup import escape
 from harness.cli.terminal import errors
 from harness.store import DamagedError
 from harness.store.secrets import masked
+from methods import plugins
 from methods.errors import UserError
 
 EXIT_USAGE = 2
@@ -156,6 +157,9 @@ def _told(error: Exception) -> Told:
     if isinstance(error, UserError):
         return Told(str(error))
     own = f"{type(error).__name__}: {error}"
+    if (plugin := plugins.blamed(error)) and not isinstance(error, OSError | MemoryError):
+        trace = plugins.own_trace(error, plugin)
+        return Told(f"this is a bug in the plug-in {plugin}: {_first_line(error)}\n{trace}")
     for package in _packages(error):
         for pattern, text in LIBRARIES.get(package, ()):
             if re.search(pattern, own):
@@ -202,6 +206,27 @@ def debugging(arguments: Sequence[str]) -> tuple[list[str], bool]:
     """(the arguments without --debug, which may stand anywhere; whether tracebacks are wanted)."""
     wanted = os.environ.get("RELIEF_DEBUG", "0") not in ("", "0")
     return [a for a in arguments if a != "--debug"], wanted or "--debug" in arguments
+
+
+def plugged(arguments: Sequence[str]) -> list[str]:
+    """The arguments without --plugin and what follows it; these count from now on.
+
+    Also in the processes that are started: the environment tells them.
+    """
+    left, named = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if flag != "--plugin":
+            left.append(argument)
+        elif not (value := value if equals else next(rest, "")):
+            raise UserError("--plugin needs a file, a folder or a module")
+        else:
+            named.append(value)
+    if named:
+        plugins.use([*plugins.given(), *named])
+        os.environ[plugins.VARIABLE] = os.pathsep.join(plugins.given())
+    return left
 
 
 def tell(error: Exception, debug: bool) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.datasets import KINDS, count_warnings, is_published
+from harness.data.datasets import count_warnings, is_published, layout_of
 from harness.data.files import folders
 from harness.data.samples import SPLITS, DataError, Dataset, Ref
 
@@ -101,10 +101,10 @@ def _check_folders(dataset: Dataset, found: Report) -> None:
     """Folders that are no category, and published categories that are not there."""
     for folder in folders(dataset.root):
         if folder.name not in dataset.categories:
-            todo = f"expected {KINDS[dataset.kind].LAYOUT}: complete it, or move it elsewhere"
+            todo = f"expected {layout_of(dataset.kind).LAYOUT}: complete it, or move it elsewhere"
             found.add(WARNING, folder, "not recognised as a category, so left out", todo)
     if any(is_published(dataset.kind, dataset.root / name) for name in dataset.categories):
-        names = KINDS[dataset.kind].CATEGORIES
+        names = layout_of(dataset.kind).CATEGORIES
         if missing := [name for name in names if name not in dataset.categories]:
             problem = (
                 f"{len(missing)} of the {len(names)} published categories are not here: "
@@ -116,7 +116,7 @@ def _check_folders(dataset: Dataset, found: Report) -> None:
 def _check_published_size(dataset: Dataset, category: str, size: tuple, found: Report) -> None:
     if not is_published(dataset.kind, dataset.root / category):
         return
-    rows, columns = KINDS[dataset.kind].published_size(category)
+    rows, columns = layout_of(dataset.kind).published_size(category)
     if size != (rows, columns):
         found.add(
             WARNING,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from harness.data import eyecandies, mvtec3d
 from harness.data.files import folders
+from harness.data.layout import Layout
 from harness.data.samples import DataError, Dataset
+from methods import plugins
 from methods.errors import UserError
 
-KINDS: dict[str, ModuleType] = {"mvtec3d": mvtec3d, "folder": mvtec3d, "eyecandies": eyecandies}
+KINDS: dict[str, Layout] = {"mvtec3d": mvtec3d, "folder": mvtec3d, "eyecandies": eyecandies}
 MANIFEST = "manifest.json"  # in categories that the program made itself
 
 
@@ -22,19 +25,53 @@ def open_dataset(kind: str, root: str | Path, **options) -> Dataset:
     kind: mvtec3d, folder (user data in the layout of MVTec 3D-AD), eyecandies, or auto for what
     the folder looks like. options: fields of that kind's Options, also as text.
     """
-    if kind not in (*KINDS, "auto"):
-        raise UserError(f"unknown kind of dataset {kind!r}; known: auto, {', '.join(KINDS)}")
     root = Path(root).expanduser().resolve()
     found = recognise(root) if kind == "auto" else kind
-    layout = KINDS[found]
-    options = _typed(found, layout.Options, options)
+    layout = layout_of(found)
+    made = _typed(found, layout.Options, options)
     categories = _categories(root, layout)
     if not categories:
         raise DataError(f"{root} is not in the layout of {found}: {_what_is_there(root)}")
-    return Dataset(root, found, categories, partial(layout.make_category, options=options))
+    return Dataset(root, found, categories, partial(layout.make_category, options=made))
 
 
-def _typed(kind: str, cls: type, options: dict) -> object:
+def kinds() -> tuple[str, ...]:
+    """Of datasets: ours, then those that plug-ins read."""
+    return (*KINDS, *(name for name in plugins.names("datasets") if name not in KINDS))
+
+
+def offered(kind: str) -> plugins.Offer | None:
+    """The plug-in that reads a kind of dataset; None for our own."""
+    return None if kind in KINDS else plugins.find("datasets", kind)
+
+
+def layout_of(kind: str) -> Layout:
+    """What reads a kind of dataset. Raises UserError, PluginError."""
+    if kind in KINDS:
+        return KINDS[kind]
+    if (offer := offered(kind)) is None:
+        raise UserError(f"unknown kind of dataset {kind!r}; known: auto, {', '.join(kinds())}")
+    found = offer.load()
+    found = found() if isinstance(found, type) else found
+    missing = [name for name in _NEEDED if not hasattr(found, name)]
+    if missing or not is_dataclass(found.Options):
+        why = f"it has no {', '.join(missing)}" if missing else "its Options is no dataclass"
+        raise plugins.PluginError(f"reader {kind!r} of plug-in {offer}: {why} (Reader has all)")
+    return found
+
+
+def reading(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a reader, complete and typed, as plain values."""
+    return asdict(_typed(kind, layout_of(kind).Options, dict(options)))
+
+
+_NEEDED = (
+    "LAYOUT", "CATEGORIES", "Options", "is_category", "make_category", "published",
+    "published_size",
+)  # fmt: skip
+
+
+def _typed(kind: str, cls: type, options: dict) -> Any:
     types = {f.name: type(f.default) for f in fields(cls)}
     if unknown := sorted(set(options) - set(types)):
         raise UserError(f"{kind} has no option {', '.join(unknown)}; it has {', '.join(types)}")
@@ -57,6 +94,8 @@ def recognise(root: Path) -> str:
             "give one folder a dataset, or say which with kind=",
             root,
         )
+    if not found and (kind := _recognised_outside(root)):
+        return kind
     if not found:
         raise DataError(f"{root} is no dataset: {_what_is_there(root)}")
     ((kind, names),) = found.items()
@@ -65,9 +104,20 @@ def recognise(root: Path) -> str:
     return kind
 
 
+def _recognised_outside(root: Path) -> str | None:
+    """The kind that a plug-in's reader knows the folder as. Raises DataError if several do."""
+    found = [kind for kind in kinds() if kind not in KINDS and _categories(root, layout_of(kind))]
+    if len(found) > 1:
+        listed = " and ".join(found)
+        raise DataError(f"{root} may be {listed}", "say which with kind=", root)
+    return found[0] if found else None
+
+
 def is_published(kind: str, category: Path) -> bool:
     """Whether a folder has a published category's name. Made ones share some names."""
-    return KINDS[kind].published(category.name) is not None and not (category / MANIFEST).exists()
+    return (
+        layout_of(kind).published(category.name) is not None and not (category / MANIFEST).exists()
+    )
 
 
 def count_warnings(dataset: Dataset) -> list[str]:
@@ -76,7 +126,7 @@ def count_warnings(dataset: Dataset) -> list[str]:
     for name in dataset.categories:
         if not is_published(dataset.kind, dataset.root / name):
             continue
-        published = KINDS[dataset.kind].published(name)
+        published = layout_of(dataset.kind).published(name) or {}
         differing = [
             f"{split}/{defect} {found[defect]} (published {published[split].get(defect, 0)})"
             for split, found in dataset.category(name).counts().items()
@@ -88,7 +138,7 @@ def count_warnings(dataset: Dataset) -> list[str]:
     return lines
 
 
-def _categories(root: Path, layout: ModuleType) -> tuple[str, ...]:
+def _categories(root: Path, layout: Layout) -> tuple[str, ...]:
     return tuple(folder.name for folder in folders(root) if layout.is_category(folder))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from harness.data.samples import SPLITS, Category, DataError, Dataset, Ref
-from harness.data.views import MASK, RECIPES, prepare
+from harness.data.views import MASK, prepare, registry
 from methods.contract import View
 from methods.errors import UserError
 from methods.views import Das3dView
@@ -37,9 +37,7 @@ class Row:
 
 def view_named(name: str, background: str) -> View:
     """The registered recipe of that name with its defaults."""
-    if name not in RECIPES:
-        raise UserError(f"unknown view {name!r}; known: {', '.join(RECIPES)}")
-    return replace(RECIPES[name](), background=background)
+    return replace(registry.view_named(name).recipe(), background=background)
 
 
 def choose(

@@ -7,7 +7,9 @@ with other code, or without the driver's store, refuses (harness/engine/README.m
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -16,9 +18,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from methods import plugins
+
 ROOT = Path(__file__).resolve().parents[2]  # the folder that this installation lies in
 PACKAGES = ("harness", "methods")  # what has a part in results; reports only read them
 TOKENS = "nodes"  # folder of the store
+PLUGINS = "plugins"  # folder of the store: CODE/, the files of a plug-in with that fingerprint
 TOKEN_DAYS = 30  # after that, the token of a killed driver goes
 
 
@@ -71,8 +76,50 @@ def refusal(signed: Mapping[str, Any], store_path: str | Path) -> str | None:
     return None
 
 
+def lay_plugins(store_path: str | Path) -> None:
+    """Put the plug-ins that were given as files where every node sees them: into the store."""
+    for source in plugins.given():
+        if not plugins.is_path(source):
+            continue
+        folder, files = plugins.files(source)
+        code = Path(store_path) / PLUGINS / plugins.fingerprint(source)
+        if code.exists():
+            continue
+        part = code.with_name(f"{code.name}.{uuid.uuid4().hex[:6]}.part")
+        for file in files:
+            target = part / Path(source).name
+            if folder == Path(source):
+                target = target / file.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+        try:
+            os.replace(part, code)
+        except OSError:  # another driver was first
+            shutil.rmtree(part)
+
+
+def admit_plugins(wanted: Mapping[str, str], store_path: str | Path) -> str | None:
+    """Use the driver's plug-ins from now on; -> why this process cannot, None if it can.
+
+    wanted: source -> fingerprint. A file that is not here as the driver has it is taken from the
+    store; a module must be installed here.
+    """
+    for source, code in wanted.items():
+        copy = Path(store_path) / PLUGINS / code / Path(source).name
+        if plugins.is_path(source) and copy.exists():
+            plugins.stand_in(source, copy)
+    if why := plugins.refusal(wanted, platform.node()):
+        return why
+    plugins.use(list(wanted))
+    return None
+
+
 def lay_token(store_path: str | Path) -> str:
-    """Put a file into the store by which a node knows that it sees the same one; -> its name."""
+    """Put a file into the store by which a node knows that it sees the same one; -> its name.
+
+    The plug-ins that were given as files lie beside it from then on.
+    """
+    lay_plugins(store_path)
     folder = Path(store_path) / TOKENS
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():

@@ -25,13 +25,14 @@ import cv2
 import numpy as np
 import torch
 
-from harness.engine.code import refusal
+from harness.engine.code import admit_plugins, refusal
 from harness.engine.environment import environment
 from harness.engine.heartbeat import COMPUTING, Heartbeat
 from harness.engine.kept import SCRATCH
 from harness.engine.measure import Memory, load_average
 from harness.engine.outcomes import REFUSED, Outcome
 from harness.engine.runners import RUNNERS, Task
+from harness.metrics.outside import join as join_metrics
 from harness.planning.jobs import Job
 from harness.store import (
     DAMAGED,
@@ -56,8 +57,10 @@ def run_job(description: dict[str, Any], store_path: str, attempt: int = 1) -> O
     holds the job's lock computes; others wait and find the result. Exceptions of the job become an
     outcome.
     """
-    if why := refusal(description, store_path):
+    wanted = description["place"].get("plugins", {})
+    if why := refusal(description, store_path) or admit_plugins(wanted, store_path):
         return Outcome(description["key"], REFUSED, why)
+    join_metrics()
     job, store = Job.of(description), Store(store_path)
     log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
     beat = Heartbeat(store, job.key)

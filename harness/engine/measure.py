@@ -14,8 +14,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.data.samples import Category, Ref
-from harness.data.views import BUILDERS
 from harness.data.views.choice import resolved
+from harness.data.views.registry import builder_of
 from methods.contract import View, seed_for
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def preprocessing(
     system's cache. What a view does to whole splits (`finish`) is not in it.
     """
     view, _ = resolved(category, view)
-    prepare, refs = BUILDERS[type(view)].prepare, category.samples("test")[:samples]
+    prepare, refs = builder_of(type(view)).prepare, category.samples("test")[:samples]
 
     def once(ref: Ref) -> float:
         start = time.perf_counter()

@@ -25,6 +25,7 @@ from harness.data.datasets import open_dataset
 from harness.data.samples import fingerprint as listing
 from harness.engine.code import (
     TOKENS,
+    admit_plugins,
     bring,
     fingerprint,
     lay_token,
@@ -36,6 +37,7 @@ from harness.engine.executors import InfeasibleError
 from harness.engine.on_ray import OnRay
 from harness.planning.plan import Plan
 from harness.store import Store
+from methods import plugins
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
 CHECKS = ("code", "python", "torch", "store", "data", "disk", "memory", "gpu")
@@ -100,6 +102,7 @@ def wanted(plan: Plan | None, store: Store) -> dict[str, Any]:
     return {
         "version": version(),
         "code": fingerprint(),
+        "plugins": plugins.described(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "store": str(store.path),
@@ -194,6 +197,7 @@ def examine(want: dict[str, Any], gpus: float | None, place: str) -> list[dict[s
 
 def _code(want: dict[str, Any]) -> Finding:
     why = refusal({k: want[k] for k in ("version", "code")}, want["store"])
+    why = why or admit_plugins(want["plugins"], want["store"])
     return Finding("code", FAULT, why) if why else Finding("code", OK, fingerprint()[:8])
 
 

@@ -26,7 +26,7 @@ from harness.data.blind import blind
 from harness.data.cache import open_split, open_truth
 from harness.data.datasets import open_dataset
 from harness.data.samples import DataError
-from harness.data.views import quality
+from harness.data.views import quality, registry
 from harness.engine import early, kept
 from harness.engine.evaluation import predict_all, validate
 from harness.engine.looks import Score, look_at, selected
@@ -146,7 +146,7 @@ def prepare_view(task: Task) -> dict[str, Any]:
 def recipe(spec: Spec) -> View:
     """The view that a spec describes."""
     fields = dict(spec.view)
-    return settings_from(views.RECIPES[fields.pop("name")], fields)
+    return settings_from(registry.view_named(fields.pop("name")).recipe, fields)
 
 
 def run_stage(task: Task) -> dict[str, Any]:

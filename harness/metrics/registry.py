@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from harness.metrics.pixel import LIMITS, THRESHOLDS, area_to_limit
 from harness.metrics.scored import Scored
@@ -35,6 +35,7 @@ class Metric:
         stale then, and `relief rescore` computes them again without a fit
     """
 
+    registry: ClassVar[str] = "metrics"  # in a plug-in's file it is found by this
     name: str
     label: str
     formula: Callable[[Scored], float]

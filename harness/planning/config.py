@@ -20,11 +20,13 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 import methods
+from harness.data.datasets import kinds
 from harness.data.eyecandies import Options as Eyecandies
 from harness.planning import yaml12
 from harness.planning.entries import EntryError, filled, nested
 from harness.planning.jobs import Protocol, Resources
 from harness.store import canonical, write_text
+from methods import plugins
 from methods.contract import SETTINGS
 from methods.errors import UserError
 from methods.marks import DEMO, TEST_SELECTED
@@ -55,7 +57,7 @@ class Synthetic:
 
 @dataclass
 class Dataset:
-    kind: Literal["auto", "mvtec3d", "folder", "eyecandies", "synthetic"] = "auto"
+    kind: str = "auto"  # auto, mvtec3d, folder, eyecandies, synthetic, or a plug-in's
     root: Optional[str] = None  # folder that holds the categories
     categories: Optional[list[str]] = None  # None: all there are
     train_samples: Optional[int] = None  # few-shot: so many drawn by seed; None: all
@@ -66,6 +68,7 @@ class Dataset:
     scale: float = 1.0  # metres per unit of the clouds (mvtec3d, folder)
     eyecandies: Eyecandies = field(default_factory=Eyecandies)
     synthetic: Synthetic = field(default_factory=Synthetic)
+    options: dict[str, Any] = field(default_factory=dict)  # of a plug-in's reader
 
     def folder(self, name: str) -> str:
         """`root`, of the dataset of that name. Raises ConfigError if it is not set."""
@@ -126,6 +129,7 @@ class Config:
     training: Training = field(default_factory=Training)
     # method -> name -> dotted settings, beside or in place of the method's own variants
     variants: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    plugins: list[str] = field(default_factory=list)  # files, folders and modules of other people
 
     def __post_init__(self):
         self.options: dict[str, Any] = {}  # method -> its Settings
@@ -238,7 +242,7 @@ def read(
         given = on_data({"name": path.stem} | _loaded(path), data)
         given = filled(given, _changes(overrides))
         resolved = _contained(OmegaConf.create(given), resolve=True)
-        return on_background(resolved, background)
+        return on_background(with_plugins(resolved), background)
     except (OmegaConfBaseException, YAMLError, ConfigError, EntryError) as error:
         raise ConfigError(f"{path.name}: {error}") from error
 
@@ -248,6 +252,15 @@ def on_data(given: dict[str, Any], data: str | None) -> dict[str, Any]:
     if data is not None:
         given["datasets"] = {_dataset_name(data): {"root": str(Path(data).expanduser().resolve())}}
     return given
+
+
+def with_plugins(given: dict[str, Any]) -> dict[str, Any]:
+    """With those of the command line or the environment beside its own, which count from now on."""
+    own = given.get("plugins", [])
+    if not isinstance(own, list):
+        raise ConfigError(f"plugins is {own!r}; give a list of files, folders and modules")
+    plugins.use([*plugins.given(), *map(str, own)])
+    return given | ({"plugins": list(plugins.given())} if plugins.given() else {})
 
 
 def on_background(given: dict[str, Any], background: str | None) -> dict[str, Any]:
@@ -279,8 +292,15 @@ def write_yaml(given: dict[str, Any], path: Path, comment: str) -> None:
 def typed(given: dict[str, Any], source: str) -> Config:
     """The configuration that these values make, every key and type checked. source: for errors."""
     given = dict(given)
+    if "plugins" in given:  # of a launch's record, say
+        plugins.use(given["plugins"])
     try:
-        options = {m: _options(m, canonical(given.pop(m, {}))) for m in methods.METHODS}
+        asked = [str(entry).partition("/")[0] for entry in given.get("methods") or ()]
+        foreign = [name for name in (*asked, *given) if _foreign(name)]
+        options = {
+            m: _options(m, methods.get(m).Settings, canonical(given.pop(m, {})))
+            for m in dict.fromkeys((*methods.METHODS, *foreign))
+        }
         config = structured(Config, given)
         config.options = options
         _check(config)
@@ -289,10 +309,16 @@ def typed(given: dict[str, Any], source: str) -> Config:
     return config
 
 
+def _foreign(name: str) -> bool:
+    """Whether a plug-in has a method of that name."""
+    known = name in methods.METHODS or name in {f.name for f in fields(Config)}
+    return not known and methods.offered(name) is not None
+
+
 @functools.lru_cache(maxsize=64)  # sweeps and studies ask for the same ones again and again
-def _options(method: str, values: str) -> Any:
+def _options(method: str, settings: type, values: str) -> Any:
     """The Settings of a method from its values as JSON."""
-    return structured(methods.get(method).Settings, json.loads(values), method)
+    return structured(settings, json.loads(values), method)
 
 
 def structured(schema: Any, values: Any, prefix: str = "") -> Any:
@@ -307,7 +333,7 @@ def structured(schema: Any, values: Any, prefix: str = "") -> Any:
         if isinstance(error, ConfigKeyError):
             holder = error.object_type
             known = [f.name for f in fields(holder)] if is_dataclass(holder) else []
-            known += list(methods.METHODS) if holder is Config else []
+            known += list(methods.known()) if holder is Config else []
             near = difflib.get_close_matches(str(error.key), known, 3, 0.6)
             hint = "did you mean" if near else "known here:"
             text = f"unknown key; {hint} {', '.join(near or known)}"
@@ -315,7 +341,9 @@ def structured(schema: Any, values: Any, prefix: str = "") -> Any:
     except EntryError as error:
         raise ConfigError(".".join(filter(None, (prefix, str(error))))) from error
     except (ValueError, TypeError) as error:  # a Settings class refused a value
-        raise ConfigError(f"{prefix or 'configuration'}: {error}") from error
+        whose = plugins.blamed(error)
+        note = f" ({type(error).__name__} in the plug-in {whose})" if whose else ""
+        raise ConfigError(f"{prefix or 'configuration'}: {error}{note}") from error
 
 
 def entries_filled(defaults: Any, values: Any, path: str = "") -> Any:
@@ -364,9 +392,9 @@ def _dataset_name(root: str) -> str:
 
 def _check(config: Config) -> None:
     for method, variants in config.variants.items():
-        if method not in methods.METHODS:
+        if method not in config.options:
             raise ConfigError(
-                f"variants: unknown method {method!r}; known: {', '.join(methods.METHODS)}"
+                f"variants: unknown method {method!r}; known: {', '.join(config.options)}"
             )
         for variant in variants:
             config.settings_of(method, variant)
@@ -386,7 +414,7 @@ def _check(config: Config) -> None:
             raise ConfigError(f"{name} is empty: nothing to run")
         if len(set(values)) != len(values):
             raise ConfigError(f"{name} lists a value twice: {values}")
-    allowed = {"default", "view", "dataset", *methods.METHODS}
+    allowed = {"default", "view", "dataset", *config.options}
     if unknown := sorted(set(config.resources) - allowed):
         raise ConfigError(f"resources for {unknown}; known: {', '.join(sorted(allowed))}")
     for name, r in config.resources.items():
@@ -397,6 +425,9 @@ def _check(config: Config) -> None:
                 f"resources.{name}.gpus is {r.gpus}: a fraction below 1 or whole GPUs"
             )
     for name, dataset in config.datasets.items():
+        if dataset.kind not in (known := ("auto", "synthetic", *kinds())):
+            known = ", ".join(known)
+            raise ConfigError(f"datasets.{name}.kind is {dataset.kind!r}; known: {known}")
         if dataset.kind != "synthetic":
             dataset.folder(name)
         if dataset.train_samples is not None and dataset.train_samples < 1:

@@ -11,14 +11,16 @@ from typing import Any
 
 import methods
 from harness.data import views
+from harness.data.views import registry
 from harness.planning.config import Config, ConfigError, Dataset, check_supported
 from harness.planning.jobs import Job, Place
 from harness.planning.plan import Plan
 from harness.planning.sources import background, sources, validation_counts
 from harness.planning.values import plain, set_dotted
 from harness.store import IDENTITY, canonical, key_of
-from methods import marks
+from methods import marks, plugins
 from methods.contract import Method, View
+from methods.errors import UserError
 
 
 def build(config: Config) -> Plan:
@@ -64,6 +66,8 @@ def _check_inputs(config: Config) -> None:
                 for name, options in cls.stage_settings(settings, setting).items():
                     cls.stages[name].inputs(options)
             except (ValueError, OSError) as error:
+                if methods.offered(method) and not isinstance(error, UserError | OSError):
+                    raise  # a bug of the plug-in's own
                 missing[str(error)] = None
     if missing:
         lines = list(missing) if len(missing) == 1 else [f"- {text}" for text in missing]
@@ -96,31 +100,37 @@ class _Expansion:
         category, setting, seed = (identity[name] for name in ("category", "setting", "seed"))
         cls = methods.get(identity["method"])
         settings = self.config.settings_of(identity["method"], identity["variant"])
-        needs = {"view": self._view(category, cls.view(settings))}
+        offer, shown = methods.offered(identity["method"]), cls.view(settings)
+        needs = {"view": self._view(category, shown)}
         needs |= {
             f"stage:{name}": self._stage(cls, name, options, category, seed)
             for name, options in cls.stage_settings(settings, setting).items()
         }
         version = cls.version_of(settings)
         settings, inputs, paths = _without_paths(settings, cls.inputs(settings, setting))
-        spec = {
-            "kind": "cell",
-            "method": cls.name,
-            "version": version,
-            "setting": setting,
-            "category": category,
-            "seed": seed,
-            "settings": settings,
-            "inputs": inputs,
-            "metrics": 1,  # of every key; metrics have versions of their own, in their signatures
-            "needs": needs,
-        } | self._few_shot()
+        spec = (
+            {
+                "kind": "cell",
+                "method": cls.name,
+                "version": version,
+                "setting": setting,
+                "category": category,
+                "seed": seed,
+                "settings": settings,
+                "inputs": inputs,
+                "metrics": 1,  # of every key; the metrics' own versions are in their signatures
+                "needs": needs,
+            }
+            | self._few_shot()
+            | _code_of(plugin=offer)
+        )
         training = self.config.training
         if selected := cls.validates and training.selection == "best_validation":
             spec["selection"] = {"metric": training.metric, "every": training.every}
         place = Place(
             labels={"dataset": identity["dataset"], "variant": identity["variant"]},
             inputs=paths,
+            plugins=_plugins(offer, registry.offered(type(shown)), *plugins.offers("metrics")),
             protocol=self.config.protocol,
             checkpoint_every_s=self.config.schedule.checkpoint_every_s,
             validate_every=(training.validate_every or 0.0) if cls.validates else 0.0,
@@ -156,8 +166,10 @@ class _Expansion:
             "inputs": inputs,
             "needs": needs,
         } | (self._few_shot() if stage.reads == "train" else {})
+        offer = methods.offered(cls.name)
+        spec |= _code_of(plugin=offer)
         every_s = self.config.schedule.checkpoint_every_s
-        place = Place(inputs=paths, checkpoint_every_s=every_s)
+        place = Place(inputs=paths, plugins=_plugins(offer), checkpoint_every_s=every_s)
         of = f" {category}" if stage.reads == "category" else ""
         title = f"{cls.name} {name}{of}{f' {seed}' if stage.seeded else ''}"
         return self._add(spec, title, place, cls.name)
@@ -176,9 +188,12 @@ class _Expansion:
             "view": {"name": recipe.name, **plain(recipe)},
             "needs": {"dataset": source.job.key} if source.job else {},
         }
+        offer = registry.offered(type(recipe))
+        spec |= _code_of(plugin=offer, reader=source.offer)
         made = canonical([category, (recipe.same_as or type(recipe)).name, plain(recipe)])
         first = self.made.setdefault(made, key_of(spec))
-        place = source.place if first == key_of(spec) else replace(source.place, twin=first)
+        place = replace(source.place, plugins=_plugins(offer, source.offer))
+        place = place if first == key_of(spec) else replace(place, twin=first)
         return self._add(spec, f"prepare {category} for {recipe.name}", place, "view")
 
     def _few_shot(self) -> dict:
@@ -195,6 +210,15 @@ class _Expansion:
         key = job.key
         self.jobs.setdefault(key, job)
         return key
+
+
+def _code_of(**offers: plugins.Offer | None) -> dict[str, str]:
+    """For a spec: the code of the plug-ins that have a part in it. Nothing where all is ours."""
+    return {name: offer.code for name, offer in offers.items() if offer}
+
+
+def _plugins(*offers: plugins.Offer | None) -> dict[str, str]:
+    return plugins.described([offer for offer in offers if offer])
 
 
 def _without_paths(settings: Any, inputs: Mapping[str, Path | None]) -> tuple[dict, dict, dict]:

@@ -45,6 +45,7 @@ class Place:
     inputs: Mapping[str, str] = field(default_factory=dict)  # dotted setting -> path
     labels: Mapping[str, str] = field(default_factory=dict)  # dataset and variant of a cell
     marks: tuple[str, ...] = ()  # what tables must say of its result
+    plugins: Mapping[str, str] = field(default_factory=dict)  # file or module -> its code
     checkpoint_every_s: float = 60.0
     validate_every: float = 0.0  # share of a training between two looks; 0: none
     protocol: Protocol = field(default_factory=Protocol)

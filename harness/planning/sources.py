@@ -6,12 +6,13 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from harness.data import mvtec3d, synthetic
+from harness.data import datasets, mvtec3d, synthetic
 from harness.data.datasets import count_warnings, open_dataset
 from harness.data.samples import fingerprint
 from harness.planning.config import Config, ConfigError, Dataset
 from harness.planning.jobs import Job, Place
 from harness.planning.values import plain
+from methods.plugins import Offer
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ class Source:
     reading: dict[str, Any]  # how its files are read: the layout's Options
     place: Place  # kind of dataset; root, unless a job makes it
     job: Job | None = None
+    offer: Offer | None = None  # the plug-in that reads it
 
 
 def sources(config: Config, name: str, dataset: Dataset) -> dict[str, Source]:
@@ -33,6 +35,7 @@ def sources(config: Config, name: str, dataset: Dataset) -> dict[str, Source]:
         return {c: _synthetic(config, name, dataset, c) for c in wanted}
     root = dataset.folder(name)
     opened = open_dataset(dataset.kind, root)
+    offer = datasets.offered(opened.kind)
     reading = _reading(name, dataset, opened.kind)
     opened = open_dataset(opened.kind, root, **reading)
     for line in count_warnings(opened):
@@ -42,7 +45,7 @@ def sources(config: Config, name: str, dataset: Dataset) -> dict[str, Source]:
     if dataset.train_samples:
         for c, category in found:
             _check_few(name, dataset, c, len(category.examine("train")[0]))
-    return {c: Source(fingerprint(category), reading, place) for c, category in found}
+    return {c: Source(fingerprint(category), reading, place, None, offer) for c, category in found}
 
 
 def background(dataset: Dataset, kind: str) -> str:
@@ -65,6 +68,10 @@ def validation_counts(config: Config, name: str, dataset: Dataset) -> dict[str, 
 
 def _reading(name: str, dataset: Dataset, kind: str) -> dict[str, Any]:
     """What besides its files determines the samples of a category."""
+    if kind not in datasets.KINDS:
+        return datasets.reading(kind, dataset.options)
+    if dataset.options:
+        raise ConfigError(f"datasets.{name}.options are those of a plug-in's reader, not of {kind}")
     if kind != "eyecandies":
         return asdict(mvtec3d.Options(dataset.nonfinite, dataset.scale))
     if dataset.eyecandies.geometry == "m3dm" and dataset.background != "none":

@@ -42,7 +42,17 @@ TORN, UNVERIFIED, UNFINISHED, ORPHANED, FOREIGN, HALF, KEPT, FREE = KINDS = (
 PRUNED = (ORPHANED, KEPT, FREE)  # what `prune` removes
 PART_AGE_S = 3600.0  # a half-written file outside a job's work is dead after so long
 KEY = re.compile(r"[0-9a-f]{16}")
-TOP = {*FOLDERS, "alive", "data", "mlflow-artifacts", "nodes", "reports", "verified", "verify"}
+TOP = {
+    *FOLDERS,
+    "alive",
+    "data",
+    "mlflow-artifacts",
+    "nodes",
+    "plugins",
+    "reports",
+    "verified",
+    "verify",
+}
 DATABASE = "mlflow.db"
 DATABASE_PARTS = ("", "-wal", "-shm", "-journal")
 

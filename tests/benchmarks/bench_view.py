@@ -31,10 +31,11 @@ from sklearn.neighbors import KDTree
 from harness.data.cache import open_split
 from harness.data.datasets import open_dataset
 from harness.data.samples import Category, Sample
-from harness.data.views import BUILDERS, build_view
+from harness.data.views import build_view
 from harness.data.views.background import near_plane, object_pixels
 from harness.data.views.clusters import dbscan, largest_cluster
 from harness.data.views.plane import border_points, fit_planes, ransac_plane
+from harness.data.views.registry import builder_of
 from methods.views import BtfView, Das3dView, M3dmView
 
 VIEWS = (Das3dView(), M3dmView())
@@ -153,7 +154,7 @@ def measure(size: int, count: int, repeats: int) -> None:
         differing = np.count_nonzero(pixels[0] != object_pixels(sample, VIEW, 0))
         add(f"background, {differing} pixels differ", plain, background)
         for view in VIEWS:
-            whole = seconds(lambda: BUILDERS[type(view)].prepare(ref.read(), view, 0), repeats)
+            whole = seconds(lambda: builder_of(type(view)).prepare(ref.read(), view, 0), repeats)
             add(f"whole sample, {view.name} view", whole - background + plain, whole)
             build_view(category, view, Path(folder) / view.name)
             samples, _ = open_split(Path(folder) / view.name, "train")

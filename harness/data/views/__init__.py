@@ -16,54 +16,28 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
 
 from harness.data.samples import SPLITS, Category, Ref, Sample
-from harness.data.views import das3d, dbrn, dsr3d, m3dm, plain, quality, simulated
+from harness.data.views import quality, simulated
 from harness.data.views.choice import resolved
 from harness.data.views.reference import Reference, measure
+from harness.data.views.registry import builder_of
 from harness.store.prepared import INDEX, MASK
 from methods.contract import View, seed_for
-from methods.views import Das3dView, DbrnView, Dsr3dView, M3dmView, PlainView, ShapeGuidedView
 
 VERSION = 2  # raise when the same recipe gives other arrays
 PARTS = (*SPLITS, simulated.SPLIT)  # what a view holds of a category
 MASKED = ("test", simulated.SPLIT)
 
-V = TypeVar("V", bound=View)
-
-
-@dataclass(frozen=True)
-class Builder(Generic[V]):
-    """prepare: one sample -> named arrays, "mask" among them; finish: what needs all of them.
-
-    Arrays that only `finish` needs, it takes out of its splits; their files go.
-    """
-
-    prepare: Callable[[Sample, V, int], dict[str, np.ndarray]]
-    finish: Callable[[dict[str, dict[str, np.ndarray]], V], None] | None = None
-
-
-BUILDERS: dict[type[View], Builder[Any]] = {  # each for views of its own class
-    Das3dView: Builder(das3d.prepare, das3d.finish),
-    M3dmView: Builder(m3dm.prepare),
-    ShapeGuidedView: Builder(m3dm.prepare),
-    DbrnView: Builder(dbrn.prepare, dbrn.finish),
-    Dsr3dView: Builder(dsr3d.prepare),
-    PlainView: Builder(plain.prepare),
-}
-RECIPES: dict[str, type[View]] = {recipe.name: recipe for recipe in BUILDERS}
-
 
 def prepare(sample: Sample, view: View) -> dict[str, np.ndarray]:
     """The arrays of one sample in a view, "mask" among them, before what needs all samples."""
     seed = seed_for("plane", sample.category, sample.id)
-    return BUILDERS[type(view)].prepare(sample, view, seed)
+    return builder_of(type(view)).prepare(sample, view, seed)
 
 
 def build_view(
@@ -82,9 +56,7 @@ def build_view(
     -> {"samples": {split: N}, "seconds": ..., "seconds_per_sample": ..., "quality": as in
     quality.py, "background": what was chosen for "auto" and why}
     """
-    if type(view) not in BUILDERS:
-        known = ", ".join(known.__name__ for known in BUILDERS)
-        raise ValueError(f"no builder for {type(view).__name__}; known views: {known}")
+    builder = builder_of(type(view))
     started = time.perf_counter()
     view, choice = resolved(category, view)
     real = {split: category.samples(split) for split in SPLITS}
@@ -114,7 +86,7 @@ def build_view(
                     report(done, total)
                 if not refs[split]:
                     rows[split].create(rows["train"].like)
-    if finish := BUILDERS[type(view)].finish:
+    if finish := builder.finish:
         splits = {split: rows[split].mapped() for split in PARTS}
         finish(splits, view)
         for split, arrays in splits.items():

@@ -1,0 +1,135 @@
+"""Every view, once: its recipe, what its arrays are, and how they are made; ours and plug-ins'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+
+from harness.data.samples import Sample
+from harness.data.views import das3d, dbrn, dsr3d, m3dm, plain
+from methods import plugins
+from methods.contract import View
+from methods.errors import UserError
+from methods.views import Das3dView, DbrnView, Dsr3dView, M3dmView, PlainView, ShapeGuidedView
+
+V = TypeVar("V", bound=View)
+
+
+@dataclass(frozen=True)
+class Array:
+    """What an array of a view holds. shape: of one sample, S the view's size in px."""
+
+    name: str
+    dtype: str
+    shape: str
+    unit: str  # and range
+    content: str
+
+
+@dataclass(frozen=True)
+class Builder(Generic[V]):
+    """A view: its recipe, what its arrays are, and how they are made.
+
+    prepare: (sample, view, seed) -> named arrays, "mask" among them; finish: what needs all splits.
+    Arrays that only `finish` needs, it takes out of its splits; their files go.
+    """
+
+    registry: ClassVar[str] = "views"  # in a plug-in's file it is found by this
+    recipe: type[V]
+    prepare: Callable[[Sample, V, int], dict[str, np.ndarray]]
+    finish: Callable[[dict[str, dict[str, np.ndarray]], V], None] | None = None
+    arrays: tuple[Array, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name
+
+
+RGB = Array("rgb", "uint8", "S, S, 3", "0 to 255", "colour, as the image has it")
+OBJECT_RGB = Array("rgb", "uint8", "S, S, 3", "0 to 255", "colour; 0 where background was removed")
+XYZ = Array("xyz", "float32", "S, S, 3", "m", "camera frame, z away; 0 where missing or removed")
+FOREGROUND = Array("foreground", "bool", "S, S", "-", "the object")
+BTF = (OBJECT_RGB, XYZ)
+OWN: tuple[Builder[Any], ...] = (
+    Builder(
+        Das3dView,
+        das3d.prepare,
+        das3d.finish,
+        (
+            OBJECT_RGB,
+            Array("depth", "float32", "S, S", "0 (near) to 1 (far)", "of the object; background 1"),
+            FOREGROUND,
+        ),
+    ),
+    Builder(M3dmView, m3dm.prepare, arrays=BTF),
+    Builder(ShapeGuidedView, m3dm.prepare, arrays=BTF),
+    Builder(
+        DbrnView,
+        dbrn.prepare,
+        dbrn.finish,
+        (
+            RGB,
+            Array("depth", "float32", "S, S", "0.2 (near) to 0.8 (far)", "holes are filled"),
+            FOREGROUND,
+        ),
+    ),
+    Builder(
+        Dsr3dView,
+        dsr3d.prepare,
+        arrays=(
+            RGB,
+            Array("depth", "float32", "S, S", "0.1 (near) to 0.9 (far)", "0 off the object"),
+            FOREGROUND,
+        ),
+    ),
+    Builder(
+        PlainView,
+        plain.prepare,
+        arrays=(
+            RGB,
+            Array("depth", "float32", "S, S", "m, 0 where not seen", "z, away from the camera"),
+            Array("height", "float32", "S, S", "m, 0 where not seen", "above the plane"),
+            Array("valid", "bool", "S, S", "-", "what the sensor saw"),
+        ),
+    ),
+)
+_BY_NAME = {view.name: view for view in OWN}
+RECIPES: dict[str, type[View]] = {view.name: view.recipe for view in OWN}
+_BY_RECIPE: dict[type[View], Builder[Any]] = {view.recipe: view for view in OWN}
+
+
+def view_named(name: str) -> Builder[Any]:
+    """The view of that name, ours or a plug-in's. Raises UserError, PluginError."""
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    if (offer := plugins.find("views", name)) is None:
+        known = ", ".join((*_BY_NAME, *plugins.names("views")))
+        raise UserError(f"unknown view {name!r}; known: {known}")
+    found = offer.load()
+    if not isinstance(found, Builder) or found.name != name:
+        raise plugins.PluginError(
+            f"view {name!r} of plug-in {offer} is {found!r:.100}; it must be a "
+            f"harness.data.views.registry.Builder whose recipe is called {name!r}"
+        )
+    return found
+
+
+def offered(recipe: type[View]) -> plugins.Offer | None:
+    """The plug-in that builds a view; None for our own."""
+    return None if recipe in _BY_RECIPE else plugins.find("views", recipe.name)
+
+
+def builder_of(recipe: type[View]) -> Builder[Any]:
+    """Raises UserError if nobody builds views of this class."""
+    if recipe in _BY_RECIPE:
+        return _BY_RECIPE[recipe]
+    if offered(recipe) is not None and (found := view_named(recipe.name)).recipe is recipe:
+        return found
+    known = ", ".join(known.__name__ for known in _BY_RECIPE)
+    raise UserError(
+        f"no builder for {recipe.__name__}; known views: {known}; a plug-in's view needs a "
+        "harness.data.views.registry.Builder (entry point relief.views, or in the same file)"
+    )

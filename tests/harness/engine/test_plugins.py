@@ -1,0 +1,188 @@
+"""Plug-ins: what they may break, what they change, and how they come to workers."""
+
+import shutil
+
+import pytest
+
+import methods
+from harness.cli.errors import describe, plugged
+from harness.data import datasets
+from harness.data.views import registry
+from harness.engine.code import PLUGINS, admit_plugins, lay_plugins
+from harness.engine.job import run_job
+from harness.engine.outcomes import REFUSED
+from harness.metrics import find
+from harness.metrics.outside import join
+from harness.planning.config import ConfigError
+from harness.store import Store
+from methods import plugins
+from methods.errors import UserError
+from methods.plugins import PluginError
+from tests.harness.conftest import planned
+from tests.test_bring_your_own import FILES, alone  # noqa: F401
+
+
+@pytest.fixture
+def mine(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(FILES["mine.py"])
+    plugins.use([str(file)])
+    return file
+
+
+def keys(*overrides):
+    return {job.title: key for key, job in planned(*overrides).jobs.items()}
+
+
+def test_no_key_of_ours_knows_of_plug_ins(mine):
+    with_it = keys()
+    plugins.use([])
+    assert keys() == with_it
+
+
+def test_changed_code_of_a_plug_in_changes_the_keys_of_what_it_computes_alone(mine):
+    one = keys("methods=[mean_depth,das3d]")
+    mine.write_text(FILES["mine.py"] + "\n# another comment\n")
+    other = keys("methods=[mean_depth,das3d]")
+    differing = {title for title in one if one[title] != other[title]}
+    assert differing == {"mean_depth rgb+3d synthetic cookie 0"}
+
+
+def test_what_is_broken_breaks_what_asks_for_it_alone(mine, tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text("def parsed():\n    return int('no number')\n\n\nVALUE = parsed()\n")
+    plugins.use([str(broken), str(mine)])
+    assert planned("methods=[das3d,mean_depth]").jobs
+    with pytest.raises(PluginError) as raised:
+        planned("methods=[its_own]")
+    said = describe(raised.value).text
+    assert said.startswith(f"plug-in {broken} cannot be loaded: ValueError: invalid literal")
+    assert f'File "{broken}", line 5' in said and "return int('no number')" in said
+    assert "importlib" not in said  # from its own code on
+    assert [one.source for one in plugins.broken()] == [str(broken)]
+
+
+def test_a_file_that_does_not_parse_is_named_with_the_line(tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text("x = 1\ndef (:\n")
+    plugins.use([str(broken)])
+    with pytest.raises(PluginError, match=r"SyntaxError: .*\n.*broken.py\", line 2"):
+        methods.get("its_own")
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        (
+            "@dataclass(frozen=True)\nclass Settings",
+            "class Settings",
+            "its Settings is .*dataclass",
+        ),
+        (
+            " = field(default_factory=lambda: Das3dView(size=64))",
+            "",
+            "its Settings has no default for view",
+        ),
+    ],
+)
+def test_a_method_that_does_not_fit_the_contract_is_named(mine, old, new, said):
+    mine.write_text(FILES["mine.py"].replace(old, new))
+    with pytest.raises(PluginError, match=f"'mean_depth' of plug-in {mine}: {said}"):
+        planned("methods=[mean_depth]")
+    assert planned("methods=[das3d]").jobs
+
+
+def test_a_bug_in_a_plug_in_is_called_one_with_its_own_traceback(mine):
+    mine.write_text(FILES["mine.py"].replace("return settings.view", "return int('no number')"))
+    with pytest.raises(ValueError) as raised:
+        planned("methods=[mean_depth]")
+    told = describe(raised.value)
+    assert told.text.startswith(f"this is a bug in the plug-in {mine}: invalid literal for int()")
+    assert "return int('no number')" in told.text and "planning" not in told.text and not told.bug
+
+
+def test_a_bug_in_asking_for_inputs_is_not_taken_for_advice(mine):
+    inputs = (
+        "    @classmethod\n    def inputs(cls, settings, setting):\n        return int('x')\n\n"
+    )
+    text = FILES["mine.py"].replace("    def fit", inputs + "    def fit")
+    mine.write_text(text)
+    with pytest.raises(ValueError) as raised:
+        planned("methods=[mean_depth]")
+    assert "bug in the plug-in" in describe(raised.value).text
+    mine.write_text(text.replace("return int('x')", "raise UserError('get the weights')"))
+    mine.write_text("from methods.errors import UserError\n" + mine.read_text())
+    with pytest.raises(ConfigError, match="get the weights"):
+        planned("methods=[mean_depth]")
+
+
+def test_two_plug_ins_with_one_name_are_refused(mine, tmp_path):
+    twin = shutil.copy(mine, tmp_path / "twin.py")
+    plugins.use([str(mine), str(twin)])
+    with pytest.raises(PluginError, match="in two plug-ins, .*mine.py and .*twin.py"):
+        methods.get("mean_depth")
+
+
+def test_a_folder_is_a_plug_in_of_several_files(tmp_path):
+    folder = tmp_path / "several"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from .method import MeanDepth\n")
+    (folder / "method.py").write_text(FILES["mine.py"])
+    plugins.use([str(folder)])
+    before = plugins.fingerprint(str(folder))
+    assert methods.get("mean_depth").__module__.endswith(".method")
+    (folder / "method.py").write_text(FILES["mine.py"] + "\n")
+    assert plugins.fingerprint(str(folder)) != before
+
+
+def test_a_plug_in_that_is_not_there_says_what_would_do(tmp_path):
+    with pytest.raises(PluginError, match=r"nowhere.py: there is no such file or folder"):
+        planned("plugins=[nowhere.py]", "methods=[das3d]")
+
+
+def test_a_file_comes_to_workers_through_the_store(mine, tmp_path):
+    store = Store(tmp_path / "store")
+    wanted = plugins.described()
+    lay_plugins(store.path)
+    lay_plugins(store.path)  # twice changes nothing
+    assert (store.path / PLUGINS / wanted[str(mine)] / "mine.py").exists()
+    plugins.use([])
+    mine.unlink()  # as on another machine
+    assert admit_plugins(wanted, store.path) is None
+    assert methods.get("mean_depth").name == "mean_depth"
+    assert plugins.described() == wanted
+
+
+def test_a_worker_with_other_code_of_a_plug_in_refuses(mine, tmp_path):
+    plan = planned("methods=[mean_depth]")
+    job = plan.jobs[plan.cells[0]["key"]]
+    mine.write_text(FILES["mine.py"] + "\n")
+    outcome = run_job(job.describe(), str(tmp_path / "store"))
+    assert outcome.status == REFUSED and f"has the plug-in {mine} with code" in outcome.reason
+
+
+def test_the_command_line_takes_plug_ins_wherever_they_stand(mine, monkeypatch):
+    plugins.use([])
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    rest = plugged(["run", "--plugin", str(mine), "tiny.yaml", f"--plugin={mine}", "--serial"])
+    assert rest == ["run", "tiny.yaml", "--serial"] and plugins.given() == (str(mine),)
+    with pytest.raises(UserError, match="--plugin needs a file"):
+        plugged(["run", "--plugin"])
+
+
+def test_views_readers_and_metrics_are_known_by_name(tmp_path):
+    for name in ("grey.py", "csv_folder.py", "miss.py"):
+        (tmp_path / name).write_text(FILES[name])
+    plugins.use([str(tmp_path / name) for name in ("grey.py", "csv_folder.py", "miss.py")])
+    assert registry.view_named("grey").recipe.size == 64
+    assert datasets.layout_of("csv_folder").LAYOUT.startswith("<category>/list.csv")
+    assert datasets.reading("csv_folder", {"scale": "0.5"})["scale"] == 0.5
+    join()
+    try:
+        assert find("i_miss").smaller_is_better
+    finally:
+        plugins.use([])
+        join()
+    assert find("i_miss") is None
+    with pytest.raises(UserError, match="unknown view 'grey'"):
+        registry.view_named("grey")

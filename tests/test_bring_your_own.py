@@ -1,0 +1,125 @@
+"""The guide for newcomers, taken at its word: its code as it stands, and none of ours edited."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.data.synthetic import PRESETS, write_category
+from harness.planning import config
+from harness.planning.expand import build
+from harness.store import Store
+from methods import plugins
+from tests.harness.conftest import TINY, run
+
+ROOT = Path(__file__).parents[1]
+GUIDE = (ROOT / "harness/README.md").read_text()
+FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", GUIDE, re.DOTALL))
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """No plug-in of another test counts."""
+    monkeypatch.setattr(plugins, "_given", ())
+    monkeypatch.delenv(plugins.VARIABLE, raising=False)
+
+
+@pytest.fixture
+def files(tmp_path):
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def flat(root: Path) -> Path:
+    """A category as a flat folder with a table, made of a synthetic one."""
+    made = root / "made"
+    write_category(made, "cookie", PRESETS["tiny"])
+    flat = root / "flat" / "lid"
+    flat.mkdir(parents=True)
+    rows = []
+    for rgb in sorted(made.rglob("rgb/*.png")):
+        split, defect = rgb.parts[-4:-2]
+        name = f"{split}_{defect}_{rgb.stem}"
+        parts = {"image": rgb, "cloud": rgb.parents[1] / "xyz" / f"{rgb.stem}.tiff"}
+        parts["mask"] = rgb.parents[1] / "gt" / rgb.name
+        row = {"split": split, "defect": defect}
+        for part, path in parts.items():
+            row[part] = f"{name}_{part}{path.suffix}" if path.exists() else ""
+            if path.exists():
+                shutil.copy(path, flat / row[part])
+        rows.append(row)
+    with open(flat / "list.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    return flat.parent
+
+
+def relief(*arguments, cwd, **environment):
+    command = [sys.executable, "-m", "harness", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def test_the_guide_has_one_file_of_each_kind():
+    assert set(FILES) == {"mine.py", "grey.py", "csv_folder.py", "miss.py"}
+    assert sum(len(text.splitlines()) for text in FILES.values()) < 130
+
+
+def test_a_method_a_reader_and_a_metric_from_files_work_together(files, tmp_path):
+    names = ("mine.py", "csv_folder.py", "miss.py")
+    given = [f"plugins=[{','.join(str(files / name) for name in names)}]"]
+    given += ["methods=[mean_depth]", "mean_depth.power=2", "datasets.flat.options.scale=1.0"]
+    loaded = config.load(str(TINY), given, data=str(flat(tmp_path)))
+    store, plan = Store(tmp_path / "store"), build(loaded)
+    plan.record(store)
+    assert not run(plan, store).failures
+    record = store.result(plan.cells[0]["key"])
+    assert 0 <= record.metrics["i_miss"] <= 1 and "i_miss" in record.signatures
+    assert record.spec.values["plugin"] == plugins.fingerprint(str(files / "mine.py"))
+    view = store.result(record.spec.needs.view)
+    assert view.spec.values["reader"] == plugins.fingerprint(str(files / "csv_folder.py"))
+    assert "plugin" not in view.spec.values  # its view is ours
+
+
+def test_the_command_runs_a_file_and_a_package_under_ray_beside_a_broken_one(files, tmp_path):
+    """Workers get the file through the store, the package by its entry point."""
+    package = tmp_path / "site"
+    (package / "grey_method").mkdir(parents=True)
+    text = FILES["mine.py"].replace("mean_depth", "mean_grey").replace('["depth"]', '["grey"]')
+    text = text.replace("methods.views import Das3dView", "grey_method.view import GreyView")
+    text = text.replace("Das3dView(size=64)", "GreyView()").replace(
+        "view: Das3dView", "view: GreyView"
+    )
+    (package / "grey_method/__init__.py").write_text(text)
+    (package / "grey_method/view.py").write_text(FILES["grey.py"])
+    about = package / "grey_method-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: grey-method\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[relief.methods]\nmean_grey = grey_method:MeanDepth\nbad = grey_method.missing:Bad\n"
+        "[relief.views]\ngrey = grey_method.view:GREY\n"
+    )
+    (files / "broken.py").write_text("int('no number')\n")
+    shutil.copy(TINY, tmp_path / "tiny.yaml")
+    environment = {"PYTHONPATH": f"{package}{os.pathsep}{ROOT}"}
+    chosen = ["tiny.yaml", "methods=[mean_depth,mean_grey]", "--workers", "1", "--store", "store"]
+    given = ["--plugin", "broken.py", "--plugin", "mine.py"]
+    done = relief("run", *chosen, *given, "--tracking", "none", cwd=tmp_path, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    store = Store(tmp_path / "store")
+    cells = {c["method"]: store.result(c["key"]) for c in store.launches()[0]["cells"]}
+    assert {name: cell.status for name, cell in cells.items()} == {
+        "mean_depth": "done",
+        "mean_grey": "done",
+    }
+    code = plugins.fingerprint(str(files / "mine.py"))
+    assert (store.path / "plugins" / code / "mine.py").read_text() == FILES["mine.py"]
+    asked = relief("plan", "tiny.yaml", "methods=[bad]", *given, cwd=tmp_path, **environment)
+    assert asked.returncode == 2 and "No module named 'grey_method.missing'" in asked.stderr
