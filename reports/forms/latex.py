@@ -6,6 +6,7 @@ import re
 
 from harness.metrics import headlines
 from reports.forms.text import grouped
+from reports.forms.words import BELOW_SIGNS, below_text
 from reports.numbers.leaderboard import Board, Row
 from reports.numbers.names import method_label, metric_label, metric_text, setting_label
 
@@ -17,6 +18,7 @@ _SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
 }
+_BELOW = {True: r"\textdagger{}", False: r"\textdaggerdbl{}"}
 
 
 def escaped(text: str) -> str:
@@ -53,13 +55,19 @@ def _table(board: Board) -> str:
     for row in board.rows:
         name = escaped(method_label(row.method, row.variant))
         marks = "".join(rf"\,[{escaped(mark)}]" for mark in row.marks)
+        marks += rf"\,{_BELOW[row.below.apart]}" if row.below else ""
         cells = [_cell(board, row, column) for column in columns]
         lines.append(_line([name + marks, *cells, str(row.group or "--")]))
         if row.published or row.quotes:
             quoted = [row.quoted(column) for column in columns]
             values = [metric_text(board.metric, q.quote.value) if q else "" for q in quoted]
             lines.append(_line([r"\quad published", *values, ""]))
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if note := below_text(board):
+        signs = {BELOW_SIGNS[apart]: sign for apart, sign in _BELOW.items()}
+        note = "".join(signs.get(c, c) for c in escaped(note))
+        lines += ["", rf"\smallskip {note}"]
+    return "\n".join([*lines, r"\end{table}"])
 
 
 def _cell(board: Board, row: Row, category: str | None) -> str:

@@ -14,7 +14,14 @@ from harness.metrics import headlines
 from harness.store import DONE, Results
 from methods.marks import DEMO as DEMO_MARK
 from methods.marks import meaning
-from reports.forms.words import VERDICT_KEY, points, verdict_sign
+from reports.forms.words import (
+    BELOW_SIGNS,
+    VERDICT_KEY,
+    below_sign,
+    below_text,
+    points,
+    verdict_sign,
+)
 from reports.numbers.frame import PENDING, printable, results_frame
 from reports.numbers.leaderboard import Board, Lead, Row, Score, leaderboards
 from reports.numbers.names import (
@@ -26,6 +33,8 @@ from reports.numbers.names import (
 )
 
 DEMO = "Demo: a short run that shows the program at work. These numbers do not measure the methods."
+
+AHEAD = "a baseline of its setting has a better mean; the page says whether beyond chance"
 
 
 def percent(value: float | None) -> str:
@@ -144,7 +153,7 @@ def _markdown_setting(setting: str, boards: dict[str, Board], marks: list[str]) 
             [
                 str(row.rank or "–"),
                 str(row.group or "–"),
-                _marked(row, marks),
+                _signed(row, marks),
                 _marked_score(main, row),
                 bounds,
                 *(_marked_score(boards[m], same(boards[m], row)) for m in metrics[1:]),
@@ -154,10 +163,12 @@ def _markdown_setting(setting: str, boards: dict[str, Board], marks: list[str]) 
     lead = _escaped(lead_text(main.lead, main.rows))
     lines = [f"### {_escaped(setting_label(setting))}", "", lead, ""]
     lines += _markdown_table(head + [metric_label(m) for m in metrics[1:]], rows)
+    if note := below_text(main):
+        lines += ["", note]
     lines += ["", f"{metric_label(main.metric)} by category:", ""]
     rows = [
         [
-            _marked(row, marks),
+            _signed(row, marks),
             *(_marked_score(main, row, c) for c in main.categories),
             _marked_score(main, row),
         ]
@@ -176,6 +187,10 @@ def same(board: Board, row: Row) -> Row:
 def _marked(row: Row, marks: list[str]) -> str:
     shown = "".join(f" [{mark}]" for mark in row.marks if mark in marks)
     return method_label(row.method, row.variant) + shown
+
+
+def _signed(row: Row, marks: list[str]) -> str:
+    return " ".join(filter(None, (_marked(row, marks), below_sign(row))))
 
 
 def _marked_score(board: Board, row: Row, category: str | None = None) -> str:
@@ -209,7 +224,10 @@ def _escaped(text: str) -> str:
 
 
 def leaderboard_text(store: Results, launch: dict) -> Group:
-    """A compact table a dataset for the terminal: mean headline metrics by setting and method."""
+    """A compact table a dataset for the terminal: mean headline metrics by setting and method.
+
+    Without the image scores, so it says of baselines who is ahead, and not whether by chance.
+    """
     frame = results_frame(store, launch)
     boards, parts = leaderboards(frame), []
     marks = row_marks(launch, boards)
@@ -225,10 +243,12 @@ def leaderboard_text(store: Results, launch: dict) -> Group:
                 continue
             for i, row in enumerate(found[metrics[0]].rows):
                 cells = [_terminal(same(found[m], row).mean, found[m]) for m in metrics]
-                name = Text(_marked(row, marks))
+                name = Text(_marked(row, marks) + f" {BELOW_SIGNS[False]}" * bool(row.below))
                 table.add_row(Text("" if i else setting_label(setting)), name, *cells)
             table.add_section()
         parts.append(table)
+    if any(row.below for board in boards for row in board.rows):
+        parts.append(Text(f"{BELOW_SIGNS[False]} {AHEAD}"))
     if launch.get("demo"):
         parts.append(Text(DEMO, style="yellow"))
     parts += [Text(f"{mark}: {meaning(mark)}", style="yellow") for mark in marks]

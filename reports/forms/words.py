@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from reports.numbers.leaderboard import Board
+from methods.names import BASELINE
+from reports.numbers.leaderboard import Board, Row
 from reports.numbers.names import method_label
 from reports.numbers.published import ABOVE, BELOW, UNKNOWN, WITHIN, Verdict
 
 SIGNS = {WITHIN: "≈", ABOVE: "▲", BELOW: "▼", UNKNOWN: "?"}
+BELOW_SIGNS = {True: "†", False: "‡"}  # a baseline is ahead: beyond chance, or by its mean alone
 VERDICT_KEY = "≈ ours agrees within its error, ▲ ours is above, ▼ ours is below, ? error unknown"
 
 
@@ -44,3 +46,22 @@ def test_text(board: Board) -> str:
             f"correction over all pairs{few}."
         )
     return "No groups: there are no image scores and no second category to test with."
+
+
+def below_sign(row: Row) -> str:
+    """After the name of a row that a baseline is ahead of."""
+    return BELOW_SIGNS[row.below.apart] if row.below else ""
+
+
+def below_text(board: Board) -> str:
+    """Footnotes to the signs on a board; empty without any."""
+    tested = "and that test does not tell the two apart" if board.tested_on else "without a test"
+    how = {
+        True: "is better, by the paired test that makes the groups",
+        False: f"is ahead by its mean, {tested}",
+    }
+    found = {row.below.apart: row.below for row in board.rows if row.below}
+    return " ".join(
+        f"{BELOW_SIGNS[apart]} {method_label(BASELINE, found[apart].variant)} {how[apart]}."
+        for apart in sorted(found, reverse=True)
+    )

@@ -22,12 +22,14 @@ from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, TIMEOUT
 from methods.marks import shots
 from methods.seeds import generator_for
 from reports.numbers import statistics
+from reports.numbers.baselines import Below, below_baseline
 from reports.numbers.frame import PENDING, UNDEFINED, all_marks, metric_names
 from reports.numbers.names import metric_order, setting_order, status_label
 from reports.numbers.paired import (
     Difference,
     Placements,
     auroc_difference,
+    better,
     class_scores,
     groups,
     sign_flip,
@@ -51,6 +53,7 @@ CSV_COLUMNS = (
     "low",
     "high",
     "group",
+    "below",
     "published",
     "difference",
     "verdict",
@@ -101,6 +104,7 @@ class Row:
     mean: Score
     rank: int | None = None  # 1 is best; None if the mean is incomplete
     group: int | None = None  # 1 + rows that are better; None if untested
+    below: Below | None = None  # the best baseline, where that is ahead
     images: Images | None = None  # I-AUROC only
     interval: tuple[float, float] | None = None  # of the mean, over images; I-AUROC only
     published: Verdict | None = None  # of the mean
@@ -225,15 +229,21 @@ def _board(part: pd.DataFrame, metric: str, images: dict) -> Board:
     ranked.sort(key=lambda row: row.rank or len(rows) + 1)  # stable: ties keep their order
     dataset, setting = part[["dataset", "setting"]].iloc[0]
     ranked = [_quoted(row, dataset, setting, metric, categories) for row in ranked]
-    tested_on, ranked = _grouped(ranked, categories, sign)
+    tested_on, apart, ranked = _grouped(ranked, categories, sign)
+    ranked = _beside_baselines(ranked, apart)
     return Board(dataset, setting, metric, categories, tuple(ranked), tested_on)
 
 
-def _grouped(rows: list[Row], categories: tuple[str, ...], sign: int) -> tuple[str, list[Row]]:
-    """The rows with their groups, and what the tests looked at. sign: of the metric"""
+def _grouped(
+    rows: list[Row], categories: tuple[str, ...], sign: int
+) -> tuple[str, set[tuple[int, int]], list[Row]]:
+    """What the tests looked at, the pairs that they tell apart, and the rows with their groups.
+
+    sign: of the metric
+    """
     complete = [row for row in rows if row.rank]
     if not complete:
-        return "", rows
+        return "", set(), rows
     pairs = list(combinations(range(len(complete)), 2))
     tests = [_tested(complete[i], complete[j]) for i, j in pairs]
     of_images = [test.p for test in tests if test is not None]
@@ -243,11 +253,20 @@ def _grouped(rows: list[Row], categories: tuple[str, ...], sign: int) -> tuple[s
         values = np.array([[row.scores[c].known for c in categories] for row in complete])
         tested_on, p_values = "categories", [sign_flip(values[i] - values[j]) for i, j in pairs]
     else:
-        return "", rows
-    means = [sign * row.mean.known for row in complete]
-    found = groups(means, dict(zip(pairs, p_values)))
+        return "", set(), rows
+    apart = better([sign * row.mean.known for row in complete], dict(zip(pairs, p_values)))
+    found = groups(len(complete), apart)
     grouped = [replace(row, group=group) for row, group in zip(complete, found)]
-    return tested_on, grouped + rows[len(complete) :]
+    return tested_on, apart, grouped + rows[len(complete) :]
+
+
+def _beside_baselines(rows: list[Row], apart: set[tuple[int, int]]) -> list[Row]:
+    """The rows, those that have a rank first, with the baseline that is ahead of them."""
+    ranks = [row.rank for row in rows if row.rank]
+    names = [(row.method, row.variant) for row in rows[: len(ranks)]]
+    found = below_baseline(names, ranks, apart)
+    behind = [replace(row, below=below) for row, below in zip(rows, found)]
+    return behind + rows[len(ranks) :]
 
 
 def _printed_variant(row: Row) -> str:
@@ -349,6 +368,7 @@ def leaderboard_table(boards: list[Board]) -> pd.DataFrame:
                         low,
                         high,
                         row.group if mean else None,
+                        row.below.text if mean and row.below else "",
                         found and found.quote.value,
                         found and found.difference,
                         found.text if found else "",

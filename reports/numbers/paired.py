@@ -136,13 +136,16 @@ def holm(p_values: list[float]) -> list[float]:
     return adjusted
 
 
-def groups(means: list[float], p_values: dict[tuple[int, int], float]) -> list[int]:
-    """One plus the number of rows that are better beyond chance, for every row.
+def better(means: list[float], p_values: dict[tuple[int, int], float]) -> set[tuple[int, int]]:
+    """Pairs (i, j) of which row i is better than row j beyond chance.
 
     p_values: of every pair (i, j), i < j, uncorrected.
     """
-    beaten = [0] * len(means)
-    for (i, j), p in zip(p_values, holm(list(p_values.values()))):
-        if p < ALPHA and means[i] != means[j]:
-            beaten[j if means[i] > means[j] else i] += 1
-    return [1 + count for count in beaten]
+    corrected = zip(p_values, holm(list(p_values.values())))
+    found = [(i, j) for (i, j), p in corrected if p < ALPHA and means[i] != means[j]]
+    return {(i, j) if means[i] > means[j] else (j, i) for i, j in found}
+
+
+def groups(count: int, pairs: set[tuple[int, int]]) -> list[int]:
+    """One plus the number of rows that are `better`, for each of so many rows."""
+    return [1 + sum(beaten == row for _, beaten in pairs) for row in range(count)]

@@ -32,7 +32,14 @@ from reports.forms.text import (
     row_marks,
     same,
 )
-from reports.forms.words import VERDICT_KEY, quote_text, test_text, verdict_sign
+from reports.forms.words import (
+    VERDICT_KEY,
+    below_sign,
+    below_text,
+    quote_text,
+    test_text,
+    verdict_sign,
+)
 from reports.numbers import names
 from reports.numbers.choice import MIDDLE
 from reports.numbers.cost import cost_frame, hours_frame
@@ -168,6 +175,8 @@ def _environment() -> jinja2.Environment:
         headline=headline,
         lead_text=lead_text,
         score_legend=legend(CLASSES),
+        below_sign=below_sign,
+        below_text=below_text,
         quote_text=quote_text,
         test_text=test_text,
         verdict_key=VERDICT_KEY,

@@ -117,7 +117,7 @@ def test_csv_says_what_each_value_is_and_why_one_is_missing(build):
     lines = leaderboard_csv(boards_of(*build(**choices))).splitlines()
     assert lines[0] == (
         "dataset,setting,method,variant,metric,category,value,std,seeds,status,"
-        "low,high,group,published,difference,verdict,source,marks"
+        "low,high,group,below,published,difference,verdict,source,marks"
     )
     lines = [",".join(line.split(",")[:10]) for line in lines]
     assert lines[1:4] == [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harness.metrics.ranking import auroc
-from reports.numbers.paired import Placements, auroc_difference, groups, holm, sign_flip
+from reports.numbers.paired import Placements, auroc_difference, better, groups, holm, sign_flip
 
 N, M, CATEGORIES = 22, 60, 4
 
@@ -102,7 +102,12 @@ def test_holm_keeps_the_chance_of_any_false_claim_low():
 
 
 def test_rows_that_nothing_separates_share_a_group():
+    def grouped(means, p_values):
+        return groups(len(means), better(means, p_values))
+
     p_values = {(0, 1): 0.6, (0, 2): 0.001, (1, 2): 0.002}
-    assert groups([0.9, 0.89, 0.8], p_values) == [1, 1, 3]
-    assert groups([0.9, 0.89, 0.8], dict.fromkeys(p_values, 0.9)) == [1, 1, 1]
-    assert groups([0.8, 0.9], {(0, 1): 0.01}) == [2, 1]
+    assert grouped([0.9, 0.89, 0.8], p_values) == [1, 1, 3]
+    assert grouped([0.9, 0.89, 0.8], dict.fromkeys(p_values, 0.9)) == [1, 1, 1]
+    assert grouped([0.8, 0.9], {(0, 1): 0.01}) == [2, 1]
+    assert better([0.8, 0.9], {(0, 1): 0.01}) == {(1, 0)}
+    assert not better([0.9, 0.9], {(0, 1): 0.01})
