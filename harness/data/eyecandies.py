@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.files import read_depth, read_mask, read_matrix, read_rgb, read_yaml
+from harness.data.files import read_matrix, read_yaml
+from harness.data.images import read_depth, read_mask, read_rgb
 from harness.data.samples import (
     SPLITS,
     Category,

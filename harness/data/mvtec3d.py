@@ -5,8 +5,8 @@
     ROOT/<category>/test/{good,<defect>}/{rgb,xyz,gt}/...    gt may be absent for good
 
 xyz is an organised cloud in metres, (0, 0, 0) where the sensor saw nothing; gt holds a class
-id per defect type, so every value above 0 is a defect. User data may have clouds as .npy, or
-16-bit depth PNGs in depth/ in place of xyz/, with the camera in
+id per defect type, so every value above 0 is a defect. User data may have other formats of files
+(images.py, clouds.py), in depth/ in place of xyz/ depth images with the camera in
 ROOT/<category>/calibration/camera_parameters.json, and in mask/ what of an image is the object.
 """
 
@@ -18,19 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.files import (
-    NONFINITE,
-    folders,
-    read_cloud,
-    read_depth,
-    read_json,
-    read_mask,
-    read_rgb,
-)
+from harness.data.clouds import CLOUDS, NONFINITE, read_cloud
+from harness.data.files import below, check_name, folders, is_folder, listed, read_json
+from harness.data.images import DEPTHS, IMAGES, MISSING_16, read_depth, read_mask, read_rgb
 from harness.data.samples import (
     SPLITS,
     Category,
     DataError,
+    Oddity,
     Ref,
     Sample,
     backproject,
@@ -41,13 +36,11 @@ from methods.errors import UserError
 LAYOUT = "<category>/train/good/{rgb,xyz} and <category>/test/<defect>/{rgb,xyz,gt}"
 CAMERA = "calibration/camera_parameters.json"
 
-_SUFFIXES = {
-    "rgb": (".png", ".jpg", ".jpeg"),
-    "xyz": (".tiff", ".tif", ".npy"),
-    "depth": (".png",),
-    "gt": (".png",),
-    "mask": (".png",),
-}
+PARTS = {"rgb": IMAGES, "xyz": CLOUDS, "depth": DEPTHS, "gt": IMAGES, "mask": IMAGES}
+USUAL = {"rgb": ".png", "xyz": ".tiff", "depth": ".png", "gt": ".png", "mask": ".png"}
+NOTES = (".txt", ".md", ".json", ".yaml", ".csv", ".ini", ".db")  # beside the data
+MANY = 32  # different values of a depth image, of which a rule can be told
+OF_MASKS = ("_mask", "_gt", "_GT")  # what some tools put behind the name of a mask
 
 # The release of 2021: train, validation, rows, columns, test images by folder.
 PUBLISHED_COUNTS = {
@@ -128,13 +121,16 @@ class Options:
     """
 
     nonfinite: str = "error"
-    scale: float = 1.0  # metres per unit of the clouds; depth PNGs have their depth_scale
+    scale: float = 1.0  # metres per unit of the clouds; depth images have their depth_scale
+    max_depth: float = 0.0  # m: points beyond it or behind the camera are missing; 0: no limit
 
     def __post_init__(self):
         if self.nonfinite not in NONFINITE:
             raise UserError(f"unknown nonfinite {self.nonfinite!r}; known: {', '.join(NONFINITE)}")
         if not 0 < self.scale < math.inf:
             raise UserError(f"scale is {self.scale}; give the metres per unit, e.g. 0.001")
+        if not 0 <= self.max_depth < math.inf:
+            raise UserError(f"max_depth is {self.max_depth}; give metres, or 0 for no limit")
 
 
 @dataclass(frozen=True)
@@ -180,20 +176,36 @@ class FolderRef(Ref):
 
     def load(self) -> Sample:
         rgb = read_rgb(self.rgb)
-        xyz = self._from_depth(self.camera) if self.camera else self._from_cloud()
+        xyz = self._from_depth(self.camera) if self.camera else self._from_cloud(rgb.shape[:2])
+        if most := self.options.max_depth:
+            xyz[(xyz[..., 2] <= 0) | (xyz[..., 2] > most)] = 0
         region = (self.region, read_mask(self.region)) if self.region else None
         return self.assemble(rgb, xyz, read_mask(self.gt) if self.gt else None, region)
 
-    def _from_cloud(self) -> np.ndarray:
-        xyz = read_cloud(self.xyz, self.options.nonfinite)
+    def _from_cloud(self, size: tuple[int, int]) -> np.ndarray:
+        xyz = read_cloud(self.xyz, self.options.nonfinite, size)
         if self.options.scale != 1:
             xyz = xyz * np.float32(self.options.scale)
         check_unit(xyz[..., 2], self.xyz, "datasets.NAME.scale=", self.options.scale)
-        return xyz
+        return xyz if xyz.flags.writeable else xyz.copy()
+
+    def oddities(self, sample: Sample) -> list[Oddity]:
+        found = super().oddities(sample)
+        if self.camera:
+            z = sample.xyz[..., 2][sample.valid]
+            units = np.unique(np.round(z / Intrinsics.read(self.camera).depth_scale).astype(int))
+            if len(units) >= MANY and not (units % 8).any():
+                problem = "all its values are multiples of 8: rotated by 3 bits, as SUN RGB-D's?"
+                todo = "then write (depth >> 3) | (depth << 13), else ignore this"
+                found.append(Oddity("depth_times_8", self.xyz, problem, todo))
+        return found
 
     def _from_depth(self, file: Path) -> np.ndarray:
         camera = Intrinsics.read(file)
-        depth = read_depth(self.xyz).astype(np.float32) * np.float32(camera.depth_scale)
+        raw = read_depth(self.xyz)
+        if raw.dtype == np.uint16:
+            raw = np.where(raw == MISSING_16, 0, raw)
+        depth = raw.astype(np.float32) * np.float32(camera.depth_scale)
         if camera.height and camera.width and (camera.height, camera.width) != depth.shape:
             raise DataError(
                 f"{file} is for {camera.height:g} x {camera.width:g} px, and {self.xyz} "
@@ -202,6 +214,7 @@ class FolderRef(Ref):
                 file,
             )
         check_unit(depth, self.xyz, f"depth_scale in {file} to ", camera.depth_scale)
+        depth[depth < 0] = 0
         return backproject(depth, camera.fx, camera.fy, camera.cx, camera.cy)
 
 
@@ -211,29 +224,75 @@ class FolderCategory(Category):
 
     def list_split(self, split: str) -> tuple[list[Ref], list[DataError]]:
         refs, faults = [], []
-        for folder in folders(self.folder / split):
-            self._list(folder, split, refs, faults)
+        try:
+            inner = folders(self.folder / split)
+        except DataError as fault:
+            return [], [fault]
+        masked = split == "test" and any(self._files(f, "gt", []) for f in inner)
+        for folder in inner:
+            try:
+                check_name(folder)
+                self._list(folder, split, masked, refs, faults)
+            except DataError as fault:
+                faults.append(fault)
         return refs, faults
 
     def files(self) -> list[Path]:
-        parts = (
-            folder / part
-            for split in SPLITS
-            for folder in folders(self.folder / split)
-            for part in _SUFFIXES
-        )
         camera = [path for path in (self.folder / CAMERA,) if path.is_file()]
-        return camera + [path for part in parts for path in _listed(part)]
+        return camera + [path for part in self._parts() for path in _of_part(part)]
 
     def where(self, split: str) -> str:
         inner = "good/{rgb,xyz}" if split == "train" else "<defect>/{rgb,xyz,gt}"
         return f"{self.folder / split}/{inner}"
 
-    def _list(self, folder: Path, split: str, refs: list[Ref], faults: list[DataError]) -> None:
-        """Pair the files of train/good, test/hole, ... by their stems."""
+    def unused(self) -> list[Path]:
+        """Files that lie where samples are looked for, and are none: of another kind or deeper."""
+        used = set(self.files())
+        return [
+            path
+            for split in SPLITS
+            for path in below(self.folder / split)
+            if path not in used and path.suffix.lower() not in NOTES
+        ]
+
+    def _parts(self) -> list[Path]:
+        """The folders of files, those that can be listed."""
+        found = []
+        for split in SPLITS:
+            try:
+                found += [f / part for f in folders(self.folder / split) for part in PARTS]
+            except DataError:  # told by `list_split`
+                continue
+        return found
+
+    def _files(self, folder: Path, part: str, faults: list[DataError]) -> dict[str, Path]:
+        try:
+            return _by_stem(folder / part, faults)
+        except DataError as fault:
+            faults.append(fault)
+            return {}
+
+    def _list(
+        self,
+        folder: Path,
+        split: str,
+        masked: bool,
+        refs: list[Ref],
+        faults: list[DataError],
+    ) -> None:
+        """Pair the files of train/good, test/hole, ... by their stems.
+
+        masked: whether the category has any masks of defects; without, it has image metrics only
+        """
+        if folder.name != "good" and folder.name.lower() == "good":
+            raise DataError(
+                f"{folder} would count as a defect: only 'good' is normal",
+                f"rename it to {folder.parent / 'good'}",
+                folder,
+            )
         points = "xyz" if (folder / "xyz").is_dir() else "depth"
-        files = {part: _by_stem(folder / part, faults) for part in ("rgb", points, "gt", "mask")}
-        needed = ["rgb", points] + ["gt"] * (split == "test" and folder.name != "good")
+        files = {part: self._files(folder, part, faults) for part in ("rgb", points, "gt", "mask")}
+        needed = ["rgb", points] + ["gt"] * (masked and folder.name != "good")
         camera = self.folder / CAMERA if points == "depth" else None
         if camera and files["depth"] and not camera.is_file():
             faults.append(
@@ -247,15 +306,7 @@ class FolderCategory(Category):
             return
         for name in sorted(set().union(*files.values())):
             if lacking := [part for part in needed if name not in files[part]]:
-                there = ", ".join(str(files[part][name]) for part in files if name in files[part])
-                wanted = [folder / part / f"{name}{_SUFFIXES[part][0]}" for part in lacking]
-                faults.append(
-                    DataError(
-                        f"{' and '.join(map(str, wanted))} is missing beside {there}",
-                        "restore it or remove both",
-                        wanted[0],
-                    )
-                )
+                faults.append(_lacking(folder, name, lacking, files))
                 continue
             refs.append(
                 FolderRef(
@@ -273,13 +324,25 @@ class FolderCategory(Category):
             )
 
 
+def _lacking(folder: Path, name: str, parts: list[str], files: dict[str, dict]) -> DataError:
+    """A sample without some of its parts; names what lies there in their place."""
+    there = ", ".join(str(files[part][name]) for part in files if name in files[part])
+    wanted = [folder / part / f"{name}{USUAL[part]}" for part in parts]
+    todo = "restore it or remove both"
+    instead = [p for part in parts for p in below(folder / part) if p.stem.startswith(name)]
+    if instead:
+        kinds = "; ".join(f"{part}: {', '.join(PARTS[part])}" for part in parts)
+        todo = f"there is {instead[0]}, which is not read: write it as {wanted[0].name} ({kinds})"
+    return DataError(f"{' and '.join(map(str, wanted))} is missing beside {there}", todo, wanted[0])
+
+
 def make_category(name: str, folder: Path, options: Options) -> Category:
     return FolderCategory(name, folder, options)
 
 
 def is_category(folder: Path) -> bool:
     return any(
-        (folder / split / "good" / part).is_dir()
+        is_folder(folder / split / "good" / part)
         for split in ("train", "test")
         for part in ("rgb", "xyz", "depth")
     )
@@ -298,26 +361,34 @@ def published_size(name: str) -> tuple[int, int]:
     return PUBLISHED_COUNTS[name][2:4]
 
 
-def _listed(path: Path) -> list[Path]:
-    """The files of a part's folder, sorted. A leading dot is a by-product of archivers."""
-    if not path.is_dir():
+def _of_part(folder: Path) -> list[Path]:
+    """The files of a part's folder, sorted."""
+    try:
+        found = listed(folder)
+    except DataError:  # told by `list_split`
         return []
-    suffixes = _SUFFIXES[path.name]
-    return sorted(
-        p for p in path.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith(".")
-    )
+    return [p for p in found if p.suffix.lower() in PARTS[folder.name] and not is_folder(p)]
 
 
 def _by_stem(path: Path, faults: list[DataError]) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for p in _listed(path):
-        if p.stem in files:
+    listed(path)  # tells what `_of_part` passes over
+    for p in _of_part(path):
+        try:
+            check_name(p)
+        except DataError as fault:
+            faults.append(fault)
+            continue
+        stem = p.stem
+        if path.name == "gt":
+            stem = next((stem.removesuffix(e) for e in OF_MASKS if stem.endswith(e)), stem)
+        if stem in files:
             faults.append(
                 DataError(
-                    f"{p} and {files[p.stem].name} have the same name {p.stem!r}",
+                    f"{p} and {files[stem].name} have the same name {stem!r}",
                     "keep the right one of them",
                     p,
                 )
             )
-        files.setdefault(p.stem, p)
+        files.setdefault(stem, p)
     return files

@@ -12,7 +12,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
 MIN_VALID_SHARE = 0.01  # a cloud with fewer valid points is no scan of anything
 PLAUSIBLE_M = (0.02, 20.0)  # median depth of an inspection scene, in metres
+STRAY = 5.0  # times the 99th percentile of the depths: no part of the scene
+MOST_DEFECT = 0.5  # share of an image; the largest mask of MVTec 3D-AD has a tenth
 ON_AXIS = 1e-9  # slope given to rays along the optical axis
 
 
@@ -112,6 +114,7 @@ class Ref(ABC):
                     "z should point away from the camera, in metres: check the axes and the scale",
                 )
             )
+        found += self._of_values(sample)
         if self.label and not sample.mask.any():
             found.append(
                 Oddity(
@@ -131,6 +134,33 @@ class Ref(ABC):
                 )
             )
         return found
+
+    def _of_values(self, sample: Sample) -> Iterator[Oddity]:
+        z = sample.xyz[..., 2][sample.valid]
+        usual, most = np.percentile(z, 99), z.max()
+        if usual > 0 and most > STRAY * usual:
+            yield Oddity(
+                "stray_depth",
+                self.xyz,
+                f"{int((z > STRAY * usual).sum())} points lie up to {most:.4g} m away, and 99 % "
+                f"within {usual:.3g} m",
+                f"take them as missing: max_depth={2 * usual:.2g}",
+            )
+        if sample.rgb.min() == sample.rgb.max():
+            yield Oddity(
+                "one_colour",
+                self.rgb,
+                f"the whole image has one colour, {sample.rgb.flat[0]}",
+                "restore it, if a camera was there",
+            )
+        share = float(sample.mask.mean())
+        if share > MOST_DEFECT:
+            yield Oddity(
+                "large_mask",
+                self.gt or self.rgb,
+                f"{share:.0%} of the image are marked as defect",
+                "is the mask inverted? Defects are above 0, the rest is 0",
+            )
 
     def assemble(
         self,
@@ -187,6 +217,10 @@ class Category(ABC):
     @abstractmethod
     def files(self) -> list[Path]:
         """Every file that a sample of the category may be read from."""
+
+    def unused(self) -> list[Path]:
+        """Files in its folders that are read by nothing, though they may be meant as samples."""
+        return []
 
     @abstractmethod
     def where(self, split: str) -> str:
@@ -256,8 +290,12 @@ def fingerprint(category: Category) -> str:
     digest = hashlib.sha256()
     start = len(os.fspath(category.folder)) + 1
     for path in sorted(map(os.fspath, category.files())):
-        stat = os.stat(path)
-        digest.update(f"{path[start:]} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        try:
+            stat = os.stat(path)
+            state = f"{stat.st_size} {stat.st_mtime_ns}"
+        except OSError as error:  # a link that leads nowhere
+            state = f"- {error.errno}"
+        digest.update(f"{path[start:]} {state}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 

@@ -66,6 +66,7 @@ class Dataset:
     background: Literal["auto", "plane", "published", "mask", "none"] = "auto"
     nonfinite: Literal["error", "missing"] = "error"  # what NaN and infinite points are
     scale: float = 1.0  # metres per unit of the clouds (mvtec3d, folder)
+    max_depth: float = 0.0  # m, points beyond are missing; 0: no limit (mvtec3d, folder)
     eyecandies: Eyecandies = field(default_factory=Eyecandies)
     synthetic: Synthetic = field(default_factory=Synthetic)
     options: dict[str, Any] = field(default_factory=dict)  # of a plug-in's reader

@@ -73,7 +73,9 @@ def _reading(name: str, dataset: Dataset, kind: str) -> dict[str, Any]:
     if dataset.options:
         raise ConfigError(f"datasets.{name}.options are those of a plug-in's reader, not of {kind}")
     if kind != "eyecandies":
-        return asdict(mvtec3d.Options(dataset.nonfinite, dataset.scale))
+        limit = {"max_depth": dataset.max_depth} if dataset.max_depth else {}
+        options = mvtec3d.Options(dataset.nonfinite, dataset.scale, **limit)
+        return {"nonfinite": options.nonfinite, "scale": options.scale} | limit
     if dataset.eyecandies.geometry == "m3dm" and dataset.background != "none":
         raise ConfigError(
             f"datasets.{name}: eyecandies.geometry=m3dm has removed the conveyor already; "

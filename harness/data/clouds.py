@@ -1,0 +1,77 @@
+"""Organised clouds from files: TIFF, NPY, PLY and PCD."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from harness.data.files import printable, reading
+from harness.data.samples import DataError
+
+CLOUDS = (".tiff", ".tif", ".npy", ".ply", ".pcd")
+NONFINITE = ("error", "missing")
+NAN_IS_MISSING = (".ply", ".pcd")  # formats in which an organised cloud marks missing points so
+
+
+def read_cloud(path: Path, nonfinite: str, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Organised points (H, W, 3) float32.
+
+    nonfinite: what NaN and infinite points are, an "error" or "missing" ones; size: (H, W) of the
+    image, for the lists of points of PLY and PCD
+    """
+    suffix = path.suffix.lower()
+    read = {".npy": _npy, ".ply": _ply, ".pcd": _pcd}.get(suffix, tifffile.imread)
+    xyz = reading(path, lambda: read(path))
+    if suffix in NAN_IS_MISSING and xyz.ndim == 2 and size and len(xyz) == size[0] * size[1]:
+        xyz = xyz.reshape(*size, 3)
+    if xyz.ndim == 2 and xyz.shape[1] == 3 and xyz.dtype.kind == "f":
+        want = f", and its image has {size[0]} x {size[1]} pixels" if size else ""
+        raise DataError(
+            f"{printable(path)} is {xyz.dtype} of shape {xyz.shape}: an unorganised list of "
+            f"points{want}",
+            "an organised cloud has the image's rows and columns: if the points are in the order "
+            "of its pixels write cloud.reshape(rows, columns, 3), else project them first",
+            path,
+        )
+    if xyz.ndim != 3 or xyz.shape[2] != 3 or xyz.dtype.kind != "f":
+        raise DataError(
+            f"{printable(path)} is {xyz.dtype} of shape {xyz.shape}; expected float32 (rows, "
+            "columns, 3), x, y, z in metres",
+            "write it so",
+            path,
+        )
+    xyz = xyz.astype(np.float32, copy=False)
+    if not np.isfinite(xyz).all():
+        bad = ~np.isfinite(xyz).all(axis=2)
+        if nonfinite == "error" and suffix not in NAN_IS_MISSING:
+            raise DataError(
+                f"{printable(path)} has {bad.sum()} points that are NaN or infinite, of {bad.size}",
+                'open the dataset with nonfinite="missing" if they mark missing points: '
+                "datasets.NAME.nonfinite=missing, of `relief data` --option nonfinite=missing",
+                path,
+            )
+        xyz = xyz.copy() if not xyz.flags.writeable else xyz
+        xyz[bad] = 0
+    return xyz
+
+
+def _npy(path: Path) -> np.ndarray:
+    return np.load(path, allow_pickle=False)
+
+
+def _ply(path: Path) -> np.ndarray:
+    from trimesh.exchange.ply import load_ply  # half a second, and few clouds are PLY
+
+    with path.open("rb") as file:
+        return np.asarray(load_ply(file)["vertices"], np.float32)
+
+
+def _pcd(path: Path) -> np.ndarray:
+    from pypcd4 import PointCloud
+
+    cloud = PointCloud.from_path(path)
+    xyz = np.asarray(cloud.numpy(("x", "y", "z")), np.float32)
+    height = cloud.metadata.height
+    return xyz.reshape(height, -1, 3) if height > 1 else xyz

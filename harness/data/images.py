@@ -1,0 +1,163 @@
+"""Image files to arrays: colour, masks and depth, in whatever form the tools of sensors write.
+
+What is read is what a viewer shows: colours and not indices of a palette, turned as EXIF says.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+from PIL import Image, ImageOps
+
+from harness.data.files import printable, reading
+from harness.data.samples import DataError
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
+DEPTHS = (".png", ".tif", ".tiff", ".npy")
+LOSSY = (".jpg", ".jpeg")
+EIGHT_BIT = ("RGB", "RGBA", "L", "LA", "P", "PA", "1", "CMYK", "YCbCr")
+MISSING_16 = 65535  # of 16 bits: what many drivers write for "no depth"
+ROUGH, SWAPPED = 16, 10  # mean step from which, and times it falls if, bytes were swapped
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8. Colours of 10, 12 or 16 bits are brought to 8."""
+    image = reading(path, lambda: _colour(path))
+    if image.ndim == 3 and image.shape[2] >= 3 and image.dtype in (np.uint8, np.uint16):
+        return np.ascontiguousarray(_eight_bits(image[..., :3]))
+    if image.ndim == 2 and image.dtype == np.uint8:
+        return np.repeat(image[..., None], 3, axis=2)
+    kind = f"mode {_mode(path)}" if path.suffix.lower() == ".png" else f"{image.dtype}"
+    raise DataError(
+        f"{printable(path)} has {kind}, shape {image.shape}; expected an 8-bit RGB image",
+        "write it as 8-bit RGB PNG",
+        path,
+    )
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """(H, W) bool: True where any colour is above 0, since masks may hold class ids.
+
+    Of JPEG above 127: its low values are noise. Where all colours are alike it is the alpha.
+    """
+    return reading(path, lambda: _mask(path))
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """(H, W) uint16 or float32 in the file's own unit; of floats NaN is 0, as missing."""
+    depth = reading(path, lambda: _plain_array(path))
+    if depth.ndim == 3 and depth.shape[2] == 1:
+        depth = depth[..., 0]
+    whole = depth.dtype.kind in "iu" and depth.dtype.itemsize > 1
+    if depth.ndim != 2 or not (whole or depth.dtype.kind == "f"):
+        raise DataError(
+            f"{printable(path)} has {_described(path)}, values {depth.min()} to {depth.max()}, "
+            f"shape {depth.shape}; expected a 16-bit grey image",
+            "write the depth as uint16, one channel",
+            path,
+        )
+    if not whole:
+        return np.where(np.isfinite(depth), depth, 0).astype(np.float32)
+    if depth.min() < 0 or depth.max() > MISSING_16:
+        raise DataError(
+            f"{printable(path)} has {_described(path)}, values {depth.min()} to {depth.max()}; "
+            "expected a 16-bit grey image",
+            "write the depth as uint16, one channel",
+            path,
+        )
+    depth = depth.astype(np.uint16)
+    _check_bits(depth, path)
+    return depth
+
+
+def _colour(path: Path) -> np.ndarray:
+    if path.suffix.lower() == ".npy":
+        return np.load(path, allow_pickle=False)
+    if path.suffix.lower() in (".tif", ".tiff"):
+        image = tifffile.imread(path)
+        if image.dtype != np.uint8:  # which Pillow cannot read in colour
+            return image
+    with Image.open(path) as image:
+        if image.mode in ("RGB", "RGBA") and _bits_of_png(path) == 16:
+            return _sixteen_bits(path)
+        if image.mode in EIGHT_BIT:
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        return np.array(image)
+
+
+def _sixteen_bits(path: Path) -> np.ndarray:
+    """A PNG of 16 bits a colour, of which Pillow keeps the upper 8 only."""
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise ValueError("the image cannot be decoded")
+    return np.ascontiguousarray(image[..., 2::-1])
+
+
+def _eight_bits(image: np.ndarray) -> np.ndarray:
+    """uint16 by its largest value: 12-bit cameras fill the lower bits of 16."""
+    if image.dtype == np.uint8:
+        return image
+    most = int(image.max())
+    bits = next(bits for bits in (8, 10, 12, 14, 16) if most < 1 << bits)
+    return (image >> (bits - 8)).astype(np.uint8)
+
+
+def _mask(path: Path) -> np.ndarray:
+    if path.suffix.lower() == ".npy":
+        ids = np.load(path, allow_pickle=False)
+        return (ids if ids.ndim == 2 else ids[..., :3].max(axis=2)) > 0
+    with Image.open(path) as image:
+        image = ImageOps.exif_transpose(image)
+        if image.mode in ("P", "PA") or "transparency" in image.info:
+            image = image.convert("RGBA")
+        ids = np.array(image)
+    if ids.ndim == 3 and ids.shape[2] in (2, 4):
+        colour, alpha = ids[..., :-1], ids[..., -1]
+        flat = (colour == colour[0, 0]).all() and alpha.min() != alpha.max()
+        ids = alpha if flat else colour
+    ids = ids if ids.ndim == 2 else ids.max(axis=2)
+    return ids > (127 if path.suffix.lower() in LOSSY else 0)
+
+
+def _plain_array(path: Path) -> np.ndarray:
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return np.load(path, allow_pickle=False)
+    if suffix in (".tif", ".tiff"):
+        return tifffile.imread(path)
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+def _check_bits(depth: np.ndarray, path: Path) -> None:
+    """DataError where the two bytes of a depth image are swapped."""
+    part = depth[::4]
+    roughness = _roughness(part)
+    if roughness > ROUGH and _roughness(part.byteswap()) * SWAPPED < roughness:
+        todo = "its two bytes are swapped: write depth.byteswap()"
+        raise DataError(f"{printable(path)} is no depth as it stands", todo, path)
+
+
+def _roughness(depth: np.ndarray) -> float:
+    """Mean step between neighbours that both have depth."""
+    values = depth.astype(np.int32)
+    step = np.abs(np.diff(values, axis=1))[(values[:, 1:] > 0) & (values[:, :-1] > 0)]
+    return float(step.mean()) if step.size else 0.0
+
+
+def _bits_of_png(path: Path) -> int:
+    with path.open("rb") as file:
+        head = file.read(25)
+    return head[24] if head[:4] == b"\x89PNG" and len(head) == 25 else 8
+
+
+def _mode(path: Path) -> str:
+    with Image.open(path) as image:
+        return image.mode
+
+
+def _described(path: Path) -> str:
+    return f"mode {_mode(path)}" if path.suffix.lower() == ".png" else path.suffix
