@@ -34,6 +34,7 @@ BACKGROUNDS = (
     "plane",  # what the method's own code takes away: `published` in configurations
     "support",  # all but what stands on the supporting plane, for any sensor: `plane` there
     "mask",  # all but what the user's own masks show
+    "removed",  # what has no point: the clouds come without their background
     "none",  # nothing: all is object
     "auto",  # one of "support", "mask" and "none", chosen by the training samples
 )
@@ -62,6 +63,19 @@ class View:
                 raise ValueError(
                     f"unknown {name} {value!r} in {type(self).__name__}; known: {known}"
                 )
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a method's authors did differently on a dataset of another layout than MVTec 3D-AD's.
+
+    reading: options of the dataset's reader; view: fields of every view of the method;
+    train_samples: at most so many of a category are trained on.
+    """
+
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    view: Mapping[str, Any] = field(default_factory=dict)
+    train_samples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -222,12 +236,15 @@ class Stage(ABC):
     reads: "nothing";
            "train": the training samples of all categories of the cell's dataset;
            "category": every split of the cell's category, unlabelled (for frozen features).
+    few_shot: whether a stage that reads "train" is trained on the few samples of a few-shot cell,
+        or, False, on all there are.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     reads: ClassVar[str] = "nothing"
     seeded: ClassVar[bool] = True
+    few_shot: ClassVar[bool] = True
 
     def __init__(self, settings: Any, run: Run | None = None):
         self.settings, self.run = settings, run or Run()
@@ -260,6 +277,14 @@ class Stage(ABC):
         """
         return {}
 
+    @classmethod
+    def fault(cls, settings: Any, samples: int) -> str:
+        """Why so few training samples, over all categories, cannot be fitted, and what would do.
+
+        Empty if they can. A run is refused by it when it is planned; of stages that read "train".
+        """
+        return ""
+
     @abstractmethod
     def fit(self, data: Mapping[str, Samples]) -> None:
         """Learn from category -> training samples, or split -> samples where it reads a category.
@@ -285,7 +310,9 @@ class Method(ABC):
     `Settings`, a frozen dataclass with every constant, its unit and source; `variants`, named
     overrides of settings ("train.steps": 0), such as the rows of the paper's ablation tables;
     `stages`, the classes of the work it shares between cells; `validates`, whether `fit` looks at
-    its training as `run.validation` says, which methods without steps of training cannot.
+    its training as `run.validation` says, which methods without steps of training cannot;
+    `prepared`, what is published of its preparation of other datasets than MVTec 3D-AD: layout
+    (harness/data/datasets.py) -> changes.
 
     `Settings` is not declared here: under a common type a class's own would not be known as such.
     """
@@ -296,6 +323,7 @@ class Method(ABC):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     stages: ClassVar[Mapping[str, type[Stage]]] = {}
     validates: ClassVar[bool] = False
+    prepared: ClassVar[Mapping[str, Preparation]] = {}
 
     def __init__(self, settings: Any, setting: str, run: Run | None = None):
         if setting not in SETTINGS:
@@ -313,7 +341,7 @@ class Method(ABC):
 
     @classmethod
     @abstractmethod
-    def view(cls, settings: Any) -> View:
+    def view(cls, settings: Any, setting: str) -> View:
         """The view of the data that these settings want."""
 
     @classmethod

@@ -42,7 +42,8 @@ class Das3dView(BtfView):
     Arrays: rgb uint8 (N, S, S, 3); depth float32 (N, S, S) in [0, 1], background exactly 1
     (with depth_range "category" test samples may leave that range, and the background is as deep
     as the deepest point of its own image); foreground bool (N, S, S). The ground truth is cut and
-    resized alike. With background "none" neither plane nor clusters are removed.
+    resized alike. With background "none" neither plane nor clusters are removed; "removed" is for
+    clouds that come without it: what has no point is background, in the colours too (`mask_rgb`).
     """
 
     name: ClassVar[str] = "das3d"

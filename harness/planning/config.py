@@ -21,7 +21,7 @@ from yaml import YAMLError
 
 import methods
 from harness.data.datasets import kinds
-from harness.data.eyecandies import Options as Eyecandies
+from harness.data.eyecandies import Options
 from harness.planning import yaml12
 from harness.planning.entries import EntryError, filled, nested
 from harness.planning.jobs import Protocol, Resources
@@ -53,6 +53,24 @@ class Synthetic:
     good: Optional[int] = None  # normal test samples a category
     per_defect: Optional[int] = None  # anomalous test samples a defect folder
     seed: int = 0
+
+
+@dataclass
+class Eyecandies:
+    """How its files are read (harness/data/eyecandies.py: Options)."""
+
+    light: int = Options.light
+    geometry: Optional[str] = None  # none: each method's published preparation
+    scale: float = Options.scale
+    focal_px: float = Options.focal_px
+
+    def __post_init__(self):
+        self.reading({})  # refuses what no reader takes
+
+    def reading(self, published: Mapping[str, Any]) -> Options:
+        """published: the options that a method's authors had, which a given geometry replaces."""
+        given = {k: v for k, v in asdict(self).items() if v is not None}
+        return Options(**{**(published if self.geometry is None else {}), **given})
 
 
 @dataclass

@@ -15,11 +15,11 @@ from harness.data.views import registry
 from harness.planning.config import Config, ConfigError, Dataset, check_supported
 from harness.planning.jobs import Job, Place
 from harness.planning.plan import Plan
-from harness.planning.sources import background, sources, validation_counts
+from harness.planning.sources import Source, background, layout, sources, validation_counts
 from harness.planning.values import plain, set_dotted
 from harness.store import IDENTITY, canonical, key_of
 from methods import marks, plugins
-from methods.contract import Method, View
+from methods.contract import Method, Preparation, Stage, View
 from methods.errors import UserError
 
 
@@ -85,23 +85,41 @@ def _check_validation(config: Config, name: str, dataset: Dataset) -> None:
         )
 
 
+GIVEN = ("plane", "mask", "none")  # backgrounds that are not the published ones
+
+
 class _Expansion:
     """Adds the jobs of one dataset to `jobs`, and gives their keys."""
 
     def __init__(self, config: Config, name: str, dataset: Dataset, jobs: dict[str, Job]):
-        self.config, self.dataset, self.jobs = config, dataset, jobs
-        self.sources = sources(config, name, dataset)
+        self.config, self.name, self.dataset, self.jobs = config, name, dataset, jobs
+        self.layout = layout(name, dataset)
+        self.read: dict[str, dict[str, Source]] = {}  # reader's options -> the sources
+        self.made: dict[str, str] = {}  # what a view consists of -> the first one's key
+        self.sources = self._sources(Preparation())
         if config.training.selection == "best_validation":
             _check_validation(config, name, dataset)
-        self.made: dict[str, str] = {}  # what a view consists of -> the first one's key
+
+    def _prepared(self, cls: type[Method]) -> Preparation:
+        """How the method's authors prepared such data, unless something is given for all."""
+        given = self.dataset.eyecandies.geometry or self.dataset.background in GIVEN
+        return Preparation() if given else cls.prepared.get(self.layout, Preparation())
+
+    def _sources(self, prepared: Preparation) -> dict[str, Source]:
+        """The categories, read so."""
+        how = canonical(dict(prepared.reading))
+        if how not in self.read:
+            self.read[how] = sources(self.config, self.name, self.dataset, prepared.reading)
+        return self.read[how]
 
     def cell(self, identity: dict) -> dict:
         """A row of results: its identity and its job's key."""
         category, setting, seed = (identity[name] for name in ("category", "setting", "seed"))
         cls = methods.get(identity["method"])
         settings = self.config.settings_of(identity["method"], identity["variant"])
-        offer, shown = methods.offered(identity["method"]), cls.view(settings)
-        needs = {"view": self._view(category, shown)}
+        offer = methods.offered(identity["method"])
+        shown = cls.view(settings, setting)
+        needs = {"view": self._view(cls, category, shown)}
         needs |= {
             f"stage:{name}": self._stage(cls, name, options, category, seed)
             for name, options in cls.stage_settings(settings, setting).items()
@@ -121,7 +139,7 @@ class _Expansion:
                 "metrics": 1,  # of every key; the metrics' own versions are in their signatures
                 "needs": needs,
             }
-            | self._few_shot()
+            | self._limit(self._train_samples(cls))
             | _code_of(plugin=offer)
         )
         training = self.config.training
@@ -148,13 +166,17 @@ class _Expansion:
         for c in read:
             if (recipe := stage.view(options)) is None:
                 raise ConfigError(f"{cls.name} {name} reads {stage.reads} data but names no view")
-            needs[f"view:{c}"] = self._view(c, recipe)
+            needs[f"view:{c}"] = self._view(cls, c, recipe)
         for under, below in stage.stage_settings(options).items():
             if stage.reads == "train" and cls.stages[under].reads == "category":
                 for c in read:
                     needs[f"stage:{under}/{c}"] = self._stage(cls, under, below, c, seed)
             else:
                 needs[f"stage:{under}"] = self._stage(cls, under, below, category, seed)
+        limit = None
+        if stage.reads == "train":
+            limit = self._train_samples(cls, stage.few_shot)
+            self._check_stage(stage, options, limit)
         settings, inputs, paths = _without_paths(options, stage.inputs(options))
         spec = {
             "kind": "stage",
@@ -165,7 +187,7 @@ class _Expansion:
             "settings": settings,
             "inputs": inputs,
             "needs": needs,
-        } | (self._few_shot() if stage.reads == "train" else {})
+        } | self._limit(limit)
         offer = methods.offered(cls.name)
         spec |= _code_of(plugin=offer)
         every_s = self.config.schedule.checkpoint_every_s
@@ -174,9 +196,18 @@ class _Expansion:
         title = f"{cls.name} {name}{of}{f' {seed}' if stage.seeded else ''}"
         return self._add(spec, title, place, cls.name)
 
-    def _view(self, category: str, recipe: View) -> str:
-        source = self.sources[category]
-        recipe = recipe.on(background(self.dataset, source.place.kind))
+    def _check_stage(self, stage: type[Stage], options: Any, limit: int | None) -> None:
+        counts = [min(source.train, limit or source.train) for source in self.sources.values()]
+        if not all(counts):  # another fault, told by the job that reads the category
+            return
+        if fault := stage.fault(options, sum(counts)):
+            raise ConfigError(f"{self.name}: {fault}")
+
+    def _view(self, cls: type[Method], category: str, recipe: View) -> str:
+        prepared = self._prepared(cls)
+        source, changes = self._sources(prepared)[category], dict(prepared.view)
+        behind = changes.pop("background", background(self.dataset, self.layout))
+        recipe = replace(recipe.on(behind), **changes)
         if source.job:
             self.jobs.setdefault(source.job.key, source.job)
         spec = {
@@ -196,8 +227,19 @@ class _Expansion:
         place = place if first == key_of(spec) else replace(place, twin=first)
         return self._add(spec, f"prepare {category} for {recipe.name}", place, "view")
 
-    def _few_shot(self) -> dict:
-        count = self.dataset.train_samples
+    def _train_samples(self, cls: type[Method], few_shot: bool = True) -> int | None:
+        """How many of each category are trained on: asked for, or the most that was published.
+
+        None: all. few_shot: False: not the few that were asked for
+        """
+        if few_shot and (count := self.dataset.train_samples) is not None:
+            return count
+        most = self._prepared(cls).train_samples
+        fewest = min(source.train for source in self.sources.values())
+        return most if most is not None and most < fewest else None
+
+    @staticmethod
+    def _limit(count: int | None) -> dict:
         return {} if count is None else {"train_samples": count}
 
     def _marks(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,28 +25,43 @@ class Source:
     identity: str  # fingerprint, or the key of the job that makes it
     reading: dict[str, Any]  # how its files are read: the layout's Options
     place: Place  # kind of dataset; root, unless a job makes it
+    train: int  # training samples
     job: Job | None = None
     offer: Offer | None = None  # the plug-in that reads it
 
 
-def sources(config: Config, name: str, dataset: Dataset) -> dict[str, Source]:
-    """The wanted categories of a dataset. Reads its listing, never the content of its files."""
+def layout(name: str, dataset: Dataset) -> str:
+    """How its files lie: "mvtec3d", "folder" or "eyecandies"."""
+    if dataset.kind == "synthetic":
+        return dataset.synthetic.layout
+    return open_dataset(dataset.kind, dataset.folder(name)).kind
+
+
+def sources(
+    config: Config, name: str, dataset: Dataset, published: Mapping[str, Any] | None = None
+) -> dict[str, Source]:
+    """The wanted categories of a dataset. Reads its listing, never the content of its files.
+
+    published: how a method's authors read it (methods/contract.py: Preparation)
+    """
     if dataset.kind == "synthetic":
         wanted = _wanted(name, dataset, tuple(synthetic.CATEGORIES))
-        return {c: _synthetic(config, name, dataset, c) for c in wanted}
+        return {c: _synthetic(config, name, dataset, c, published or {}) for c in wanted}
     root = dataset.folder(name)
     opened = open_dataset(dataset.kind, root)
     offer = datasets.offered(opened.kind)
-    reading = _reading(name, dataset, opened.kind)
+    reading = _reading(name, dataset, opened.kind, published or {})
     opened = open_dataset(opened.kind, root, **reading)
     for line in count_warnings(opened):
         log.warning(line)
     place = Place(kind=opened.kind, root=str(opened.root))
-    found = [(c, opened.category(c)) for c in _wanted(name, dataset, opened.categories)]
-    if dataset.train_samples:
-        for c, category in found:
-            _check_few(name, dataset, c, len(category.examine("train")[0]))
-    return {c: Source(fingerprint(category), reading, place, None, offer) for c, category in found}
+    found = {}
+    for c in _wanted(name, dataset, opened.categories):
+        category = opened.category(c)
+        train = len(category.examine("train")[0])
+        _check_few(name, dataset, c, train)
+        found[c] = Source(fingerprint(category), reading, place, train, None, offer)
+    return found
 
 
 def background(dataset: Dataset, kind: str) -> str:
@@ -66,7 +82,9 @@ def validation_counts(config: Config, name: str, dataset: Dataset) -> dict[str, 
     return {c: len(opened.category(c).examine("validation")[0]) for c in wanted}
 
 
-def _reading(name: str, dataset: Dataset, kind: str) -> dict[str, Any]:
+def _reading(
+    name: str, dataset: Dataset, kind: str, published: Mapping[str, Any]
+) -> dict[str, Any]:
     """What besides its files determines the samples of a category."""
     if kind not in datasets.KINDS:
         return datasets.reading(kind, dataset.options)
@@ -81,7 +99,7 @@ def _reading(name: str, dataset: Dataset, kind: str) -> dict[str, Any]:
             f"datasets.{name}: eyecandies.geometry=m3dm has removed the conveyor already; "
             "set background=none"
         )
-    return asdict(dataset.eyecandies)
+    return asdict(dataset.eyecandies.reading(published))
 
 
 def _check_few(name: str, dataset: Dataset, category: str, available: int) -> None:
@@ -119,7 +137,9 @@ def synthetic_recipe(name: str, dataset: Dataset, category: str) -> synthetic.Sp
         raise ConfigError(f"datasets.{name}.synthetic: {error}") from error
 
 
-def _synthetic(config: Config, name: str, dataset: Dataset, category: str) -> Source:
+def _synthetic(
+    config: Config, name: str, dataset: Dataset, category: str, published: Mapping[str, Any]
+) -> Source:
     recipe = synthetic_recipe(name, dataset, category)
     spec = {
         "kind": "dataset",
@@ -128,6 +148,7 @@ def _synthetic(config: Config, name: str, dataset: Dataset, category: str) -> So
         "recipe": plain(recipe),
     }
     job = Job(spec, f"make {name}/{category}", resources=config.resources_of("dataset"))
-    _check_few(name, dataset, category, recipe.counts(category)["train/good"])
-    reading = _reading(name, dataset, recipe.layout)
-    return Source(job.key, reading, Place(kind=recipe.layout), job)
+    train = recipe.counts(category)["train/good"]
+    _check_few(name, dataset, category, train)
+    reading = _reading(name, dataset, recipe.layout, published)
+    return Source(job.key, reading, Place(kind=recipe.layout), train, job)

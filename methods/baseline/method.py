@@ -41,7 +41,7 @@ class Baseline(Method):
     normal: dict[str, Normal]  # by cue
 
     @classmethod
-    def view(cls, settings: Settings) -> PlainView:
+    def view(cls, settings: Settings, setting: str) -> PlainView:
         return settings.prep
 
     @classmethod

@@ -11,7 +11,7 @@ from methods.blocks.draem import image_score, init_weights
 from methods.blocks.samples import rgbd
 from methods.blocks.textures import chosen_texture, source_name, texture_folder
 from methods.blocks.training import NetworkMethod, epoch_order, optimise
-from methods.contract import Batch, Prediction, Run, Samples
+from methods.contract import Batch, Prediction, Preparation, Run, Samples
 from methods.das3d.network import Das3dNet, das3d_loss
 from methods.das3d.settings import Settings
 from methods.das3d.synthesis import Draws, draw_samples, synthesise
@@ -21,6 +21,8 @@ from methods.views import Das3dView
 class Das3d(NetworkMethod):
     name = "das3d"
     Settings = Settings
+    # Eyecandies (methods/das3d/README.md, section 1): M3DM's converter in place of RANSAC.
+    prepared = {"eyecandies": Preparation({"geometry": "m3dm"}, {"background": "removed"})}
     variants = {
         "no_skew_no_dropout": {"skew.enabled": False, "p_d": 0.0},  # Table 6
         "skew_only": {"p_d": 0.0},
@@ -36,7 +38,7 @@ class Das3d(NetworkMethod):
         self.net.to(self.run.device, memory_format=torch.channels_last).eval()
 
     @classmethod
-    def view(cls, settings: Settings) -> Das3dView:
+    def view(cls, settings: Settings, setting: str) -> Das3dView:
         return settings.prep
 
     @classmethod

@@ -17,7 +17,7 @@ from methods.blocks.swin_unet import SwinUnet, load_pretrained
 from methods.blocks.textures import chosen_texture, source_name, texture_folder
 from methods.blocks.training import NetworkMethod, ahead, epoch_order, optimise, settle_norms
 from methods.blocks.weights import existing
-from methods.contract import Batch, Prediction, Run, Samples
+from methods.contract import Batch, Prediction, Preparation, Run, Samples
 from methods.dbrn.dropout import inference_drops, training_drops
 from methods.dbrn.losses import dbrn_loss
 from methods.dbrn.network import AllDrops, DbrnNet, Output, SameImage, init_weights
@@ -29,6 +29,8 @@ from methods.views import DbrnView
 class Dbrn(NetworkMethod):
     name = "dbrn"
     Settings = Settings
+    # Ours: the paper has no Eyecandies (methods/dbrn/README.md, section 2.6).
+    prepared = {"eyecandies": Preparation({"geometry": "m3dm"}, {"background": "none"})}
     variants = {
         "ms": {"multi_scale": True},  # Tables I, II: Ours (MS)
         "res_unet_swin_unet": {"recon.net": "res_unet", "disc.net": "swin_unet"},  # III, VI
@@ -68,7 +70,7 @@ class Dbrn(NetworkMethod):
         return 2 if settings.test.dropout else cls.version  # 2: drops are drawn by opaque ids
 
     @classmethod
-    def view(cls, settings: Settings) -> DbrnView:
+    def view(cls, settings: Settings, setting: str) -> DbrnView:
         return settings.prep
 
     @classmethod

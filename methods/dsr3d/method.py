@@ -12,7 +12,7 @@ import torch
 from methods.blocks.losses import focal
 from methods.blocks.training import NetworkMethod, optimise
 from methods.blocks.weights import Fit
-from methods.contract import Batch, Prediction, Run, Samples
+from methods.contract import Batch, Prediction, Preparation, Run, Samples
 from methods.dsr3d import anomalies, samples
 from methods.dsr3d.model import Dsr3dNet, smooth, stage2_loss
 from methods.dsr3d.settings import Settings
@@ -27,6 +27,9 @@ PHASES = ("train", "upsample")
 class Dsr3d(NetworkMethod):
     name = "3dsr"
     Settings = Settings
+    # Helpers are all that is published: the plane of three pixels is theirs, the rest is as on
+    # MVTec 3D-AD, at a tenth of the size (methods/dsr3d/README.md, section 1).
+    prepared = {"eyecandies": Preparation(view={"plane": "pixels"})}
     stages = {"dada": DadaStage, "dada_real": RealDadaStage}
     variants = {
         "paper": {  # what the text says, not the code
@@ -61,8 +64,8 @@ class Dsr3d(NetworkMethod):
         self.net.to(self.run.device, memory_format=torch.channels_last).eval()
 
     @classmethod
-    def view(cls, settings: Settings) -> Dsr3dView:
-        return settings.prep
+    def view(cls, settings: Settings, setting: str) -> Dsr3dView:
+        return replace(settings.prep, size=settings.rgb.size) if setting == "rgb" else settings.prep
 
     @classmethod
     def inputs(cls, settings: Settings, setting: str) -> dict[str, Path | None]:
@@ -134,7 +137,7 @@ class Dsr3d(NetworkMethod):
         )
 
     def _stage2_draws(self, rng, count: int) -> tuple[samples.Draws, anomalies.Draws]:
-        s, low = self.pipeline, self.settings.prep.size // 8
+        s, low = self.pipeline, self.view(self.settings, self.setting).size // 8
         image = samples.draw(rng, count, s.train.batch, s.mask, s.augment)
         return image, anomalies.draw(rng, s.train.batch, (low, low), s.anomaly)
 

@@ -14,6 +14,7 @@ from typing import Optional
 
 from methods.blocks.quantiser import LEARNING
 from methods.blocks.settings import choose, divisible, odd
+from methods.later import later
 from methods.views import Dsr3dView
 
 _choose = partial(choose, "3dsr")
@@ -245,6 +246,7 @@ class Upsampler:
 class Dsr(Pipeline):
     """DSR's constants (section 8); how its stage 1 was trained is not published."""
 
+    size: int = later(256)  # px, in place of prep.size (DSR's code)
     dada: Dada = Dada(
         net=DadaNet(hidden=128, residual_hidden=64, dim=128, codes=4096, residual_skip="relu")
     )
@@ -257,6 +259,9 @@ class Dsr(Pipeline):
     score: Score = Score(smooth_map=False)
     train: Train = Train(steps=100_000, batch=8)
     upsampler: Upsampler = Upsampler()
+
+    def __post_init__(self):
+        _divisible("rgb.size", self.size, 32)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from methods.m3dm.features import Features, PointFeatures, PointStage, RgbFeatur
 from methods.m3dm.fusion import fit_svm, smooth_maps
 from methods.m3dm.patches import Patches
 from methods.m3dm.pfa import group_map
-from methods.m3dm.settings import VARIANTS, Settings
+from methods.m3dm.settings import CONVERTED, VARIANTS, Settings
 from methods.m3dm.uff import FeatureFusion
 from methods.m3dm.uff_stage import FILE, UffStage, UffTraining
 from methods.m3dm.weights import (
@@ -47,6 +47,7 @@ class M3dm(Method):
     Settings = Settings
     variants = VARIANTS
     stages = {stage.name: stage for stage in (RgbFeatures, PointFeatures, UffStage)}
+    prepared = {"eyecandies": CONVERTED}
 
     def __init__(self, settings: Settings, setting: str, run: Run | None = None):
         super().__init__(settings, setting, run)
@@ -59,7 +60,7 @@ class M3dm(Method):
         self.patches = Patches(features, settings.pfa)
 
     @classmethod
-    def view(cls, settings: Settings) -> M3dmView:
+    def view(cls, settings: Settings, setting: str) -> M3dmView:
         return settings.prep
 
     @classmethod

@@ -34,17 +34,19 @@ class Patches:
         out = {}
         if "rgb" in names:
             out["rgb"] = found["rgb"].flatten(2).transpose(1, 2)
-        if {"xyz", "fusion"} & set(names):
-            out["xyz"] = self.aligned(batch, found)
+        groups = self.pfa.level == "group"
+        if "fusion" in names or ("xyz" in names and not groups):
+            out["xyz"] = self.on_grid(batch, found)
         if "fusion" in names:
             out["fusion"] = self.fused(out["xyz"], found["rgb"])
+        if groups:
+            out["xyz"] = found["point"]
         return {name: out[name] for name in names} | {
             key: found[key] for key in ("centres",) if key in found
         }
 
-    def aligned(self, batch: Batch, found: dict[str, torch.Tensor]) -> torch.Tensor:
-        if self.pfa.level == "group":
-            return found["point"]
+    def on_grid(self, batch: Batch, found: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Features of points on the grid of patches (B, P, C), whatever the bank xyz holds."""
         known = self._operators if self._operators is not None else {}
         if new := [i for i, name in enumerate(batch.ids) if name not in known]:
             made = operators(batch["xyz"][new], found["centres"][new], self.pfa.grid, self.pfa.rule)

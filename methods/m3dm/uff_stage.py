@@ -16,7 +16,7 @@ from methods.m3dm.features import Features, PointFeatures, PointStage, RgbFeatur
 from methods.m3dm.patches import Patches
 from methods.m3dm.pfa import image_patches, misaligned
 from methods.m3dm.settings import Pfa, Uff
-from methods.m3dm.uff import iterations_per_epoch, sample_order, updates
+from methods.m3dm.uff import sample_order, too_few, updates
 from methods.m3dm.weights import make_uff
 from methods.marks import RANDOM_INIT
 from methods.views import M3dmView
@@ -36,6 +36,7 @@ class UffStage(Stage):
     name = "uff"
     Settings = UffTraining
     reads = "train"
+    few_shot = False  # the code trains one fusion on the whole dataset (README, section 5.3)
 
     @classmethod
     def view(cls, settings: UffTraining) -> M3dmView:
@@ -53,6 +54,10 @@ class UffStage(Stage):
     def stage_settings(cls, settings: UffTraining) -> dict[str, Any]:
         return {RgbFeatures.name: settings.rgb, PointFeatures.name: settings.point}
 
+    @classmethod
+    def fault(cls, settings: UffTraining, samples: int) -> str:
+        return too_few(samples, settings.uff)
+
     def __init__(self, settings: UffTraining, run: Run | None = None):
         super().__init__(settings, run)
         self.net = None
@@ -60,13 +65,9 @@ class UffStage(Stage):
     def fit(self, data: Mapping[str, Samples]) -> None:
         s, run = self.settings.uff, self.run
         everything = [(name, i) for name in sorted(data) for i in range(len(data[name]))]
+        if fault := self.fault(self.settings, len(everything)):
+            raise ValueError(fault)
         steps = updates(len(everything), s)
-        if not steps:
-            raise ValueError(
-                f"m3dm.uff: {len(everything)} samples in batches of {s.batch} are "
-                f"{iterations_per_epoch(len(everything), s)} iterations an epoch, fewer than the "
-                f"{s.accumulation} of one update; lower uff.accumulation or uff.batch"
-            )
         pairs = self._pairs(data)
         xyz, rgb = pairs(*everything[0])
         self.net = make_uff(xyz.shape[1], rgb.shape[1], s.ratio, s.head, run.seed).to(run.device)
@@ -107,7 +108,7 @@ class UffStage(Stage):
             batch, patches = data[category].batch([i], run.device), made[category]
             with torch.no_grad():  # not inference mode: these enter a graph
                 found = patches.features(batch)
-                xyz, tokens = patches.aligned(batch, found)[0], found["rgb"]
+                xyz, tokens = patches.on_grid(batch, found)[0], found["rgb"]
                 rgb = image_patches(tokens, s.pfa.grid)[0]
                 if s.uff.pairing == "official_release":
                     flat = tokens.flatten(2).transpose(1, 2)[0]

@@ -16,7 +16,16 @@ import torch
 from methods.blocks.maps import blurred_in_levels, enlarged
 from methods.blocks.training import weight_sizes
 from methods.blocks.weights import Fit
-from methods.contract import Batch, Method, Prediction, Progress, Run, Samples, save_tensors
+from methods.contract import (
+    Batch,
+    Method,
+    Prediction,
+    Preparation,
+    Progress,
+    Run,
+    Samples,
+    save_tensors,
+)
 from methods.marks import RANDOM_INIT
 from methods.seeds import seed_for
 from methods.shape_guided import inference
@@ -61,6 +70,8 @@ class ShapeGuided(Method):
     Settings = Settings
     stages = {stage.name: stage for stage in (RgbFeatures, CutPatches, ShapeExpert)}
     variants = VARIANTS
+    # Eyecandies, on which the authors published nothing: M3DM's converter, as for its view.
+    prepared = {"eyecandies": Preparation({"geometry": "m3dm"}, {"background": "none"})}
 
     def __init__(self, settings: Settings, setting: str, run: Run | None = None):
         super().__init__(settings, setting, run)
@@ -85,7 +96,7 @@ class ShapeGuided(Method):
             self.kept = KeptFeatures(folders[RgbFeatures.name], cells, self.run.category)
 
     @classmethod
-    def view(cls, settings: Settings) -> ShapeGuidedView:
+    def view(cls, settings: Settings, setting: str) -> ShapeGuidedView:
         return settings.prep
 
     @classmethod

@@ -76,7 +76,7 @@ class Toy(Method):
     variants = {"double": {"factor": 2.0}, "offset": {"mean.offset": 1.0}}
 
     @classmethod
-    def view(cls, settings):
+    def view(cls, settings, setting):
         return settings.mean.counts.view
 
     @classmethod

@@ -209,7 +209,7 @@ def test_sizes_and_view_are_those_of_the_settings(fitted, name):
     sizes = method.sizes()
     assert sizes["weight_bytes"] >= 4 * sizes["parameters"] > 0
     assert all(isinstance(value, int) for value in sizes.values())
-    assert type(method).view(method.settings).size == SIZES[name]
+    assert type(method).view(method.settings, method.setting).size == SIZES[name]
 
 
 @EVERY

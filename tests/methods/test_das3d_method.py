@@ -227,4 +227,4 @@ def test_inputs_sizes_and_notes_tell_what_a_result_rests_on(tmp_path):
     assert method.notes() == {"texture_source": "folder"}
     sizes = method.sizes()
     assert sizes["weight_bytes"] > 4 * sizes["parameters"] > 0
-    assert Das3d.view(settings).size == SIZE
+    assert Das3d.view(settings, "rgb+3d").size == SIZE

@@ -406,7 +406,7 @@ def test_inputs_sizes_and_notes_tell_what_a_result_rests_on(tmp_path):
     assert method.notes() == {"texture_source": "folder", "weights": "swin.pt"}
     sizes = method.sizes()
     assert sizes["weight_bytes"] > 4 * sizes["parameters"] > 0
-    assert Dbrn.view(settings).size == SIZE
+    assert Dbrn.view(settings, "rgb+3d").size == SIZE
 
 
 def test_the_full_networks_have_the_sizes_of_the_spec():

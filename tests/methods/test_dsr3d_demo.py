@@ -28,6 +28,7 @@ CHANGES = [
     "datasets.synthetic.categories=[rod,tread]",
     "datasets.synthetic.synthetic.size=200",
     "3dsr.prep.size=192",
+    "3dsr.rgb.size=192",
     "3dsr.mask.threshold=[0.3,0.5]",
     "3dsr.mask.p_normal=0.1",
     "3dsr.anomaly.strength=[0.1,0.5]",

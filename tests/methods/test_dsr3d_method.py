@@ -311,6 +311,7 @@ def test_bfloat16_changes_predictions_little_and_trains_in_float32(samples, fitt
 def planned(*changes):
     values = [
         "3dsr.prep.size=64",
+        "3dsr.rgb.size=64",
         "3dsr.dada.images.source=procedural",
         "methods=[3dsr]",
         "3dsr.rgb.dada.images.source=procedural",

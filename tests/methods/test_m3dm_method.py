@@ -236,6 +236,19 @@ def test_every_row_that_the_paper_prints_of_it_is_a_variant_or_few_shot():
     assert printed <= {"", "shot_5", "shot_10", "shot_50", *M3dm.variants} and len(printed) > 15
 
 
+@pytest.mark.parametrize("variant", ["pfa_s64_n784_group", "pfa_s128_n1024_group"])
+def test_banks_of_groups_go_with_the_fusion_of_patches(samples, stages, variant):
+    small = {"point__groups": 24, "point__group_size": 8}
+    method = fitted(samples, stages, tiny(variant, **small))
+    whole = fitted(samples, stages, tiny(**small))
+    assert torch.equal(method.patches.uff.xyz_head.weight, whole.patches.uff.xyz_head.weight)
+    found = method.patches(samples.batch([0]), method.names)
+    expected = whole.patches(samples.batch([0]), whole.names)
+    assert found["xyz"].shape[1] == 24 and expected["xyz"].shape[1] == 144
+    assert torch.equal(found["fusion"], expected["fusion"])
+    assert torch.isfinite(method.predict(samples.batch([0])).maps).all()
+
+
 def test_group_scores_reach_the_pixels(samples, stages):
     method = fitted(samples, stages, tiny(pfa__level="group", score__blur="none"), "3d")
     assert method.banks["xyz"].rows.shape[1] == 72
@@ -314,7 +327,7 @@ def test_fusion_training_lowers_the_loss_of_pairs_that_belong_together(samples, 
 
 def test_too_few_samples_for_an_update_are_refused(samples):
     options = M3dm.stage_settings(tiny(uff__accumulation=16), "rgb+3d")["uff"]
-    with pytest.raises(ValueError, match="2 iterations an epoch, fewer than the 16"):
+    with pytest.raises(ValueError, match="2 iterations an epoch, and an update takes 16"):
         UffStage(options).fit({"disc": samples})
 
 

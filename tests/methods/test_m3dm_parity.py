@@ -364,7 +364,7 @@ class GivenPatches(Patches):
             maps.append(torch.from_numpy(rgb[0]))
         return {"interp": torch.stack(interp), "rgb": torch.stack(maps)}
 
-    def aligned(self, batch, found):
+    def on_grid(self, batch, found):
         K = pfa.pooling(224, self.pfa.grid)
         return (K @ found["interp"] @ K.T).flatten(2).transpose(1, 2)
 

@@ -49,6 +49,7 @@ TINY = {
         **_DSR3D,
         "rgb": {
             **copy.deepcopy(_DSR3D),
+            "size": 64,
             "upsampler": {"base": 4, "train": {"steps": 4, "batch": 2}},
         },
     },

@@ -39,9 +39,9 @@ def cut(sample: Sample, view: BtfView, seed: int) -> tuple[np.ndarray, np.ndarra
 
 
 def region(sample: Sample, view: View, seed: int) -> np.ndarray:
-    """Pixels (H, W) of the object with background "support", "mask" or "none"."""
+    """Pixels (H, W) of the object with background "support", "mask", "removed" or "none"."""
     name = f"{sample.category}/{sample.id}"
-    if view.background == "none":
+    if view.background in ("removed", "none"):
         return sample.valid
     if view.background == "mask":
         if sample.region is None:

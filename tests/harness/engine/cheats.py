@@ -63,7 +63,7 @@ class Cheat(Method):
     variants = {clue: {"by": clue} for clue in CLUES}
 
     @classmethod
-    def view(cls, settings):
+    def view(cls, settings, setting):
         return settings.look.view
 
     @classmethod
