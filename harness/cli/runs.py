@@ -63,12 +63,27 @@ def plan(
     store: StorePath = DEFAULT_STORE,
     data: Data = None,
     background: Background = None,
+    explained: Annotated[
+        bool,
+        typer.Option("--explain", help="Each job: order, shares, expected start and end."),
+    ] = False,
+    workers: Annotated[
+        Optional[int], typer.Option(min=1, help="With --explain: CPUs in all (default: here).")
+    ] = None,
+    gpus: Annotated[
+        Optional[int], typer.Option(min=0, help="With --explain: GPUs in all (default: here).")
+    ] = None,
 ) -> None:
     """Print what `run` would do: jobs, what is done already, and the expected time."""
     from harness.cli.display import duration
     from harness.planning.costs import estimate
 
     where, planned = _planned(what, store, data, background)
+    if explained:
+        from harness.cli.explain import explain
+
+        explain(planned, where, workers, gpus)
+        return
     pending = {job.key for job in planned.pending(where)}
     seconds = estimate(planned, where)
     groups: dict[tuple, list] = defaultdict(list)

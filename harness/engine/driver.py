@@ -7,17 +7,21 @@ unlimited for memory kills and cannot tell a job its attempt (harness/engine/REA
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.engine.executors import CRASHED, Executor, InfeasibleError, LostError
 from harness.engine.heartbeat import WAITING, Pulse, Pulses
-from harness.engine.outcomes import REFUSED, Outcome
+from harness.engine.outcomes import BROKEN, REFUSED, Outcome
 from harness.planning.config import Schedule
+from harness.planning.costs import Durations, ranks
 from harness.planning.jobs import Job
+from harness.planning.packing import Packing
 from harness.planning.plan import Plan
+from harness.planning.queue import Queue
+from harness.planning.room import Room
 from harness.store import (
     DAMAGED,
     DONE,
@@ -28,6 +32,7 @@ from harness.store import (
     Record,
     Store,
 )
+from harness.store.alike import Taken
 
 POLL_S = 0.5
 LOOK_S = 2.0  # how often running jobs are looked for in the store and listened to
@@ -85,14 +90,20 @@ class Driver:
     ):
         self.plan, self.store, self.executor = plan, store, executor
         self.schedule, self.listen = schedule, listen
-        self.waiting = {job.key: job for job in plan.pending(store)}
         self.running: dict[str, Running] = {}
         self.attempts: Counter[str] = Counter()
         self.mended: Counter[str] = Counter()
-        self.dependants: dict[str, set[str]] = defaultdict(set)
-        for job in plan.jobs.values():
-            for need in job.needs:
-                self.dependants[need].add(job.key)
+        self.room = Room(executor.offers)
+        self.packing = Packing(schedule.packing_margin, self.room.memory_for)
+        pending = plan.pending(store)
+        taken = list(store.taken()) if pending else []
+        self.packing.learn(taken)
+        self.durations = Durations(taken)
+        self.seconds = {job.key: self.durations.of(job) for job in pending}
+        rank = ranks(pending, lambda job: self.seconds[job.key])
+        self.queue = Queue(plan.jobs.values(), rank, self.packing.reserve)
+        for job in pending:
+            self.queue.add(job)
         self.summary = Summary()
         self.pulses = Pulses(store)
         self.leaving: dict[str, Running] = {}  # done by what the store says, not by their workers
@@ -107,15 +118,16 @@ class Driver:
         however it ends.
         """
         try:
-            for resources in {job.resources for job in self.waiting.values()}:
+            for resources in set(map(self.packing.reserve, self.queue.waiting.values())):
                 self.executor.check(resources)
-            while self.waiting or self.running:
+            while self.queue.waiting or self.running:
                 try:
                     self._turn(tick)
                 except LostError as error:
                     self._rejoin(error)
         finally:
             self.executor.close()
+            self.store.index.flush()
         return self.summary
 
     def _turn(self, tick: Callable[[dict[str, Running]], None]) -> None:
@@ -128,14 +140,12 @@ class Driver:
             tick(self.running)
 
     def _submit(self) -> None:
-        for key, job in list(self.waiting.items()):
-            if len(self.running) >= 2 * self.executor.slots:
-                return
-            if any(need in self.waiting or need in self.running for need in job.needs):
-                continue
+        self.room.update(self.executor.offers)
+        while (job := self.queue.pop(self.room.fits)) is not None:
+            key = job.key
             if self.leaving.pop(key, None):
                 self.executor.forget(key)
-            del self.waiting[key]
+            self.room.take(key, job.resources)
             self.attempts[key] += 1
             self.running[key] = Running(job, self.attempts[key])
             self.store.forget_progress(key)
@@ -150,30 +160,42 @@ class Driver:
         n = len(self.running)
         again = f"; {n} jobs under way are submitted again" if n else ""
         self.listen(Event("lost", None, reason=f"{error}: it is joined again{again}"))
-        back = {key: running.job for key, running in self.running.items()}
-        self.attempts.subtract(back.keys())  # not their fault
-        self.waiting = back | self.waiting
-        self.running.clear()
+        back = list(self.running)
+        self.attempts.subtract(back)  # not their fault
+        for key in back:
+            self.queue.add(self._left(key))
         self.leaving.clear()
         since = time.monotonic()
         self.executor.rejoin(self.schedule.reconnect_minutes)
         self.listen(
             Event("back", None, reason=f"Ray is there again after {time.monotonic() - since:.0f} s")
         )
-        for key in [key for key in self.waiting if self.store.done(key)]:
-            self._count(self.waiting.pop(key))
+        for key in back:
+            if self.store.done(key):
+                self._count(self.plan.jobs[key])
+
+    def _left(self, key: str) -> Job:
+        """A job that no longer runs, as the plan has it."""
+        del self.running[key]
+        self.room.leave(key)
+        return self.plan.jobs[key]
 
     def _count(self, job: Job) -> None:
+        self.queue.close(job.key)
         self.summary.counts[DONE] += 1
-        self.listen(Event(DONE, job, self.store.finished(job.key)))
+        record = self.store.finished(job.key)
+        if taken := Taken.of(record):
+            self.packing.learn([taken])
+            self.durations.learn(taken)
+        self.listen(Event(DONE, job, record))
 
     def _handle(self, outcome: Outcome) -> None:
         key, status = outcome.key, outcome.status
         self.pulses.end(key)
         if self.leaving.pop(key, None):  # told already
             return
-        ended = self.running.pop(key)
-        job = ended.job
+        ended = self.running[key]
+        job = self._left(key)
         if ended.over is not None and status == CRASHED:
             outcome = replace(outcome, status=TIMEOUT, reason=ended.reason)
         elif ended.silent is not None and status == CRASHED:
@@ -186,47 +208,48 @@ class Driver:
         if self.store.done(key):  # another launch may have finished it meanwhile
             self._count(job)
             if outcome.changed:
-                self._wait_again(self.dependants[key])
+                self._wait_again(self.queue.dependants.get(key, ()))
         elif status == REFUSED:
             self.executor.exclude(outcome)
             self.attempts[key] -= 1
-            self.waiting[key] = job
+            self.queue.add(job)
             self.listen(Event("retry", job, reason=outcome.reason))
+        elif status == BROKEN:
+            self.attempts[key] -= 1
+            self.queue.add(job, first=True)
         elif status == DAMAGED and self.mended[key] < MENDED:
             self.mended[key] += 1
             self.listen(Event("retry", job, reason=f"{outcome.reason}; it is computed again"))
             self._wait_again([key])
         elif status == CRASHED and ended.attempt <= self.schedule.retries:
-            self.waiting[key] = job
+            self.queue.add(job)
             self.listen(Event("retry", job, reason=outcome.reason))
-        elif status == OUT_OF_MEMORY and ended.attempt == 1 and (larger := self._larger(job)):
-            self.waiting[key] = larger
-            self.listen(Event("retry", larger, reason=outcome.reason))
+        elif status == OUT_OF_MEMORY and self.packing.enlarge(ended.job, outcome.of_card):
+            self.queue.add(job, first=True)
+            self.listen(Event("retry", job, reason=outcome.reason))
         else:
             status = FAILED if status == CRASHED else status
             self._fail(job, replace(outcome, status=status), ended.attempt)
 
     def _wait_again(self, keys: Iterable[str]) -> None:
         """Put jobs that are not done (any more) back in line, after what they need of the same."""
-        for key in keys:
-            job = self.plan.jobs.get(key)
-            if job is None or key in self.waiting or key in self.running or self.store.done(key):
+        ahead = list(keys)
+        while ahead:
+            job = self.plan.jobs.get(key := ahead.pop())
+            if job is None or key in self.queue.waiting or key in self.running:
                 continue
-            self._wait_again(job.needs)
-            self.waiting[key] = job
-
-    def _larger(self, job: Job) -> Job | None:
-        """The job with twice the memory and share of the GPU, if any node has that much."""
-        r = job.resources
-        gpus = min(2 * r.gpus, 1.0) if r.gpus < 1 else r.gpus
-        larger = replace(r, memory_gb=2 * r.memory_gb, gpus=gpus)
-        try:
-            self.executor.check(larger)
-        except InfeasibleError:
-            return None
-        return replace(job, resources=larger)
+            if not self.store.done(key):
+                self.queue.add(job)
+                ahead += job.needs
 
     def _fail(self, job: Job, outcome: Outcome, attempt: int) -> None:
+        """A job has failed for good; what needs it is skipped."""
+        self._record_failure(job, outcome, attempt)
+        reason = f"needs {job.title!r}, which ended as {outcome.status}: {outcome.reason}"
+        for dependant in self.queue.withdraw(job.key):
+            self._record_failure(dependant, Outcome(dependant.key, SKIPPED, reason), 0)
+
+    def _record_failure(self, job: Job, outcome: Outcome, attempt: int) -> None:
         record = self.store.fail(
             job.key,
             {
@@ -245,10 +268,6 @@ class Driver:
         self.summary.counts[outcome.status] += 1
         self.summary.failures.append(record)
         self.listen(Event(FAILED, job, record, outcome.reason))
-        for key in self.dependants[job.key]:
-            if dependant := self.waiting.pop(key, None):
-                reason = f"needs {job.title!r}, which ended as {outcome.status}: {outcome.reason}"
-                self._fail(dependant, Outcome(key, SKIPPED, reason), 0)
 
     def _watch(self) -> None:
         """Look at running jobs: believe the store, listen to workers, end those over their time."""
@@ -272,7 +291,8 @@ class Driver:
         if now - self.checked_at < INFEASIBLE_CHECK_S:
             return
         self.checked_at = now
-        for job in [r.job for r in self.running.values() if r.started is None]:
+        unheard = [r.job for r in self.running.values() if r.started is None]
+        for job in [*unheard, *(job.reserving(r) for job, r in self.queue.heads())]:
             try:
                 self.executor.check(job.resources)
             except InfeasibleError as error:
@@ -290,11 +310,10 @@ class Driver:
         running.there = running.there or now
         if now - running.there < BELIEVE_S:
             return True  # its outcome should be on the way
-        del self.running[key]
         self.leaving[key] = running
-        self._count(running.job)
+        self._count(self._left(key))
         if self.store.last_aside(key):  # it may have been computed again, to other bytes
-            self._wait_again(self.dependants[key])
+            self._wait_again(self.queue.dependants.get(key, ()))
         return True
 
     def _listen_to(self, key: str, running: Running, now: float) -> None:

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import torch
 
 from harness.engine.job import run_job
-from harness.engine.outcomes import Outcome
+from harness.engine.outcomes import BROKEN, Outcome
 from harness.planning.jobs import Job, Resources
+from harness.planning.room import Offer
 from harness.store.processes import Process
 from methods.errors import UserError
 
@@ -38,7 +39,9 @@ class Executor(Protocol):
     name: str  # by which its workers' signs of life are known (harness/engine/heartbeat.py)
 
     @property
-    def slots(self) -> int: ...
+    def offers(self) -> list[Offer]:
+        """What each node has; the driver submits no more than fits. Raises LostError."""
+        ...
 
     def check(self, resources: Resources) -> None: ...
     def submit(self, job: Job, store_path: str, attempt: int) -> None: ...
@@ -82,16 +85,23 @@ class Executor(Protocol):
 class InProcess:
     """Jobs one after another in this process: for debugging and tests."""
 
-    slots = 1
     name = ""
 
     def __init__(self, task: Task = run_job):
         self.task = task
         self.queue: list[tuple[Job, str, int]] = []
 
+    @property
+    def offers(self) -> list[Offer]:
+        return [Offer(gpus=self._gpus(), jobs=1)]
+
+    @staticmethod
+    def _gpus() -> int:
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
     def check(self, resources: Resources) -> None:
-        if resources.gpus > 0 and not torch.cuda.is_available():
-            raise InfeasibleError(too_much(resources, "this machine has no GPU"))
+        if resources.gpus > (there := self._gpus()):
+            raise InfeasibleError(too_much(resources, f"this machine has {there or 'no'} GPU"))
 
     def submit(self, job: Job, store_path: str, attempt: int) -> None:
         self.queue.append((job, store_path, attempt))
@@ -100,7 +110,10 @@ class InProcess:
         if not self.queue:
             return []
         job, store_path, attempt = self.queue.pop(0)
-        return [self.task(job.describe(), store_path, attempt)]
+        outcome = self.task(job.describe(), store_path, attempt)
+        if outcome.status == BROKEN:
+            raise LostError(f"{outcome.reason}: it computes nothing more")
+        return [outcome]
 
     def exclude(self, refused: Outcome) -> None:
         """A job that this process refuses runs nowhere."""
@@ -122,7 +135,8 @@ class InProcess:
         """There is nowhere else."""
 
     def rejoin(self, minutes: float) -> None:
-        """Nothing can be lost."""
+        """Only another process can go on after a CUDA error."""
+        raise LostError("this process had a CUDA error and computes nothing more")
 
     def close(self) -> None:
         self.queue.clear()

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness.store import Store
@@ -29,19 +30,21 @@ WAITING, COMPUTING = "waiting", "computing"
 BUSY = (
     0.2  # of one CPU: a process that uses more lives, even if a long call keeps its threads still
 )
-LINE = 512  # bytes of a beat, padded
+LINE = 1024  # bytes of a beat, padded
 
 
 class Heartbeat(AbstractContextManager):
     """Beats while the block runs. `state` tells what the process does at the job."""
 
-    def __init__(self, store: Store, key: str):
+    def __init__(self, store: Store, key: str, about: Mapping[str, Any] = MappingProxyType({})):
+        """about: what `relief status --watch` shows of the job."""
         own = Process.own()
         self.path = store.alive / f"{key}-{own.host}-{own.pid}.json"
         self.about: dict[str, Any] = own.plain() | {
             "node": os.environ.get(NODE, ""),
             "driver": os.environ.get(DRIVER, ""),
             "since": time.time(),
+            **about,
         }
         self.count, self.ended = 0, threading.Event()
         self.changed = threading.Lock()

@@ -10,6 +10,7 @@ import collections
 import json
 import logging
 import os
+import platform
 import random
 import sys
 import time
@@ -25,12 +26,13 @@ import cv2
 import numpy as np
 import torch
 
+from harness.engine.allocation import bound, breaks_cuda, ran_out
 from harness.engine.code import admit_plugins, refusal
 from harness.engine.environment import environment
 from harness.engine.heartbeat import COMPUTING, Heartbeat
 from harness.engine.kept import SCRATCH
 from harness.engine.measure import Memory, load_average
-from harness.engine.outcomes import REFUSED, Outcome
+from harness.engine.outcomes import BROKEN, REFUSED, Outcome
 from harness.engine.runners import RUNNERS, Task
 from harness.metrics.outside import join as join_metrics
 from harness.planning.jobs import Job
@@ -47,7 +49,9 @@ from harness.store.curve import ASIDE, Curve
 from methods.contract import Progress, seed_for
 
 PROGRESS_EVERY_S = 0.5
-LOG_LINES = 30
+LOG_LINES = 30  # of a job's own; the traceback of one that fails is kept whole
+
+broken = ""  # why this process must compute nothing more; it is never used again
 
 
 def run_job(description: dict[str, Any], store_path: str, attempt: int = 1) -> Outcome:
@@ -60,10 +64,12 @@ def run_job(description: dict[str, Any], store_path: str, attempt: int = 1) -> O
     wanted = description["place"].get("plugins", {})
     if why := refusal(description, store_path) or admit_plugins(wanted, store_path):
         return Outcome(description["key"], REFUSED, why)
+    if broken:
+        return Outcome(description["key"], BROKEN, broken)
     join_metrics()
     job, store = Job.of(description), Store(store_path)
     log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
-    beat = Heartbeat(store, job.key)
+    beat = Heartbeat(store, job.key, {"title": job.title, **asdict(job.resources)})
     with _collected(log), beat, store.lock(job.key, waits=beat.wait):
         beat.state(COMPUTING)
         if store.done(job.key):
@@ -78,12 +84,19 @@ def run_job(description: dict[str, Any], store_path: str, attempt: int = 1) -> O
                 if store.damage(error.key, contents=True):
                     store.set_aside(error.key, error.why)
             return Outcome(job.key, DAMAGED, error.why, tuple(log))
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            status, reason, trace = OUT_OF_MEMORY, _one_line(error), traceback.format_exc()
         except Exception as error:  # any failure of a job is a result; the others go on
-            status, reason, trace = FAILED, _one_line(error), traceback.format_exc()
-        lines = [*log, *trace.splitlines()]
-        return Outcome(job.key, status, reason, tuple(lines[-LOG_LINES:]))
+            lines = (*log, *traceback.format_exc().splitlines())
+            return _failed(job.key, error, lines)
+
+
+def _failed(key: str, error: Exception, lines: tuple[str, ...]) -> Outcome:
+    """The outcome of a job that raised; a process whose CUDA is lost computes nothing more."""
+    global broken
+    memory, reason = ran_out(error), _one_line(error)
+    if breaks_cuda(error):
+        broken = f"process {os.getpid()} of {platform.node()} had {reason}"
+    status = OUT_OF_MEMORY if memory else FAILED
+    return Outcome(key, status, reason, lines, of_card=memory == "card")
 
 
 def _set_aside(store: Store, key: str) -> dict[str, tuple[int, str]]:
@@ -111,6 +124,8 @@ def _computed(job: Job, store: Store, attempt: int, log: collections.deque[str])
     progress = ProgressFile(store, job.key, attempt)
     progress(Progress("starting", 0, 1))
     device = torch.device("cuda" if job.resources.gpus > 0 else "cpu")
+    if device.type == "cuda":
+        bound(job.resources.gpus)
     memory = Memory(device)
     result = RUNNERS[job.about.kind](Task(job, store, device, progress, memory))
     before = result.pop("before", {})  # the part of an earlier attempt, whose fit was kept

@@ -39,10 +39,12 @@ class Memory:
 
     def peaks(self) -> dict[str, int | None]:
         cuda = self.device.type == "cuda"
+        card = torch.cuda.get_device_properties(self.device) if cuda else None
         return {
             "host_peak_bytes": self._host_peak(),
             "device_peak_bytes": torch.cuda.max_memory_allocated(self.device) if cuda else None,
             "device_reserved_bytes": torch.cuda.max_memory_reserved(self.device) if cuda else None,
+            "device_total_bytes": card.total_memory if card else None,  # not a peak: the card's
         }
 
     def _host_peak(self) -> int | None:

@@ -21,9 +21,10 @@ from harness.engine.executors import CRASHED, InfeasibleError, LostError, Task, 
 from harness.engine.heartbeat import DRIVER, NODE, end_idle
 from harness.engine.interrupts import kept_handlers
 from harness.engine.job import run_job
-from harness.engine.outcomes import REFUSED, Outcome
+from harness.engine.outcomes import BROKEN, REFUSED, Outcome
 from harness.engine.own_ray import children, limited, prepare_environment, quiet, said
 from harness.planning.jobs import Job, Resources
+from harness.planning.room import Offer
 from harness.store import FAILED, OUT_OF_MEMORY, TIMEOUT
 from harness.store.processes import Process
 
@@ -34,6 +35,7 @@ NODES_EVERY_S = 5.0  # how old what is known of the nodes may be
 LOOK_EVERY_S = 1.0  # at the processes of a Ray of our own
 LEAVE_S = 20.0  # for the end of a Ray that may be lost
 REJOIN_EVERY_S = 5.0
+LEAVE_BROKEN_S = 0.2  # until a process that computes nothing more has given its answer
 RESTARTS = 3  # of a Ray of our own in one launch
 
 
@@ -148,6 +150,13 @@ class OnRay:
         return [n["Resources"] for n in self._living() if n["NodeID"] not in self.excluded]
 
     @property
+    def offers(self) -> list[Offer]:
+        return [
+            Offer(n.get("CPU", 0), int(n.get("GPU", 0)), n.get("memory", 0) / GIB)
+            for n in self.nodes
+        ]
+
+    @property
     def slots(self) -> int:
         return max(1, int(sum(n.get("CPU", 0) for n in self.nodes)))
 
@@ -230,7 +239,7 @@ class OnRay:
         except lost.TaskCancelledError as error:
             return Outcome(key, TIMEOUT, _first_line(error))
         except lost.RayTaskError as error:  # outside run_job's own handling: the store, a lock
-            trace = tuple(str(error).splitlines()[-30:])
+            trace = tuple(str(error).splitlines())
             return Outcome(key, FAILED, _first_line(error.cause or error), trace)
         except lost.RayError as error:
             return Outcome(key, CRASHED, _first_line(error))
@@ -342,6 +351,7 @@ def _carried(task: Task, driver: str) -> Callable[..., tuple[str, Outcome | str]
     def carry(description: Any, store_path: str, attempt: int) -> tuple[str, Any]:
         import os
         import platform
+        import threading
 
         import ray
 
@@ -356,7 +366,12 @@ def _carried(task: Task, driver: str) -> Callable[..., tuple[str, Outcome | str]
                 f"{platform.node()} cannot import {named} ({why}): install the driver's Relief "
                 "on every node"
             )
-        return node, refusal(description, store_path) or found(description, store_path, attempt)
+        if why := refusal(description, store_path):
+            return node, why
+        outcome = found(description, store_path, attempt)
+        if outcome.status == BROKEN:  # then Ray starts another process
+            threading.Timer(LEAVE_BROKEN_S, os._exit, [1]).start()
+        return node, outcome
 
     return carry
 

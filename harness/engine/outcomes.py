@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 REFUSED = "refused"  # not computed: the worker has other code, or does not see the store
+BROKEN = "broken"  # not computed: the worker's process had a CUDA error before
 
 
 @dataclass(frozen=True)
@@ -15,3 +16,4 @@ class Outcome:
     log: tuple[str, ...] = ()  # its last lines
     node: str = ""  # Ray's id of the node that refused it
     changed: bool = False  # it was computed again, and its files have other bytes than before
+    of_card: bool = False  # the memory that it ran out of was the GPU's, and not the host's

@@ -11,7 +11,7 @@ import difflib
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -108,6 +108,7 @@ class Schedule:
     mlflow_wait_s: float = 60.0  # the longest wait at the end for another writer of MLflow
     silence_minutes: float = 1.0  # a process at a job that gives no sign of life so long is ended
     reconnect_minutes: float = 10.0  # how long a lost cluster (--address) is waited for
+    packing_margin: float = 0.2  # reserved beyond the memory that jobs alike took, a share of it
 
 
 @dataclass
@@ -159,7 +160,15 @@ class Config:
         return [DEMO] * self.demo + [TEST_SELECTED] * (self.selected_on == "test")
 
     def resources_of(self, name: str) -> Resources:
-        return self.resources.get(name) or self.resources.get("default") or Resources()
+        """What a job of this method, or "view" or "dataset", reserves as long as none was measured.
+
+        An entry of its own is what is reserved at any time, unless it says fixed: false.
+        """
+        if own := self.resources.get(name):
+            return replace(own, fixed=own.fixed is not False)
+        found = self.resources.get("default") or Resources()
+        gpus = 0.0 if name in ("view", "dataset") else found.gpus  # these compute on the CPU
+        return replace(found, gpus=gpus, fixed=found.fixed is True)
 
     def variants_of(self, method: str) -> dict[str, dict[str, Any]]:
         """Name -> changes of the settings: the method's own, then those of this configuration."""

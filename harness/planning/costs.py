@@ -1,18 +1,77 @@
-"""What jobs may take, from finished ones alike."""
+"""How long jobs take: measured ones alike, else a model of the method, else a plain guess.
+
+From the durations follows the rank of a job: the seconds of the longest path that begins with it.
+Starting the highest rank first keeps the longest chain of a benchmark from being its end.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 
+from harness.planning.jobs import Job
 from harness.planning.plan import Plan
 from harness.store import Store
-from harness.store.alike import alike
+from harness.store.alike import Taken
+
+Model = Callable[[Job], float | None]  # seconds that a job should take; None if it cannot tell
+# s, where nothing is known: only their order matters, and that fits are the long ones
+GUESSES = {"dataset": 60.0, "view": 120.0, "stage": 3600.0, "cell": 3600.0}
+TWIN_S = 1.0  # of a view that takes over another's files
+
+
+def no_model(job: Job) -> float | None:
+    return None
+
+
+class Durations:
+    """Seconds that jobs take."""
+
+    def __init__(self, taken: Iterable[Taken] = (), model: Model = no_model):
+        self.model = model
+        self.sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0])
+        for one in taken:
+            self.learn(one)
+
+    def learn(self, one: Taken) -> None:
+        for place in ((one.alike, one.category), (one.alike, "")):
+            self.sums[place][0] += one.seconds
+            self.sums[place][1] += 1
+
+    def measured(self, job: Job) -> float | None:
+        """The mean of jobs alike, of the same category if there are any; None if none is done."""
+        for place in ((job.alike, job.about.category), (job.alike, "")):
+            if place in self.sums:
+                total, count = self.sums[place]
+                return total / count
+        return None
+
+    def of(self, job: Job) -> float:
+        return self.sourced(job)[0]
+
+    def sourced(self, job: Job) -> tuple[float, str]:
+        """Seconds, and whence they are: "measured", "model" or "guess"."""
+        if (seconds := self.measured(job)) is not None:
+            return (TWIN_S if job.place.twin else seconds), "measured"
+        if (seconds := self.model(job)) is not None:
+            return seconds, "model"
+        return (TWIN_S if job.place.twin else GUESSES.get(job.about.kind, 3600.0)), "guess"
+
+
+def ranks(jobs: Iterable[Job], seconds: Callable[[Job], float]) -> dict[str, float]:
+    """Seconds of the longest path from the start of each job.
+
+    jobs: each after those it needs
+    """
+    longest: dict[str, float] = {}  # first: of what comes after it
+    for job in reversed(list(jobs)):
+        longest[job.key] = own = longest.get(job.key, 0.0) + seconds(job)
+        for need in job.needs:
+            longest[need] = max(longest.get(need, 0.0), own)
+    return longest
 
 
 def estimate(plan: Plan, store: Store) -> dict[str, float | None]:
     """Seconds each pending job may take, from finished jobs alike in this store; None: no idea."""
-    seconds = defaultdict(list)
-    for taken in store.taken():
-        seconds[taken.alike].append(taken.seconds)
-    means = {alike: sum(values) / len(values) for alike, values in seconds.items()}
-    return {job.key: means.get(alike(job.about)) for job in plan.pending(store)}
+    durations = Durations(store.taken())
+    return {job.key: durations.measured(job) for job in plan.pending(store)}

@@ -5,12 +5,14 @@ Light on purpose: a worker needs no more of planning than this, and no OmegaConf
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Optional
 
 from harness.store import Spec, key_of
+from harness.store.alike import alike
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,9 @@ class Resources:
     gpus: float = 0.0
     memory_gb: float = 2.0
     hours: float = 24.0  # time limit of one attempt
+    # reserve just this, whatever jobs alike took; by default so where a method, "view" or "dataset"
+    # has an entry of its own, and not from "default"
+    fixed: Optional[bool] = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,19 @@ class Job:
     @cached_property
     def about(self) -> Spec:
         return Spec(self.spec)
+
+    @cached_property
+    def alike(self) -> str:
+        """What it shares with jobs that take about as long and as much memory."""
+        return alike(self.about)
+
+    def reserving(self, resources: Resources) -> Job:
+        """The same job with other resources."""
+        if resources == self.resources:
+            return self
+        other = copy.copy(self)  # with its key, which takes time to make
+        object.__setattr__(other, "resources", resources)
+        return other
 
     @property
     def needs(self) -> tuple[str, ...]:

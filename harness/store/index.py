@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.store.alike import Taken
 from harness.store.records import RESULT, SCHEMA, Record
@@ -26,6 +26,7 @@ from methods.files import PART
 
 FILE = "index.txt"
 HEAD = b"relief index 1\n"  # raise when lines mean something else, or `alike` does
+RECORD, SEPARATOR = os.fsencode(RESULT), os.fsencode(os.sep)
 KEPT = 256  # lines that are held back before they are written
 SLACK = 1000  # lines of no use that are not worth writing the file anew
 
@@ -39,7 +40,7 @@ class Stamp(NamedTuple):
     inode: int
 
     @classmethod
-    def of(cls, path: str | Path) -> Stamp | None:
+    def of(cls, path: str | bytes | Path) -> Stamp | None:
         """None if there is no such file."""
         try:
             stat = os.stat(path)
@@ -53,6 +54,7 @@ class Index:
 
     def __init__(self, store: Path):
         self.path, self.jobs = store / FILE, f"{store / 'jobs'}{os.sep}"
+        self._jobs = os.fsencode(self.jobs)
         self._lines: dict[str, bytes] | None = None
         self._fresh: list[bytes] = []
         self._stale = 0  # lines in the file that later ones replace
@@ -60,15 +62,15 @@ class Index:
     def sound(self, key: str) -> Stamp | None:
         """The stamp of a job's record, if the index knows it and all its files have their sizes."""
         line = self._known.get(key)
-        if line is None or (found := _read(line)) is None:
+        if line is None or not (parts := _parts(line)):
             return None
-        folder = f"{self.jobs}{key}{os.sep}"
-        stamp = Stamp.of(folder + RESULT)
-        if stamp is None or found[0] != [*stamp]:
+        folder = b"%s%s%s" % (self._jobs, key.encode(), SEPARATOR)
+        stamp = Stamp.of(folder + RECORD)
+        if stamp is None or parts[1] != b"%d %d %d %d" % stamp:
             return None
         try:
-            for name, size in found[1].items():
-                if os.stat(folder + name).st_size != size:
+            for i in range(3, len(parts), 2):
+                if os.stat(folder + parts[i]).st_size != int(parts[i + 1]):
                     return None
         except OSError:
             return None
@@ -76,25 +78,28 @@ class Index:
 
     def stamp(self, key: str) -> Stamp | None:
         """The one that is known, whatever the file has now."""
-        line = self._known.get(key)
-        found = None if line is None else _read(line)
-        return None if found is None else Stamp(*found[0])
+        parts = _parts(self._known.get(key, b""))
+        return Stamp(*map(int, parts[1].split())) if parts else None
 
     def taken(self, key: str) -> Taken | None:
         """What the job took when it was last looked at. Raises KeyError if it is not known."""
-        line = self._known[key]
-        if (found := _read(line)) is None:
+        if not (parts := _parts(self._known[key])):
             raise KeyError(key)
-        return None if found[2] is None else Taken(*found[2])
+        values = json.loads(parts[2])
+        return None if values is None else Taken(*values)
 
     def learn(self, key: str, record: Record, stamp: Stamp) -> None:
         """Keep what was found sound. Of schema 1 nothing is kept: it lists no files."""
         if record.schema != SCHEMA:
             return
-        sizes = {name: size for name, (size, _) in record.files.items()}
         taken = Taken.of(record)
-        text = json.dumps([stamp, sizes, taken and taken.plain()], separators=(",", ":")).encode()
-        line = b"%08x %s" % (zlib.crc32(text), text)
+        parts = [b"%d %d %d %d" % stamp, json.dumps(taken and taken.plain()).encode()]
+        for name, (size, _) in record.files.items():
+            parts += [os.fsencode(name), b"%d" % size]
+        text = b"\t".join(parts)
+        if b"\n" in text or text.count(b"\t") != len(parts) - 1:
+            return  # a name that a line cannot hold
+        line = b"%08x\t%s" % (zlib.crc32(text), text)
         self._stale += key in self._known
         self._known[key] = line
         self._fresh.append(b"%s %s\n" % (key.encode(), line))
@@ -158,10 +163,10 @@ class Index:
         self._stale = 0
 
 
-def _read(line: bytes) -> Any:
-    """(stamp, file -> size, what it took) of a line; None if it is torn."""
-    check, _, text = line.partition(b" ")
+def _parts(line: bytes) -> list[bytes]:
+    """Checksum, stamp, what the job took, then names and sizes; empty if the line is torn."""
+    check, _, text = line.partition(b"\t")
     try:
-        return json.loads(text) if int(check, 16) == zlib.crc32(text) else None
+        return line.split(b"\t") if int(check, 16) == zlib.crc32(text) else []
     except ValueError:
-        return None
+        return []

@@ -64,3 +64,17 @@ def test_a_store_that_cannot_be_written_is_refused_before_anything_runs(
     (tmp_path / "file").write_text("")
     code, _, err = relief(capsys, monkeypatch, "run", TINY, "--store", tmp_path / "file" / "store")
     assert code == 2 and "--store" in err
+
+
+def test_a_plan_explains_in_which_order_jobs_start_and_when_they_should_end(
+    capsys, monkeypatch, tiny_store
+):
+    where = ("--store", tiny_store.path, "--explain", "--workers", 1)
+    code, out, _ = relief(capsys, monkeypatch, "plan", TINY, "seeds=[0,1]", *where)
+    assert code == 0 and "2 jobs" in out and "2 measured of jobs alike" in out
+    assert "on 1 CPUs and 0 GPUs" in out and "(1.00 of that)" in out
+    code, out, _ = relief(capsys, monkeypatch, "plan", TINY, "resources.default.gpus=1", *where)
+    assert code == 0 and "nothing to do" in out
+    more = ("seeds=[0,1]", "resources.default.gpus=0.5", *where)
+    code, out, _ = relief(capsys, monkeypatch, "plan", TINY, *more, "--gpus", 0)
+    assert code == 0 and "2 jobs fit on no such node" in out

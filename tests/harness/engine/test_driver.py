@@ -16,16 +16,17 @@ from harness.engine.interrupts import interruptible
 from harness.engine.outcomes import Outcome
 from harness.planning.config import Schedule
 from harness.planning.jobs import Resources
+from harness.planning.room import Offer
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, TIMEOUT, Store, write_json
 from tests.harness import toy
 
 
-def drive(store, *jobs, task=toy.task, **schedule):
+def drive(store, *jobs, task=toy.task, executor=InProcess, **schedule):
     events = []
     driver = Driver(
         toy.plan(*jobs),
         store,
-        InProcess(task),
+        executor(task),
         Schedule(**schedule),
         lambda event: events.append((event.name, event.job.title)),
     )
@@ -83,18 +84,60 @@ def test_crashes_are_retried_a_bounded_number_of_times(tmp_path):
     assert summary.failures[0].attempt == 3 and summary.failures[0].status == FAILED
 
 
-def test_out_of_memory_is_retried_once_with_twice_the_memory(tmp_path):
+class Counted(InProcess):
+    """One job at a time on a node of a card and 5 GiB."""
+
+    offers = (Offer(4, 1, 5.0, jobs=1),)
+
+    def check(self, resources):
+        pass
+
+
+def test_out_of_memory_is_retried_with_twice_the_memory_up_to_the_largest_node(tmp_path):
     store = Store(tmp_path)
-    summary, _ = drive(store, toy.job("big", "hungry", memory_gb=1.0))
+    summary, _ = drive(store, toy.job("big", "hungry", memory_gb=1.0), executor=Counted)
     assert toy.ran(store) == ["big 1 1", "big 2 2"]
     assert summary.counts == {DONE: 1}
+    asked = []
 
     def always(job, path, attempt):
+        asked.append((job["resources"]["memory_gb"], job["resources"]["gpus"]))
         return Outcome(job["key"], OUT_OF_MEMORY, "MemoryError")
 
-    summary, events = drive(store, toy.job("bigger"), task=always)
-    assert [event for event, _ in events] == ["retry", "failed"]
+    job = toy.job("bigger", memory_gb=2.0, gpus=0.5)
+    summary, events = drive(store, job, task=always, executor=Counted)
+    assert asked == [(2, 0.5), (4, 0.5), (5, 0.5)]
+    assert [event for event, _ in events] == ["retry", "retry", "failed"]
     assert summary.counts == {OUT_OF_MEMORY: 1}
+
+
+def test_out_of_memory_of_the_card_is_retried_first_with_twice_the_share_up_to_a_card(tmp_path):
+    asked = []
+
+    def always(job, path, attempt):
+        r = job["resources"]
+        asked.append((job["title"], r["gpus"], r["memory_gb"]))
+        status = OUT_OF_MEMORY if job["title"] == "a" else FAILED
+        return Outcome(job["key"], status, "CUDA out of memory", of_card=True)
+
+    jobs = [toy.job("a", gpus=0.3, memory_gb=1.0), toy.job("b", gpus=0.3, memory_gb=1.0)]
+    summary, _ = drive(Store(tmp_path), *jobs, task=always, executor=Counted)
+    assert asked == [("a", 0.3, 1), ("a", 0.6, 1), ("a", 1.0, 1), ("b", 0.3, 1)]
+    assert summary.counts == {OUT_OF_MEMORY: 1, FAILED: 1}
+
+
+def test_a_failed_root_with_very_many_dependants_is_told_for_each(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(Store, "fail", lambda store, key, record: told.append(record))
+    root = toy.job("root", "raise")
+    jobs = [root, toy.job("next 0", needs=(root,))]
+    for i in range(1, 5000):  # one after another, deeper than the stack
+        jobs.append(toy.job(f"next {i}", needs=(jobs[-1],)))
+    summary, _ = drive(Store(tmp_path), *jobs)
+    assert summary.counts == {FAILED: 1, SKIPPED: 5000}
+    assert {r["reason"] for r in told[1:]} == {
+        "needs 'root', which ended as failed: ValueError: as asked"
+    }
 
 
 def test_a_job_that_no_machine_can_run_is_refused_before_anything_starts(tmp_path, monkeypatch):
@@ -133,7 +176,8 @@ def test_an_interrupt_that_a_library_drops_still_ends_the_launch(number):
 class Stub:
     """An executor whose jobs never answer; tests say what their workers do."""
 
-    slots, name = 2, "us"
+    name = "us"
+    offers = (Offer(4),)
 
     def __init__(self, store, publish=(), lost=0):
         self.store, self.publish, self.lost = store, list(publish), lost
