@@ -96,6 +96,7 @@ def plan(
             name = {
                 "dataset": "synthetic data",
                 "view": f"{spec.view.get('name')} view",
+                "truth": "ground truth",
                 "stage": f"{spec.method} {spec.stage}",
             }[spec.kind]
             groups["shared", name].append(job)

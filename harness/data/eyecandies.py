@@ -125,6 +125,9 @@ class EyecandiesRef(Ref):
             xyz = np.where((xyz != 0).all(axis=2, keepdims=True), xyz, 0).astype(np.float32)
         return self.assemble(rgb, xyz, read_mask(self.gt) if self.gt else None)
 
+    def truth(self) -> np.ndarray:
+        return read_mask(self.gt) if self.gt else np.zeros(read_rgb(self.rgb).shape[:2], bool)
+
     def oddities(self, sample: Sample) -> list[Oddity]:
         found = super().oddities(sample)
         if self.options.geometry == "m3dm":  # its third axis is no depth

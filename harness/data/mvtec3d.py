@@ -182,6 +182,9 @@ class FolderRef(Ref):
         region = (self.region, read_mask(self.region)) if self.region else None
         return self.assemble(rgb, xyz, read_mask(self.gt) if self.gt else None, region)
 
+    def truth(self) -> np.ndarray:
+        return read_mask(self.gt) if self.gt else np.zeros(read_rgb(self.rgb).shape[:2], bool)
+
     def _from_cloud(self, size: tuple[int, int]) -> np.ndarray:
         xyz = read_cloud(self.xyz, self.options.nonfinite, size)
         if self.options.scale != 1:

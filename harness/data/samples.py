@@ -91,6 +91,10 @@ class Ref(ABC):
     def load(self) -> Sample:
         """Open the files; DataError if one is not what it should be."""
 
+    def truth(self) -> np.ndarray:
+        """(H, W) bool: its mask at the size of its files. Layouts read no more than they must."""
+        return self.load().mask
+
     def read(self) -> Sample:
         """`load`, with a line in the log for everything odd."""
         sample = self.load()

@@ -94,7 +94,7 @@ def wanted(plan: Plan | None, store: Store) -> dict[str, Any]:
     jobs = plan.pending(store) if plan else []
     data = {}
     for job in jobs:
-        if job.about.kind == "view" and job.place.root:
+        if job.about.kind in ("view", "truth") and job.place.root:
             spec, place = job.spec, job.place
             about = {"kind": place.kind, "root": place.root, "reading": spec["reading"]}
             about |= {"category": spec["category"], "identity": spec["data"]}

@@ -25,15 +25,16 @@ from harness.data import synthetic, views
 from harness.data.blind import blind
 from harness.data.cache import open_split, open_truth
 from harness.data.datasets import open_dataset
-from harness.data.samples import DataError
+from harness.data.samples import Category, DataError
+from harness.data.truth import build_truth, read_truth
 from harness.data.views import quality, registry
-from harness.engine import early, kept
+from harness.engine import early, kept, scoring
 from harness.engine.evaluation import predict_all, validate
 from harness.engine.looks import Score, look_at, selected
 from harness.engine.measure import Memory, latency, macs, preprocessing
 from harness.planning.jobs import Job, Resources
 from harness.planning.values import set_dotted
-from harness.store import Record, Spec, Store
+from harness.store import COMMON, Record, Spec, Store
 from harness.store.records import write_curves, write_maps, write_scores
 from methods.contract import Batch, Progress, Run, Samples, View, seed_for, settings_from
 from methods.marks import NOTED, VIEW_SUSPECT
@@ -128,10 +129,7 @@ def prepare_view(task: Task) -> dict[str, Any]:
         clock.lap("prepare_s")
         known = {"summary": twin.summary, "speed": twin.speed, "twin": twin.key}
         return known | {"timings": clock.laps}
-    made = spec.needs.dataset
-    root = task.store.verified(made).folder if made else place.root
-    category = open_dataset(place.kind, root, **spec.reading).category(spec.category)
-    view = recipe(spec)
+    category, view = _category(task), recipe(spec)
     summary = views.build_view(
         category,
         view,
@@ -141,6 +139,22 @@ def prepare_view(task: Task) -> dict[str, Any]:
     )
     clock.lap("prepare_s")
     return {"summary": summary, "timings": clock.laps, "speed": preprocessing(category, view)}
+
+
+def keep_truth(task: Task) -> dict[str, Any]:
+    clock = Clock()
+    summary = build_truth(
+        _category(task), task.work, _counted("truth", task), task.job.resources.cpus
+    )
+    clock.lap("truth_s")
+    return {"summary": summary, "timings": clock.laps}
+
+
+def _category(task: Task) -> Category:
+    """That of a view or truth, where its files are."""
+    spec, place, made = task.spec, task.job.place, task.spec.needs.dataset
+    root = task.store.verified(made).folder if made else place.root
+    return open_dataset(place.kind, root, **spec.reading).category(spec.category)
 
 
 def recipe(spec: Spec) -> View:
@@ -212,6 +226,8 @@ def run_cell(task: Task) -> dict[str, Any]:
     )
     chosen_by = score(method)
     clock.lap("metrics_s")
+    at_sensor = _common(task, view, test.ids, maps, scores)
+    clock.lap("common_s")
 
     sizes: dict[str, int | None] = {**early.checked_sizes(spec.method, method.sizes())}
     notes = task.notes(early.checked_notes(spec.method, method.notes()))
@@ -244,6 +260,7 @@ def run_cell(task: Task) -> dict[str, Any]:
         "validation": chosen_by,
         "selected": selected(task.work, spec.selection),
         "signatures": metrics.signatures(maps.shape[1:]),
+        **at_sensor,
         "counts": {
             "train": len(train),
             "train_available": available,
@@ -276,6 +293,17 @@ def check_learnable(view: Record, category: str) -> None:
             "set background=auto or plane, or none if the scene is all object; `relief data show "
             "ROOT --view` shows what each makes",
         )
+
+
+def _common(
+    task: Task, view: Record, ids: tuple[str, ...], maps: np.ndarray, scores: np.ndarray
+) -> dict[str, Any]:
+    """Its scores at the sensor's pixels; nothing for a job that is not told of a ground truth."""
+    if not (key := task.job.place.truth):
+        return {}
+    truth = read_truth(task.store.verified(key).folder)
+    found = scoring.common(maps, scores, ids, view, truth, task.spec.category)
+    return {"protocols": {COMMON: found}, "truth": key}
 
 
 def _fitted(
@@ -324,6 +352,7 @@ def _fitted(
 RUNNERS: dict[str, Callable[[Task], dict[str, Any]]] = {
     "dataset": make_dataset,
     "view": prepare_view,
+    "truth": keep_truth,
     "stage": run_stage,
     "cell": run_cell,
 }

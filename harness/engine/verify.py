@@ -211,7 +211,8 @@ def _job(
         place = Place(protocol=Protocol(**names))
         job = Job(dict(record.spec.values), record.title, place)
     protocol = replace(job.place.protocol, latency_samples=0, keep_models=False)
-    return _with_cpus(replace(job, place=replace(job.place, protocol=protocol)), record, cpus)
+    place = replace(job.place, protocol=protocol, truth="")  # only what the cell itself computes
+    return _with_cpus(replace(job, place=place), record, cpus)
 
 
 def _with_cpus(job: Job, record: Record, cpus: int | None) -> Job:

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from harness.metrics.image import image_name
+from harness.metrics.images import Images, known_of
 from harness.metrics.ranking import Ranking
 
 LIMITS = (0.3, 0.2, 0.1, 0.07, 0.05, 0.03, 0.01)  # upper ends of the FPR; 0.3 is the standard
@@ -56,15 +57,20 @@ class PixelScores(Ranking):
     def of(cls, maps, masks, name: str = "", ids: Sequence[str] | None = None) -> PixelScores:
         """Collect and sort the scores of all pixels.
 
-        maps, masks: (n, H, W) or n arrays (H, W) whose sizes may differ from image to image;
-        mask value > 0 is anomalous. `name` and `ids` (n,) are for messages.
+        maps, masks: (n, H, W) or n arrays (H, W) whose sizes may differ from image to image, or
+        Images, of which one is there at a time; mask value > 0 is anomalous. `name` and `ids`
+        (n,) are for messages.
         """
-        maps, masks = [np.asarray(m) for m in maps], [np.asarray(m) for m in masks]
+        maps, masks = (
+            part if isinstance(part, Images) else [np.asarray(one) for one in part]
+            for part in (maps, masks)
+        )
         if len(maps) != len(masks):
             raise ValueError(f"{name or 'category'}: {len(maps)} maps but {len(masks)} masks")
         # Half precision is widened, double precision kept: narrowing would make ties.
-        dtype = np.result_type(np.float32, *{m.dtype for m in maps})
-        normal, filled = np.empty(sum(m.size for m in maps), dtype), 0
+        count, dtypes = known_of(maps)
+        dtype = np.result_type(np.float32, *dtypes)
+        normal, filled = np.empty(count, dtype), 0
         anomalous, weight, regions = [np.empty(0, dtype)], [np.empty(0)], 0
         for i, (scores, mask) in enumerate(zip(maps, masks)):
             _check(scores, mask, image_name(i, name, ids))
@@ -74,11 +80,11 @@ class PixelScores(Ranking):
             filled += outside.size
             if outside.size == scores.size:
                 continue
-            labels, count = label_regions(inside)
+            labels, found = label_regions(inside)
             labels = labels[inside]
             anomalous.append(scores[inside].astype(dtype))
             weight.append(1.0 / np.bincount(labels)[labels])
-            regions += count
+            regions += found
         anomalous, weight = np.concatenate(anomalous), np.concatenate(weight)
         return cls._sorted(normal[:filled], anomalous, weight, regions)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import methods
-from harness.data import views
+from harness.data import truth, views
 from harness.data.views import registry
 from harness.planning.config import Config, ConfigError, Dataset, check_supported
 from harness.planning.jobs import Job, Place
@@ -149,6 +149,7 @@ class _Expansion:
             labels={"dataset": identity["dataset"], "variant": identity["variant"]},
             inputs=paths,
             plugins=_plugins(offer, registry.offered(type(shown)), *plugins.offers("metrics")),
+            truth=self._truth(category),
             protocol=self.config.protocol,
             checkpoint_every_s=self.config.schedule.checkpoint_every_s,
             validate_every=(training.validate_every or 0.0) if cls.validates else 0.0,
@@ -226,6 +227,22 @@ class _Expansion:
         place = replace(source.place, plugins=_plugins(offer, source.offer))
         place = place if first == key_of(spec) else replace(place, twin=first)
         return self._add(spec, f"prepare {category} for {recipe.name}", place, "view")
+
+    def _truth(self, category: str) -> str:
+        """The ground truth at the sensor's pixels, shared by all methods of a category."""
+        source = self.sources[category]
+        if source.job:
+            self.jobs.setdefault(source.job.key, source.job)
+        spec = {
+            "kind": "truth",
+            "version": truth.VERSION,
+            "data": source.identity,
+            "reading": source.reading,
+            "category": category,
+            "needs": {"dataset": source.job.key} if source.job else {},
+        } | _code_of(reader=source.offer)
+        place = replace(source.place, plugins=_plugins(source.offer))
+        return self._add(spec, f"ground truth of {category}", place, "view")
 
     def _train_samples(self, cls: type[Method], few_shot: bool = True) -> int | None:
         """How many of each category are trained on: asked for, or the most that was published.

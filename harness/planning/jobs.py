@@ -47,6 +47,7 @@ class Place:
     kind: str = ""  # of the dataset that a view reads (harness/data/datasets.py)
     root: str = ""  # its folder, unless a job makes it
     twin: str = ""  # key of a view that is equal but for its name: its files are taken
+    truth: str = ""  # key of the category's ground truth at the sensor's pixels, of a cell
     inputs: Mapping[str, str] = field(default_factory=dict)  # dotted setting -> path
     labels: Mapping[str, str] = field(default_factory=dict)  # dataset and variant of a cell
     marks: tuple[str, ...] = ()  # what tables must say of its result
@@ -108,4 +109,4 @@ class Job:
     @property
     def needs(self) -> tuple[str, ...]:
         """Keys of the jobs that come before it."""
-        return (*self.about.needs.keys, *filter(None, [self.place.twin]))
+        return (*self.about.needs.keys, *filter(None, [self.place.twin, self.place.truth]))

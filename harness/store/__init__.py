@@ -2,11 +2,14 @@
 
 from harness.store.files import canonical, key_of, write_json, write_text
 from harness.store.records import (
+    COMMON,
     DAMAGED,
     DONE,
     FAILED,
     IDENTITY,
     OUT_OF_MEMORY,
+    PAPER,
+    PROTOCOLS,
     SCHEMA,
     SKIPPED,
     TIMEOUT,
@@ -21,12 +24,15 @@ from methods.errors import UserError
 from methods.files import PART
 
 __all__ = [
+    "COMMON",
     "DAMAGED",
     "DONE",
     "FAILED",
     "IDENTITY",
     "OUT_OF_MEMORY",
+    "PAPER",
     "PART",
+    "PROTOCOLS",
     "SCHEMA",
     "SKIPPED",
     "TIMEOUT",

@@ -171,7 +171,7 @@ def _needed(store: Store) -> _Needed:
             continue
         needed.keys.add(key)
         if (record := _finished(store, key)) is not None:
-            fresh += [*record.spec.needs.keys, *filter(None, [record.twin])]
+            fresh += [*record.spec.needs.keys, *filter(None, [record.twin, record.truth])]
     return needed
 
 

@@ -38,6 +38,7 @@ DONE, FAILED, TIMEOUT, OUT_OF_MEMORY, SKIPPED, DAMAGED = (
 )  # fmt: skip
 IDENTITY = ("method", "variant", "setting", "dataset", "category", "seed")  # of a cell
 
+PROTOCOLS = COMMON, PAPER = ("common", "paper")  # harness/metrics/README.md, section 1
 SCHEMA = 2  # of result.json; raise when a reader must know of a change
 #   1: no "files"; still read, its files cannot be verified
 RESULT = "result.json"
@@ -120,7 +121,7 @@ class Spec:
 
     @property
     def kind(self) -> str:
-        """ "dataset", "view", "stage" or "cell"."""
+        """ "dataset", "view", "truth", "stage" or "cell"."""
         return self.values["kind"]
 
     @property
@@ -343,6 +344,16 @@ class Record:
     @property
     def signatures(self) -> dict[str, str]:
         return self._map("signatures")
+
+    @property
+    def protocols(self) -> dict[str, dict[str, Any]]:
+        """Beside the paper's own, whose are `metrics`: "metrics" and "signatures" of others."""
+        return self._map("protocols")
+
+    @property
+    def truth(self) -> str | None:
+        """Key of the ground truth that a cell was scored against in the common protocol."""
+        return self.values.get("truth")
 
     @property
     def counts(self) -> dict[str, int]:

@@ -59,7 +59,13 @@ def cost_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 HOURS = ["work", "method", "jobs", "hours", "cpu_hours", "gpu_hours"]
-WORK = {"dataset": "made datasets", "view": "views", "stage": "stages", "cell": "cells"}
+WORK = {
+    "dataset": "made datasets",
+    "view": "views",
+    "truth": "ground truths",
+    "stage": "stages",
+    "cell": "cells",
+}
 
 
 def hours_frame(store: Results, results: dict[str, Record]) -> pd.DataFrame:
@@ -75,7 +81,7 @@ def hours_frame(store: Results, results: dict[str, Record]) -> pd.DataFrame:
         result = results.get(key) or store.result(key)
         if key not in jobs and result is not None and result.done:
             jobs[key] = result
-            wanted += [*result.spec.needs.keys, *filter(None, [result.twin])]
+            wanted += [*result.spec.needs.keys, *filter(None, [result.twin, result.truth])]
     rows = [_hours(job) for job in jobs.values() if "total_s" in job.timings]
     table = pd.DataFrame(rows, columns=HOURS).groupby(HOURS[:2], sort=False).sum().reset_index()
     order = table["work"].map(list(WORK.values()).index)

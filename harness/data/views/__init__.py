@@ -26,6 +26,7 @@ from harness.data.views import quality, simulated
 from harness.data.views.choice import resolved
 from harness.data.views.reference import Reference, measure
 from harness.data.views.registry import builder_of
+from harness.store.frames import frames_told
 from harness.store.prepared import INDEX, MASK
 from methods.contract import View, seed_for
 
@@ -54,7 +55,8 @@ def build_view(
     for any number of workers. These are threads: of the work on a scan of 400 to 800 px, three
     quarters to five sixths run outside Python's lock, so about four workers are of use.
     -> {"samples": {split: N}, "seconds": ..., "seconds_per_sample": ..., "quality": as in
-    quality.py, "background": what was chosen for "auto" and why}
+    quality.py, "frames": the way back to the sensor's pixels (harness/store/frames.py),
+    "background": what was chosen for "auto" and why}
     """
     builder = builder_of(type(view))
     started = time.perf_counter()
@@ -66,11 +68,10 @@ def build_view(
     }
     total = sum(len(found) for found in refs.values())
     _empty(folder)
-    padded = view.background == "plane" and getattr(view, "pad", False)
 
     def prepared(ref: Ref | simulated.Simulated) -> tuple[Reference, dict[str, np.ndarray]]:
         sample = ref.read()
-        return measure(sample, padded), prepare(sample, view)
+        return measure(sample, builder.frame(view, sample.mask.shape)), prepare(sample, view)
 
     done, rows = 0, {}
     seen: dict[str, list[Reference]] = {split: [] for split in PARTS}
@@ -98,11 +99,13 @@ def build_view(
     for split in PARTS:
         _write_index(folder / split, refs[split], seen[split], found[split], rows[split])
     seconds = time.perf_counter() - started
+    native = {reference.size for split in PARTS for reference in seen[split]}
     return {
         "samples": {split: len(refs[split]) for split in PARTS},
         "seconds": seconds,
         "seconds_per_sample": seconds / total,
         "quality": quality.summary(found),
+        "frames": frames_told((size, builder.frame(view, size)) for size in native),
     } | ({"background": {"chosen": choice.background, "why": choice.why}} if choice else {})
 
 

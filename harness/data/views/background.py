@@ -15,10 +15,10 @@ from harness.data.samples import DataError, Sample
 from harness.data.views import support
 from harness.data.views.clusters import dbscan, largest_cluster
 from harness.data.views.plane import border_plane
+from harness.store.frames import Frame, Size
 from methods.contract import View
 from methods.views import BtfView
 
-PAD_MULTIPLE = 100  # px, the square's side is rounded up to it
 ROWS = 32  # of the image at once: their distances stay in the cache
 LITTLE = 0.01  # share of the image below which the object is worth a warning
 
@@ -115,10 +115,15 @@ def keep(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     return cv2.copyTo(image, pixels.view(np.uint8))
 
 
+def frame(view: BtfView, size: Size) -> Frame:
+    """What `cut` leaves of a sensor's image of that size."""
+    return Frame.square(size) if view.pad else Frame.whole(size)
+
+
 def pad_square(image: np.ndarray) -> np.ndarray:
-    """Zeros around, centred, the smaller half first, to a square of a multiple of 100 px."""
-    side = -(-max(image.shape[:2]) // PAD_MULTIPLE) * PAD_MULTIPLE
-    if image.shape[:2] == (side, side):
+    """Zeros around, centred, to a square of a multiple of 100 px."""
+    size = image.shape[:2]
+    around = Frame.square(size).around(size)
+    if not np.any(around):
         return image
-    around = [((side - n) // 2, side - n - (side - n) // 2) for n in image.shape[:2]]
-    return np.pad(image, around + [(0, 0)] * (image.ndim - 2))
+    return np.pad(image, [*around, *[(0, 0)] * (image.ndim - 2)])

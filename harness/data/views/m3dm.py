@@ -12,7 +12,9 @@ import numpy as np
 
 from harness.data.resize import resize
 from harness.data.samples import Sample
+from harness.data.views import background
 from harness.data.views.background import cut
+from harness.store.frames import Frame, Size
 from methods.views import M3dmView
 
 
@@ -21,11 +23,18 @@ def prepare(sample: Sample, view: M3dmView, seed: int) -> dict[str, np.ndarray]:
 
     rgb (S, S, 3) uint8; xyz (S, S, 3) float32, metres; mask (S, S) bool.
     """
-    if view.background == "none":
-        view = replace(view, pad=False)  # padding is a step of the published removal
-    rgb, xyz, mask = cut(sample, view, seed)
+    rgb, xyz, mask = cut(sample, _padding(view), seed)
     return {
         "rgb": resize(rgb, view.size, "pil_bicubic"),
         "xyz": resize(xyz, view.size, "torch_nearest"),
         "mask": resize(mask.view(np.uint8), view.size, "pil_nearest").view(bool),
     }
+
+
+def frame(view: M3dmView, size: Size) -> Frame:
+    return background.frame(_padding(view), size)
+
+
+def _padding(view: M3dmView) -> M3dmView:
+    """Padding is a step of the published removal of the background."""
+    return replace(view, pad=False) if view.background == "none" else view

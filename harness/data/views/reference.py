@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.data.samples import Sample
 from harness.data.views import support
-from harness.data.views.background import PAD_MULTIPLE
+from harness.store.frames import Frame
 from methods.contract import seed_for
 
 SIDE_PX = 240  # longer side of the cloud that is looked at
@@ -32,8 +32,8 @@ class Reference:
     doubts: tuple[str, ...] = ("no plane can be found",)
 
 
-def measure(sample: Sample, padded: bool = False) -> Reference:
-    """padded: whether the view pads to a square before it resizes"""
+def measure(sample: Sample, frame: Frame | None = None) -> Reference:
+    """frame: what the view shows of the scan; None: all of it"""
     size, valid = sample.valid.shape, float(sample.valid.mean())
     step = -(-max(size) // SIDE_PX)
     found = support.find(
@@ -49,18 +49,16 @@ def measure(sample: Sample, padded: bool = False) -> Reference:
         found.inliers,
         found.error_deg,
         found.object,
-        _grid(found.region, size, step, padded),
+        _grid(found.region, size, step, frame or Frame.whole(size)),
         tuple(found.doubts),
     )
 
 
-def _grid(region: np.ndarray, size: tuple[int, int], step: int, padded: bool) -> np.ndarray:
-    """A region (H / step, W / step) at GRID x GRID points of the scan, maybe padded."""
-    square = -(-max(size) // PAD_MULTIPLE) * PAD_MULTIPLE
+def _grid(region: np.ndarray, size: tuple[int, int], step: int, frame: Frame) -> np.ndarray:
+    """A region (H / step, W / step) at GRID x GRID points of what the view shows."""
     places = []
-    for n in size:
-        of = square if padded else n
-        place = np.arange(GRID) * of // GRID - (of - n) // 2
+    for n, start, of in zip(size, (frame.top, frame.left), (frame.height, frame.width)):
+        place = start + np.arange(GRID) * of // GRID
         places.append(np.where((place >= 0) & (place < n), place // step, -1))
     rows, columns = places
     there = (rows[:, None] >= 0) & (columns >= 0)

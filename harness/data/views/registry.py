@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from harness.data.samples import Sample
-from harness.data.views import das3d, dbrn, dsr3d, m3dm, plain
+from harness.data.views import background, das3d, dbrn, dsr3d, m3dm, plain
+from harness.store.frames import Frame, Size
 from methods import plugins
 from methods.contract import View
 from methods.errors import UserError
@@ -34,7 +35,8 @@ class Builder(Generic[V]):
     """A view: its recipe, what its arrays are, and how they are made.
 
     prepare: (sample, view, seed) -> named arrays, "mask" among them; finish: what needs all splits.
-    Arrays that only `finish` needs, it takes out of its splits; their files go.
+    Arrays that only `finish` needs, it takes out of its splits; their files go. frame: (view, size)
+    -> what part of a sensor's image of that size the arrays' pixels cover; by default all of it.
     """
 
     registry: ClassVar[str] = "views"  # in a plug-in's file it is found by this
@@ -42,6 +44,7 @@ class Builder(Generic[V]):
     prepare: Callable[[Sample, V, int], dict[str, np.ndarray]]
     finish: Callable[[dict[str, dict[str, np.ndarray]], V], None] | None = None
     arrays: tuple[Array, ...] = ()
+    frame: Callable[[V, Size], Frame] = lambda view, size: Frame.whole(size)
 
     @property
     def name(self) -> str:
@@ -63,9 +66,10 @@ OWN: tuple[Builder[Any], ...] = (
             Array("depth", "float32", "S, S", "0 (near) to 1 (far)", "of the object; background 1"),
             FOREGROUND,
         ),
+        background.frame,
     ),
-    Builder(M3dmView, m3dm.prepare, arrays=BTF),
-    Builder(ShapeGuidedView, m3dm.prepare, arrays=BTF),
+    Builder(M3dmView, m3dm.prepare, arrays=BTF, frame=m3dm.frame),
+    Builder(ShapeGuidedView, m3dm.prepare, arrays=BTF, frame=m3dm.frame),
     Builder(
         DbrnView,
         dbrn.prepare,

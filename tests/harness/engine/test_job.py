@@ -17,7 +17,7 @@ import torch
 from harness import metrics
 from harness.data.cache import open_split
 from harness.engine.job import main, run_job
-from harness.store import DONE, FAILED, SKIPPED, Store
+from harness.store import COMMON, DONE, FAILED, SKIPPED, Store
 from tests.harness.conftest import planned, run
 
 
@@ -38,6 +38,17 @@ def test_a_cell_leaves_all_its_evidence(tiny_store):
     folder = tiny_store.folder(trained.key)
     assert not (folder / "checkpoint.pt").exists() and not (folder / "progress.json").exists()
     assert np.load(folder / "pro_curve.npz")["fpr_exact"][-1] == 1.0
+
+
+def test_a_cell_is_scored_at_the_sensor_s_pixels_too(tiny_store):
+    plan = planned()
+    for result in cells(tiny_store, plan):
+        found = result.protocols[COMMON]
+        assert set(found["metrics"]) == set(found["signatures"]) == set(result.metrics)
+        assert "|res:sensor|" in found["signatures"]["p_auroc"]
+        assert found["metrics"]["i_auroc"] == result.metrics["i_auroc"]
+        assert tiny_store.done(result.truth)
+        assert result.truth not in plan.jobs[result.key].spec["needs"].values()
 
 
 def test_metrics_can_be_computed_again_from_the_stored_maps(tiny_store):
@@ -132,7 +143,7 @@ def test_bad_data_fails_its_jobs_with_the_file_named_and_loses_nothing(
     damage(data)
     store, plan = Store(tmp_path / "store"), planned(data=data.parent)
     summary = run(plan, store)
-    assert summary.counts == {FAILED: 1, SKIPPED: 2}
+    assert summary.counts == {DONE: 1, FAILED: 1, SKIPPED: 2}  # done is the ground truth
     assert named in summary.failures[0].reason
     assert all(named in result.reason for result in cells(store, plan))
 

@@ -12,6 +12,16 @@ from methods.names import BASELINES
 from tests.harness.conftest import TINY, planned, run
 
 
+def test_a_cell_waits_for_its_ground_truth_and_its_key_does_not_hold_it():
+    plan = planned()
+    for cell in plan.cells:
+        job = plan.jobs[cell["key"]]
+        assert plan.jobs[job.place.truth].spec["kind"] == "truth"
+        assert job.place.truth in job.needs and job.place.truth not in job.about.needs.keys
+        assert list(plan.jobs).index(job.place.truth) < list(plan.jobs).index(job.key)
+        assert job.spec["metrics"] == 1  # whatever the versions of metrics are
+
+
 def keys(plan, kind):
     return [key for key, job in plan.jobs.items() if job.spec["kind"] == kind]
 

@@ -104,7 +104,7 @@ def test_a_point_overrides_the_swept_variant_and_shares_what_it_does_not_touch()
         assert all(plan.jobs[c["key"]].spec["settings"]["train"]["steps"] == 0 for c in plan.cells)
     assert {c["key"] for c in default.cells}.isdisjoint(c["key"] for c in point.cells)
     shared = set(default.jobs) & set(point.jobs)
-    assert {default.jobs[key].spec["kind"] for key in shared} == {"dataset", "view"}
+    assert {default.jobs[key].spec["kind"] for key in shared} == {"dataset", "view", "truth"}
     assert sweep.plan({"das3d.score_window": 9}, both=True).cells[0]["variant"] == "untrained"
 
 
