@@ -56,7 +56,8 @@ def build_view(
     quarters to five sixths run outside Python's lock, so about four workers are of use.
     -> {"samples": {split: N}, "seconds": ..., "seconds_per_sample": ..., "quality": as in
     quality.py, "frames": the way back to the sensor's pixels (harness/store/frames.py),
-    "background": what was chosen for "auto" and why}
+    "learnt": what the training samples decided (registry.py), "background": what was chosen for
+    "auto" and why}
     """
     builder = builder_of(type(view))
     started = time.perf_counter()
@@ -87,10 +88,11 @@ def build_view(
                     report(done, total)
                 if not refs[split]:
                     rows[split].create(rows["train"].like)
-    if finish := builder.finish:
-        splits = {split: rows[split].mapped() for split in PARTS}
-        finish(splits, view)
-        for split, arrays in splits.items():
+    learnt = builder.learn(rows["train"].mapped(), view) if builder.learn else {}
+    if builder.finish:
+        for split in PARTS:
+            arrays = rows[split].mapped()
+            builder.finish(arrays, view, learnt)
             for array in arrays.values():
                 array.flush()
             for name in rows[split].like.keys() - arrays.keys():
@@ -106,6 +108,7 @@ def build_view(
         "seconds_per_sample": seconds / total,
         "quality": quality.summary(found),
         "frames": frames_told((size, builder.frame(view, size)) for size in native),
+        "learnt": learnt,
     } | ({"background": {"chosen": choice.background, "why": choice.why}} if choice else {})
 
 

@@ -6,6 +6,8 @@ M3DM, to which the paper refers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from harness.data.resize import nearest, resize
@@ -23,7 +25,7 @@ def prepare(sample: Sample, view: Das3dView, seed: int) -> dict[str, np.ndarray]
 
     rgb (S, S, 3) uint8; depth (S, S) float32; foreground (S, S) bool; mask (S, S) bool.
     With `depth_range` "category" the depth is still in metres and the foreground is the pixels
-    that have depth: `finish` needs the whole training split for the rest.
+    that have depth: `learn` needs the whole training split for the rest.
     """
     rgb, z, missing, mask = cut(sample, view, seed)
     if view.hole_fill == "ast3":
@@ -35,16 +37,22 @@ def prepare(sample: Sample, view: Das3dView, seed: int) -> dict[str, np.ndarray]
     return {"rgb": rgb, "depth": depth, "foreground": kept, "mask": mask}
 
 
-def finish(splits: dict[str, dict[str, np.ndarray]], view: Das3dView) -> None:
-    """Normalise the arrays of all splits in place, by the extremes of the training split."""
+def learn(train: Mapping[str, np.ndarray], view: Das3dView) -> dict[str, float]:
+    """The range of depth of the training split, where that is to be the category's."""
+    if view.depth_range == "image":
+        return {}
+    low, high = extremes(train["depth"])
+    return {"low_m": float(low), "high_m": float(high)}
+
+
+def finish(arrays: dict[str, np.ndarray], view: Das3dView, learnt: Mapping[str, float]) -> None:
+    """Normalise the arrays of a split in place, by the extremes of the training split."""
     if view.depth_range == "image":
         return
-    low, high = extremes(splits["train"]["depth"])
-    for arrays in splits.values():
-        for i in range(len(arrays["depth"])):
-            arrays["depth"][i], arrays["foreground"][i] = normalise(
-                arrays["depth"][i], arrays["foreground"][i], low, high
-            )
+    for i in range(len(arrays["depth"])):
+        arrays["depth"][i], arrays["foreground"][i] = normalise(
+            arrays["depth"][i], arrays["foreground"][i], learnt["low_m"], learnt["high_m"]
+        )
 
 
 def cut(sample: Sample, view: Das3dView, seed: int):

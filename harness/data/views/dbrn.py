@@ -8,6 +8,7 @@ code.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -53,22 +54,31 @@ def prepare(sample: Sample, view: DbrnView, seed: int) -> dict[str, np.ndarray]:
     return arrays | {"foreground": reach(above, view.size)}
 
 
-def finish(splits: dict[str, dict[str, np.ndarray]], view: DbrnView) -> None:
-    """What needs the whole training split, in place: the foreground's threshold, the range."""
-    train = splits["train"]
+def learn(train: Mapping[str, np.ndarray], view: DbrnView) -> dict[str, float]:
+    """What the whole training split decides: the foreground's threshold, the range of depth."""
+    learnt = {}
     if "heights" in train:
         height, threshold = auto_threshold(np.asarray(train["heights"]), view)
         log.info("fg_threshold_m=%.5f object_height_m=%.5f", threshold, height)
-        for arrays in splits.values():
-            del arrays["heights"]
-            deviation = arrays.pop("deviation")
-            for i in range(len(deviation)):
-                arrays["foreground"][i] = deviation[i] > threshold
+        learnt["fg_threshold_m"] = threshold
     if view.depth_range == "category":
         low, high = extremes(train["depth"])
-        for arrays in splits.values():
-            for i in range(len(arrays["depth"])):
-                arrays["depth"][i] = normalise(arrays["depth"][i], low, high, view)
+        learnt |= {"low_m": float(low), "high_m": float(high)}
+    return learnt
+
+
+def finish(arrays: dict[str, np.ndarray], view: DbrnView, learnt: Mapping[str, float]) -> None:
+    """A split with what the training split decided, in place."""
+    if "heights" in arrays:
+        del arrays["heights"]
+        deviation = arrays.pop("deviation")
+        for i in range(len(deviation)):
+            arrays["foreground"][i] = deviation[i] > learnt["fg_threshold_m"]
+    if view.depth_range == "category":
+        for i in range(len(arrays["depth"])):
+            arrays["depth"][i] = normalise(
+                arrays["depth"][i], learnt["low_m"], learnt["high_m"], view
+            )
 
 
 def fill(sample: Sample, view: DbrnView, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -34,15 +34,19 @@ class Array:
 class Builder(Generic[V]):
     """A view: its recipe, what its arrays are, and how they are made.
 
-    prepare: (sample, view, seed) -> named arrays, "mask" among them; finish: what needs all splits.
-    Arrays that only `finish` needs, it takes out of its splits; their files go. frame: (view, size)
-    -> what part of a sensor's image of that size the arrays' pixels cover; by default all of it.
+    prepare: (sample, view, seed) -> named arrays, "mask" among them.
+    learn, finish: what needs all training samples. (arrays of that split, view) -> plain values,
+    kept in the view's record; then (arrays of a split, view, these values) changes the arrays in
+    place. Arrays that only these two need, `finish` takes out; their files go.
+    frame: (view, size) -> what part of a sensor's image of that size the arrays' pixels cover; by
+    default all of it.
     """
 
     registry: ClassVar[str] = "views"  # in a plug-in's file it is found by this
     recipe: type[V]
     prepare: Callable[[Sample, V, int], dict[str, np.ndarray]]
-    finish: Callable[[dict[str, dict[str, np.ndarray]], V], None] | None = None
+    learn: Callable[[Mapping[str, np.ndarray], V], dict[str, float]] | None = None
+    finish: Callable[[dict[str, np.ndarray], V, Mapping[str, float]], None] | None = None
     arrays: tuple[Array, ...] = ()
     frame: Callable[[V, Size], Frame] = lambda view, size: Frame.whole(size)
 
@@ -60,6 +64,7 @@ OWN: tuple[Builder[Any], ...] = (
     Builder(
         Das3dView,
         das3d.prepare,
+        das3d.learn,
         das3d.finish,
         (
             OBJECT_RGB,
@@ -73,6 +78,7 @@ OWN: tuple[Builder[Any], ...] = (
     Builder(
         DbrnView,
         dbrn.prepare,
+        dbrn.learn,
         dbrn.finish,
         (
             RGB,

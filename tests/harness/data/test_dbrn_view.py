@@ -218,7 +218,9 @@ def test_the_extremes_of_the_training_split_serve_all_splits(dome):
         split: {k: v[None] for k, v in dbrn.prepare(s, view, seed=0).items()}
         for split, s in (("train", dome), ("test", nearer))
     }
-    dbrn.finish(metres, view)
+    learnt = dbrn.learn(metres["train"], view)
+    for arrays in metres.values():
+        dbrn.finish(arrays, view, learnt)
     train, test = metres["train"]["depth"], metres["test"]["depth"]
     assert train.min() == np.float32(0.2) and train.max() == np.float32(0.8)
     assert test.min() < 0.1  # not clipped
