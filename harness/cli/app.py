@@ -8,7 +8,19 @@ from typing import Annotated, Optional
 
 import typer
 
-from harness.cli import data, doctor, mlflow, reports, runs, store, studies, sweep, verify, weights
+from harness.cli import (
+    data,
+    doctor,
+    mlflow,
+    reports,
+    runs,
+    status,
+    store,
+    studies,
+    sweep,
+    verify,
+    weights,
+)
 from harness.cli.errors import debugging, plugged, tell
 
 app = typer.Typer(
@@ -21,7 +33,7 @@ app = typer.Typer(
 for command in (
     runs.run,
     runs.plan,
-    runs.status,
+    status.status,
     reports.report,
     reports.compare,
     reports.export,

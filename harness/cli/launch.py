@@ -81,6 +81,7 @@ def execute(
     from harness.engine.driver import Driver, Running
     from harness.engine.executors import InProcess, LostError
     from harness.engine.interrupts import interruptible
+    from harness.engine.live import Live
     from harness.engine.on_ray import OnRay
 
     store.check_writable()
@@ -98,12 +99,17 @@ def execute(
         check_nodes(executor, plan, store)
     mirror = _mirror(store, launch, tracking)
     try:
-        with Display(console, len(pending), launch["name"]) as display, interruptible() as check:
+        with (
+            Display(console, len(pending), launch["name"]) as display,
+            Live(store, launch["id"], len(pending)) as live,
+            interruptible() as check,
+        ):
             driver = Driver(plan, store, executor, plan.config.schedule, display.listen)
 
             def tick(running: Mapping[str, Running]) -> None:
                 check()
                 display.tick(running)
+                live.tell(driver)
 
             failures = driver.run(tick).failures
     except LostError as error:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from harness.cli.launch import (
@@ -27,7 +26,7 @@ from harness.cli.launch import (
 )
 from harness.cli.reports import cleared, conclude
 from harness.cli.terminal import console
-from harness.store import DONE, Store
+from harness.store import Store
 
 What = Annotated[
     Optional[list[str]],
@@ -51,7 +50,7 @@ def run(
     tracking: Tracking = None,
 ) -> None:
     """Run a benchmark; what is done already is not done again. Ends with the leaderboard."""
-    where, plan = _planned(what, store, data, background)
+    where, plan = planned_of(what, store, data, background)
     engine = dict(workers=workers, gpus=gpus, address=address, serial=serial)
     launch, failures = execute(plan, where, tracking, **engine)
     found = conclude(where, launch, tracking)
@@ -78,7 +77,7 @@ def plan(
     from harness.cli.display import duration
     from harness.planning.costs import estimate
 
-    where, planned = _planned(what, store, data, background)
+    where, planned = planned_of(what, store, data, background)
     if explained:
         from harness.cli.explain import explain
 
@@ -134,60 +133,10 @@ def plan(
     tell_left_out(planned)
 
 
-def status(
-    what: What = None,
-    store: StorePath = DEFAULT_STORE,
-    data: Data = None,
-    background: Background = None,
-) -> None:
-    """Print how far each launch in the store is; with a CONFIG, its cells one by one."""
-    from harness.cli.display import describe_progress, when
-
-    if not what and data is None:
-        where = Store(store)
-        table = Table("launch", "started", "cells", "done", "failed", "running", "pending")
-        for launch in where.known_launches():
-            states = Counter(_state(where, cell["key"]) for cell in launch["cells"])
-            failed = sum(n for s, n in states.items() if s not in (DONE, "running", "pending"))
-            table.add_row(
-                launch["id"],
-                when(launch["started"]),
-                str(len(launch["cells"])),
-                *map(str, (states[DONE], failed, states["running"], states["pending"])),
-            )
-        console.print(table)
-        return
-    where, planned = _planned(what, store, data, background)
-    table = Table("job", "state", "", title=planned.launch_id)
-    for key, job in planned.jobs.items():
-        state = _state(where, key)
-        progress, result = where.progress(key), where.result(key)
-        note = (
-            describe_progress(progress)
-            if state == "running" and progress
-            else result.reason
-            if result
-            else ""
-        )
-        table.add_row(escape(job.title), state, escape(note))
-    console.print(table)
-
-
-def _planned(what: list[str] | None, store: Path, data: str | None, background: str | None):
+def planned_of(what: list[str] | None, store: Path, data: str | None, background: str | None):
     from harness.planning import config
     from harness.planning.expand import build
 
     name, overrides = split_arguments(what or [], "configuration", default="demo")
     loaded = config.load(name, overrides, data, background)
     return Store(store), build(loaded)
-
-
-def _state(store: Store, key: str) -> str:
-    if store.done(key):
-        return DONE
-    if store.locked(key):
-        return "running"
-    result = store.result(key)
-    if result:
-        return result.status
-    return "interrupted" if store.progress(key) else "pending"

@@ -18,6 +18,7 @@ from harness.engine.outcomes import BROKEN, REFUSED, Outcome
 from harness.planning.config import Schedule
 from harness.planning.costs import Durations, ranks
 from harness.planning.jobs import Job
+from harness.planning.outlook import Outlook
 from harness.planning.packing import Packing
 from harness.planning.plan import Plan
 from harness.planning.queue import Queue
@@ -98,9 +99,10 @@ class Driver:
         pending = plan.pending(store)
         taken = list(store.taken()) if pending else []
         self.packing.learn(taken)
-        self.durations = Durations(taken)
-        self.seconds = {job.key: self.durations.of(job) for job in pending}
-        rank = ranks(pending, lambda job: self.seconds[job.key])
+        durations = Durations(taken)
+        seconds = {job.key: durations.of(job) for job in pending}
+        rank = ranks(pending, lambda job: seconds[job.key])
+        self.outlook = Outlook(seconds, rank)
         self.queue = Queue(plan.jobs.values(), rank, self.packing.reserve)
         for job in pending:
             self.queue.add(job)
@@ -184,9 +186,9 @@ class Driver:
         self.queue.close(job.key)
         self.summary.counts[DONE] += 1
         record = self.store.finished(job.key)
-        if taken := Taken.of(record):
-            self.packing.learn([taken])
-            self.durations.learn(taken)
+        taken = Taken.of(record)
+        self.packing.learn([taken] if taken else [])
+        self.outlook.ended(job.key, taken.seconds if taken else None)
         self.listen(Event(DONE, job, record))
 
     def _handle(self, outcome: Outcome) -> None:
@@ -240,6 +242,7 @@ class Driver:
                 continue
             if not self.store.done(key):
                 self.queue.add(job)
+                self.outlook.opened(key)
                 ahead += job.needs
 
     def _fail(self, job: Job, outcome: Outcome, attempt: int) -> None:
@@ -267,6 +270,7 @@ class Driver:
         )
         self.summary.counts[outcome.status] += 1
         self.summary.failures.append(record)
+        self.outlook.ended(job.key, None)
         self.listen(Event(FAILED, job, record, outcome.reason))
 
     def _watch(self) -> None:

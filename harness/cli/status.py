@@ -1,0 +1,148 @@
+"""relief status: how far launches are, from files alone; live it is harness/cli/watch.py."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from harness.cli.launch import DEFAULT_STORE, Background, Data, StorePath
+from harness.cli.runs import planned_of
+from harness.cli.terminal import console
+from harness.store import DONE, IDENTITY, Store
+from methods.errors import UserError
+
+RUNNING, INTERRUPTED, PENDING = "running", "interrupted", "pending"
+
+What = Annotated[
+    Optional[list[str]],
+    typer.Argument(
+        metavar="[LAUNCH | CONFIG [KEY=VALUE]...]",
+        help="A launch by its name in the table, or the beginning of it; or a configuration as "
+        "`run` takes it. Without: all launches.",
+    ),
+]
+
+
+def status(
+    what: What = None,
+    store: StorePath = DEFAULT_STORE,
+    data: Data = None,
+    background: Background = None,
+    watched: Annotated[
+        bool,
+        typer.Option("--watch", help="The live picture of a launch (default: the latest)."),
+    ] = False,
+    every: Annotated[
+        Optional[float],
+        typer.Option(min=0.1, help="With --watch: seconds between two looks (2; piped 30)."),
+    ] = None,
+) -> None:
+    """Print how far each launch in the store is, or one of them job by job."""
+    where = Store(store)
+    if watched:
+        from harness.cli.watch import watch
+
+        watch(where, _launch(where, what, data, background), every)
+    elif not what and data is None:
+        _overview(where)
+    elif (launch_id := _named(where, what)) is not None:
+        _cells(where, where.launch(launch_id))
+    else:
+        where, plan = planned_of(what, store, data, background)
+        _jobs(where, plan.launch_id, {key: job.title for key, job in plan.jobs.items()})
+
+
+def _launch(
+    store: Store, what: list[str] | None, data: str | None, background: str | None
+) -> dict[str, Any]:
+    """The launch that is meant."""
+    if not what and data is None:
+        return store.launch()
+    if (launch_id := _named(store, what)) is None:
+        launch_id = planned_of(what, store.path, data, background)[1].launch_id
+    return store.launch(launch_id)
+
+
+def _named(store: Store, what: list[str] | None) -> str | None:
+    """The launch that begins so; None if a configuration is meant."""
+    if not what or len(what) != 1 or "=" in what[0] or Path(what[0]).exists():
+        return None
+    known = sorted(name.removesuffix(".json") for name in store.names("launches"))
+    if what[0] in known:
+        return what[0]
+    from harness.planning import config
+
+    found = [name for name in known if name.startswith(what[0])]
+    if not found or what[0] in config.shipped():
+        return None
+    if len(found) > 1:
+        raise UserError(f"{what[0]!r} is the beginning of {', '.join(found)}: give more of it")
+    return found[0]
+
+
+class States:
+    """What jobs are in, by a few listings; only records of failures are read."""
+
+    def __init__(self, store: Store):
+        self.store = store
+        self.beating = {name.partition("-")[0] for name in store.names("alive")}
+        self.locks, self.failed = store.names("locks"), store.names("failures")
+        self.begun = store.names("work")
+
+    def of(self, key: str) -> str:
+        if self.store.done(key):
+            return DONE
+        if key in self.beating or (f"{key}.lock" in self.locks and self.store.locked(key)):
+            return RUNNING
+        if f"{key}.json" in self.failed and (failure := self.store.result(key)):
+            return failure.status
+        return INTERRUPTED if key in self.begun and self.store.progress(key) else PENDING
+
+    def note(self, key: str, state: str) -> str:
+        """How far a running job is, why one failed."""
+        from harness.cli.display import describe_progress
+
+        if state == RUNNING:
+            progress = self.store.progress(key)
+            return describe_progress(progress) if progress else ""
+        if state in (DONE, PENDING, INTERRUPTED):
+            return ""
+        result = self.store.result(key)
+        return result.reason if result else ""
+
+
+def title_of(cell: dict[str, Any]) -> str:
+    return " ".join(str(cell[name]) for name in IDENTITY if cell.get(name, "") != "")
+
+
+def _overview(store: Store) -> None:
+    from harness.cli.display import when
+
+    table = Table("launch", "started", "cells", "done", "failed", "running", "pending")
+    states = States(store)
+    for launch in store.known_launches():
+        found = Counter(states.of(cell["key"]) for cell in launch["cells"])
+        waits = found[PENDING] + found[INTERRUPTED]
+        failed = found.total() - waits - found[DONE] - found[RUNNING]
+        numbers = (len(launch["cells"]), found[DONE], failed, found[RUNNING], waits)
+        table.add_row(launch["id"], when(launch["started"]), *map(str, numbers))
+    console.print(table)
+    store.index.flush()
+
+
+def _cells(store: Store, launch: dict[str, Any]) -> None:
+    _jobs(store, launch["id"], {cell["key"]: title_of(cell) for cell in launch["cells"]})
+
+
+def _jobs(store: Store, launch_id: str, titles: dict[str, str]) -> None:
+    table, states = Table("job", "state", "", title=launch_id), States(store)
+    for key, title in titles.items():
+        state = states.of(key)
+        table.add_row(escape(title), state, escape(states.note(key, state)))
+    console.print(table)
+    store.index.flush()

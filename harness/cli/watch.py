@@ -1,0 +1,176 @@
+"""relief status --watch: the live picture of a launch, from files alone.
+
+Read are the file of its driver (harness/engine/live.py), the signs of life of its jobs and what
+these say of their progress. So it works from any machine that sees the store, and costs the launch
+nothing. Ages are by this machine's clock, from the moment of the first look.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.live import Live as Screen
+from rich.markup import escape
+from rich.table import Table
+
+from harness.cli.display import describe_progress, duration, when
+from harness.cli.terminal import console
+from harness.engine.heartbeat import BEAT_S, COMPUTING
+from harness.engine.live import file_of
+from harness.store import DONE, Store
+from harness.store.processes import Process
+
+TERMINAL_S, PIPED_S = 2.0, 30.0  # between two looks
+SILENT_S = 10 * BEAT_S  # a driver that tells nothing for so long is told of
+SHOWN = 5  # failures
+
+
+@dataclass
+class Picture:
+    """What there is to see of a launch at one moment."""
+
+    driver: dict[str, Any]  # what its driver says; empty if none is at work
+    beats: dict[str, dict[str, Any]] = field(default_factory=dict)  # key -> its worker's last
+    silent_s: float = 0.0  # since the driver last said something new
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody drives the launch: it ended, or its driver died."""
+        return not self.driver or ((process := Process.of(self.driver)).here and process.gone)
+
+
+class Looker:
+    """Looks at a launch again and again."""
+
+    def __init__(self, store: Store, launch_id: str):
+        self.store, self.path = store, file_of(store, launch_id)
+        self.told, self.heard = None, time.monotonic()
+
+    def look(self) -> Picture:
+        driver = _read(self.path)
+        if driver.get("told") != self.told:
+            self.told, self.heard = driver.get("told"), time.monotonic()
+        beats = {}
+        for name in self.store.names("alive"):
+            key = name.partition("-")[0]
+            if key in driver.get("running", {}):
+                beat = _read(self.store.alive / name)
+                if beat and beats.get(key, {}).get("state") != COMPUTING:  # others wait for it
+                    beats[key] = beat
+        return Picture(driver, beats, time.monotonic() - self.heard)
+
+
+def watch(store: Store, launch: dict[str, Any], every: float | None) -> None:
+    """Show a launch until it ends; with one picture of one that does not run."""
+    looker, live = Looker(store, launch["id"]), console.is_terminal
+    every = every or (TERMINAL_S if live else PIPED_S)
+    seen = looker.look()
+    with Screen(console=console, auto_refresh=False) if live else nullcontext() as screen:
+        while not seen.gone:
+            shown = _shown(store, launch, seen)
+            if screen is not None:
+                screen.update(shown, refresh=True)
+            else:
+                console.print(shown)
+            time.sleep(every)
+            seen = looker.look()
+    console.print(*_ending(store, launch, seen), sep="\n", soft_wrap=True)
+
+
+def _shown(store: Store, launch: dict[str, Any], seen: Picture) -> RenderableType:
+    driver = seen.driver
+    counts, there = driver["counts"], driver["there"]
+    failed = sum(n for status, n in counts.items() if status != DONE)
+    left = duration(max(0.0, driver["ends"] - time.time()))
+    lines = [
+        f"[bold]{escape(launch['id'])}[/bold] by {Process.of(driver)}, "
+        f"since {when(driver['started'])}: {counts.get(DONE, 0)} of {driver['total']} jobs done, "
+        f"{failed} failed, {len(driver['running'])} running, {driver['waiting']} waiting; "
+        f"expected end {when(driver['ends'])} (in {left})",
+        _shares(driver["running"], there),
+    ]
+    if seen.silent_s > SILENT_S:
+        lines.append(f"[red]its driver has said nothing for {duration(seen.silent_s)}[/red]")
+    return Group(*lines, _table(store, seen), *_failures(driver["failures"]))
+
+
+def _shares(running: dict[str, Any], there: dict[str, Any]) -> str:
+    had = {n: sum(job[n] for job in running.values()) for n in ("cpus", "gpus", "memory_gb")}
+    parts = [f"{had[n]:g} of {there[n]:g} {n[:-1].upper()}s" for n in ("cpus", "gpus") if there[n]]
+    parts.append(f"{had['memory_gb']:.1f} GiB")
+    return f"reserved: {', '.join(parts)}; nodes: {there['nodes']}"
+
+
+def _table(store: Store, seen: Picture) -> Table:
+    table = Table("job", "where", "since", "CPUs", "GPUs", "GiB", "progress", "ends in")
+    for key, job in seen.driver["running"].items():
+        beat, progress = seen.beats.get(key, {}), store.progress(key) or {}
+        since = max(0.0, time.time() - beat["since"]) if beat else None
+        table.add_row(
+            escape(job["title"]),
+            f"{beat['host']}:{beat['pid']}" if beat else "-",
+            "-" if since is None else duration(since),
+            *(f"{job[name]:g}" for name in ("cpus", "gpus", "memory_gb")),
+            escape(_progress(beat, progress)),
+            _ends(job["takes"], since, progress),
+        )
+    return table
+
+
+def _progress(beat: dict[str, Any], progress: dict[str, Any]) -> str:
+    if not beat:
+        return "starting"
+    if beat.get("why"):
+        return beat["why"]
+    if not progress:
+        return ""
+    share = f"{progress['step']}/{progress['total']} " if progress.get("total", 0) > 1 else ""
+    return share + describe_progress({k: v for k, v in progress.items() if k != "seconds_left"})
+
+
+def _ends(takes: float | None, since: float | None, progress: dict[str, Any]) -> str:
+    """By the job itself, else by what jobs alike took."""
+    if (left := progress.get("seconds_left")) is not None:
+        return duration(left)
+    if takes is None or since is None:
+        return "-"
+    return f"about {duration(takes - since)}" if takes > since else "any time"
+
+
+def _failures(failures: list[dict[str, str]]) -> Iterator[str]:
+    for failure in failures[-SHOWN:]:
+        yield (
+            f"[red]{failure['status']}[/red] {escape(failure['title'])}: "
+            f"{escape(failure['reason'])}"
+        )
+
+
+def _ending(store: Store, launch: dict[str, Any], seen: Picture) -> Iterator[str]:
+    """What a launch that nobody drives has come to."""
+    from harness.cli.status import States
+
+    states, cells = States(store), launch["cells"]
+    found = [states.of(cell["key"]) for cell in cells]
+    done = found.count(DONE)
+    name = escape(launch["id"])
+    if seen.driver:
+        yield f"[red]the driver of {name} is gone[/red]: the same `relief run` goes on"
+    else:
+        yield f"[bold]{name}[/bold] does not run: {done} of {len(cells)} cells are done"
+    if failed := len([s for s in found if s not in (DONE, "pending", "running", "interrupted")]):
+        yield f"{failed} failed: `relief status {name}` lists the reasons"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Empty if it is not there, or just being written."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,55 @@
+"""When a launch should end, by what its jobs should take and what they have taken so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class Outlook:
+    """Counts expected seconds of jobs that are not over; as cheap for many jobs as for few.
+
+    Expectations may be off by a factor, or be guesses: what ended so far says by which, and how
+    many jobs ran side by side.
+    """
+
+    def __init__(self, seconds: Mapping[str, float], rank: Mapping[str, float]):
+        """seconds: that each job should take; rank: of the longest path that begins with it"""
+        self.seconds, self.rank = seconds, rank
+        self.open = set(seconds)
+        self.left = sum(seconds.values())
+        self.expected = self.taken = 0.0  # of those that were done here
+
+    def ended(self, key: str, took: float | None) -> None:
+        """took: None of a job that failed or was skipped."""
+        if key not in self.open:
+            return
+        self.open.discard(key)
+        self.left -= self.seconds[key]
+        if took is not None:
+            self.expected += self.seconds[key]
+            self.taken += took
+
+    def opened(self, key: str) -> None:
+        """A job waits again."""
+        if key in self.seconds and key not in self.open:
+            self.open.add(key)
+            self.left += self.seconds[key]
+
+    def job(self, key: str) -> float | None:
+        """Seconds that a job takes, as expectations have come true so far; None if unknown."""
+        return self.seconds[key] * self._factor if key in self.seconds else None
+
+    def remaining(self, running: Mapping[str, float], since_start: float) -> float:
+        """Seconds until all jobs are over.
+
+        running: key -> for how long; since_start: of the launch
+        """
+        under_way = sum(running.values())
+        beside = max(1.0, (self.taken + under_way) / since_start) if since_start else 1.0
+        work = max(0.0, self.left * self._factor - under_way) / beside
+        paths = (self.rank.get(k, 0.0) * self._factor - s for k, s in running.items())
+        return max(work, *paths, 0.0)
+
+    @property
+    def _factor(self) -> float:
+        return self.taken / self.expected if self.expected else 1.0

@@ -1,0 +1,155 @@
+"""relief status: launches by name, and the live picture from files."""
+
+import json
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from harness.cli import watch
+from harness.engine.driver import Driver
+from harness.engine.executors import InProcess
+from harness.engine.heartbeat import Heartbeat
+from harness.engine.live import Live, file_of
+from harness.planning.config import Schedule
+from harness.planning.outlook import Outlook
+from harness.store import DONE, Store, write_json
+from tests.harness import toy
+from tests.harness.cli.test_cli import relief
+from tests.harness.conftest import TINY, planned
+
+
+def test_a_launch_is_shown_by_its_name_or_the_beginning_of_it(capsys, monkeypatch, tiny_store):
+    where = ("--store", tiny_store.path)
+    launch = planned().launch_id
+    for name in (launch, launch[:-3]):
+        code, out, _ = relief(capsys, monkeypatch, "status", name, *where)
+        assert code == 0 and launch in out and out.count("done") == len(planned().cells)
+    code, _, err = relief(capsys, monkeypatch, "status", "nowhere", *where)
+    assert code == 2 and "nowhere" in err
+
+
+def test_the_beginning_of_two_names_is_refused_with_both(capsys, monkeypatch, tmp_path):
+    for name in ("abc-1", "abc-2"):
+        Store(tmp_path).write_launch({"id": name, "started": 1.0, "cells": []})
+    code, _, err = relief(capsys, monkeypatch, "status", "abc", "--store", tmp_path)
+    assert code == 2 and "abc-1, abc-2" in err
+
+
+def test_the_overview_reads_no_record_of_what_is_done(capsys, monkeypatch, tiny_store):
+    list(tiny_store.taken())
+    monkeypatch.setattr("harness.store.Record.read", lambda path: 1 / 0)
+    code, out, err = relief(capsys, monkeypatch, "status", "--store", tiny_store.path)
+    assert code == 0 and planned().launch_id in out, err
+
+
+def test_watching_a_launch_that_does_not_run_says_so_and_ends(capsys, monkeypatch, tiny_store):
+    code, out, _ = relief(
+        capsys, monkeypatch, "status", TINY, "--watch", "--store", tiny_store.path
+    )
+    cells = len(planned().cells)
+    assert code == 0 and f"does not run: {cells} of {cells} cells are done" in out
+
+
+@pytest.fixture
+def launched(tmp_path):
+    """A store with a launch of three jobs, the second of which takes until it is let go."""
+    store, jobs = Store(tmp_path), [toy.job("a"), toy.job("b"), toy.job("c", "raise")]
+    plan = toy.plan(*jobs)
+    plan.record(store)
+    reached, go = threading.Event(), threading.Event()
+
+    def task(job, path, attempt):
+        if job["title"] != "b":
+            return toy.task(job, path, attempt)
+        write_json(store.progress_file(job["key"]), {"phase": "train", "step": 3, "total": 9})
+        with Heartbeat(store, job["key"], {"title": "b"}):
+            reached.set()
+            assert go.wait(60)
+        return toy.task(job, path, attempt)
+
+    class Slow(InProcess):
+        """Jobs in a thread, so that the driver ticks meanwhile."""
+
+        def poll(self, timeout):
+            if not self.queue or (self.queue[0][0].title == "b" and not go.is_set()):
+                if self.queue and not getattr(self, "thread", None):
+                    job, path, attempt = self.queue[0]
+                    self.thread = threading.Thread(
+                        target=task, args=(job.describe(), path, attempt), daemon=True
+                    )
+                    self.thread.start()
+                time.sleep(0.02)
+                return []
+            return super().poll(timeout)
+
+    def run():
+        with Live(store, plan.launch_id, 3) as live:
+            driver = Driver(plan, store, Slow(toy.task), Schedule())
+            driver.run(lambda running: live.tell(driver))
+
+    return store, plan, run, reached, go
+
+
+def test_a_running_launch_is_seen_from_files_and_its_end_ends_the_watch(
+    launched, capsys, monkeypatch
+):
+    store, plan, run, reached, go = launched
+    monkeypatch.setattr("harness.engine.live.BEAT_S", 0.05)
+    monkeypatch.setattr("harness.engine.driver.POLL_S", 0.02)
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert reached.wait(60)
+    until = time.monotonic() + 30
+    while time.monotonic() < until:  # until a picture shows the second job
+        told = watch._read(file_of(store, plan.launch_id))
+        if told.get("counts") == {DONE: 1} and len(told["running"]) == 1:
+            break
+        time.sleep(0.02)
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        go.set()
+        thread.join(60)
+
+    clock = SimpleNamespace(sleep=sleep, time=time.time, monotonic=time.monotonic)
+    monkeypatch.setattr(watch, "time", clock)
+    code, out, err = relief(
+        capsys, monkeypatch, "status", plan.launch_id[:-2], "--watch", "--store", store.path
+    )
+    assert code == 0, err
+    assert looks == [watch.PIPED_S]
+    assert "1 of 3 jobs done, 0 failed, 1 running" in out and "expected end" in out
+    assert "3/9 train" in out and "does not run: 2 of 3 cells are done" in out
+    assert "1 failed" in out
+    assert not file_of(store, plan.launch_id).exists()
+
+
+def test_a_killed_driver_is_told_with_what_goes_on(capsys, monkeypatch, tmp_path):
+    store, plan = Store(tmp_path), toy.plan(toy.job("a"))
+    launch = plan.record(store)
+    from harness.store.processes import Process
+
+    own = Process.own()
+    dead = {"host": own.host, "pid": 2**22 + 1, "born": 1}
+    write_json(file_of(store, launch["id"]), dead | {"told": 1.0, "running": {}})
+    code, out, _ = relief(capsys, monkeypatch, "status", "--watch", "--store", tmp_path)
+    assert code == 0 and "the driver of" in out and "the same `relief run` goes on" in out
+
+
+def test_the_expected_end_follows_what_jobs_took_and_how_many_ran_beside_each_other():
+    seconds = {str(i): 100.0 for i in range(10)}
+    outlook = Outlook(seconds, dict.fromkeys(seconds, 100.0))
+    assert outlook.remaining({}, 0.0) == 1000
+    for i in range(4):  # each took twice as long, two at a time
+        outlook.ended(str(i), 200.0)
+    assert outlook.remaining({}, 400.0) == pytest.approx(600)
+    assert outlook.remaining({"4": 100.0, "5": 100.0}, 500.0) == pytest.approx(500)
+    outlook.ended("4", None)
+    outlook.ended("4", None)
+    assert outlook.left == 500
+    outlook.opened("4")
+    assert outlook.left == 600
+    assert json.dumps(outlook.job("5")) == "200.0"
