@@ -22,7 +22,8 @@ make = typer.Typer(name="make", help="Make a dataset.", no_args_is_help=True)
 app.add_typer(make)
 
 EXIT_FAULTY_DATA = 1
-SHOWN = 200  # problems in the table; the JSON file has all
+SHOWN = 200  # problems on the screen; the JSON file has all
+STDOUT = Path("-")
 
 Root = Annotated[str, typer.Argument(help="Folder that holds the categories.")]
 Kind = Annotated[
@@ -42,7 +43,10 @@ Categories = Annotated[
 Workers = Annotated[Optional[int], typer.Option(min=1, help="CPUs to use (default: all).")]
 Background = Annotated[
     str,
-    typer.Option(help="plane: objects lie on a plane, remove it; none: the scene is all object."),
+    typer.Option(
+        help="How the object is told from the rest: auto, plane, published, mask or none "
+        "(harness/data/README.md, section 4)."
+    ),
 ]
 
 
@@ -53,7 +57,8 @@ def check(
     option: Options = None,
     quick: Annotated[bool, typer.Option("--quick", help="Open some files of each folder.")] = False,
     json_file: Annotated[
-        Optional[Path], typer.Option("--json", help="Write everything found to this file.")
+        Optional[Path],
+        typer.Option("--json", help="Write everything found to this file; - prints it alone."),
     ] = None,
     workers: Workers = None,
 ) -> None:
@@ -61,26 +66,38 @@ def check(
     from harness.data.check import check as check_data
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the table has its complaints
-    dataset = _open(kind, root, option)
-    console.print(f"{escape(str(dataset.root))}: {dataset.kind}", soft_wrap=True)
+    dataset, quiet = _open(kind, root, option), json_file == STDOUT
+    if not quiet:
+        console.print(f"{escape(str(dataset.root))}: {dataset.kind}", soft_wrap=True)
     with _progress("open") as report:
         found = check_data(dataset, quick, workers or os.cpu_count() or 1, report)
-    if json_file:
-        json_file.write_text(json.dumps(found.plain(), indent=1) + "\n", encoding="utf-8")
-    console.print(_counts(found))
-    if found.problems:
-        table = Table("", "file", "problem", "what to do", title="Problems")
-        for problem in found.problems[:SHOWN]:
-            colour = "red" if problem.severity == "error" else "yellow"
-            texts = (escape(text) for text in (problem.file, problem.problem, problem.todo))
-            table.add_row(f"[{colour}]{problem.severity}[/{colour}]", *texts)
-        console.print(table)
-    if len(found.problems) > SHOWN:
-        console.print(f"and {len(found.problems) - SHOWN} more; --json FILE writes them all")
-    opened = f"{found.opened} samples opened" + (" (--quick: a part)" if quick else "")
-    console.print(f"{opened}, errors: {found.errors}, warnings: {found.warnings}")
+    text = json.dumps(found.plain(), indent=1) + "\n"
+    if quiet:
+        print(text, end="")
+    else:
+        if json_file:
+            json_file.write_text(text, encoding="utf-8")
+        _print_report(found)
     if found.errors:
         raise typer.Exit(EXIT_FAULTY_DATA)
+
+
+def _print_report(found) -> None:
+    """Nothing is cut, however narrow the terminal: names of files are for copying."""
+    console.print(_counts(found))
+    for category, choice in found.backgrounds.items():
+        line = f"{category}: background=auto takes {choice['chosen']}: {choice['why']}"
+        console.print(escape(line), soft_wrap=True)
+    for problem in found.problems[:SHOWN]:
+        colour = "red" if problem.severity == "error" else "yellow"
+        texts = (problem.file, problem.problem, problem.todo.replace("ROOT", str(found.root)))
+        name, what, todo = map(escape, texts)
+        console.print(f"[{colour}]{problem.severity}[/{colour}] {name}: {what}", soft_wrap=True)
+        console.print(f"  -> {todo}", soft_wrap=True)
+    if len(found.problems) > SHOWN:
+        console.print(f"and {len(found.problems) - SHOWN} more; --json FILE writes them all")
+    opened = f"{found.opened} samples opened" + (" (--quick: a part)" if found.quick else "")
+    console.print(f"{opened}, errors: {found.errors}, warnings: {found.warnings}")
 
 
 @make.command()
@@ -130,27 +147,74 @@ def show(
         Optional[list[str]], typer.Option(help="An id such as hole/003; may be repeated.")
     ] = None,
     view: Annotated[
-        Optional[str], typer.Option(help="What a method sees: the name of a view, e.g. das3d.")
+        Optional[str],
+        typer.Option(help="What a method sees: METHOD[/VARIANT], e.g. 3dsr, or a view's name."),
     ] = None,
-    background: Background = "plane",
+    setting: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of that method, e.g. prep.plane_threshold_m=0.01; may be repeated.",
+        ),
+    ] = None,
+    background: Background = "auto",
     limit: Annotated[int, typer.Option(min=1, help="At most so many samples.")] = 24,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="PNG, or HTML if the name ends in .html.")
     ] = Path("relief-data.png"),
 ) -> None:
-    """Write a contact sheet of samples: colour, depth, foreground, ground truth."""
-    from harness.data.show import choose, raw_row, view_named, view_row, write_sheet
+    """Write a contact sheet of samples: colour, depth, foreground, ground truth; or a view."""
+    from harness.data.show import choose, raw_row, view_rows, write_sheet
+    from harness.data.views.choice import choose as choose_background
 
-    recipe = view_named(view, background) if view else None
     dataset = _open(kind, root, option)
+    word = _background(background, dataset.kind)
+    recipe = _view(view, setting or []).on(word) if view else None
+    if setting and not view:
+        raise UserError("--set changes a setting of a method: name it with --view, e.g. das3d")
     chosen = choose(dataset, category or (), split, sample or (), limit)
     rows = []
     with _progress("read") as report:
-        for one in chosen:
-            rows.append(view_row(*one, recipe) if recipe else raw_row(*one, background))
-            report(len(rows), len(chosen))
-    write_sheet(rows, out, f"{dataset.root.name}: {dataset.kind}, {split}")
+        for name in dict.fromkeys(one.name for one, _ in chosen):
+            of = dataset.category(name)
+            refs = [ref for one, ref in chosen if one.name == name]
+            if recipe:
+                rows += view_rows(of, refs, recipe, report)
+                continue
+            taken = choose_background(of).background if word == "auto" else word
+            rows += [raw_row(of, ref, taken) for ref in refs]
+    title = f"{dataset.root.name}: {dataset.kind}, {split}" + (f", view {view}" if view else "")
+    write_sheet(rows, out, title + "".join(f" {item}" for item in setting or []))
     console.print(f"{len(rows)} samples in {escape(str(out))}", soft_wrap=True)
+    for row in rows:
+        if row.note:
+            console.print(escape(f"{row.title}: {row.note}"), soft_wrap=True)
+
+
+def _view(name: str, changes: list[str]):
+    """The view of a method with its settings changed, or a view by its own name."""
+    import methods
+    from harness.data.views.registry import view_named
+    from harness.planning import config
+
+    method, _, variant = name.partition("/")
+    if method not in methods.METHODS:
+        recipe = view_named(name).recipe()
+        keys = dict(item.split("=", 1) for item in changes if "=" in item)
+        return config.with_overrides(
+            recipe, {k.removeprefix("prep."): v for k, v in keys.items()}, name
+        )
+    loaded = config.load("demo", [f"methods=[{name}]", *(f"{method}.{item}" for item in changes)])
+    return methods.get(method).view(loaded.settings_of(method, variant))
+
+
+def _background(asked: str, kind: str) -> str:
+    """The word of recipes for what was asked on the command line."""
+    from harness.planning import config
+    from harness.planning.sources import background
+
+    return background(config.structured(config.Dataset, {"background": asked}), kind)
 
 
 def _open(kind: str, root: str, options: list[str] | None):

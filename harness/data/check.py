@@ -12,9 +12,12 @@ import numpy as np
 
 from harness.data.datasets import count_warnings, is_published, layout_of
 from harness.data.files import folders
-from harness.data.samples import SPLITS, DataError, Dataset, Ref
+from harness.data.plausible import Seen, look, of_listing, of_samples
+from harness.data.samples import SPLITS, DataError, Dataset, Oddity, Ref
+from harness.data.views.choice import Choice, choose
 
 ERROR, WARNING = "error", "warning"
+PUBLISHED = ("mvtec3d", "eyecandies")  # kinds whose objects are found as published
 QUICK = 3  # samples opened per category, split and defect in a quick check
 
 
@@ -33,6 +36,7 @@ class Report:
     quick: bool
     counts: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     sizes: dict[str, list[int]] = field(default_factory=dict)  # category -> rows, columns
+    backgrounds: dict[str, dict[str, str]] = field(default_factory=dict)  # what "auto" takes, why
     opened: int = 0
     problems: list[Problem] = field(default_factory=list)
 
@@ -51,6 +55,10 @@ class Report:
         problem, todo = (text.replace(f"{self.root}/", "") for text in (problem, todo))
         self.problems.append(Problem(severity, name, problem, todo))
 
+    def tell(self, odd: Iterable[Oddity]) -> None:
+        for one in odd:
+            self.add(WARNING, one.file, one.problem, one.todo)
+
     def plain(self) -> dict:
         """For JSON."""
         return {
@@ -61,6 +69,7 @@ class Report:
             "opened": self.opened,
             "counts": self.counts,
             "sizes": self.sizes,
+            "backgrounds": self.backgrounds,
             "problems": [vars(problem) for problem in self.problems],
         }
 
@@ -77,13 +86,14 @@ def check(
     listed: list[Ref] = []
     for name in dataset.categories:
         category = dataset.category(name)
-        found.counts[name] = {}
+        found.counts[name], before = {}, len(listed)
         for split in SPLITS:
             refs, faults = category.examine(split)
             listed += refs
             found.counts[name][split] = dict(sorted(Counter(ref.defect for ref in refs).items()))
             for fault in faults:
                 found.add(ERROR, fault.file, fault.problem, fault.todo)
+        found.tell(of_listing(category, listed[before:]))
     for line in count_warnings(dataset):
         found.add(
             WARNING,
@@ -131,35 +141,54 @@ def _open_all(
     dataset: Dataset, refs: list[Ref], found: Report, workers: int, report: Callable
 ) -> None:
     """Threads: reading and decoding run outside Python's lock."""
-    sizes: dict[str, dict[Ref, tuple[int, int]]] = {}
+    published = dataset.kind in PUBLISHED
+    opened: dict[str, list[Seen]] = {name: [] for name in dataset.categories}
+
+    def open_one(ref: Ref) -> Seen | DataError:
+        try:
+            return look(ref, published)
+        except DataError as fault:
+            return fault
+
     report(0, len(refs))
     with ThreadPoolExecutor(workers) as pool:
-        for ref, (size, problems) in zip(refs, pool.map(_open, refs)):
+        for ref, seen in zip(refs, pool.map(open_one, refs)):
             found.opened += 1
-            for problem in problems:
-                found.add(*problem)
-            if size:
-                sizes.setdefault(ref.category, {})[ref] = size
+            if isinstance(seen, DataError):
+                found.add(ERROR, seen.file, seen.problem, seen.todo)
+            else:
+                found.tell(seen.odd)
+                opened[ref.category].append(seen)
             report(found.opened, len(refs))
-    for category, of in sizes.items():
-        (usual, count), *others = Counter(of.values()).most_common()
-        found.sizes[category] = list(usual)
-        _check_published_size(dataset, category, usual, found)
-        for ref, (rows, columns) in of.items() if others else ():
-            if (rows, columns) != usual:
-                problem = (
-                    f"{rows} x {columns} px, and {count} samples of its category are "
-                    f"{usual[0]} x {usual[1]}"
-                )
-                found.add(WARNING, ref.xyz, problem, "crop or scale it alike")
+    for category, all_seen in opened.items():
+        if all_seen:
+            _compare(dataset, category, all_seen, published, found)
 
 
-def _open(ref: Ref) -> tuple[tuple[int, int] | None, list[tuple]]:
+def _compare(dataset: Dataset, name: str, seen: list[Seen], published: bool, found: Report) -> None:
+    """What the samples of a category say together."""
+    choice = None if published else _choice(dataset, name)
+    if choice:
+        found.backgrounds[name] = {"chosen": choice.name, "why": choice.why}
+    found.tell(of_samples(seen, choice))
+    (usual, count), *others = Counter(one.size for one in seen).most_common()
+    found.sizes[name] = list(usual)
+    _check_published_size(dataset, name, usual, found)
+    for one in seen if others else ():
+        if one.size != usual:
+            problem = (
+                f"{one.size[0]} x {one.size[1]} px, and {count} samples of its category are "
+                f"{usual[0]} x {usual[1]}"
+            )
+            found.add(WARNING, one.ref.xyz, problem, "crop or scale it alike")
+
+
+def _choice(dataset: Dataset, name: str) -> Choice | None:
+    """What `background: auto` takes; None where the training samples cannot be read."""
     try:
-        size, oddities = ref.verify()
-    except DataError as fault:
-        return None, [(ERROR, fault.file, fault.problem, fault.todo)]
-    return size, [(WARNING, odd.file, odd.problem, odd.todo) for odd in oddities]
+        return choose(dataset.category(name))
+    except DataError:  # told already
+        return None
 
 
 def _some(refs: Iterable[Ref]) -> list[Ref]:

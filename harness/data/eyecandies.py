@@ -143,9 +143,9 @@ class EyecandiesRef(Ref):
             )
         return found
 
-    def verify(self) -> tuple[tuple[int, int], list[Oddity]]:
+    def verify(self, sample: Sample | None = None) -> tuple[tuple[int, int], list[Oddity]]:
         """Opens the images of the other lights too."""
-        size, found = super().verify()
+        size, found = super().verify(sample)
         for i, light in enumerate(LIGHTS):
             path = self.rgb.with_name(f"{self.name}_image_{i}{self.rgb.suffix}")
             if i == self.options.light:

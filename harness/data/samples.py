@@ -102,9 +102,12 @@ class Ref(ABC):
             log.warning("%s file=%s %s", odd.code, odd.file, odd.problem)
         return sample
 
-    def verify(self) -> tuple[tuple[int, int], list[Oddity]]:
-        """Rows and columns of a sample and all that is odd about it; DataError as in `load`."""
-        sample = self.load()
+    def verify(self, sample: Sample | None = None) -> tuple[tuple[int, int], list[Oddity]]:
+        """Rows and columns of a sample and all that is odd about it; DataError as in `load`.
+
+        sample: what `load` gave, if it is at hand
+        """
+        sample = sample or self.load()
         return sample.mask.shape, self.oddities(sample)
 
     def oddities(self, sample: Sample) -> list[Oddity]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import html
 from base64 import b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -17,10 +17,15 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from harness.data.samples import SPLITS, Category, DataError, Dataset, Ref
-from harness.data.views import MASK, prepare, registry
-from methods.contract import View
+from harness.data.views import MASK
+from harness.data.views.background import object_pixels, region
+from harness.data.views.choice import resolved
+from harness.data.views.preview import finished
+from harness.data.views.quality import MEANING
+from harness.data.views.reference import measure
+from methods.contract import View, seed_for
 from methods.errors import UserError
-from methods.views import Das3dView
+from methods.views import BtfView
 
 TILE_PX = 192  # longer side of an image on the sheet
 GAP_PX, LINE_PX = 6, 16
@@ -33,11 +38,6 @@ class Row:
     title: str
     note: str  # why something could not be shown, or ""
     tiles: dict[str, np.ndarray]  # column -> (h, w, 3) uint8
-
-
-def view_named(name: str, background: str) -> View:
-    """The registered recipe of that name with its defaults."""
-    return replace(registry.view_named(name).recipe(), background=background)
 
 
 def choose(
@@ -76,39 +76,59 @@ def choose(
 
 
 def raw_row(category: Category, ref: Ref, background: str) -> Row:
-    """RGB, depth, what is left when the plane is removed as DAS3D does it, ground truth."""
+    """RGB, depth, the object by that background (of contract.BACKGROUNDS), ground truth."""
     try:
         sample = ref.read()
     except DataError as fault:
         return Row(f"{category.name} {ref.id}", str(fault), {})
-    height, width = sample.mask.shape
-    note = ""
-    view = replace(Das3dView(), background=background, pad=False)
+    note, foreground = "", np.full(sample.valid.shape, np.nan)
+    seed = seed_for("plane", sample.category, sample.id)
     try:
-        kept = prepare(sample, view)["foreground"].astype(np.uint8)
-        foreground = cv2.resize(kept, (width, height), interpolation=cv2.INTER_NEAREST) > 0
+        if background == "plane":
+            foreground = object_pixels(sample, BtfView(), seed) & sample.valid
+        else:
+            foreground = region(sample, View(background), seed)
     except DataError as fault:
-        foreground, note = np.full((height, width), np.nan), str(fault)
+        note = str(fault)
     depth = np.where(sample.valid, sample.xyz[..., 2], np.nan)
     arrays = {"rgb": sample.rgb, "depth": depth, "foreground": foreground, "mask": sample.mask}
     near, far = np.nanmin(depth), np.nanmax(depth)
+    height, width = sample.mask.shape
     title = (
         f"{category.name} {ref.id}   {height} x {width} px, "
         f"z {near:.3f} to {far:.3f} m, {1 - sample.valid.mean():.1%} missing"
     )
+    if background != "none":
+        note = "; ".join(text for text in (note, *measure(sample).doubts) if text)
     return Row(title, note, {name: _tile(array) for name, array in arrays.items()})
 
 
-def view_row(category: Category, ref: Ref, view: View) -> Row:
-    """The arrays that a view makes of a sample."""
-    title = f"{category.name} {ref.id}   view {view.name}"
+def view_rows(
+    category: Category,
+    refs: Sequence[Ref],
+    view: View,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Row]:
+    """The finished arrays of samples in a view, each with its quality."""
     try:
-        arrays = prepare(ref.read(), view)
+        view, choice = resolved(category, view)
+        found = finished(category, refs, view, report)
     except DataError as fault:
-        return Row(title, str(fault), {})
-    shown = {name: a for name, a in arrays.items() if a.ndim in (2, 3) and name != MASK}
-    shown[MASK] = arrays[MASK]
-    return Row(title, "", {name: _tile(array) for name, array in shown.items()})
+        return [Row(f"{category.name} {ref.id}", str(fault), {}) for ref in refs]
+    said = f"background {choice.name}   " if choice else ""
+    rows = []
+    for ref, one in found.items():
+        title = f"{category.name} {ref.id}   {said}"
+        if isinstance(one, DataError):
+            rows.append(Row(title, str(one), {}))
+            continue
+        numbers = {k: v for k, v in one.quality.plain().items() if isinstance(v, float)}
+        title += " ".join(f"{name} {value:.2f}" for name, value in numbers.items())
+        shown = {name: a for name, a in one.arrays.items() if a.ndim in (2, 3) and name != MASK}
+        shown[MASK] = one.arrays[MASK]
+        note = "; ".join(f"{flag}: {MEANING[flag]}" for flag in one.quality.flags)
+        rows.append(Row(title, note, {name: _tile(array) for name, array in shown.items()}))
+    return rows
 
 
 def write_sheet(rows: Sequence[Row], path: Path, title: str) -> None:

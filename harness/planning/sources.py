@@ -68,7 +68,7 @@ def background(dataset: Dataset, kind: str) -> str:
     """The recipe's word for what a configuration wants (methods.contract.BACKGROUNDS)."""
     asked = dataset.background
     if asked == "auto":
-        return "auto" if kind == "folder" else "plane"  # published data as published
+        return "plane" if kind in ("mvtec3d", "eyecandies") else "auto"  # as published
     return {"published": "plane", "plane": "support"}.get(asked, asked)
 
 

@@ -83,7 +83,10 @@ def judge(
 def _one(
     reference: Reference, arrays: Mapping[str, np.ndarray], view: View, usual: np.ndarray | None
 ) -> Quality:
-    foreground, depth = _seen(arrays)
+    seen = _seen(arrays)
+    if seen is None:
+        return Quality(reference.valid, 1.0, 1.0)
+    foreground, depth = seen
     found = Quality(reference.valid, float(foreground.mean()), _contrast(foreground, depth))
     flags = []
     if found.foreground < LEAST_FOREGROUND:
@@ -95,14 +98,14 @@ def _one(
     plane: dict[str, Any] = {}
     if view.background in ("plane", "support") and reference.normal is not None:
         cut = None if view.name == "plain" else foreground  # which keeps all
-        plane, more = _of_plane(reference, cut, usual)
+        plane, more = of_plane(reference, cut, usual)
         flags += more
     elif view.background in ("plane", "support"):
         flags.append("plane-doubtful")
     return replace(found, **plane, flags=tuple(flags))
 
 
-def _of_plane(
+def of_plane(
     reference: Reference, foreground: np.ndarray | None, usual: np.ndarray | None
 ) -> tuple[dict[str, float], list[str]]:
     """What the supporting plane has to say about a view that removes it, and its flags."""
@@ -132,11 +135,12 @@ def _of_plane(
     return values | {"kept": kept}, flags
 
 
-def _seen(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Foreground (S, S) bool and depth (S, S) of a view with depth or with points."""
+def _seen(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Foreground (S, S) bool and depth (S, S) of a view with depth or with points; None without."""
     if "xyz" in arrays:
         return (arrays["xyz"] != 0).any(axis=2), arrays["xyz"][..., 2]
-    return arrays["foreground" if "foreground" in arrays else "valid"], arrays["depth"]
+    foreground = next((arrays[name] for name in ("foreground", "valid") if name in arrays), None)
+    return None if foreground is None or "depth" not in arrays else (foreground, arrays["depth"])
 
 
 def _contrast(foreground: np.ndarray, depth: np.ndarray) -> float:

@@ -96,6 +96,37 @@ def test_faulty_data_is_exit_code_1_and_odd_data_0(capsys, monkeypatch, tmp_path
     assert code == 1 and "errors: 1, warnings: 1" in out and "cookie/train/good/xyz/001.tiff" in out
 
 
+def test_a_view_is_shown_with_any_setting_under_the_methods_name(
+    capsys, monkeypatch, made, tmp_path
+):
+    root = made["mvtec3d"]
+    relief(capsys, monkeypatch, "data", "make", "synthetic", root, *MADE)
+    show = ["data", "show", root, "--limit", 1, "--background", "published", "-o"]
+    images = []
+    for changes in ([], ["--set", "prep.plane_distance_m=0.03"]):
+        code, _, err = relief(
+            capsys, monkeypatch, *show, tmp_path / "s.png", "--view", "3dsr", *changes
+        )
+        assert code == 0, err
+        images.append(Image.open(tmp_path / "s.png").tobytes())
+    assert images[0] != images[1]
+    code, _, err = relief(
+        capsys, monkeypatch, *show, tmp_path / "s.png", "--view", "3dsr", "--set", "prep.plan=1"
+    )
+    assert code == 2 and "unknown key; did you mean plane" in err.replace("\n", " ")
+
+
+def test_nothing_is_cut_and_json_stands_alone(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(terminal.console, "_width", 80)
+    relief(capsys, monkeypatch, "data", "make", "synthetic", tmp_path, *MADE)
+    name = "cookie/train/good/rgb/" + 60 * "long" + ".heic"
+    (tmp_path / name).write_bytes(b"")
+    code, out, _ = relief(capsys, monkeypatch, "data", "check", tmp_path)
+    assert code == 0 and name in out and "background=auto takes plane" in out
+    code, out, _ = relief(capsys, monkeypatch, "data", "check", tmp_path, "--json", "-")
+    assert code == 0 and json.loads(out)["problems"][0]["file"] == name
+
+
 def test_mistakes_are_one_message_and_exit_code_2(capsys, monkeypatch, made, tmp_path):
     relief(capsys, monkeypatch, "data", "make", "synthetic", made["mvtec3d"], *MADE)
     for arguments, named in [

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from harness.data.datasets import open_dataset
-from harness.data.show import choose, raw_row, view_named, view_row, write_sheet
+from harness.data.show import choose, raw_row, view_rows, write_sheet
+from harness.data.views.registry import RECIPES
 from tests.harness.data.scans import scan, write_category, write_scan
 
 
@@ -49,7 +50,7 @@ def test_a_scene_without_a_plane_is_shown_with_the_reason(dome, tmp_path):
 
 def test_a_view_row_shows_the_arrays_of_the_view(dome):
     category, ref = choose(dome, samples=["hole/001"])[0]
-    row = view_row(category, ref, view_named("das3d", "plane"))
+    (row,) = view_rows(category, [ref], RECIPES["das3d"]())
     assert list(row.tiles) == ["rgb", "depth", "foreground", "mask"]
     assert {tile.shape for tile in row.tiles.values()} == {(192, 192, 3)}
 
@@ -57,8 +58,7 @@ def test_a_view_row_shows_the_arrays_of_the_view(dome):
 def test_an_unreadable_sample_becomes_a_row_with_the_reason(dome):
     category, ref = choose(dome, samples=["hole/000"])[0]
     ref.xyz.write_bytes(b"")
-    das3d = view_named("das3d", "plane")
-    for row in (raw_row(category, ref, "plane"), view_row(category, ref, das3d)):
+    for row in (raw_row(category, ref, "plane"), *view_rows(category, [ref], RECIPES["das3d"]())):
         assert "cannot read" in row.note and not row.tiles
 
 
@@ -87,9 +87,15 @@ def test_what_is_not_there_is_refused_with_what_is(dome, options, named):
         choose(dome, **options)
 
 
-def test_an_unknown_view_or_ending_is_refused(dome, tmp_path):
-    with pytest.raises(ValueError, match="unknown view 'das4d'; known: .*das3d"):
-        view_named("das4d", "plane")
+def test_a_finished_view_is_shown_with_its_quality(dome):
+    category, ref = choose(dome, samples=["hole/001"])[0]
+    (row,) = view_rows(category, [ref], RECIPES["dbrn"]())
+    assert list(row.tiles) == ["rgb", "depth", "foreground", "mask"]  # none of its inner arrays
+    assert 0.05 < (row.tiles["foreground"] > 0).mean() < 0.6
+    assert "foreground 0." in row.title and "contrast 0." in row.title
+
+
+def test_an_unknown_ending_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"ends in .png or .html"):
         write_sheet([], tmp_path / "sheet.pdf", "t")
 

@@ -1,0 +1,174 @@
+"""What a category's samples say of each other: repeated files, empty splits, planes that differ."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.files import folders
+from harness.data.samples import Category, DataError, Oddity, Ref
+from harness.data.views import quality
+from harness.data.views.background import object_pixels
+from harness.data.views.choice import Choice
+from harness.data.views.reference import Reference, measure
+from methods.contract import seed_for
+from methods.views import M3dmView
+
+NORMAL = ("ok", "okay", "normal", "nominal", "healthy")  # how others call good
+LARGER = 20.0  # times the median share of the masks
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of a sample that was opened."""
+
+    ref: Ref
+    size: tuple[int, int]
+    odd: Sequence[Oddity]
+    digest: str  # of the colour image's file
+    defect: float  # share of its mask
+    reference: Reference
+    foreground: np.ndarray | None  # of the published removal, where that is the default
+
+
+def look(ref: Ref, published: bool) -> Seen:
+    """Open a sample. published: whether the published removal is what it will go through.
+
+    Raises DataError.
+    """
+    sample = ref.load()
+    foreground = None
+    if published:
+        try:
+            foreground = object_pixels(sample, M3dmView(), seed_for("plane", ref.category, ref.id))
+        except DataError:  # nothing is left
+            foreground = np.zeros_like(sample.valid)
+    digest = hashlib.blake2b(ref.rgb.read_bytes(), digest_size=16).hexdigest()
+    reference, share = measure(sample), float(sample.mask.mean())
+    size, odd = ref.verify(sample)
+    return Seen(ref, size, odd, digest, share, reference, foreground)
+
+
+def of_listing(category: Category, refs: Sequence[Ref]) -> Iterator[Oddity]:
+    """What the folders alone say."""
+    folder = category.folder
+    test = [ref for ref in refs if ref.split == "test"]
+    labels = {ref.label for ref in test}
+    if labels == {0}:
+        todo = "put defective ones into test/<defect>: without, no metric can be computed"
+        yield Oddity("all_good", folder / "test", "all test samples are good", todo)
+    if labels == {1}:
+        todo = "put normal ones into test/good: without, no image metric can be computed"
+        yield Oddity("all_defective", folder / "test", "all test samples are defective", todo)
+    if 1 in labels and not any(ref.gt for ref in test if ref.label):
+        yield Oddity(
+            "no_masks",
+            folder / "test",
+            "no defect has a mask: there will be image metrics only, no pixel metrics",
+            "draw masks into test/<defect>/gt/NNN.png, 0 normal, above 0 defect",
+        )
+    for inner in category_folders(folder / "test"):
+        if inner.name.lower() not in NORMAL:
+            continue
+        yield Oddity(
+            "good_by_another_name",
+            inner,
+            f"test/{inner.name} counts as a type of defect",
+            "if its samples are normal rename it to good",
+        )
+    beside = defaultdict(list)
+    for path in category.unused():
+        beside[path.parent, path.suffix].append(path)
+    for (inner, suffix), paths in beside.items():
+        yield Oddity(
+            "unused",
+            paths[0],
+            f"not read, as {len(paths)} {suffix or 'nameless'} files in {inner}",
+            "samples are read from {rgb,xyz,depth,gt,mask} of each folder, not deeper, in the "
+            "formats of harness/data/README.md: move or convert them",
+        )
+
+
+def category_folders(path: Path) -> list[Path]:
+    try:
+        return folders(path)
+    except DataError:  # told by the listing
+        return []
+
+
+def of_samples(seen: Sequence[Seen], choice: Choice | None) -> Iterator[Oddity]:
+    """What the samples of one category say together. choice: of `background: auto`."""
+    yield from _repeated(seen)
+    yield from _masks(seen)
+    background = choice.background if choice else "plane"
+    if background in ("plane", "support"):
+        yield from _planes(seen)
+
+
+def _repeated(seen: Sequence[Seen]) -> Iterator[Oddity]:
+    same = defaultdict(list)
+    for one in seen:
+        same[one.digest].append(one.ref)
+    for refs in same.values():
+        if len(refs) < 2:
+            continue
+        splits = {ref.split for ref in refs}
+        others = ", ".join(str(ref.rgb) for ref in refs[1:4])
+        if "test" in splits and len(splits) > 1:
+            todo = "remove it from one of them: a method must not have seen what it is tested on"
+        else:
+            todo = "remove all but one, if one scan was saved again"
+        problem = f"the same image as {others}{' ...' if len(refs) > 4 else ''}"
+        yield Oddity("repeated", refs[0].rgb, problem, todo)
+
+
+def _masks(seen: Sequence[Seen]) -> Iterator[Oddity]:
+    shares = [one.defect for one in seen if one.defect > 0]
+    usual = float(np.median(shares)) if shares else 0.0
+    for one in seen:
+        if one.defect > max(LARGER * usual, 0.1) and one.ref.gt:
+            yield Oddity(
+                "mask_unlike_others",
+                one.ref.gt,
+                f"{one.defect:.0%} of the image are marked as defect, {usual:.1%} in the median",
+                "is the mask inverted? Defects are above 0, the rest is 0",
+            )
+
+
+def _planes(seen: Sequence[Seen]) -> Iterator[Oddity]:
+    normals = [one.reference.normal for one in seen if one.reference.normal is not None]
+    usual = np.median(normals, axis=0) if normals else None
+    told: dict[str, list[tuple[Seen, str]]] = defaultdict(list)
+    for one in seen:
+        if one.reference.normal is None:
+            told["plane-doubtful"].append((one, "no plane can be found"))
+            continue
+        values, flags = quality.of_plane(one.reference, one.foreground, usual)
+        for flag in flags:
+            why = {
+                "plane-doubtful": lambda one=one: one.reference.doubts[0],
+                "plane-turned": lambda values=values: f"by {values['angle_deg']:.0f} degrees",
+                "object-lost": lambda values=values: f"{values['kept']:.0%} of it are",
+            }.get(flag, lambda: "")
+            told[flag].append((one, why()))
+    for flag, found in told.items():
+        first, why = found[0]
+        split = Counter(one.ref.split for one, _ in found)
+        many = ", ".join(f"{n} of {split_size(seen, s)} in {s}" for s, n in sorted(split.items()))
+        yield Oddity(
+            flag,
+            first.ref.xyz,
+            f"{quality.MEANING[flag]}{f' ({why})' if why else ''}: {many}",
+            "look at it: relief data show ROOT --view plain --sample "
+            f"{first.ref.id} --category {first.ref.category}; other ways to find the object are "
+            "--background plane, mask or none, or a limit, max_depth=METRES",
+        )
+
+
+def split_size(seen: Sequence[Seen], split: str) -> int:
+    return sum(one.ref.split == split for one in seen)

@@ -1,0 +1,100 @@
+"""What `data check` says of samples that can all be read."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.data.check import check
+from harness.data.datasets import open_dataset
+from tests.harness.data.scans import write_category
+from tests.harness.data.test_quality import flat, write_tables
+
+
+def invert(path):
+    Image.fromarray(255 - np.array(Image.open(path))).save(path)
+
+
+FAULTS = {
+    "a test image that was trained on": (
+        lambda f: shutil.copy(f / "train/good/rgb/000.png", f / "test/good/rgb/000.png"),
+        "the same image as",
+        "must not have seen",
+    ),
+    "a repeated image": (
+        lambda f: shutil.copy(f / "train/good/rgb/000.png", f / "train/good/rgb/002.png"),
+        "the same image as",
+        "remove all but one",
+    ),
+    "a black image": (
+        lambda f: Image.new("RGB", (64, 48)).save(f / "train/good/rgb/000.png"),
+        "has one colour, 0",
+        "restore",
+    ),
+    "only good ones to test": (
+        lambda f: shutil.rmtree(f / "test/hole"),
+        "all test samples are good",
+        "test/<defect>",
+    ),
+    "only defective ones to test": (
+        lambda f: shutil.rmtree(f / "test/good"),
+        "all test samples are defective",
+        "test/good",
+    ),
+    "no masks": (
+        lambda f: shutil.rmtree(f / "test/hole/gt"),
+        "image metrics only",
+        "draw masks",
+    ),
+    "an inverted mask": (
+        lambda f: invert(f / "test/hole/gt/000.png"),
+        "are marked as defect",
+        "inverted",
+    ),
+    "good by another name": (
+        lambda f: (f / "test/good").rename(f / "test/ok"),
+        "test/ok counts as a type of defect",
+        "rename it to good",
+    ),
+    "files in a deeper folder": (
+        lambda f: shutil.copytree(f / "train/good/rgb", f / "train/good/rgb/s1"),
+        "not read, as 3 .png files",
+        "move or convert",
+    ),
+    "files of another format": (
+        lambda f: (f / "train/good/rgb/cloud.heic").write_bytes(b""),
+        "not read, as 1 .heic files",
+        "formats",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_can_be_read_and_is_odd_is_told_with_a_remedy(tmp_path, name):
+    plant, problem, todo = FAULTS[name]
+    folder = write_category(tmp_path).folder
+    plant(folder)
+    found = check(open_dataset("auto", tmp_path))
+    assert any(problem in p.problem and todo in p.todo for p in found.problems), found.problems
+
+
+def test_the_background_that_auto_takes_is_told_with_its_reason(tmp_path):
+    write_tables(tmp_path / "table")
+    found = check(open_dataset("auto", tmp_path / "table"))
+    assert found.backgrounds["parts"]["chosen"] == "plane"
+    assert "object stands on a plane" in found.plain()["backgrounds"]["parts"]["why"]
+    assert not [p for p in found.problems if "plane" in p.problem]
+
+
+def test_scans_of_which_no_plane_can_be_told_are_counted(tmp_path):
+    category = write_tables(tmp_path)
+    ref = category.samples("train")[0]
+    write_tables(tmp_path / "other", flat)
+    other = open_dataset("auto", tmp_path / "other").category("parts").samples("train")[0]
+    shutil.copy(other.xyz, ref.xyz)
+    (told,) = [
+        p for p in check(open_dataset("auto", tmp_path)).problems if "uncertain" in p.problem
+    ]
+    assert "nothing stands on the plane): 1 of 4 in train" in told.problem
+    assert "relief data show ROOT" in told.todo and told.file.endswith("train/good/xyz/000.tiff")
