@@ -34,18 +34,20 @@ def finished(
 
     What needs all training samples (thresholds, ranges) is found from at most FINISHED_BY.
     """
-    finish = builder_of(type(view)).finish
+    builder = builder_of(type(view))
     train = category.examine("train")[0]
-    most = min(len(train), FINISHED_BY if finish else LOOKED_AT)
+    most = min(len(train), FINISHED_BY if builder.learn else LOOKED_AT)
     behind = [train[i * len(train) // most] for i in range(most)]
-    padded = view.background == "plane" and getattr(view, "pad", False)
     made: dict[Ref, tuple[Reference, dict[str, np.ndarray]]] = {}
     faults: dict[Ref, Seen | DataError] = {}
     wanted = list(dict.fromkeys([*refs, *behind]))
     for done, ref in enumerate(wanted, start=1):
         try:
             sample = ref.read()
-            made[ref] = measure(sample, padded), prepare(sample, view)
+            made[ref] = (
+                measure(sample, builder.frame(view, sample.mask.shape)),
+                prepare(sample, view),
+            )
         except DataError as fault:
             faults[ref] = fault
         report(done, len(wanted))
@@ -59,8 +61,9 @@ def finished(
         for split, of in chosen.items()
         if of
     }
-    if finish and "train" in splits:
-        finish(splits, view)
+    learnt = builder.learn(splits["train"], view) if builder.learn and "train" in splits else {}
+    for arrays in splits.values() if builder.finish else ():
+        builder.finish(arrays, view, learnt)
     found = judge({split: [made[r][0] for r in chosen[split]] for split in splits}, splits, view)
     shown: dict[Ref, Seen | DataError] = {
         ref: Seen({name: array[i] for name, array in splits[""].items()}, found[""][i])
