@@ -62,8 +62,9 @@ def finished(
         if of
     }
     learnt = builder.learn(splits["train"], view) if builder.learn and "train" in splits else {}
-    for arrays in splits.values() if builder.finish else ():
-        builder.finish(arrays, view, learnt)
+    if finish := builder.finish:
+        for arrays in splits.values():
+            finish(arrays, view, learnt)
     found = judge({split: [made[r][0] for r in chosen[split]] for split in splits}, splits, view)
     shown: dict[Ref, Seen | DataError] = {
         ref: Seen({name: array[i] for name, array in splits[""].items()}, found[""][i])
