@@ -206,7 +206,8 @@ def _view(name: str, changes: list[str]):
             recipe, {k.removeprefix("prep."): v for k, v in keys.items()}, name
         )
     loaded = config.load("demo", [f"methods=[{name}]", *(f"{method}.{item}" for item in changes)])
-    return methods.get(method).view(loaded.settings_of(method, variant))
+    cls, settings = methods.get(method), loaded.settings_of(method, variant)
+    return cls.view(settings, cls.supported(settings)[-1])  # as for rgb+3d, where it has that
 
 
 def _background(asked: str, kind: str) -> str:
