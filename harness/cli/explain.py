@@ -80,7 +80,7 @@ def _summary(slots: list[Slot], offers: list[Offer], sources: Counter[str]) -> N
         f"{duration(least.least)}, expected [bold]{duration(expected)}[/bold] "
         f"({expected / least.least if least.least else 1:.2f} of that). "
         f"Durations: {sources['measured']} measured of jobs alike, {sources['model']} by the "
-        f"methods' cost, {sources['guess']} guessed"
+        f"size of the training, {sources['guess']} guessed"
         f"{' (of which only the order means something)' if sources['guess'] else ''}.",
         soft_wrap=True,
     )

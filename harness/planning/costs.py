@@ -1,4 +1,4 @@
-"""How long jobs take: measured ones alike, else a model of the method, else a plain guess.
+"""How long jobs take: measured ones alike, else by the size of the training, else a plain guess.
 
 From the durations follows the rank of a job: the seconds of the longest path that begins with it.
 Starting the highest rank first keeps the longest chain of a benchmark from being its end.
@@ -15,19 +15,35 @@ from harness.store import Store
 from harness.store.alike import Taken
 
 Model = Callable[[Job], float | None]  # seconds that a job should take; None if it cannot tell
-# s, where nothing is known: only their order matters, and that fits are the long ones
-GUESSES = {"dataset": 60.0, "view": 120.0, "stage": 3600.0, "cell": 3600.0}
+# s, where nothing is known: features of a category, a bank of them; only their order matters
+GUESSES = {"dataset": 60.0, "view": 120.0, "truth": 30.0, "stage": 900.0, "cell": 600.0}
 TWIN_S = 1.0  # of a view that takes over another's files
+SAMPLE_S = (
+    0.003  # forward and backward of one sample of 256 px on a large GPU, networks as published
+)
+EPOCH_S = 60.0  # where a training is counted in epochs: all categories' samples once
 
 
-def no_model(job: Job) -> float | None:
+def by_training(job: Job) -> float | None:
+    """Seconds by the steps, batch and image size of the job's own training; None if it has none."""
+    spec = job.about
+    levels = [spec.settings.get(spec.setting), spec.settings.get(spec.stage), spec.settings]
+    for level in (found for found in levels if isinstance(found, dict)):
+        train = level.get("train")
+        if not isinstance(train, dict):
+            continue
+        if steps := train.get("steps"):
+            size = level.get("size") or spec.settings.get("prep", {}).get("size") or 256
+            return steps * train.get("batch", 1) * (size / 256) ** 2 * SAMPLE_S
+        if (epochs := train.get("epochs")) and spec.kind == "stage":
+            return epochs * EPOCH_S
     return None
 
 
 class Durations:
     """Seconds that jobs take."""
 
-    def __init__(self, taken: Iterable[Taken] = (), model: Model = no_model):
+    def __init__(self, taken: Iterable[Taken] = (), model: Model = by_training):
         self.model = model
         self.sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0])
         for one in taken:
@@ -55,7 +71,7 @@ class Durations:
             return (TWIN_S if job.place.twin else seconds), "measured"
         if (seconds := self.model(job)) is not None:
             return seconds, "model"
-        return (TWIN_S if job.place.twin else GUESSES.get(job.about.kind, 3600.0)), "guess"
+        return (TWIN_S if job.place.twin else GUESSES.get(job.about.kind, 600.0)), "guess"
 
 
 def ranks(jobs: Iterable[Job], seconds: Callable[[Job], float]) -> dict[str, float]:
