@@ -18,14 +18,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import torch
 
 from methods.files import replaced
 from methods.seeds import seed_for
 from methods.validation import Look
+
+if TYPE_CHECKING:
+    import torch  # settings and plans need the contract, and not what computes
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +110,8 @@ class Samples:
     def batch(self, indices: Sequence[int], device: torch.device | str = "cpu") -> Batch:
         """Copy the samples at `indices` (repeats allowed) onto `device`."""
         index = np.asarray(indices, dtype=np.int64)
+        import torch
+
         arrays = {k: torch.from_numpy(v[index]).to(device) for k, v in self.arrays.items()}
         return Batch(arrays, tuple(self.ids[i] for i in index))
 
@@ -185,6 +189,8 @@ class Run:
 
     def load_checkpoint(self) -> dict | None:
         """The last saved state that is whole, tensors on the CPU, or None at a fresh start."""
+        import torch
+
         for path in self.checkpoints:
             if not path.exists():
                 continue
@@ -221,6 +227,8 @@ def is_whole(path: Path) -> bool:
 
 def save_tensors(path: Path, state: dict) -> None:
     """torch.save that leaves the old file or the whole new one, never half of it."""
+    import torch
+
     with replaced(path) as file:
         torch.save(state, file)
 

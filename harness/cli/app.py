@@ -11,6 +11,8 @@ import typer
 from harness.cli import (
     data,
     doctor,
+    kit,
+    listing,
     mlflow,
     reports,
     runs,
@@ -22,6 +24,7 @@ from harness.cli import (
     weights,
 )
 from harness.cli.errors import debugging, plugged, tell
+from methods import plugins
 
 app = typer.Typer(
     name="relief",
@@ -43,9 +46,11 @@ for command in (
     mlflow.sync,
     mlflow.ui,
     doctor.doctor,
+    kit.test,
 ):
     app.command()(command)
-for group in (studies.app, data.app, weights.app, store.app):
+app.command("list")(listing.list_)
+for group in (studies.app, data.app, weights.app, store.app, kit.new):
     app.add_typer(group)
 
 
@@ -73,7 +78,12 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     arguments, debug = debugging(sys.argv[1:])
     try:
-        app(args=plugged(arguments))
+        left = plugged(arguments)
+        if plugins.offers("metrics"):
+            from harness.metrics import outside
+
+            outside.join()
+        app(args=left)
     except Exception as error:
         sys.exit(tell(error, debug))
 

@@ -9,7 +9,8 @@ import pytest
 
 from harness.data.cache import open_split, open_truth
 from harness.data.samples import DataError
-from harness.data.views import build_view, das3d
+from harness.data.views import build_view, das3d, prepare
+from harness.data.views.registry import OWN
 from methods.contract import View, seed_for
 from methods.views import Das3dView, M3dmView
 from tests.harness.data.scans import write_category
@@ -197,3 +198,22 @@ def test_a_fault_in_one_sample_is_raised_with_its_file(tmp_path):
     for workers in (1, 2):
         with pytest.raises(DataError, match="cannot read .*rgb/001.png"):
             build_view(category, VIEW, tmp_path / "view", workers=workers)
+
+
+def test_the_readme_lists_the_arrays_of_every_view_as_the_registry_has_them():
+    text = (Path(__file__).parents[3] / "harness/data/README.md").read_text()
+    for view in OWN:
+        assert view.arrays
+        for array in view.arrays:
+            of = f"{array.dtype} ({array.shape})"
+            cells = (f"`{view.name}`", f"`{array.name}`", of, array.unit, array.content)
+            assert f"| {' | '.join(cells)} |" in text
+
+
+@pytest.mark.parametrize("view", OWN, ids=lambda view: view.name)
+def test_a_view_has_the_arrays_that_its_entry_says(view, category):
+    made = prepare(category.samples("test")[1].read(), view.recipe(size=64))
+    assert {a.name for a in view.arrays} <= made.keys()
+    for array in view.arrays:
+        shape = [int(side) for side in array.shape.replace("S", "64").split(", ")]
+        assert (str(made[array.name].dtype), list(made[array.name].shape)) == (array.dtype, shape)

@@ -1,0 +1,189 @@
+"""What there is: relief list methods, variants, settings, views, datasets, metrics and so on.
+
+Each kind gives rows of plain values, which are printed as a table or as JSON. What needs no torch
+imports none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+import methods as registered
+from harness.cli import described
+from harness.cli.terminal import console, errors
+from methods import names, plugins
+from methods.errors import UserError
+
+OURS = "Relief"
+ROOT = Path(__file__).parents[2]
+Rows = list[dict[str, Any]]
+
+
+def methods(name: str | None) -> Rows:
+    found = []
+    for own, where in registered.METHODS.items():
+        module = ROOT / f"{where.partition(':')[0].replace('.', '/')}.py"
+        says = described.first_line(module).rstrip(".")
+        found.append(
+            {"name": own, "printed": names.METHODS.get(own, own), "says": says, "from": OURS}
+        )
+    outside = [offer for offer in plugins.offers("methods") if offer.name not in registered.METHODS]
+    return found + [
+        {"name": o.name, "printed": o.name, "says": "", "from": str(o)} for o in outside
+    ]
+
+
+def variants(name: str | None) -> Rows:
+    chosen = [name] if name else registered.known()
+    return [
+        {
+            "name": f"{method}/{variant}",
+            "changes": ", ".join(f"{k}={v}" for k, v in changes.items()),
+        }
+        for method in chosen
+        for variant, changes in registered.get(method).variants.items()
+    ]
+
+
+def settings(name: str | None) -> Rows:
+    if not name:
+        raise UserError(f"settings of which method? known: {', '.join(registered.known())}")
+    rows = described.leaves(registered.get(name).Settings())
+    return [row | {"key": f"{name}.{row['key']}"} for row in rows]
+
+
+def views(name: str | None) -> Rows:
+    from harness.data.views import registry
+
+    outside = [offer.name for offer in plugins.offers("views")]
+    chosen = [name] if name else [view.name for view in registry.OWN] + outside
+    rows = []
+    for view in map(registry.view_named, chosen):
+        offer = registry.offered(view.recipe)
+        for array in view.arrays:
+            values = {"view": view.name, "array": array.name, "type": array.dtype}
+            values |= {"shape": array.shape, "unit": array.unit, "says": array.content}
+            rows.append(values | {"from": str(offer or OURS)})
+    return rows
+
+
+def datasets(name: str | None) -> Rows:
+    from dataclasses import fields
+
+    from harness.data.datasets import KINDS, kinds, layout_of, offered
+
+    rows = []
+    for kind in kinds():
+        layout = layout_of(kind)
+        options = ", ".join(f"{f.name}={f.default}" for f in fields(layout.Options))
+        where = OURS if kind in KINDS else str(offered(kind))
+        published = len(layout.CATEGORIES) if kind != "folder" else 0
+        about = {"kind": kind, "layout": layout.LAYOUT, "options": options}
+        rows.append(about | {"published": f"{published} categories", "from": where})
+    return rows
+
+
+def metrics(name: str | None) -> Rows:
+    from harness.metrics import known_metrics
+
+    outside = {offer.name: str(offer) for offer in plugins.offers("metrics")}
+    return [
+        {
+            "name": metric.name,
+            "label": metric.label,
+            "better": "smaller" if metric.smaller_is_better else "larger",
+            "unit": metric.unit,
+            "needs": metric.needs,
+            "signature": metric.signature("*"),
+            "from": outside.get(metric.name, OURS),
+        }
+        for metric in known_metrics()
+    ]
+
+
+def sweeps(name: str | None) -> Rows:
+    return _shipped("sweeps")
+
+
+def studies(name: str | None) -> Rows:
+    return _shipped("studies")
+
+
+def _shipped(kind: Any) -> Rows:
+    from harness.planning import config
+
+    return [
+        {"name": name, "says": described.opening_comment(config.find(name, kind))}
+        for name in config.shipped(kind)
+    ]
+
+
+def weights(name: str | None) -> Rows:
+    """Settings that take a file of weights, and what they say of it."""
+    rows = []
+    for method in [name] if name else registered.known():
+        for row in described.leaves(registered.get(method).Settings()):
+            text = "str" in row["type"]  # of a path
+            if text and {"weights", "pretrained"} & set(row["key"].split(".")):
+                about = {"setting": f"{method}.{row['key']}", "default": row["default"]}
+                rows.append(about | {"says": row["says"]})
+    return rows
+
+
+LISTS: dict[str, Callable[[str | None], Rows]] = {
+    "methods": methods,
+    "variants": variants,
+    "settings": settings,
+    "views": views,
+    "datasets": datasets,
+    "metrics": metrics,
+    "sweeps": sweeps,
+    "studies": studies,
+    "weights": weights,
+}
+
+
+def list_(
+    what: Annotated[
+        Optional[str], typer.Argument(metavar="[WHAT]", help=f"One of {', '.join(LISTS)}.")
+    ] = None,
+    name: Annotated[
+        Optional[str], typer.Argument(help="Of one method (variants, settings, weights) or view.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print what there is, with units and sources: ours, and what plug-ins have.
+
+    Plug-ins that cannot be loaded come last, with the reason.
+    """
+    if what is not None and what not in LISTS:
+        raise UserError(f"no list of {what!r}; known: {', '.join(LISTS)}")
+    if what is None:
+        found = {"methods": methods(None), "kinds": [{"list": kind} for kind in LISTS]}
+    else:
+        found = {what: LISTS[what](name)}
+    broken = [{"plug-in": one.source, "why": one.why} for one in plugins.broken()]
+    if as_json:
+        print(json.dumps(found | {"broken": broken}, indent=1, ensure_ascii=False))
+        return
+    for title, rows in found.items():
+        console.print(_table(title, rows))
+    for one in broken:
+        text = f"broken: {one['plug-in']}: {one['why']}"
+        errors.print(f"[red]{escape(text)}[/red]", soft_wrap=True)
+
+
+def _table(title: str, rows: Rows) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in rows[0] if rows else ():
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    return table

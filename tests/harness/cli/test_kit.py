@@ -1,0 +1,113 @@
+"""relief list, relief new method, relief test."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli.app import app
+from harness.cli.described import leaves
+from harness.cli.listing import LISTS
+from methods import METHODS, plugins
+from methods.contract_suite import CHECKS
+from methods.dbrn.settings import Settings as Dbrn
+from tests.test_bring_your_own import FILES, ROOT, alone  # noqa: F401
+
+
+def listed(*what):
+    done = CliRunner().invoke(app, ["list", *what, "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("what", [kind for kind in LISTS if kind != "settings"])
+def test_every_list_has_rows_of_the_same_columns(what):
+    rows = listed(what)[what]
+    assert len(rows) > 1 and all(row.keys() == rows[0].keys() for row in rows)
+    assert CliRunner().invoke(app, ["list", what]).exit_code == 0
+
+
+def test_settings_are_listed_with_default_unit_and_source():
+    rows = {row["key"]: row for row in listed("settings", "das3d")["settings"]}
+    assert rows["das3d.skew.sigma"] == {
+        "key": "das3d.skew.sigma",
+        "default": "(1.0, 4.0)",
+        "type": "tuple[float, float]",
+        "says": "px (inferred; Sigma = I, as plotted: 1, 1)",
+    }
+    assert "RANSAC" in rows["das3d.prep.plane_inlier_m"]["says"]  # of a base class
+    says = {row["key"]: row["says"] for row in leaves(Dbrn())}
+    assert says["prep.fg_threshold"].startswith("distance from the background plane that makes the")
+    assert says["prep.fg_threshold"].endswith('or "none": all is foreground')  # over its lines
+
+
+def test_the_settings_of_ours_say_what_they_are():
+    for name in METHODS:
+        rows = listed("settings", name)["settings"]
+        silent = [row["key"] for row in rows if not row["says"]]
+        assert len(silent) <= 0.5 * len(rows), f"{name}: {silent}"
+
+
+def test_plug_ins_are_listed_and_broken_ones_with_the_reason(tmp_path):
+    (tmp_path / "mine.py").write_text(FILES["mine.py"])
+    (tmp_path / "broken.py").write_text("import no_such_package\n")
+    given = [str(tmp_path / "mine.py"), str(tmp_path / "broken.py")]
+    plugins.use(given)
+    found = listed("methods")
+    (mine,) = (row for row in found["methods"] if row["name"] == "mean_depth")
+    assert mine["from"] == given[0]
+    (broken,) = found["broken"]
+    assert broken["plug-in"] == given[1] and "No module named 'no_such_package'" in broken["why"]
+
+
+def test_an_unknown_list_is_answered_with_the_known_ones():
+    done = CliRunner().invoke(app, ["list", "modalities"])
+    assert "known: methods, variants, settings" in str(done.exception)
+
+
+@pytest.mark.parametrize("what", ["methods", "datasets", "metrics", "sweeps", "studies"])
+def test_a_list_that_computes_nothing_imports_no_torch(what):
+    code = (
+        "import sys\nsys.modules['torch'] = sys.modules['ray'] = sys.modules['mlflow'] = None\n"
+        f"from harness.cli.app import app\napp(args=['list', '{what}'], standalone_mode=False)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_new_method_keeps_the_contract_at_once_and_fails_it_when_it_is_spoilt(tmp_path):
+    package = tmp_path / "patches"
+    done = CliRunner().invoke(app, ["new", "method", "patches", "--in", str(package)])
+    assert done.exit_code == 0 and "relief test patches" in done.output
+    files = sorted(p.relative_to(package).as_posix() for p in package.rglob("*") if p.is_file())
+    assert files == [
+        "README.md",
+        "patches/__init__.py",
+        "patches/method.py",
+        "pyproject.toml",
+        "tests/test_patches.py",
+    ]
+    assert not any("my_method" in (package / file).read_text() for file in files)
+    plugins.use([str(package / "patches")])
+    asked = ["test", "patches", "--setting", "rgb+3d", "patches.batch=2"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0 and "keeps the contract" in done.output, done.output
+    assert all(f"{check} " in done.output for check in CHECKS)
+    code = package / "patches/method.py"
+    code.write_text(
+        code.read_text().replace("return Prediction(maps,", "return Prediction(maps * 0,")
+    )
+    code.write_text(
+        code.read_text().replace("mean = state", "mean = 1.001 ** id(self) % 1 + state")
+    )
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 1 and "failed  same_seed" in done.output, done.output
+
+
+@pytest.mark.parametrize(
+    "name, said", [("das3d", "is taken"), ("My-Method", "no name of a Python")]
+)
+def test_a_name_that_cannot_be_is_refused(name, said):
+    assert said in str(CliRunner().invoke(app, ["new", "method", name]).exception)
