@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 from rich.markup import escape
@@ -58,10 +58,18 @@ def study(
     name, overrides = split_arguments(what, "study")
     base = studies.DEMO if demo else studies.FULL
     plan, where = studies.plan(name, overrides, data, background, base), Store(store)
+    _tell_left_out((plan.study or {}).get("left_out", []))
     engine = dict(workers=workers, gpus=gpus, address=address, serial=serial)
     launch, failures = execute(plan, where, tracking, **engine)
     found = cli_reports.conclude(where, launch, tracking)
     exit_with(failures, cli_reports.cleared(where, found))
+
+
+def _tell_left_out(rows: list[dict[str, Any]]) -> None:
+    """A line for every reason why rows are left out."""
+    for why in dict.fromkeys(row["why"] for row in rows):
+        names = (" ".join(filter(None, row["printed"])) for row in rows if row["why"] == why)
+        console.print(escape(f"left out, {why}: {', '.join(names)}"), soft_wrap=True)
 
 
 @app.command("list")
@@ -88,13 +96,14 @@ def coverage(
         Optional[Path], typer.Option(help="Write every value and its reason to this file.")
     ] = None,
 ) -> None:
-    """Count the published values of the five methods that a study computes; name the rest.
+    """Count the published values that a study computes, and how they compare; name the rest.
 
-    Exits with 1 if a value is neither computed nor explained.
+    same: quantity and protocol as published; inferred: a part is not published; other: another
+    quantity, not compared. Exits with 1 if a value is neither computed nor explained.
     """
     from harness.planning import study as studies
     from harness.planning.config import shipped
-    from reports.page.studies import coverage, coverage_table
+    from reports.page.studies import coverage, coverage_table, reasons_table
 
     found = [studies.read(name) for name in shipped("studies")]
     computed, unmet = {}, {}
@@ -103,6 +112,7 @@ def coverage(
         unmet.setdefault((one.paper, one.table), []).extend(one.unmet)
     values = coverage(computed, unmet)
     console.print(coverage_table(values))
+    console.print(reasons_table(values))
     if csv is not None:
         write_text(csv, values.to_csv(index=False, lineterminator="\n"))
     explained = {part.reason for parts in unmet.values() for part in parts}

@@ -1,4 +1,4 @@
-"""The command about published weights: relief weights import."""
+"""The commands about published weights: relief weights list and import."""
 
 from __future__ import annotations
 
@@ -16,9 +16,40 @@ app = typer.Typer(name="weights", help="Published weights of the methods.", no_a
 EXIT_MISFIT = 1
 
 
-@app.callback()
-def group() -> None:
-    """A group, though it has one command."""
+@app.command("list")
+def list_files(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Print every published file: what for, where from, whether found, what a run does without."""
+    import json
+    import os
+    from dataclasses import asdict
+
+    from methods.published import FILES, FOLDER, PUBLISHED
+
+    found = {file.file: str(file.found or "") for file in FILES}
+    if as_json:
+        print(json.dumps([asdict(file) | {"found": found[file.file]} for file in FILES], indent=1))
+        return
+    for file in FILES:
+        console.print(f"[bold]{file.file}[/bold]  {file.setting}", soft_wrap=True)
+        for name, text in (
+            ("for", file.purpose),
+            ("from", file.source),
+            ("licence", file.licence),
+            ("SHA-256", file.sha256 or "not known"),
+            ("found", found[file.file] or "no"),
+            ("without", file.without),
+        ):
+            console.print(f"  {name:8} {escape(text)}", soft_wrap=True)
+    where = os.environ.get(FOLDER)
+    console.print(
+        f"{sum(map(bool, found.values()))} of {len(found)} found in "
+        f"{escape(where) if where else f'{FOLDER}, which names no folder'}. What a method cannot "
+        f"do without is taken from there; the others where their setting is {PUBLISHED}, e.g. "
+        f"m3dm.weights.uff={PUBLISHED}. Nothing is downloaded.",
+        soft_wrap=True,
+    )
 
 
 @app.command(name="import")

@@ -54,8 +54,8 @@ def _left_out(config: Config) -> dict[str, list[str]]:
     return {entry: settings for entry, settings in lacking.items() if settings}
 
 
-def _check_inputs(config: Config) -> None:
-    """Name all textures and weights that are missing at once."""
+def missing_inputs(config: Config) -> list[str]:
+    """What textures and weights are missing, and what would do."""
     missing: dict[str, None] = {}
     for entry in config.methods:
         method, variant = config.split(entry)
@@ -69,8 +69,13 @@ def _check_inputs(config: Config) -> None:
                 if methods.offered(method) and not isinstance(error, UserError | OSError):
                     raise  # a bug of the plug-in's own
                 missing[str(error)] = None
-    if missing:
-        lines = list(missing) if len(missing) == 1 else [f"- {text}" for text in missing]
+    return list(missing)
+
+
+def _check_inputs(config: Config) -> None:
+    """Name all textures and weights that are missing at once."""
+    if missing := missing_inputs(config):
+        lines = missing if len(missing) == 1 else [f"- {text}" for text in missing]
         if len(config.methods) > 1:
             lines.append("Or leave methods out: methods=[...]")
         raise ConfigError("\n".join(lines))

@@ -127,6 +127,7 @@ class Early:
 class Sweep:
     name: str
     space: dict[str, Domain]
+    only: list[str] = field(default_factory=list)  # settings of the space to draw; none: all
     base: str = "demo"
     config: dict[str, Any] = field(default_factory=dict)
     objective: Objective = field(default_factory=Objective)
@@ -214,13 +215,14 @@ def load(
     overrides: key=value of the sweep (search.trials=4, base=benchmark) or of its configuration
     """
     path = configs.find(name, "sweeps")
-    own = ("base", "search", "early", "objective")
+    own = ("base", "search", "early", "objective", "only")
     mine = [item for item in overrides if item.split("=")[0].split(".")[0] in own]
     others = [item for item in overrides if item not in mine]
     source = path.name
     try:
         values = {"name": path.stem, **configs.plain_values(path, mine)}
         sweep = configs.structured(Sweep, values)
+        _narrow(sweep)
         base = configs.on_data(configs.merge(configs.read(sweep.base), sweep.config), data)
         base = configs.on_background(configs.merge(base, {}, others), background)
         sweep.given = {**base, "name": sweep.name}
@@ -228,6 +230,17 @@ def load(
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
     return sweep
+
+
+def _narrow(sweep: Sweep) -> None:
+    """Leave the settings that `only` names, and those that they wait for."""
+    if unknown := [name for name in sweep.only if name not in sweep.space]:
+        raise ConfigError(
+            f"only: the space has no {', '.join(unknown)}; it has {', '.join(sweep.space)}"
+        )
+    if sweep.only:
+        wanted = {*sweep.only, *(k for name in sweep.only for k in sweep.space[name].when)}
+        sweep.space = {name: domain for name, domain in sweep.space.items() if name in wanted}
 
 
 def _check(sweep: Sweep) -> None:

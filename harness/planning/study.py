@@ -7,19 +7,26 @@
       - {methods: [m3dm], settings: [rgb+3d], train_samples: 5, printed: shot_5}
 
 Rows are cells like any others: what a benchmark or another study computed is not computed again.
-`printed` is the variant's name in reports/published where it is not that of ours.
+A row has a protocol of its own: `train_samples`, options of the dataset (`data: {eyecandies.light:
+4}`), settings of methods and their views (`set: {m3dm.prep.pad: false}`), and `weights`, settings
+whose published file is part of the protocol: taken where it lies in RELIEF_WEIGHTS. The command
+line goes before them. `printed` is the variant's name in reports/published where it is not that of
+ours. How a printed value compares with ours is told by reports/published/comparison.csv.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 from harness.planning import config as configs
 from harness.planning.config import ConfigError
-from harness.planning.expand import build
+from harness.planning.entries import nested
+from harness.planning.expand import build, missing_inputs
 from harness.planning.plan import Plan
+from harness.store import IDENTITY
+from methods import published
 from methods.names import printed_name
 
 DEMO, FULL = "demo", "benchmark"
@@ -32,7 +39,15 @@ class Rows:
     methods: list[str]
     settings: list[str]
     train_samples: Optional[int] = None  # few-shot
+    data: dict[str, Any] = field(default_factory=dict)  # options of the dataset, dotted
+    set: dict[str, Any] = field(default_factory=dict)  # settings of methods, dotted
+    weights: list[str] = field(default_factory=list)  # settings that take the authors' file
     printed: Optional[str] = None
+
+    def names(self, entry: str, setting: str) -> tuple[str, str, str]:
+        """(method_key, variant, setting) of the published row that an entry computes."""
+        method, _, variant = entry.partition("/")
+        return (*printed_name(method, self.printed or variant, setting), setting)
 
 
 @dataclass
@@ -54,13 +69,12 @@ class Study:
 
     def printed_names(self) -> set[tuple[str, str, str]]:
         """(method_key, variant, setting) of every published row that it computes."""
-        found = set()
-        for rows in self.rows:
-            for entry in rows.methods:
-                method, _, variant = entry.partition("/")
-                for setting in rows.settings:
-                    found.add((*printed_name(method, rows.printed or variant, setting), setting))
-        return found
+        return {
+            rows.names(entry, setting)
+            for rows in self.rows
+            for entry in rows.methods
+            for setting in rows.settings
+        }
 
 
 def read(name: str) -> Study:
@@ -79,54 +93,118 @@ def plan(
     background: str | None = None,
     base: str = FULL,
 ) -> Plan:
-    """All rows of a study as one plan; its launch says which published row each cell stands for."""
+    """All rows of a study as one plan; its launch says which published row each cell stands for.
+
+    overrides: as of a configuration; methods and settings choose among the rows. Rows of other
+    methods than the paper's whose inputs are missing are left out, and said to be.
+    """
     study = read(name)
-    parts = [
-        build(_configuration(study, rows, name, overrides, data, background, base))
-        for rows in study.rows
-    ]
+    given = _Given(study, name, overrides, data, background, base)
     jobs: dict[str, Any] = {}
     cells: dict[tuple, dict] = {}
-    for rows, part in zip(study.rows, parts):
+    config = None
+    for rows in study.rows:
+        if not (kept := given.asked(rows)).methods:
+            continue
+        part = build(given.configuration(kept))
+        config = config or part.config
         jobs |= part.jobs
         for cell in part.cells:
-            key, variant = printed_name(
-                cell["method"], rows.printed or cell["variant"], cell["setting"]
-            )
-            cell = cell | {"printed": [key, variant]}
-            cells.setdefault(
-                (
-                    cell["dataset"],
-                    cell["method"],
-                    cell["variant"],
-                    cell["setting"],
-                    cell["category"],
-                    cell["seed"],
-                ),
-                cell,
-            )
-    return Plan(
-        parts[0].config,
-        jobs,
-        list(cells.values()),
-        {"name": name, "paper": study.paper, "table": study.table, "dataset": study.dataset},
-    )
+            entry = "/".join(filter(None, (cell["method"], cell["variant"])))
+            cell = cell | {"printed": list(kept.names(entry, cell["setting"])[:2])}
+            cells.setdefault(tuple(cell[part] for part in IDENTITY), cell)
+    if config is None:
+        raise ConfigError(given.nothing())
+    about = {"name": name, "paper": study.paper, "table": study.table, "dataset": study.dataset}
+    left_out = [{"printed": list(row), "why": why} for row, why in given.left_out.items()]
+    return Plan(config, jobs, list(cells.values()), about | {"left_out": left_out})
 
 
-def _configuration(
-    study: Study,
-    rows: Rows,
-    name: str,
-    overrides: Sequence[str],
-    data: str | None,
-    background: str | None,
-    base: str,
-) -> configs.Config:
-    given = configs.read(base, overrides, data, background)
-    given |= {"name": name, "methods": rows.methods, "settings": rows.settings}
-    if rows.train_samples is not None:
-        given["datasets"] = {
-            f"{dataset} {rows.train_samples}-shot": {**options, "train_samples": rows.train_samples}
-            for dataset, options in given.get("datasets", {}).items()
+@dataclass
+class _Given:
+    """What a command asks of a study, and what of its rows that leaves out."""
+
+    study: Study
+    name: str
+    overrides: Sequence[str]
+    data: str | None
+    background: str | None
+    base: str
+
+    def __post_init__(self):
+        changes = configs.merge({}, {}, self.overrides)
+        self.methods = self._choice(
+            changes, "methods", {m for r in self.study.rows for m in r.methods}
+        )
+        self.settings = self._choice(
+            changes, "settings", {s for r in self.study.rows for s in r.settings}
+        )
+        self.left_out: dict[tuple[str, str, str], str] = {}  # published row -> why
+
+    def _choice(self, changes: dict[str, Any], key: str, known: set[str]) -> list[str] | None:
+        """What was asked for by `key`; None: everything. Raises ConfigError."""
+        if (wanted := changes.get(key)) is None:
+            return None
+        wanted = [str(item) for item in (wanted if isinstance(wanted, list) else [wanted])]
+        names = known | {item.partition("/")[0] for item in known}
+        if unknown := [item for item in wanted if item not in names]:
+            raise ConfigError(
+                f"{self.name} has no row of {', '.join(unknown)}; {key} of its rows: "
+                f"{', '.join(sorted(known))}"
+            )
+        return wanted
+
+    def asked(self, rows: Rows) -> Rows:
+        """The part of the rows that was asked for and can be computed."""
+        settings = [s for s in rows.settings if self.settings is None or s in self.settings]
+        entries = [
+            entry
+            for entry in rows.methods
+            if self.methods is None or {entry, entry.partition("/")[0]} & set(self.methods)
+        ]
+        why = {
+            (entry, setting): "not asked for"
+            for entry in rows.methods
+            for setting in rows.settings
+            if entry not in entries or setting not in settings
         }
-    return configs.typed(given, name)
+        kept = []
+        for entry in entries if settings else ():
+            lacking = self._lacking(replace(rows, methods=[entry], settings=settings))
+            if lacking:
+                told = f"not asked for: {lacking.splitlines()[0].split(':')[0].removeprefix('- ')}"
+                why |= {(entry, setting): told for setting in settings}
+            else:
+                kept.append(entry)
+        self.left_out |= {
+            rows.names(entry, setting): text for (entry, setting), text in why.items()
+        }
+        return replace(rows, methods=kept, settings=settings)
+
+    def _lacking(self, rows: Rows) -> str:
+        """What inputs a method other than the paper's, not asked for by name, has not."""
+        if rows.methods[0].partition("/")[0] == self.study.paper or self.methods is not None:
+            return ""
+        return "\n".join(missing_inputs(self.configuration(rows)))
+
+    def configuration(self, rows: Rows) -> configs.Config:
+        given = configs.read(self.base, (), self.data, self.background)
+        for dotted, value in rows.set.items():
+            given = configs.merge(given, nested(dotted, value))
+        for dotted in rows.weights if self.base == FULL else ():  # they fit no narrow networks
+            if all(file.found for file in published.of(dotted)):
+                given = configs.merge(given, nested(dotted, published.PUBLISHED))
+        own = [o for o in self.overrides if o.partition("=")[0] not in ("methods", "settings")]
+        given = configs.on_background(configs.merge(given, {}, own), self.background)
+        given |= {"name": self.name, "methods": rows.methods, "settings": rows.settings}
+        few = {} if rows.train_samples is None else {"train_samples": rows.train_samples}
+        shot = f" {rows.train_samples}-shot" if few else ""
+        datasets = given.get("datasets", {})
+        for dotted, value in (rows.data | few).items():
+            datasets = {k: configs.merge(d, nested(dotted, value)) for k, d in datasets.items()}
+        given["datasets"] = {f"{dataset}{shot}": d for dataset, d in datasets.items()}
+        return configs.typed(given, self.name)
+
+    def nothing(self) -> str:
+        why = "; ".join(dict.fromkeys(self.left_out.values()))
+        return f"{self.name}: no row is left ({why}): see relief studies list for its rows"

@@ -5,6 +5,7 @@ Nothing is ever downloaded, and nothing in a file is executed.
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from torch import nn
 
 from methods.errors import UserError
 from methods.marks import RANDOM_INIT
+from methods.published import FOLDER, PUBLISHED, in_folder
 
 
 class WeightsError(UserError):
@@ -119,9 +121,15 @@ def weight_file(given: str | None, setting: str, advice: str, name: str = "") ->
 def existing(given: str | None, setting: str, advice: str, name: str = "") -> Path:
     """The file that `setting` gives. name: of the file, where a folder that holds it will do, too.
 
-    Raises ValueError if nothing is given, FileNotFoundError if it is not there; both end with
-    `advice`.
+    Nothing, or "published", is the file of that name in RELIEF_WEIGHTS. Raises ValueError if
+    nothing is given, FileNotFoundError if it is not there; both end with `advice`.
     """
+    if name and given in (None, "", PUBLISHED) and (found := in_folder(name)):
+        return found
+    if given == PUBLISHED:
+        where = os.environ.get(FOLDER)
+        state = f"{where} has no {name}" if where else f"{FOLDER} names no folder"
+        raise FileNotFoundError(f"{setting}={PUBLISHED}: {state}: {advice}")
     if not given:
         raise ValueError(f"{setting} is not set: {advice}")
     path = Path(given)

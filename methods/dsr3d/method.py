@@ -72,7 +72,9 @@ class Dsr3d(NetworkMethod):
         weights = settings.of(setting).dada.weights
         own = _weights_setting(setting)
         names = ("dada.weights", "rgb.dada.weights", "dada.images.folder", "rgb.dada.images.folder")
-        return dict.fromkeys(names) | {own: dada_file(weights, f"3dsr.{own}") if weights else None}
+        return dict.fromkeys(names) | {
+            own: dada_file(weights, f"3dsr.{own}", setting) if weights else None
+        }
 
     @classmethod
     def stage_settings(cls, settings: Settings, setting: str) -> dict[str, StageSettings]:
@@ -106,7 +108,8 @@ class Dsr3d(NetworkMethod):
     def _load_dada(self) -> None:
         dada, net = self.pipeline.dada, self.net.autoencoder
         if dada.weights:
-            file = dada_file(dada.weights, f"3dsr.{_weights_setting(self.setting)}")
+            name = f"3dsr.{_weights_setting(self.setting)}"
+            file = dada_file(dada.weights, name, self.setting)
             load_authors(net, read(file), file)
             return
         (stage,) = self.stage_settings(self.settings, self.setting)

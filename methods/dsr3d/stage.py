@@ -56,7 +56,7 @@ class DadaStage(Stage):
     def inputs(cls, settings: StageSettings) -> dict[str, Path | None]:
         s, folder = settings.dada.images, None
         if needs_images(settings) and settings.dada.train.steps:
-            folder = texture_folder(s.source, s.folder, "3dsr.dada.images")
+            folder = texture_folder(s.source, s.folder, images_setting(settings))
         return {"dada.images.folder": folder}
 
     def fit(self, train: Mapping[str, Samples]) -> None:
@@ -87,7 +87,7 @@ class DadaStage(Stage):
         texture = None
         if needs_images(self.settings):
             texture = texture_source(
-                s.images.source, s.size, s.images.folder, setting="3dsr.dada.images"
+                s.images.source, s.size, s.images.folder, setting=images_setting(self.settings)
             )
 
         def sample(step: int, index: int) -> tuple:
@@ -150,6 +150,11 @@ class RealDadaStage(DadaStage):
 
     def notes(self) -> dict[str, str]:
         return {"dada_images": "the dataset's own, RGB and depth"}
+
+
+def images_setting(settings: StageSettings) -> str:
+    """What configurations call its images."""
+    return "3dsr.rgb.dada.images" if settings.setting == "rgb" else "3dsr.dada.images"
 
 
 def needs_images(settings: StageSettings) -> bool:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from methods import published
 from methods.blocks.weights import (
     Fit,
     existing,
@@ -69,13 +70,25 @@ def load_authors(
     load(net, compare(state, net), source)
 
 
-def dada_file(given: str, setting: str) -> Path:
-    """The authors' autoencoder that `setting` names."""
+DADA_FILES = {  # of the settings
+    "rgb": "vq_model_pretrained_128_4096.pckl",
+    "3d": "DADA_D.pckl",
+    "rgb+3d": "DADA_RGB_D.pckl",
+}
+
+
+def dada_file(given: str, name: str, setting: str) -> Path:
+    """The authors' autoencoder of a setting: what `name` gives, or its own in the folder given."""
+    own = published.named(DADA_FILES[setting])
     advice = (
-        "it takes a checkpoint of the authors (DADA_RGB_D.pckl, DADA_D.pckl), from the folder "
-        "checkpoints of VitjanZ/3DSR; leave it out to train the autoencoder here"
+        f"setting {setting} takes {own.file}, published at {own.source}; give its path, the folder "
+        f"that holds those of all settings, or {published.PUBLISHED}; leave it out to train the "
+        "autoencoder here"
     )
-    return existing(given, setting, advice)
+    path = existing(given, name, advice, own.file)
+    if path.name != own.file and path.name in DADA_FILES.values():
+        raise ValueError(f"{name}: {path.name} is of another setting: {advice}")
+    return path
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:

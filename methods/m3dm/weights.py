@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import nn
 
+from methods import published
 from methods.blocks.backbones import BACKBONES, ImageTokens
 from methods.blocks.point_transformer import ENCODERS, PointTransformer, encoder_keys
 from methods.blocks.weights import Fit, drawn_from, fit, fit_own, load, read_checkpoint, weight_file
@@ -19,26 +20,16 @@ from methods.m3dm.uff import FeatureFusion
 from methods.marks import RANDOM_INIT
 from methods.seeds import seed_for
 
-POINT_FILES = {  # family: usual name, where it is published
-    "point_mae": (
-        "pointmae_pretrain.pth",
-        "https://github.com/Pang-Yatian/Point-MAE/releases (pretrain.pth, SHA-256 27ded932bb0a262"
-        "5d5a8eb006df199b2578598c774aee6d86b985300b6a5fd20) or the links of "
-        "https://github.com/nomewang/M3DM",
-    ),
-    "point_bert": (
-        "Point-BERT.pth",
-        "https://github.com/lulutang0608/Point-BERT (pre-trained Point-BERT)",
-    ),
-}
-UFF_FILE = ("uff_pretrain.pth", "the links of https://github.com/nomewang/M3DM")
+POINT_FILES = {"point_mae": "pointmae_pretrain.pth", "point_bert": "Point-BERT.pth"}  # by family
+UFF_FILE = "uff_pretrain.pth"
 
 
 def _file(given: str | None, setting: str, name: str, source: str) -> Path | None:
     """The file that `setting` means: given itself, or `name` in the folder given."""
     advice = (
-        f"it takes {name}, published at {source}; give its path, or the folder it is in. For a "
-        f"run with random weights, which marks its results, set {setting}={RANDOM_INIT}"
+        f"it takes {name}, published at {source}; give its path, or the folder it is in, or put it "
+        f"into the folder {published.FOLDER}. For a run with random weights, which marks its "
+        f"results, set {setting}={RANDOM_INIT}"
     )
     return weight_file(given, setting, advice, name)
 
@@ -49,11 +40,14 @@ def rgb_file(given: str | None, s: Rgb) -> Path | None:
 
 
 def point_file(given: str | None, s: Point) -> Path | None:
-    return _file(given, "m3dm.weights.point", *POINT_FILES[s.family])
+    own = published.named(POINT_FILES[s.family])
+    checksum = f" (SHA-256 {own.sha256})" if own.sha256 else ""
+    return _file(given, "m3dm.weights.point", own.file, own.source + checksum)
 
 
 def uff_file(given: str | None) -> Path | None:
-    return _file(given, "m3dm.weights.uff", *UFF_FILE)
+    own = published.named(UFF_FILE)
+    return _file(given, "m3dm.weights.uff", own.file, own.source)
 
 
 def image_net(s: Rgb, size: int) -> ImageTokens:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from methods import published
 from methods.blocks.weights import (
     Fit,
     WeightsError,
@@ -24,30 +25,34 @@ from methods.shape_guided.appearance import Appearance
 from methods.shape_guided.sdf import ShapeNet
 from methods.shape_guided.settings import Net, Rgb
 
+AUTHORS = "wide_resnet50_2"  # the backbone of theirs
 SHAPE_KEY = "sdf_model"  # of the authors' checkpoint, ckpt_000601.pth
 UNUSED = ("layer3.", "layer4.", "fc.")  # parts of timm's ImageNet networks behind layer2
 
 
 def rgb_path(path: str | None, backbone: str) -> Path | None:
     """The file of `weights.rgb`, None if it asks for random weights; errors say what would do."""
+    own = published.of("shape_guided.weights.rgb")[0]
     advice = (
-        f"give the ImageNet weights of timm's {backbone} (for wide_resnet50_2 the authors' are "
-        "wide_resnet50_racm-8234f177.pth, tag racm_in1k, released by timm at "
-        "github.com/huggingface/pytorch-image-models/releases and at huggingface.co/timm), "
+        f"give the ImageNet weights of timm's {backbone} (for {AUTHORS} the authors' are "
+        f"{own.file}, published at {own.source}; in the folder {published.FOLDER} it is found), "
         "or 'random-init' for random ones"
     )
-    return weight_file(path, "shape_guided.weights.rgb", advice)
+    name = own.file if backbone == AUTHORS else ""
+    return weight_file(path, "shape_guided.weights.rgb", advice, name)
 
 
 def sdf_path(path: str | None) -> Path | None:
     """The file of `weights.sdf`; None if the stage trains the expert or random weights will do."""
     if path is None:
         return None
+    own = published.of("shape_guided.weights.sdf")[0]
     advice = (
-        "give the authors' checkpoint (ckpt_000601.pth, at github.com/jayliu0313/Shape-Guided) or "
-        "one saved here, nothing to train one, or 'random-init' for random weights"
+        f"give the authors' checkpoint ({own.file}, at {own.source}) or one saved here, "
+        f"{published.PUBLISHED} for that file in the folder {published.FOLDER}, nothing to train "
+        "one, or 'random-init' for random weights"
     )
-    return weight_file(path, "shape_guided.weights.sdf", advice)
+    return weight_file(path, "shape_guided.weights.sdf", advice, own.file)
 
 
 def appearance(rgb: Rgb) -> Appearance:

@@ -7,7 +7,7 @@ whether ours agree with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from harness.store import Record, Results, write_text
 from reports.forms.text import DEMO
+from reports.numbers.comparison import GRAVITY, MEANING, OTHER, SEPARATOR, comparison
 from reports.numbers.frame import read_results, read_scores, results_frame
 from reports.numbers.leaderboard import Board, leaderboards
 from reports.numbers.names import metric_label, setting_label
@@ -59,6 +60,8 @@ class Line:
     difference: float | None
     verdict: str
     note: str  # why there is no value, or what to know of it
+    compares: str  # same, inferred or other (reports/numbers/comparison.py)
+    reasons: str  # of that
 
 
 def study_lines(store: Results, launch: dict) -> list[Line]:
@@ -68,13 +71,18 @@ def study_lines(store: Results, launch: dict) -> list[Line]:
     frame = _with_searched(results_frame(store, launch, results), results)
     boards = leaderboards(frame, read_scores(store, frame))
     found = {tuple(cell["printed"]) + (cell["setting"],): cell for cell in launch["cells"]}
+    left_out = {tuple(row["printed"]): row["why"] for row in study.get("left_out", ())}
     known = set(known_categories(study["dataset"]))
     own = set(frame["category"])
     lines = []
     for printed in ours_only(published_cells(study["paper"], study["table"])).itertuples():
         cell = found.get((printed.method_key, printed.variant, printed.setting))
+        name = (printed.method_key, printed.variant, printed.setting)
+        compared = comparison(printed, _inputs(results, cell))
         if cell is None:
-            value = _Value(note="no row of the study computes it")
+            value = _Value(note=left_out.get(name, "no row of the study computes it"))
+        elif compared.compares == OTHER:
+            value = _Value(note="not compared")
         elif printed.category != MEAN and printed.category not in own:
             continue  # other data: only means are set side by side
         elif printed.metric in MEASURED:
@@ -98,9 +106,18 @@ def study_lines(store: Results, launch: dict) -> list[Line]:
                 None if value.ours is None else value.ours - printed.value,
                 value.found.text if value.found else "",
                 value.note,
+                compared.compares,
+                SEPARATOR.join(compared.reasons),
             )
         )
     return lines
+
+
+def _inputs(results: dict[str, Record], cell: dict | None) -> Collection[str] | None:
+    """The settings that gave files to a cell's result; None where there is none yet."""
+    if cell is None or cell["key"] not in results:
+        return None
+    return results[cell["key"]].spec.values.get("inputs", {})
 
 
 def _with_searched(frame: pd.DataFrame, results: dict[str, Record]) -> pd.DataFrame:
@@ -156,15 +173,16 @@ def _measured(frame: pd.DataFrame, cell: dict, metric: str) -> _Value:
 
 def study_table(launch: dict, lines: Iterable[Line]) -> Table:
     """The means for the terminal; what is to be known of all of them stands below."""
-    shown = [shown_line(line) for line in lines if line.category == MEAN]
-    remarks = list(dict.fromkeys(line["remark"] for line in shown if line["remark"]))
-    names = ["row", "setting", "metric", "published", "ours", "difference", "interval"]
+    means = [line for line in lines if line.category == MEAN]
+    shown = [shown_line(line) for line in means]
+    told = [[s["remark"], *line.reasons.split(SEPARATOR)] for s, line in zip(shown, means)]
+    remarks = list(dict.fromkeys(remark for some in told for remark in some if remark))
+    names = ["row", "setting", "metric", "published", "ours", "difference", "interval", "compares"]
     if len({line["setting"] for line in shown}) == 1:
         names.remove("setting")
-    legend = remarks
-    if len(remarks) > 1:  # the texts would leave no room for the numbers
-        legend = [f"{i}  {remark}" for i, remark in enumerate(remarks, start=1)]
-        names.append("")
+    # The texts would leave no room for the numbers.
+    legend = [f"{i}  {remark}" for i, remark in enumerate(remarks, start=1)]
+    names.append("")
     table = Table(
         title=title(launch),
         caption="\n".join(legend) or None,
@@ -178,8 +196,8 @@ def study_table(launch: dict, lines: Iterable[Line]) -> Table:
             name, justify="right" if right else "left", no_wrap=name != "row", overflow="fold"
         )
     above = None
-    for line in shown:
-        text = line | {"": str(remarks.index(line["remark"]) + 1) if line["remark"] else ""}
+    for line, some in zip(shown, told):
+        text = line | {"": ",".join(str(remarks.index(r) + 1) for r in some if r)}
         if line["row"] == above:
             text["row"] = ""
         above = line["row"]
@@ -214,6 +232,8 @@ def shown_line(line: Line) -> dict[str, str]:
         "difference": sign,
         "interval": interval,
         "remark": line.verdict or line.note,
+        "compares": line.compares,
+        "why": line.reasons,
     }
 
 
@@ -235,6 +255,8 @@ def write_study(store: Results, launch: dict, folder: Path) -> tuple[Path, list[
         "difference",
         "interval",
         "remark",
+        "compares",
+        "why",
     )
     write_text(
         folder / "study.md",
@@ -277,6 +299,7 @@ def coverage(
     computed: (paper, table) -> {(method_key, variant, setting)}; unmet: (paper, table) -> Unmet
     """
     cells = pd.concat([ours_only(published_cells(paper)) for paper in SOURCES], ignore_index=True)
+    compared = [comparison(cell) for cell in cells.itertuples()]
 
     def reason(cell) -> str:
         where = (cell.paper, cell.table)
@@ -291,19 +314,28 @@ def coverage(
             return "no row of the study computes it"
         return ""
 
-    return cells.assign(reason=[reason(cell) for cell in cells.itertuples()])
+    return cells.assign(
+        reason=[reason(cell) for cell in cells.itertuples()],
+        compares=[found.compares for found in compared],
+        why=[SEPARATOR.join(found.reasons) for found in compared],
+        given=[
+            ", ".join(f"{cell.method_key}.{name}" for name in found.given)
+            for found, cell in zip(compared, cells.itertuples())
+        ],
+    )
 
 
 def coverage_table(found: pd.DataFrame) -> Table:
-    """Per table how many values have a study, then the rest by reason."""
-    share = (found["reason"] == "").mean()
+    """Per table how many values have a study, how these compare, and what has none and why."""
+    have = found["reason"] == ""
+    counts = [f"{(have & (found['compares'] == how)).sum()} {how}" for how in GRAVITY]
     table = Table(
         "paper",
         "table",
         "values",
-        "computed",
-        "missing",
-        title=f"{share:.1%} of {len(found)} published values have a study",
+        *GRAVITY,
+        "no study",
+        title=f"{have.sum()} of {len(found)} published values have a study: {', '.join(counts)}",
     )
     for (paper, name), part in found.groupby(["paper", "table"], sort=False):
         missing = part[part["reason"] != ""]
@@ -313,5 +345,22 @@ def coverage_table(found: pd.DataFrame) -> Table:
                 ["method", "setting", "metric", "reason"], sort=False
             )
         ]
-        table.add_row(paper, name, str(len(part)), str(len(part) - len(missing)), "\n".join(named))
+        there = part[part["reason"] == ""]
+        numbers = [str((there["compares"] == how).sum() or "") for how in GRAVITY]
+        table.add_row(paper, name, str(len(part)), *numbers, "\n".join(named))
+    return table
+
+
+def reasons_table(found: pd.DataFrame) -> Table:
+    """Why values compare in part or not at all, and how many it holds for."""
+    table = Table("values", "compares", "why", title="what is not as published")
+    told = found.assign(each=found["why"].str.split(SEPARATOR)).explode("each")
+    for (how, why), part in told[told["why"] != ""].groupby(["compares", "each"], sort=False):
+        table.add_row(str(len(part)), how, why)
+    for how in GRAVITY:
+        table.add_row("", how, MEANING[how])
+    files = sorted({name for text in found["given"] for name in text.split(", ") if name})
+    table.caption = (
+        f"Counted as with the authors' files of {', '.join(files)} (relief weights list)."
+    )
     return table

@@ -1,5 +1,6 @@
 """relief weights import: strict, told key by key, and what it writes replaces the stage."""
 
+import json
 import re
 
 import pytest
@@ -236,3 +237,63 @@ def test_every_method_names_the_settings_that_take_published_weights():
     }
     assert found["3dsr"] == ["dada.weights", "rgb.dada.weights"]
     assert found["m3dm"] == ["weights.point"] and found["shape_guided"] == ["weights.sdf"]
+
+
+def test_the_list_says_of_every_published_file_what_it_is_for_and_what_is_done_without(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("RELIEF_WEIGHTS", str(tmp_path))
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper/uff_pretrain.pth").write_bytes(b"1")
+    assert relief(monkeypatch, "weights", "list", "--json") == 0
+    listed = {one["file"]: one for one in json.loads(capsys.readouterr().out)}
+    assert len(listed) == 12 and all(
+        one[key] for one in listed.values() for key in ("purpose", "source", "without", "licence")
+    )
+    assert listed["uff_pretrain.pth"]["found"] == str(tmp_path / "deeper/uff_pretrain.pth")
+    assert listed["DADA_D.pckl"]["found"] == ""
+    assert {one["setting"] for one in listed.values()} == {
+        *(f"m3dm.weights.{part}" for part in ("rgb", "point", "uff")),
+        *(f"shape_guided.weights.{part}" for part in ("rgb", "sdf")),
+        "3dsr.dada.weights",
+        "3dsr.rgb.dada.weights",
+    }
+
+
+def test_a_folder_gives_3dsr_a_checkpoint_for_each_setting(tmp_path, monkeypatch):
+    names = {"3d": "DADA_D.pckl", "rgb+3d": "DADA_RGB_D.pckl"}
+    for name in names.values():
+        (tmp_path / name).write_bytes(name.encode())
+    monkeypatch.setenv("RELIEF_WEIGHTS", str(tmp_path))
+
+    def files(given):
+        changes = ["methods=[3dsr]", "settings=[3d,rgb+3d]", f"3dsr.dada.weights={given}"]
+        plan = build(config.load(str(TINY), changes))
+        cells = [job for job in plan.jobs.values() if job.about.kind == "cell"]
+        assert not any(job.about.kind == "stage" for job in plan.jobs.values())
+        return {c.about.setting: c.place.inputs["dada.weights"] for c in cells}, set(plan.jobs)
+
+    found, keys = files(tmp_path)
+    assert found == {setting: str(tmp_path / name) for setting, name in names.items()}
+    assert files("published") == (found, keys)
+    with pytest.raises(config.ConfigError, match="DADA_D.pckl is of another setting"):
+        files(tmp_path / "DADA_D.pckl")
+
+
+def test_dsr_asks_for_images_by_its_own_setting():
+    changes = ["methods=[3dsr]", "settings=[rgb]"]
+    with pytest.raises(config.ConfigError, match="3dsr.rgb.dada.images.folder is not set"):
+        build(config.load(str(TINY), changes))
+
+
+def test_what_a_method_needs_is_found_in_the_folder_of_weights(tmp_path, monkeypatch):
+    changes = ["methods=[shape_guided]", "settings=[rgb]"]
+    with pytest.raises(config.ConfigError, match="RELIEF_WEIGHTS"):
+        build(config.load(str(TINY), changes))
+    file = tmp_path / "wide_resnet50_racm-8234f177.pth"
+    file.write_bytes(b"1")
+    monkeypatch.setenv("RELIEF_WEIGHTS", str(tmp_path))
+    found = build(config.load(str(TINY), changes))
+    monkeypatch.delenv("RELIEF_WEIGHTS")
+    given = build(config.load(str(TINY), [*changes, f"shape_guided.weights.rgb={file}"]))
+    assert list(found.jobs) == list(given.jobs)

@@ -126,6 +126,15 @@ def test_every_shipped_sweep_is_sound():
         assert load(name).space
 
 
+def test_one_setting_of_a_space_is_searched_alone():
+    one = load("dbrn_loss", ["only=['dbrn.loss.weights[2]']", "search.trials=2"])
+    assert list(one.space) == ["dbrn.loss.weights[2]"] and one.search.kind == "tpe"
+    waits = load("m3dm_banks", ["only=[m3dm.dlf.nu]"])
+    assert list(waits.space) == ["m3dm.decision", "m3dm.dlf.nu"]
+    with pytest.raises(ConfigError, match="no dbrn.nothing; it has dbrn.loss"):
+        load("dbrn_loss", ["only=[dbrn.nothing]"])
+
+
 def test_overrides_reach_the_sweep_or_its_configuration():
     sweep = load(FILE, ["seeds=[3]", "search.trials=2"])
     assert sweep.given["seeds"] == [3] and sweep.search.trials == 2

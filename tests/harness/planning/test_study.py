@@ -11,7 +11,7 @@ from harness.planning import study
 from harness.planning.config import ConfigError, shipped
 from harness.store import DONE, Store
 from reports.numbers.published import known_categories, published_cells
-from reports.page.studies import coverage, ours_only, study_lines, write_study
+from reports.page.studies import coverage, ours_only, study_lines, study_table, write_study
 from tests.reports.fake_store import build_launch
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
@@ -84,6 +84,10 @@ def test_on_the_papers_categories_values_get_a_verdict_and_an_interval(tmp_path)
     mean = ours["mean"]
     assert mean.low < mean.ours < mean.high and mean.std is not None and mean.note == ""
     assert {line.note for line in lines if line.ours is None} == {"no row of the study computes it"}
+    assert {line.compares for line in ours.values()} == {"inferred"}
+    assert "DAS3D prints no optimiser" in mean.reasons
+    table = study_table(launch | {"study": named}, lines)
+    assert any("DAS3D prints no optimiser" in row for row in table.caption.splitlines())
 
 
 def test_few_shot_rows_are_kept_apart_by_the_name_of_their_data():
@@ -101,6 +105,74 @@ def test_few_shot_rows_are_kept_apart_by_the_name_of_their_data():
         ("m3dm", "shot_10"),
         ("m3dm", "shot_50"),
     }
+
+
+def printed(plan):
+    return {(*cell["printed"], cell["setting"]) for cell in plan.cells}
+
+
+def test_methods_and_settings_choose_rows_and_the_rest_is_said_to_be_left_out():
+    given = ["methods=[das3d]", "settings=[3d]", "das3d.texture.source=procedural", "seeds=[5]"]
+    plan = study.plan("das3d/table1", given, base=TINY)
+    assert printed(plan) == {("das3d", "", "3d")} and {c["seed"] for c in plan.cells} == {5}
+    left_out = {tuple(row["printed"]): row["why"] for row in plan.study["left_out"]}
+    assert left_out["das3d", "", "rgb"] == left_out["m3dm", "", "3d"] == "not asked for"
+    with pytest.raises(ConfigError, match="no row of dbrn; methods of its rows: 3dsr, das3d"):
+        study.plan("das3d/table1", ["methods=[dbrn]"], base=TINY)
+    with pytest.raises(ConfigError, match="no row is left"):
+        study.plan("das3d/table5", [*given[:1], "settings=[rgb+3d]", "methods=[]"], base=TINY)
+
+
+def test_other_methods_rows_without_their_inputs_are_not_asked_for():
+    plan = study.plan("das3d/table5", ["das3d.texture.source=procedural"], base=TINY)
+    assert printed(plan) == {("das3d", "", "rgb+3d")}
+    why = {row["printed"][0]: row["why"] for row in plan.study["left_out"]}
+    assert why["m3dm"] == "not asked for: m3dm.weights.rgb is not set"
+    assert why["3dsr"].startswith("not asked for: 3dsr.dada.images.folder is not set")
+    with pytest.raises(ConfigError, match="m3dm.weights.rgb is not set"):
+        study.plan("das3d/table5", ["methods=[m3dm]"], base=TINY)
+
+
+def test_a_row_has_data_and_settings_of_its_own_and_the_command_line_goes_before(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "paper: das3d\ntable: Table 6\n"
+        "rows:\n"
+        "  - methods: [das3d]\n"
+        "    settings: [rgb+3d]\n"
+        "    train_samples: 3\n"
+        "    data: {synthetic.seed: 9}\n"
+        "    set: {das3d.prep.pad: false, das3d.train.steps: 2}\n"
+    )
+
+    def of(*given):
+        plan = study.plan(str(file), given, base=TINY)
+        (cell,) = [job.about for job in plan.jobs.values() if job.about.kind == "cell"]
+        view = plan.jobs[cell.needs.view].about
+        return cell, view, plan.jobs[view.needs.dataset].about
+
+    cell, view, data = of()
+    assert cell.settings["train"]["steps"] == 2 and cell.train_samples == 3
+    assert view.view["pad"] is False and data.recipe["seed"] == 9
+    assert of("das3d.train.steps=4")[0].settings["train"]["steps"] == 4
+
+
+def test_authors_files_that_are_the_protocol_are_taken_where_they_lie(tmp_path, monkeypatch):
+    files = {"dino_vitbase8_pretrain.pth", "pointmae_pretrain.pth", "uff_pretrain.pth"}
+    for name in files:
+        (tmp_path / name).write_bytes(name.encode())
+    few = ["datasets.synthetic.kind=synthetic", "datasets.synthetic.categories=[cookie]"]
+    few += ["settings=[rgb+3d]", "datasets.synthetic.synthetic.train=256"]
+    monkeypatch.setenv("RELIEF_WEIGHTS", str(tmp_path))
+    plan = study.plan("m3dm/table1", few)
+    inputs = next(job.place.inputs for job in plan.jobs.values() if job.about.kind == "cell")
+    assert inputs["weights.uff"] == str(tmp_path / "uff_pretrain.pth")
+    assert not any(job.about.stage == "uff" for job in plan.jobs.values())
+    (tmp_path / "uff_pretrain.pth").unlink()
+    plan = study.plan("m3dm/table1", few)
+    assert any(job.about.stage == "uff" for job in plan.jobs.values())
+    with pytest.raises(ConfigError, match="weights.uff=published: .* has no uff_pretrain.pth"):
+        study.plan("m3dm/table1", [*few, "m3dm.weights.uff=published"])
 
 
 def test_an_unknown_study_is_answered_with_those_there_are():

@@ -1,0 +1,144 @@
+"""Files of weights that authors publish: what each is for, where it is, what a run does without.
+
+One folder, RELIEF_WEIGHTS, is searched for all of them by name. Nothing is downloaded, and no torch
+is here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = "RELIEF_WEIGHTS"  # variable of the environment
+PUBLISHED = "published"  # in place of a path: the file of its published name in that folder
+UNSTATED = "not stated in what we read: see there"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    setting: str  # that takes it
+    file: str  # its usual name
+    purpose: str
+    source: str  # where its authors publish it
+    without: str  # what a run does that has not got it
+    sha256: str = ""
+    licence: str = UNSTATED
+
+    @property
+    def found(self) -> Path | None:
+        return in_folder(self.file)
+
+
+_DINO = "https://dl.fbaipublicfiles.com/dino"
+_HUB = "https://huggingface.co/timm"
+_3DSR = "https://github.com/VitjanZ/3DSR, folder checkpoints"
+_NEEDED = "refused by plan; random-init runs with random weights, and marks the results"
+_ROW = "the row is refused by plan; all others do not need it"
+_STAGE_1 = "stage 1 is trained here (100,000 steps of 64 images; needs a folder of images)"
+
+FILES = (
+    WeightFile(
+        "m3dm.weights.rgb",
+        "dino_vitbase8_pretrain.pth",
+        "M3DM, image features: ViT-B/8 of DINO",
+        f"{_DINO}/dino_vitbase8_pretrain/dino_vitbase8_pretrain.pth",
+        f"rgb, rgb+3d: {_NEEDED}",
+    ),
+    WeightFile(
+        "m3dm.weights.rgb",
+        "dino_deitsmall8_pretrain.pth",
+        "the same, ViT-S/8 of DINO (Tables VIII, IX)",
+        f"{_DINO}/dino_deitsmall8_pretrain/dino_deitsmall8_pretrain.pth",
+        _ROW,
+    ),
+    WeightFile(
+        "m3dm.weights.rgb",
+        "vit_base_patch8_224.augreg_in21k_ft_in1k.safetensors",
+        "the same, supervised on ImageNet-1k (Tables VIII, IX)",
+        f"{_HUB}/vit_base_patch8_224.augreg_in21k_ft_in1k",
+        _ROW,
+    ),
+    WeightFile(
+        "m3dm.weights.rgb",
+        "vit_base_patch8_224.augreg_in21k.safetensors",
+        "the same, supervised on ImageNet-21k (Tables VIII, IX)",
+        f"{_HUB}/vit_base_patch8_224.augreg_in21k",
+        _ROW,
+    ),
+    WeightFile(
+        "m3dm.weights.point",
+        "pointmae_pretrain.pth",
+        "M3DM, point features: Point-MAE",
+        "https://github.com/Pang-Yatian/Point-MAE/releases (pretrain.pth) or the links of "
+        "https://github.com/nomewang/M3DM",
+        f"3d, rgb+3d: {_NEEDED}",
+        sha256="27ded932bb0a2625d5a8eb006df199b2578598c774aee6d86b985300b6a5fd20",
+    ),
+    WeightFile(
+        "m3dm.weights.point",
+        "Point-BERT.pth",
+        "the same, Point-BERT (Tables VIII, IX)",
+        "https://github.com/lulutang0608/Point-BERT (pre-trained Point-BERT)",
+        _ROW,
+    ),
+    WeightFile(
+        "m3dm.weights.uff",
+        "uff_pretrain.pth",
+        "M3DM, fusion of rgb+3d: the way to its published numbers",
+        "the links of https://github.com/nomewang/M3DM",
+        "the fusion is trained here; users report that this loses some points in rgb+3d",
+    ),
+    WeightFile(
+        "shape_guided.weights.rgb",
+        "wide_resnet50_racm-8234f177.pth",
+        "Shape-Guided, image features: WideResNet-50-2 of timm, tag racm_in1k",
+        "https://github.com/huggingface/pytorch-image-models/releases, "
+        f"{_HUB}/wide_resnet50_2.racm_in1k",
+        f"rgb, rgb+3d: {_NEEDED}",
+    ),
+    WeightFile(
+        "shape_guided.weights.sdf",
+        "ckpt_000601.pth",
+        "Shape-Guided, shape expert of 3d and rgb+3d: the authors' own",
+        "https://github.com/jayliu0313/Shape-Guided",
+        "one is trained here by the released script (601 epochs), over all categories",
+    ),
+    WeightFile(
+        "3dsr.dada.weights",
+        "DADA_RGB_D.pckl",
+        "3DSR, autoencoder of rgb+3d",
+        _3DSR,
+        f"rgb+3d: {_STAGE_1}",
+    ),
+    WeightFile(
+        "3dsr.dada.weights", "DADA_D.pckl", "3DSR, autoencoder of 3d", _3DSR, f"3d: {_STAGE_1}"
+    ),
+    WeightFile(
+        "3dsr.rgb.dada.weights",
+        "vq_model_pretrained_128_4096.pckl",
+        "DSR, autoencoder of setting rgb",
+        "the link of https://github.com/VitjanZ/DSR_anomaly_detection, or in anomalib's release "
+        "dsr_pretrained_weights (zip, SHA-256 52fe7504ec8e9df70b4382f287ab26269dcfe000cd7a7e14"
+        "6a52c6f146f34afb)",
+        f"rgb: {_STAGE_1}",
+    ),
+)
+
+
+def of(setting: str) -> tuple[WeightFile, ...]:
+    """The published files that a setting takes, the usual one first."""
+    return tuple(file for file in FILES if file.setting == setting)
+
+
+def named(name: str) -> WeightFile:
+    """The published file of that name."""
+    return next(file for file in FILES if file.file == name)
+
+
+def in_folder(name: str) -> Path | None:
+    """The file of that name in RELIEF_WEIGHTS or a folder in it; None if it is not there."""
+    if not (folder := os.environ.get(FOLDER)):
+        return None
+    path = Path(folder).expanduser() / name
+    return path if path.is_file() else next(Path(folder).expanduser().rglob(name), None)
