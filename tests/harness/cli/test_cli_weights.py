@@ -245,10 +245,16 @@ def test_the_list_says_of_every_published_file_what_it_is_for_and_what_is_done_w
     monkeypatch.setenv("RELIEF_WEIGHTS", str(tmp_path))
     (tmp_path / "deeper").mkdir()
     (tmp_path / "deeper/uff_pretrain.pth").write_bytes(b"1")
-    assert relief(monkeypatch, "weights", "list", "--json") == 0
-    listed = {one["file"]: one for one in json.loads(capsys.readouterr().out)}
-    assert len(listed) == 12 and all(
-        one[key] for one in listed.values() for key in ("purpose", "source", "without", "licence")
+    code, out, _ = relief(capsys, monkeypatch, "weights", "list", "--json")
+    listed = {one["file"]: one for one in json.loads(out)}
+    assert (
+        code == 0
+        and len(listed) == 12
+        and all(
+            one[key]
+            for one in listed.values()
+            for key in ("purpose", "source", "without", "licence")
+        )
     )
     assert listed["uff_pretrain.pth"]["found"] == str(tmp_path / "deeper/uff_pretrain.pth")
     assert listed["DADA_D.pckl"]["found"] == ""
