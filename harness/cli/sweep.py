@@ -91,7 +91,7 @@ def conclude(loaded, record: dict, trials: list[dict], store: Store, tracking: s
     found = cli_reports.conclude(store, launch, tracking)
     if tracking != "none":
         try:
-            sync_sweep(store, record, trials, tracking, cli_reports.wait_of(launch))
+            sync_sweep(store, record["id"], tracking, cli_reports.wait_of(launch))
         except Exception as error:  # files are the truth; tracking may be down
             cli_reports.behind(error)
     return found

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 
 from harness.planning.config import Config
+from harness.planning.differences import differences
 from harness.planning.jobs import Job
 from harness.store import Store
 
@@ -73,6 +74,7 @@ class Plan:
             "cells": self.cells,
             "jobs": list(self.jobs),  # so that `relief store` knows what the launch needs
             "config": self.config.plain(),
+            "parameters": differences(self.config),
         } | ({"study": self.study} if self.study else {})
 
     def record(self, store: Store) -> dict:

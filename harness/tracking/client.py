@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import re
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from harness.store import PART, Store, canonical
+from harness.store import Store
+from harness.tracking.content import DIGEST, LAUNCH, RUNNING, SEEN, Content
 from harness.tracking.database import (
     WAIT_S,
+    artifacts_of,
     check_database,
     checked_uri,
     is_database,
     locked,
+    relocate,
     told,
 )
+from harness.tracking.known import Known, Runs, by_client, folder_of, in_file
+from harness.tracking.write import create, insert, update
 
 log = logging.getLogger(__name__)
 
-KEY, DIGEST, LAUNCH, PARENT = "relief.key", "relief.digest", "relief.launch", "mlflow.parentRunId"
 ENVIRONMENT = {  # harness/tracking/README.md, section 2
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -61,6 +62,7 @@ def connect(store: Store, uri: str | None) -> tuple[Any, str]:
         os.environ.setdefault(name, value)
     uri = checked_uri(store, uri)
     check_database(store, uri)
+    relocate(store, uri)
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic", "urllib3"):  # what matters to the user comes as an exception
@@ -68,64 +70,74 @@ def connect(store: Store, uri: str | None) -> tuple[Any, str]:
     return MlflowClient(tracking_uri=uri), uri
 
 
-def experiment_of(client: Any, store: Store, name: str, uri: str) -> str:
+def experiment_of(client: Any, store: Store, name: str, uri: str) -> tuple[str, str]:
+    """(id, URI of the artifacts) of the experiment of that name, made if there is none."""
     found = client.get_experiment_by_name(name)
-    if found:
-        if found.lifecycle_stage == "deleted":  # its name stays taken
-            client.restore_experiment(found.experiment_id)
-            log.warning("the experiment %r was deleted in MLflow: restored, with its runs", name)
-        return found.experiment_id
-    local = is_database(uri)
-    return client.create_experiment(
-        name,
-        artifact_location=(store.path / "mlflow-artifacts").as_uri() if local else None,
-        tags={"mlflow.experimentKind": "custom_model_development"},  # else the UI opens for GenAI
-    )
-
-
-def runs_of(client: Any, experiment: str, launch_id: str) -> list[Any]:
-    runs, token = [], None
-    while True:
-        page = client.search_runs(
-            [experiment], f"tags.`{LAUNCH}` = '{launch_id}'", max_results=1000, page_token=token
+    if found is None:
+        local = is_database(uri)
+        number = client.create_experiment(
+            name,
+            artifact_location=artifacts_of(store) if local else None,
+            tags={"mlflow.experimentKind": "custom_model_development"},  # else it opens for GenAI
         )
-        runs += page
-        token = page.token
-        if not token:
-            return runs
+        found = client.get_experiment(number)
+    elif found.lifecycle_stage == "deleted":  # its name stays taken
+        client.restore_experiment(found.experiment_id)
+        log.warning("the experiment %r was deleted in MLflow: restored, with its runs", name)
+    return found.experiment_id, found.artifact_location
 
 
-def identity(run: Any) -> tuple[str, str | None]:
-    return run.data.tags[LAUNCH], run.data.tags.get(KEY)
+@dataclass(frozen=True)
+class Launched:
+    """The runs of a launch or a sweep in its experiment, and the way to write them."""
+
+    client: Any
+    uri: str
+    experiment: str
+    location: str  # of the experiment's artifacts
+    parent: Known
+    runs: Runs  # its children, by key
+
+    def seen(self, key: str) -> str:
+        """What its run was written from; empty if there is none."""
+        return self.runs[key].tags.get(SEEN, "") if key in self.runs else ""
+
+    def write_parent(self, content: Content) -> None:
+        if self.parent.tags.get(SEEN) != content.tags[SEEN]:
+            update(self.client, self.parent, content)
+
+    def write(self, contents: Mapping[str, Content]) -> None:
+        """Runs of children by key: new ones, and those that are there."""
+        new = [content for key, content in contents.items() if key not in self.runs]
+        if is_database(self.uri) and folder_of(self.location) is not None:
+            insert(self.uri, self.experiment, self.location, new)
+        else:
+            for content in new:
+                update(self.client, create(self.client, self.experiment, content), content)
+        for key, content in contents.items():
+            if (run := self.runs.get(key)) is None:
+                continue
+            if run.tags.get(DIGEST) == content.digest:  # as in a copy of the store
+                self.client.set_tag(run.id, SEEN, content.tags[SEEN])
+            else:
+                update(self.client, run, content)
 
 
-def create(client: Any, experiment: str, started: float, name: str, tags: dict) -> Any:
-    return client.create_run(experiment, start_time=milliseconds(started), run_name=name, tags=tags)
+@contextmanager
+def launched(
+    store: Store, about: Mapping[str, Any], uri: str | None = None, wait_s: float = WAIT_S
+) -> Generator[Launched]:
+    """The runs of a launch or a sweep, for its writer alone; made if they are not there.
 
-
-def log_files(client: Any, run_id: str, folder: Path, name: str, deep: bool = True) -> None:
-    """The files of a folder as artifacts under `name`; deep: with those of its folders.
-
-    Another process may be writing the same files: those under way are left out.
+    about: its record, with id, name and started. Raises as `opened`.
     """
-    for file in sorted(folder.rglob("*") if deep else folder.iterdir()):
-        if file.is_file() and file.suffix != PART:
-            below = file.parent.relative_to(folder).as_posix()
-            try:
-                client.log_artifact(run_id, str(file), name if below == "." else f"{name}/{below}")
-            except FileNotFoundError:
-                if file.exists():
-                    raise
-
-
-def metric_name(name: str) -> str:
-    """MLflow takes letters, digits and _-./ and spaces in the names of metrics."""
-    return re.sub(r"[^\w\-./ ]", "-", name, flags=re.ASCII)
-
-
-def digest_of(value: Any) -> str:
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
-
-
-def milliseconds(epoch: float | None) -> int:
-    return int((epoch or 0.0) * 1000)
+    with opened(store, uri, wait_s) as (client, uri):
+        experiment, location = experiment_of(client, store, about["name"], uri)
+        found = in_file(uri, about["name"], about["id"])
+        runs = found[1] if found else by_client(client, experiment, about["id"])
+        parent = runs.pop("", None) or create(
+            client,
+            experiment,
+            Content(about["id"], RUNNING, about["started"], None, {LAUNCH: about["id"]}),
+        )
+        yield Launched(client, uri, experiment, location, parent, runs)

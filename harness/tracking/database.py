@@ -39,6 +39,11 @@ def default_uri(store: Store) -> str:
     return f"sqlite{'+pysqlite' if '%' in path else ''}:///{path}"
 
 
+def artifacts_of(store: Store) -> str:
+    """URI of the folder in the store that holds the artifacts; MLflow wants it absolute."""
+    return (store.path / "mlflow-artifacts").as_uri()
+
+
 def checked_uri(store: Store, uri: str | None) -> str:
     """The URI to use; TrackingError for what is none."""
     uri = uri or default_uri(store)
@@ -115,6 +120,34 @@ def check_database(store: Store, uri: str) -> None:
     _require_writable(path.parent)
 
 
+def relocate(store: Store, uri: str) -> None:
+    """Lead to where the artifacts are, in the database of a store that was moved or copied.
+
+    MLflow keeps the absolute address of every run's files and has no call to change it.
+    """
+    path, here = file_of(uri), artifacts_of(store)
+    if path != store.path / "mlflow.db" or not path.exists() or not path.stat().st_size:
+        return
+    with opened_file(path) as database, database:
+        places = database.execute(
+            "select distinct artifact_location from experiments "
+            "where artifact_location like 'file:%/mlflow-artifacts' and artifact_location <> ?",
+            [here],
+        ).fetchall()
+        for (old,) in places:
+            database.execute(
+                "update runs set artifact_uri = ? || substr(artifact_uri, ?) "
+                "where substr(artifact_uri, 1, ?) = ?",
+                [here, len(old) + 1, len(old) + 1, f"{old}/"],
+            )
+            database.execute(
+                "update experiments set artifact_location = ? where artifact_location = ?",
+                [here, old],
+            )
+        if places:
+            log.info("artifacts moved from=%s to=%s", ", ".join(old for (old,) in places), here)
+
+
 def _require_writable(path: Path) -> None:
     if not os.access(path, os.W_OK):
         raise TrackingError(
@@ -123,13 +156,18 @@ def _require_writable(path: Path) -> None:
         )
 
 
+def opened_file(path: Path) -> closing[sqlite3.Connection]:
+    """A database without MLflow; closed after the block."""
+    # no URI of SQLite's: it would need quoting of its own
+    return closing(sqlite3.connect(path, timeout=BUSY_S))
+
+
 def _fault(path: Path) -> str | None:
     """What is wrong with a database; None if nothing is."""
     if path.stat().st_size == 0:
         return None  # as if it were not there
     try:
-        # no URI of SQLite's: it would need quoting of its own
-        with closing(sqlite3.connect(path, timeout=BUSY_S)) as database:
+        with opened_file(path) as database:
             tables = {
                 name for (name,) in database.execute("select name from sqlite_master").fetchall()
             }

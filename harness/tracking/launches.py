@@ -1,195 +1,166 @@
-"""MLflow as a view of the store: an experiment a benchmark, a parent run a launch, a child a cell.
+"""A launch in MLflow: experiment = benchmark, parent run = launch, child run = cell.
 
-Files are the truth. `sync` brings MLflow up to date with them and changes nothing where nothing
-changed, so it can run during a launch, after it, and again against another server.
+Everything is read from the store's files, so it can run during a launch, after it, and again
+against another server. What changed is found by listings alone: each run remembers from which
+files it was written.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.metrics import headlines
-from harness.store import IDENTITY, Record, Store
-from harness.store.curve import FILE as LOSSES
-from harness.store.curve import Points
-from harness.store.records import CURVES, RESULT, SCORES
-from harness.tracking.client import (
-    DIGEST,
-    KEY,
+from harness.store import Store
+from harness.tracking import report as reports
+from harness.tracking.cells import cell_content, entry_of
+from harness.tracking.client import Synced, launched
+from harness.tracking.content import (
+    FAILED,
+    FINISHED,
+    FORM,
+    KILLED,
     LAUNCH,
+    NOTE,
     PARENT,
-    Synced,
-    create,
+    RUNNING,
+    SEEN,
+    Content,
     digest_of,
-    experiment_of,
-    identity,
-    log_files,
-    metric_name,
     milliseconds,
-    opened,
-    runs_of,
 )
-from harness.tracking.database import WAIT_S
+from harness.tracking.database import WAIT_S, checked_uri
+from harness.tracking.known import in_file
+from harness.tracking.live import lock_of
+from harness.tracking.write import parts
 
-ARTIFACTS = (SCORES, CURVES, LOSSES)  # of a cell, beside its result
+AT_ONCE = 200  # cells that are read, then written in one transaction
+
+
+@dataclass(frozen=True)
+class State:
+    """What the listing of the store says of a cell that ended."""
+
+    done: bool
+    changed: int  # ns since 1970, of its record
+    size: int  # of its record
 
 
 def sync(
     store: Store,
-    launch: dict,
+    launch: dict[str, Any],
     uri: str | None = None,
     report: Path | None = None,
     wait_s: float = WAIT_S,
+    running: bool | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Synced:
     """Write what is new of a launch; `report` is the folder with its leaderboard, if made.
 
-    wait_s: the longest wait for another process that writes.
+    wait_s: the longest wait for another process that writes; running: whether it is at work
+    (None: its lock tells); check: called between batches, may raise to stop.
     Raises as `opened` when the tracking store cannot be reached.
     """
-    with opened(store, uri, wait_s) as (client, uri):
-        experiment = experiment_of(client, store, launch["name"], uri)
-        runs = {identity(run): run for run in runs_of(client, experiment, launch["id"])}
-        parent = runs.get((launch["id"], None)) or create(
-            client, experiment, launch["started"], launch["id"], {LAUNCH: launch["id"]}
-        )
-        written = unchanged = 0
-        for cell in launch["cells"]:
-            result = store.result(cell["key"])
-            if result is None:
-                continue
-            marks = _marks(launch, cell, result)
-            digest = digest_of([result.values, marks])
-            run = runs.get((launch["id"], cell["key"]))
-            if run and run.data.tags.get(DIGEST) == digest:
-                unchanged += 1
-                continue
-            run = run or _create_cell(client, experiment, parent, launch, cell, result)
-            told = cell | {"marks": marks, "losses": _losses(store, result)}
-            _write_cell(client, run.info.run_id, launch, told, result, run.data.params)
-            client.set_tag(run.info.run_id, DIGEST, digest)  # last: a torn write is repeated
-            written += 1
-        _write_parent(client, parent, launch, store, report)
-    return Synced(experiment, written, unchanged)
-
-
-def _create_cell(
-    client: Any, experiment: str, parent: Any, launch: dict, cell: dict, result: Record
-) -> Any:
-    title = " ".join(str(cell[name]) for name in IDENTITY if cell[name] != "")
-    tags = {LAUNCH: launch["id"], KEY: cell["key"], PARENT: parent.info.run_id}
-    return create(client, experiment, result.started or result.ended or 0.0, title, tags)
-
-
-def _write_cell(
-    client: Any, run_id: str, launch: dict, cell: dict, result: Record, logged: Mapping[str, str]
-) -> None:
-    """logged: the run's parameters so far, which MLflow does not let one change."""
-    from mlflow.entities import Metric, Param, RunTag
-
-    at = milliseconds(result.ended)  # the record's own time: logging twice adds nothing
-    values = {**result.metrics, **_numbers(result)}
-    finite = {k: v for k, v in values.items() if v is not None and math.isfinite(v)}
-    params = {name: str(cell[name]) for name in IDENTITY}
-    tags = {
-        "status": result.status,
-        "reason": result.reason[:5000],
-        "marks": ",".join(cell["marks"]),
-        "device": result.environment.get("device", ""),
-        "demo": str(launch["demo"]).lower(),
-        **params,
-        **{f"note.{k}": v for k, v in result.notes.items()},
+    if running is None:
+        running = lock_of(store, launch["id"]).held
+    states = states_of(store, [cell["key"] for cell in launch["cells"]])
+    seen = {
+        cell["key"]: _seen(launch, cell, states[cell["key"]])
+        for cell in launch["cells"]
+        if cell["key"] in states
     }
-    losses = [
-        Metric(name, loss, at, step)
-        for name, points in cell["losses"].items()
-        for step, loss in points
-    ]
-    client.log_batch(
-        run_id,
-        metrics=[Metric(k, v, at, 0) for k, v in sorted(finite.items())] + losses,
-        params=[Param(k, v) for k, v in params.items() if k not in logged],
-        tags=[RunTag(k, v) for k, v in tags.items()],
-    )
-    client.log_dict(run_id, dict(result.values), RESULT)
-    for file in (result.folder / name for name in ARTIFACTS):
-        if file.exists():
-            client.log_artifact(run_id, str(file))
-    client.set_terminated(run_id, "FINISHED" if result.done else "FAILED", at)
+    status = _status(launch, states, running)
+    seen[""] = digest_of([FORM, status, _counts(launch, states), reports.state_of(report)])
+    known = in_file(checked_uri(store, uri), launch["name"], launch["id"])
+    if known and all(k in known[1] and known[1][k].tags.get(SEEN) == v for k, v in seen.items()):
+        return Synced(known[0], 0, len(seen) - 1)
+    with launched(store, launch, uri, wait_s) as runs:
+        stale = [
+            cell
+            for cell in launch["cells"]
+            if cell["key"] in seen and runs.seen(cell["key"]) != seen[cell["key"]]
+        ]
+        parent = _parent(launch, states, status, seen[""], report)
+        if running:  # shown as such before the rest, which may take a while
+            runs.write_parent(parent)
+        for some in parts(stale, AT_ONCE):
+            check()
+            now = Store(store.path)  # records of a hundred thousand cells are not kept
+            contents = {}
+            for cell in some:
+                key = cell["key"]
+                if (record := now.result(key)) is None:  # set aside just now
+                    continue
+                tags = {PARENT: runs.parent.id, SEEN: seen[key]}
+                changed = states[key].changed / 1e9
+                contents[key] = cell_content(now, launch, cell, record, changed, tags)
+            runs.write(contents)
+        if not running:
+            runs.write_parent(parent)
+    return Synced(runs.experiment, len(stale), len(seen) - 1 - len(stale))
 
 
-def _marks(launch: dict, cell: dict, result: Record) -> list[str]:
-    given = (result.marks, cell.get("marks") or [], launch.get("marks") or [])
-    return list(dict.fromkeys(mark for marks in given for mark in marks))
-
-
-def _losses(store: Store, result: Record, prefix: str = "") -> dict[str, Points]:
-    """Name of a metric -> points of a curve over training, of the cell and of its stages."""
-    curves = result.losses() if result.done else {}
-    found = {metric_name(f"loss/{prefix}{phase}"): points for phase, points in curves.items()}
-    for name, key in result.spec.needs.stages.items():
-        if stage := store.result(key):
-            found |= _losses(store, stage, f"{name}-")
+def states_of(store: Store, keys: list[str]) -> dict[str, State]:
+    """By key, of the jobs that ended one way or the other."""
+    found = {}
+    for key in keys:
+        for done, path in ((True, store.folder(key) / "result.json"), (False, store.failure(key))):
+            try:
+                stat = path.stat()
+            except OSError:
+                continue
+            found[key] = State(done, stat.st_mtime_ns, stat.st_size)
+            break
     return found
 
 
-def _numbers(result: Record) -> dict[str, float]:
-    groups = {
-        "time": result.timings,
-        "speed": result.speed,
-        "memory": result.memory,
-        "size": result.sizes,
-    }
-    return {
-        f"{prefix}/{name}": float(value)
-        for prefix, group in groups.items()
-        for name, value in group.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
+def _seen(launch: dict[str, Any], cell: dict[str, Any], state: State) -> str:
+    about = [
+        launch.get("marks"),
+        launch.get("demo"),
+        launch.get("parameters", {}).get(entry_of(cell)),
+    ]
+    return digest_of([FORM, cell, about, state.changed, state.size])
 
 
-def _write_parent(
-    client: Any, parent: Any, launch: dict, store: Store, report: Path | None
-) -> None:
-    run_id = parent.info.run_id
-    results = [r for cell in launch["cells"] if (r := store.result(cell["key"]))]
-    digest = digest_of([[r.key, r.status, r.ended] for r in results] + [report is not None])
-    if parent.data.tags.get(DIGEST) == digest:
-        return
-    client.log_dict(run_id, launch["config"], "config.json")
-    cells, done = len(launch["cells"]), sum(r.done for r in results)
+def _status(launch: dict[str, Any], states: dict[str, State], running: bool) -> str:
+    if sum(state.done for state in states.values()) == len(launch["cells"]):
+        return FINISHED
+    if running:
+        return RUNNING
+    return KILLED if len(states) < len(launch["cells"]) else FAILED
+
+
+def _counts(launch: dict[str, Any], states: dict[str, State]) -> str:
+    done = sum(state.done for state in states.values())
+    pending = len(launch["cells"]) - len(states)
+    return f"{done} done, {len(states) - done} failed, {pending} pending"
+
+
+def _parent(
+    launch: dict[str, Any], states: dict[str, State], status: str, seen: str, report: Path | None
+) -> Content:
     # a launch can be younger than all its results, if others computed them
-    at = milliseconds(max([launch["started"], *(r.ended or 0 for r in results)]))
-    counts = f"{done} done, {len(results) - done} failed, {cells - len(results)} pending"
-    client.set_tag(run_id, "cells", counts)
+    ended = max([launch["started"], *(state.changed / 1e9 for state in states.values())])
+    counts = _counts(launch, states)
+    tags = {LAUNCH: launch["id"], SEEN: seen, "cells": counts, NOTE: f"{counts}."}
+    files: dict[str, Path | str] = {"config.json": json.dumps(launch["config"])}
+    points = []
     if report is not None:
-        log_files(client, run_id, report, "leaderboard")
-        _write_headline(client, run_id, report, at)
-    client.set_terminated(run_id, "FINISHED" if done == cells else "FAILED", at)
-    client.set_tag(run_id, DIGEST, digest)
-
-
-def _write_headline(client: Any, run_id: str, report: Path, at: int) -> None:
-    """The means of the leaderboard as metrics of the parent, and as a table that the UI shows.
-
-    Metrics are called <dataset>/<setting>/<method>[-<variant>]/<metric>.
-    """
-    import pandas as pd
-    from mlflow.entities import Metric
-
-    if not (report / "leaderboard.parquet").exists():  # a report of an earlier version
-        return
-    table = pd.read_parquet(report / "leaderboard.parquet")
-    means = table[(table["category"] == "mean") & table["metric"].isin(headlines())]
-    complete = means[means["value"].notna()]
-    metrics = []
-    for row in complete.itertuples():
-        method = "-".join(filter(None, (row.method, row.variant)))
-        name = f"{row.dataset}/{row.setting}/{method}/{row.metric}"
-        metrics.append(Metric(metric_name(name), row.value, at, 0))
-    for start in range(0, len(metrics), 1000):  # the most that one call takes
-        client.log_batch(run_id, metrics=metrics[start : start + 1000])
-    shown = means.astype(object).where(means.notna(), "")
-    client.log_table(run_id, shown, "leaderboard.json")
+        points, table = reports.means_of(report, milliseconds(ended))
+        files |= reports.files_of(report, "leaderboard")
+        tags[NOTE] = reports.summary_of(report) or tags[NOTE]
+        if table:
+            files[reports.TABLE] = table
+            tags["mlflow.loggedArtifacts"] = json.dumps([{"path": reports.TABLE, "type": "table"}])
+    return Content(
+        name=launch["id"],
+        status=status,
+        started=launch["started"],
+        ended=None if status == RUNNING else ended,
+        tags=tags,
+        points=points,
+        files=files,
+    )

@@ -6,10 +6,11 @@ import socket
 import sys
 
 from harness.store import Store
-from harness.tracking.client import LAUNCH, opened
-from harness.tracking.database import TrackingError, default_uri
+from harness.tracking.client import opened
+from harness.tracking.content import LAUNCH
+from harness.tracking.database import TrackingError, artifacts_of, default_uri
+from harness.tracking.report import PAGE
 
-PAGE = "leaderboard/leaderboard.html"  # artifact of a launch's run
 PORT = 5000
 
 
@@ -64,7 +65,7 @@ def server_command(store: Store, port: int) -> list[str]:
         "--backend-store-uri",
         default_uri(store),
         "--default-artifact-root",
-        (store.path / "mlflow-artifacts").as_uri(),
+        artifacts_of(store),
     ]
 
 

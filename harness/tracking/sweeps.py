@@ -1,80 +1,188 @@
-"""Sweeps in MLflow: a parent run a sweep, a child a trial."""
+"""A sweep in MLflow: a parent run, a child a trial."""
 
 from __future__ import annotations
 
-from harness.store import FAILED, Store, canonical
-from harness.store.sweeps import SweepFolder
-from harness.tracking.client import (
-    DIGEST,
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.store import FAILED as TRIAL_FAILED
+from harness.store import Store
+from harness.store.records import Spec
+from harness.store.sweeps import DEFAULT, SweepFolder
+from harness.store.sweeps import RUNNING as TRIAL_RUNNING
+from harness.tracking.client import Synced, launched
+from harness.tracking.content import (
+    FAILED,
+    FINISHED,
+    FORM,
     KEY,
+    KILLED,
     LAUNCH,
+    NOTE,
     PARENT,
-    Synced,
-    create,
+    RUNNING,
+    SEEN,
+    Content,
+    Point,
     digest_of,
-    experiment_of,
-    identity,
-    log_files,
     milliseconds,
-    opened,
-    runs_of,
+    plain_name,
+    text_of,
 )
-from harness.tracking.database import WAIT_S
+from harness.tracking.database import WAIT_S, checked_uri
+from harness.tracking.known import in_file
+from harness.tracking.live import lock_of
+from harness.tracking.report import files_of
+
+BEST = 10  # trials in the description
 
 
 def sync_sweep(
     store: Store,
-    record: dict,
-    trials: list[dict],
+    sweep_id: str,
     uri: str | None = None,
     wait_s: float = WAIT_S,
+    running: bool | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Synced:
-    """A sweep as a parent run with its files, its trials as children with settings and scores."""
-    from mlflow.entities import Metric, Param, RunTag
+    """Write what is new of a sweep: its files, and its trials with settings and scores.
 
-    folder = SweepFolder(store, record["id"]).path
-    with opened(store, uri, wait_s) as (client, uri):
-        experiment = experiment_of(client, store, record["name"], uri)
-        runs = {identity(run): run for run in runs_of(client, experiment, record["id"])}
-        parent = runs.get((record["id"], None)) or create(
-            client, experiment, record["started"], record["id"], {LAUNCH: record["id"]}
+    As `sync` of a launch. Raises FileNotFoundError where there is no such sweep.
+    """
+    folder = SweepFolder(store, sweep_id)
+    if running is None:
+        running = lock_of(store, sweep_id).held
+    trials, record, _ = folder.peek()
+    if record is None:
+        raise FileNotFoundError(f"no sweep {sweep_id!r} in {store.path}")
+    seen = {trial["id"]: digest_of([FORM, trial, running]) for trial in trials}
+    status = _status(record, running)
+    pages = [(path.name, path.stat().st_mtime_ns) for path in sorted(folder.path.glob("*.*"))]
+    seen[""] = digest_of([FORM, status, record.get("best"), pages])
+    known = in_file(checked_uri(store, uri), record["name"], sweep_id)
+    if known and all(k in known[1] and known[1][k].tags.get(SEEN) == v for k, v in seen.items()):
+        return Synced(known[0], 0, len(trials))
+    with launched(store, record, uri, wait_s) as runs:
+        stale = [trial for trial in trials if runs.seen(trial["id"]) != seen[trial["id"]]]
+        parent = _parent(record, trials, folder.path, status, seen[""])
+        if running:
+            runs.write_parent(parent)
+        check()
+        unchanged = _unchanged(store, record, trials)
+        contents = {}
+        for trial in stale:
+            tags = {PARENT: runs.parent.id, SEEN: seen[trial["id"]], LAUNCH: sweep_id}
+            contents[trial["id"]] = _trial(trial, unchanged, running, tags)
+        runs.write(contents)
+        if not running:
+            runs.write_parent(parent)
+    return Synced(runs.experiment, len(stale), len(trials) - len(stale))
+
+
+def _status(record: Mapping[str, Any], running: bool) -> str:
+    if record.get("ended") is not None:
+        return FINISHED
+    return RUNNING if running else KILLED
+
+
+def _trial(
+    trial: Mapping[str, Any],
+    unchanged: Mapping[str, Any],
+    running: bool,
+    tags: Mapping[str, str],
+) -> Content:
+    values = trial["values"] or unchanged
+    ended = trial["ended"] or trial["started"]
+    at = milliseconds(ended)
+    points = [
+        Point(plain_name(name), value, at, step)
+        for step, cell in enumerate(trial["cells"], 1)
+        for name, value in cell["scores"].items()
+    ]
+    points += [Point(plain_name(f"mean/{k}"), v, at, 0) for k, v in trial["means"].items()]
+    status = {TRIAL_FAILED: FAILED, TRIAL_RUNNING: RUNNING if running else KILLED}.get(
+        trial["status"], FINISHED
+    )
+    return Content(
+        name=trial["id"],
+        status=status,
+        started=trial["started"],
+        ended=None if status == RUNNING else ended,
+        tags={KEY: trial["id"], "status": trial["status"], "reason": trial["reason"], **tags},
+        params={name: text_of(value) for name, value in values.items()},
+        points=[point for point in points if math.isfinite(point.value)],
+    )
+
+
+def _unchanged(
+    store: Store, record: Mapping[str, Any], trials: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What the swept settings are in the trial that changes none; as far as a cell of it tells."""
+    trial = next((trial for trial in trials if trial["id"] == DEFAULT and trial["cells"]), None)
+    result = store.result(trial["cells"][0]["key"]) if trial else None
+    if result is None:
+        return {}
+    names = record["sweep"]["space"]
+    found = {name: _setting(result.spec, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _setting(spec: Spec, name: str) -> Any:
+    """By its name in a configuration, as das3d.p_z[1]; None where there is none."""
+    value: Any = spec.settings
+    for part in name.removeprefix(f"{spec.method}.").replace("[", ".").replace("]", "").split("."):
+        try:
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        except (KeyError, IndexError, ValueError, TypeError):
+            return None
+    return value
+
+
+def _parent(
+    record: Mapping[str, Any],
+    trials: list[dict[str, Any]],
+    folder: Path,
+    status: str,
+    seen: str,
+) -> Content:
+    ended = max([record["started"], *(t["ended"] or t["started"] for t in trials)])
+    best = next((trial for trial in trials if trial["id"] == record.get("best")), None)
+    means = best["means"] if best else {}
+    tags = {LAUNCH: record["id"], SEEN: seen, "kind": "sweep", NOTE: _note(record, trials)}
+    return Content(
+        name=record["id"],
+        status=status,
+        started=record["started"],
+        ended=None if status == RUNNING else ended,
+        tags=tags | ({"best": best["id"]} if best else {}),
+        points=[
+            Point(plain_name(f"best/{name}"), value, milliseconds(ended), 0)
+            for name, value in means.items()
+            if math.isfinite(value)
+        ],
+        files=files_of(folder, "sweep", deep=False),
+    )
+
+
+def _note(record: Mapping[str, Any], trials: list[dict[str, Any]]) -> str:
+    """The best trials as a table in Markdown."""
+    objective, modes = record["sweep"]["objective"], record["sweep"]["modes"]
+    metrics = objective["metrics"]
+    told = [trial for trial in trials if metrics[0] in trial["means"]]
+    told.sort(key=lambda t: t["means"][metrics[0]], reverse=modes[metrics[0]] == "max")
+    ended = sum(trial["status"] != TRIAL_RUNNING for trial in trials)
+    lines = [
+        f"{ended} of {len(trials)} trials ended; means over cells, {objective['on']} data.",
+        "",
+        "| trial | settings | " + " | ".join(metrics) + " | cells |",
+        "|---|---|" + "---|" * (len(metrics) + 1),
+    ]
+    for trial in told[:BEST]:
+        means = " | ".join(f"{trial['means'].get(name, math.nan):.4f}" for name in metrics)
+        settings = trial["settings"].replace("|", "\\|")
+        lines.append(
+            f"| {trial['id']} | {settings} | {means} | {len(trial['cells'])} of {trial['of']} |"
         )
-        written = unchanged = 0
-        for trial in trials:
-            digest, run = digest_of(trial), runs.get((record["id"], trial["id"]))
-            if run and run.data.tags.get(DIGEST) == digest:
-                unchanged += 1
-                continue
-            if run is None:
-                tags = {LAUNCH: record["id"], KEY: trial["id"], PARENT: parent.info.run_id}
-                run = create(client, experiment, trial["started"], trial["id"], tags)
-            at = milliseconds(trial["ended"] or trial["started"])
-            params = {name: canonical(value) for name, value in trial["values"].items()}
-            client.log_batch(
-                run.info.run_id,
-                metrics=[
-                    Metric(name, value, at, step)
-                    for step, cell in enumerate(trial["cells"], 1)
-                    for name, value in cell["scores"].items()
-                ]
-                + [Metric(f"mean/{name}", value, at, 0) for name, value in trial["means"].items()],
-                params=[Param(k, v) for k, v in params.items() if k not in run.data.params],
-                tags=[RunTag("status", trial["status"]), RunTag("reason", trial["reason"][:5000])],
-            )
-            failed = trial["status"] == FAILED
-            client.set_terminated(run.info.run_id, "FAILED" if failed else "FINISHED", at)
-            client.set_tag(run.info.run_id, DIGEST, digest)
-            written += 1
-        if written or parent.data.tags.get("best") != record["best"]:
-            log_files(client, parent.info.run_id, folder, "sweep", deep=False)
-            best = next(trial for trial in trials if trial["id"] == record["best"])
-            at = milliseconds(max(trial["ended"] or trial["started"] for trial in trials))
-            client.log_batch(
-                parent.info.run_id,
-                metrics=[
-                    Metric(f"best/{name}", value, at, 0) for name, value in best["means"].items()
-                ],
-            )
-            client.set_tag(parent.info.run_id, "best", record["best"])
-            client.set_terminated(parent.info.run_id, "FINISHED", at)
-    return Synced(experiment, written, unchanged)
+    return "\n".join(lines)

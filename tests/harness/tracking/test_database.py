@@ -4,7 +4,6 @@ import logging
 import multiprocessing
 import os
 import sqlite3
-from pathlib import Path
 
 import pytest
 from filelock import FileLock, Timeout
@@ -13,7 +12,7 @@ from harness import tracking
 from harness.cli.errors import describe
 from harness.store import Store, locks
 from harness.tracking import client as shared
-from harness.tracking import database
+from harness.tracking import database, report, write
 from tests.reports.fake_store import build_launch
 
 pytest.importorskip("mlflow")
@@ -21,6 +20,8 @@ pytest.importorskip("mlflow")
 ONE = dict(
     methods=(("das3d", ""),), settings=("rgb",), categories=("cookie",), seeds=(0,), arrays=False
 )
+
+NOTHING = {"id": "none", "name": "none", "started": 0.0, "cells": [], "config": {}}
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_a_database_that_will_not_do_is_one_line_with_its_file(tmp_path, monkeyp
         holder = sqlite3.connect(path, isolation_level=None)
         holder.execute("begin exclusive")
     with pytest.raises(tracking.TrackingError, match=said) as raised:
-        tracking.sync(store, {}, None)
+        tracking.sync(store, NOTHING)
     assert str(tmp_path) in str(raised.value) and "\n" not in str(raised.value)
     if holder:
         holder.close()
@@ -133,7 +134,7 @@ def test_an_empty_file_is_as_good_as_none(tmp_path):
 @pytest.mark.parametrize("uri", ["./mlruns", "mlruns", "file:///x", "5000"])
 def test_what_is_no_address_is_refused_with_examples(tmp_path, uri):
     with pytest.raises(tracking.TrackingError, match="no tracking URI: give http://HOST:PORT"):
-        tracking.sync(Store(tmp_path), {}, uri)
+        tracking.sync(Store(tmp_path), NOTHING, uri)
 
 
 def test_the_client_is_made_under_the_lock(tmp_path, monkeypatch):
@@ -177,20 +178,15 @@ def test_a_launch_ends_though_a_stuck_process_holds_the_lock(tmp_path, capsys, c
 
 
 def test_files_that_are_being_written_are_no_artifacts(tmp_path):
-    class Client:
-        logged = []
-
-        def log_artifact(self, run_id, file, name):
-            if file.endswith("gone.csv"):
-                Path(file).unlink()
-                raise FileNotFoundError(file)
-            self.logged.append((Path(file).name, name))
-
+    source, kept = tmp_path / "source", tmp_path / "kept"
     for name in ("a.csv", "a.csv.x1.part", "gone.csv", "figures/b.svg", "figures/b.svg.x2.part"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("")
-    shared.log_files(Client(), "run", tmp_path, "leaderboard")
-    assert Client.logged == [("a.csv", "leaderboard"), ("b.svg", "leaderboard/figures")]
+        (source / name).parent.mkdir(exist_ok=True, parents=True)
+        (source / name).write_text("")
+    files = report.files_of(source, "leaderboard")
+    (source / "gone.csv").unlink()
+    write.lay(kept, files)
+    names = {path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()}
+    assert names == {"leaderboard/a.csv", "leaderboard/figures/b.svg"}
 
 
 def _sync(path, launch, barrier, told):

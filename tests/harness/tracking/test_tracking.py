@@ -8,6 +8,7 @@ from harness import tracking
 from harness.store import Store
 from harness.store.curve import Curve
 from harness.tracking import client as shared
+from harness.tracking import content
 from methods.contract import Progress
 from tests.harness.conftest import planned
 
@@ -31,12 +32,12 @@ def test_every_cell_becomes_a_child_run_with_its_metrics_and_key(tiny_store, syn
     uri, counts = synced
     assert counts.written == 2
     _client, found = runs(tiny_store, uri)
-    parents = [r for r in found if shared.PARENT not in r.data.tags]
-    children = {r.data.tags[shared.KEY]: r for r in found if shared.PARENT in r.data.tags}
+    parents = [r for r in found if content.PARENT not in r.data.tags]
+    children = {r.data.tags[content.KEY]: r for r in found if content.PARENT in r.data.tags}
     assert len(parents) == 1 and len(children) == 2
     for cell in planned().cells:
         run, result = children[cell["key"]], tiny_store.result(cell["key"])
-        assert run.data.tags[shared.PARENT] == parents[0].info.run_id
+        assert run.data.tags[content.PARENT] == parents[0].info.run_id
         assert run.info.status == "FINISHED"
         expected = {k: v for k, v in result.metrics.items() if v is not None}
         assert {k: run.data.metrics[k] for k in expected} == pytest.approx(expected)
@@ -72,7 +73,7 @@ def test_losses_of_a_cell_and_its_stages_are_curves_over_steps(tmp_path):
     for _ in range(2):  # the second adds nothing
         tracking.sync(store, launch)
     client, found = runs(store, None)
-    run = next(r for r in found if r.data.tags.get(shared.KEY) == key)
+    run = next(r for r in found if r.data.tags.get(content.KEY) == key)
     history = client.get_metric_history(run.info.run_id, "loss/train")
     assert [(m.step, m.value) for m in history] == [(1, 3.0), (2, 2.0), (3, 1.0)]
     assert run.data.metrics["loss/expert-train"] == 9.0
@@ -111,7 +112,7 @@ def test_failed_cells_are_failed_runs_with_their_reason(tmp_path):
     )
     tracking.sync(store, launch)
     _client, found = runs(store, None)
-    child = next(r for r in found if r.data.tags.get(shared.KEY) == key)
+    child = next(r for r in found if r.data.tags.get(content.KEY) == key)
     assert child.info.status == "FAILED" and child.data.tags["reason"] == "DataError: 001.tiff"
     assert (tmp_path / "mlflow.db").exists()
 
@@ -125,8 +126,8 @@ def test_the_parent_carries_the_leaderboard_as_files_table_and_metrics(tiny_stor
     tracking.sync(tiny_store, launch, uri, page.parent)
     client, _ = shared.connect(tiny_store, uri)
     found = client.search_runs([client.get_experiment_by_name("told").experiment_id])
-    parent = next(run for run in found if shared.PARENT not in run.data.tags)
-    child = next(run for run in found if shared.PARENT in run.data.tags)
+    parent = next(run for run in found if content.PARENT not in run.data.tags)
+    child = next(run for run in found if content.PARENT in run.data.tags)
     names = {item.path for item in client.list_artifacts(parent.info.run_id, "leaderboard")}
     assert {"leaderboard/leaderboard.html", "leaderboard/leaderboard.tex"} <= names
     path = client.download_artifacts(parent.info.run_id, "leaderboard.json", str(tmp_path))

@@ -9,6 +9,7 @@ import pytest
 
 from harness import tracking
 from harness.tracking import client as shared
+from harness.tracking import content
 from methods.marks import IMPORTED, MEANING, NOTED, RANDOM_INIT, TEST_SELECTED, meaning
 from reports.numbers.frame import results_frame
 from reports.numbers.stores import gather
@@ -81,7 +82,7 @@ def test_the_runs_in_mlflow_carry_the_marks(build, tmp_path):
     tracking.sync(store, launch | {"marks": [TEST_SELECTED]}, uri)
     client, _ = shared.connect(store, uri)
     runs = client.search_runs([client.get_experiment_by_name(launch["name"]).experiment_id])
-    children = [run for run in runs if shared.PARENT in run.data.tags]
+    children = [run for run in runs if content.PARENT in run.data.tags]
     assert {run.data.tags["marks"] for run in children} == {f"demo,{TEST_SELECTED}"}
     path = Path(client.download_artifacts(children[0].info.run_id, "result.json", str(tmp_path)))
     assert json.loads(path.read_text())["marks"] == ["demo"]  # the file says what the job knew

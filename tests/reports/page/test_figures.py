@@ -6,6 +6,7 @@ import pytest
 
 from harness import tracking
 from harness.tracking import client as shared
+from harness.tracking import content
 from reports.page.figures import Axis, Series, lines, standalone
 from reports.page.render import write_report
 from tests.reports.fake_store import HOSTILE
@@ -63,6 +64,6 @@ def test_figures_are_artifacts_of_the_parent_run(build, tmp_path):
     tracking.sync(store, launch, uri, page.parent)
     client, _ = shared.connect(store, uri)
     runs = client.search_runs([client.get_experiment_by_name(launch["name"]).experiment_id])
-    parent = next(run for run in runs if shared.PARENT not in run.data.tags)
+    parent = next(run for run in runs if content.PARENT not in run.data.tags)
     found = client.list_artifacts(parent.info.run_id, "leaderboard/figures")
     assert "leaderboard/figures/synthetic-rgb-roc.svg" in {item.path for item in found}

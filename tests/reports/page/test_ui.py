@@ -10,6 +10,7 @@ import pytest
 
 from harness import tracking
 from harness.tracking import client as shared
+from harness.tracking import content
 from reports.page.render import write_report
 from tests.reports.page.test_browser import BROWSER, browse
 
@@ -30,8 +31,8 @@ def served(build, tmp_path):
     experiment = tracking.sync(store, launch, None, page.parent).experiment_id
     client, _ = shared.connect(store, None)
     runs = client.search_runs([experiment])
-    parent = next(run for run in runs if shared.PARENT not in run.data.tags)
-    children = [run.info.run_id for run in runs if shared.PARENT in run.data.tags]
+    parent = next(run for run in runs if content.PARENT not in run.data.tags)
+    children = [run.info.run_id for run in runs if content.PARENT in run.data.tags]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,0 +1,142 @@
+"""What MLflow shows of a cell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.store import IDENTITY, Record, Store, canonical
+from harness.store.curve import FILE as LOSSES
+from harness.store.curve import Points
+from harness.store.records import CURVES, RESULT, SCORES
+from harness.tracking.content import (
+    FAILED,
+    FINISHED,
+    KEY,
+    LAUNCH,
+    Content,
+    Point,
+    milliseconds,
+    plain_name,
+    text_of,
+)
+
+ARTIFACTS = (RESULT, SCORES, CURVES, LOSSES)
+
+
+def entry_of(cell: Mapping[str, Any]) -> str:
+    """Method and variant as a configuration names them."""
+    return "/".join(filter(None, (cell["method"], cell["variant"])))
+
+
+def cell_content(
+    store: Store,
+    launch: dict[str, Any],
+    cell: dict[str, Any],
+    record: Record,
+    changed: float,
+    tags: Mapping[str, str],
+) -> Content:
+    """changed: when its record was written, s since 1970, for records that do not say."""
+    identity = {name: str(cell[name]) for name in IDENTITY}
+    ended = record.ended or changed
+    at = milliseconds(ended)  # not the clock's time: logging twice adds nothing
+    altered = launch.get("parameters", {}).get(entry_of(cell), {})
+    values = {**record.metrics, **_costs(record)}
+    points = [
+        Point(plain_name(name), float(value), at, 0)
+        for name, value in values.items()
+        if value is not None and math.isfinite(value)
+    ]
+    for name, curve in _curves(store, record).items():
+        points += [Point(plain_name(name), value, at, step) for step, value in curve]
+    return Content(
+        name=" ".join(filter(None, identity.values())),
+        status=FINISHED if record.done else FAILED,
+        started=record.started or ended,
+        ended=ended,
+        tags=identity
+        | _about(record)
+        | {
+            LAUNCH: launch["id"],
+            KEY: cell["key"],
+            "marks": ",".join(_marks(launch, cell, record)),
+            "demo": str(bool(launch.get("demo"))).lower(),
+        }
+        | tags,
+        params=identity | {name: text_of(value) for name, value in altered.items()},
+        points=points,
+        files=_files(record) | {"settings.yaml": _settings(canonical(_told_settings(record)))},
+    )
+
+
+def _about(record: Record) -> dict[str, str]:
+    """How it ended, and with which code on which machine."""
+    environment = record.environment
+    commit = str(environment.get("commit") or "")
+    return {
+        "status": record.status,
+        "reason": record.reason,
+        "device": environment.get("device") or "",
+        "host": environment.get("host") or "",
+        "code": environment.get("code") or "",
+        "commit": commit,
+        "version": (environment.get("versions") or {}).get("relief-bench", ""),
+        "mlflow.source.name": "relief",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": commit.removesuffix("+"),  # shown as the run's version
+        **{f"note.{name}": str(value) for name, value in record.notes.items()},
+    }
+
+
+def _marks(launch: dict[str, Any], cell: dict[str, Any], record: Record) -> list[str]:
+    given = (record.marks, cell.get("marks") or [], launch.get("marks") or [])
+    return list(dict.fromkeys(mark for marks in given for mark in marks))
+
+
+def _costs(record: Record) -> dict[str, float]:
+    groups = {
+        "time": record.timings,
+        "speed": record.speed,
+        "memory": record.memory,
+        "size": record.sizes,
+    }
+    return {
+        f"{prefix}/{name}": float(value)
+        for prefix, group in groups.items()
+        for name, value in group.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _curves(store: Store, record: Record, prefix: str = "") -> dict[str, Points]:
+    """Name of a metric -> points of a curve over training, of the cell and of its stages."""
+    curves = record.losses() if record.done else {}
+    found = {f"loss/{prefix}{phase}": points for phase, points in curves.items()}
+    for name, key in record.spec.needs.stages.items():
+        if stage := store.result(key):
+            found |= _curves(store, stage, f"{name}-")
+    return found
+
+
+def _files(record: Record) -> dict[str, Path | str]:
+    if not record.done:
+        return {}
+    return {name: record.folder / name for name in ARTIFACTS if (record.folder / name).exists()}
+
+
+def _told_settings(record: Record) -> dict[str, Any]:
+    few = record.spec.train_samples
+    told = {} if few is None else {"train_samples": few}
+    return told | {record.spec.method: record.spec.settings}
+
+
+@lru_cache(maxsize=64)  # most cells of a launch have the same
+def _settings(values: str) -> str:
+    """Settings, given as JSON, as the YAML of a configuration."""
+    return yaml.safe_dump(yaml.safe_load(values), default_flow_style=None, sort_keys=False)
