@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -16,8 +17,9 @@ from methods.errors import UserError
 if TYPE_CHECKING:
     from harness.engine.on_ray import OnRay
     from harness.planning.plan import Plan
-    from harness.tracking import Mirror
+    from harness.tracking import Kind, Mirror
 
+ROOT = Path(__file__).parents[2]  # of this installation
 EXIT_FAILED_JOBS = 1
 
 StorePath = Annotated[
@@ -97,7 +99,7 @@ def execute(
     executor = InProcess() if serial else OnRay(address, workers, gpus, isolation)
     if address and isinstance(executor, OnRay):
         check_nodes(executor, plan, store)
-    mirror = _mirror(store, launch, tracking)
+    mirror = mirrored(store, "launch", launch["id"], tracking)
     try:
         with (
             Display(console, len(pending), launch["name"]) as display,
@@ -158,10 +160,14 @@ def exit_with(failures: list[Record], damaged: Sequence[str] = ()) -> None:
         raise typer.Exit(EXIT_FAILED_JOBS)
 
 
-def _mirror(store: Store, launch: dict[str, Any], tracking: str | None) -> Mirror:
+def mirrored(store: Store, kind: Kind, name: str, tracking: str | None) -> Mirror:
+    """What keeps MLflow current while a launch or a sweep of that name runs, started."""
     from harness.tracking import Mirror
 
-    mirror = Mirror(store, launch, tracking)
-    if tracking != "none":
-        mirror.start()
+    def say(line: str) -> None:
+        errors.print(f"[yellow]MLflow is behind[/yellow]: {escape(line)}", soft_wrap=True)
+
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli.mlflow import mirror"
+    mirror = Mirror(store, kind, name, tracking, [sys.executable, "-c", f"{code}; mirror()"], say)
+    mirror.start()
     return mirror

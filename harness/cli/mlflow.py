@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from rich.markup import escape
 
+from harness.cli.errors import describe
 from harness.cli.launch import DEFAULT_STORE, StorePath, Tracking
 from harness.cli.terminal import console
 from harness.store import Store
+from harness.store.sweeps import sweep_ids
 from methods.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.tracking import Synced
 
 
 def sync(
-    launch: Annotated[Optional[str], typer.Argument(help="Launch id (default: all).")] = None,
+    launch: Annotated[
+        Optional[str], typer.Argument(metavar="[NAME]", help="Launch or sweep (default: all).")
+    ] = None,
     store: StorePath = DEFAULT_STORE,
     tracking: Tracking = None,
 ) -> None:
@@ -29,17 +36,28 @@ def sync(
             "MLFLOW_TRACKING_URI) for the store's own database, or give a URI"
         )
     where = Store(store)
-    for found in where.known_launches() if launch is None else [where.launch(launch)]:
+    launches = [found for found in where.launches() if launch in (None, found["id"])]
+    sweeps = [name for name in sweep_ids(where) if launch in (None, name)]
+    if not launches and not sweeps:
+        where.launch(launch)  # says what there is
+    for found in launches:
         folder = where.path / "reports" / found["id"]
-        try:
-            done = mlflow_view.sync(where, found, tracking, folder if folder.is_dir() else None)
-        except Exception as error:  # of MLflow or of what it stores in, each has its own
-            raise RuntimeError(
-                f"MLflow cannot be written: {str(error).splitlines()[0]}; if it is "
-                f"{where.path / 'mlflow.db'} that is damaged, `relief store check --repair` sets "
-                "it aside and `relief sync` writes it anew"
-            ) from error
-        console.print(f"{found['id']}: {done.written} runs written, {done.unchanged} unchanged")
+        report = folder if folder.is_dir() else None
+        _tell(found["id"], mlflow_view.sync(where, found, tracking, report))
+    for name in sweeps:
+        _tell(name, mlflow_view.sync_sweep(where, name, tracking))
+
+
+def _tell(name: str, done: Synced) -> None:
+    counts = f"{done.written} runs written, {done.unchanged} unchanged"
+    console.print(f"{escape(name)}: {counts}", soft_wrap=True)
+
+
+def mirror() -> None:
+    """What the process beside a launch does; see `mirrored` in launch.py."""
+    from harness import tracking as mlflow_view
+
+    mlflow_view.mirror(lambda error: describe(error).text)
 
 
 def ui(

@@ -19,6 +19,7 @@ from harness.cli.launch import (
     Workers,
     check_nodes,
     exit_with,
+    mirrored,
     split_arguments,
 )
 from harness.cli.terminal import console
@@ -61,10 +62,15 @@ def sweep(
         console.print(escape(line), soft_wrap=True)
 
     with interruptible() as check:
-        display = Display(console, len(loaded.plan({}).pending(where)), loaded.name)
+        first = loaded.plan({})
+        display = Display(console, len(first.pending(where)), loaded.name)
         admit = check_nodes if address else None
         options = dict(address=address, cpus=workers, gpus=gpus)
-        folder = sweeps.run(loaded, where, display.listen, say, check, admit, **options)
+        mirror = mirrored(where, "sweep", loaded.id(first), tracking)
+        try:
+            folder = sweeps.run(loaded, where, display.listen, say, check, admit, **options)
+        finally:
+            mirror.stop(first.config.schedule.mlflow_wait_s)
     record, trials = folder.known_record, folder.trials()
     page = folder.path / "sweep.html"
     newest = max(path.stat().st_mtime for path in folder.path.glob("trials/*.json"))

@@ -26,6 +26,11 @@ KINDS = {  # what a record needs to be of use, and of which type
 }
 
 
+def sweep_ids(store: Store) -> list[str]:
+    """Of all sweeps that were started."""
+    return sorted(path.parent.name for path in (store.path / "sweeps").glob(f"*/{RECORD}"))
+
+
 class SweepFolder:
     """The files of one sweep."""
 

@@ -26,7 +26,7 @@ from harness.tracking.content import (
     text_of,
 )
 
-ARTIFACTS = (RESULT, SCORES, CURVES, LOSSES)
+ARTIFACTS = (SCORES, CURVES, LOSSES)  # beside the record
 
 
 def entry_of(cell: Mapping[str, Any]) -> str:
@@ -40,7 +40,7 @@ def cell_content(
     cell: dict[str, Any],
     record: Record,
     changed: float,
-    tags: Mapping[str, str],
+    tags: dict[str, str],
 ) -> Content:
     """changed: when its record was written, s since 1970, for records that do not say."""
     identity = {name: str(cell[name]) for name in IDENTITY}
@@ -90,7 +90,7 @@ def _about(record: Record) -> dict[str, str]:
         "mlflow.source.name": "relief",
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": commit.removesuffix("+"),  # shown as the run's version
-        **{f"note.{name}": str(value) for name, value in record.notes.items()},
+        **{f"note.{name}": value for name, value in record.notes.items()},
     }
 
 
@@ -127,7 +127,9 @@ def _curves(store: Store, record: Record, prefix: str = "") -> dict[str, Points]
 def _files(record: Record) -> dict[str, Path | str]:
     if not record.done:
         return {}
-    return {name: record.folder / name for name in ARTIFACTS if (record.folder / name).exists()}
+    there = {n: record.folder / n for n in ARTIFACTS if (record.folder / n).exists()}
+    # as text, since a further name of the file would change its state, by which the index knows it
+    return {RESULT: (record.folder / RESULT).read_text(encoding="utf-8"), **there}
 
 
 def _told_settings(record: Record) -> dict[str, Any]:

@@ -64,8 +64,8 @@ def in_file(uri: str, experiment: str, launch_id: str) -> tuple[str, Runs] | Non
 
 def _grouped(rows: Iterable[tuple[str, str, str, str, str]]) -> Runs:
     tags: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
-    for *run, name, value in rows:
-        found = tags[tuple(run)]
+    for run, status, artifacts, name, value in rows:
+        found = tags[run, status, artifacts]
         if name:
             found[name] = value
     return {found.get(KEY, ""): Known(*run, found) for run, found in tags.items()}

@@ -1,36 +1,157 @@
-"""Keeps MLflow current while a launch runs."""
+"""Keeps MLflow current while a launch or a sweep runs: a process of its own, at low priority.
+
+The driver starts it, tells it by a pipe what to do, and ends it with the word STOP. A pipe that
+closes without that word means that the driver died: then the process writes how things stand once
+more, so that MLflow does not say RUNNING for ever, and ends. What goes wrong it says in lines on
+its standard output, each once; the next sync catches up.
+"""
 
 from __future__ import annotations
 
-import logging
+import json
+import os
+import subprocess
+import sys
 import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from typing import Any, Literal
+
+from filelock import Timeout
 
 from harness.store import Store
 from harness.store.locks import TELL_S
-from harness.store.secrets import masked
 from harness.tracking.database import WAIT_S
 from harness.tracking.launches import sync
+from harness.tracking.live import lock_of
+from harness.tracking.sweeps import sync_sweep
 
-log = logging.getLogger(__name__)
+Kind = Literal["launch", "sweep"]
+EVERY_S = 30.0
+SHARE = 20  # a sync that takes t s is not repeated within SHARE * t
+NICENESS = 19
+STOP = "stop"
 
 
-class Mirror(threading.Thread):
-    """Syncs a launch every `every_s` seconds beside the driver; trouble is only remembered."""
+class Stopped(Exception):
+    """The driver has ended."""
 
-    def __init__(self, store: Store, launch: dict, uri: str | None, every_s: float = 30.0):
-        super().__init__(daemon=True, name="mlflow-mirror")
-        self.store, self.launch, self.uri, self.every_s = store, launch, uri, every_s
-        self.stopping = threading.Event()
 
-    def run(self) -> None:
-        while not self.stopping.wait(self.every_s):
-            try:
-                sync(self.store, self.launch, self.uri, wait_s=TELL_S)
-            except Exception as error:  # whatever tracking does, the benchmark goes on
-                log.info("tracking error=%s", masked(str(error)).partition("\n")[0])
+class Mirror:
+    """The driver's side. Holds the lock that says that the launch or sweep is at work.
+
+    command: starts a process that calls `mirror`; say: takes a line about what goes wrong
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        kind: Kind,
+        name: str,
+        uri: str | None,
+        command: Sequence[str],
+        say: Callable[[str], None],
+        every_s: float = EVERY_S,
+    ):
+        self.store, self.name, self.command, self.say = store, name, command, say
+        self.told = {
+            "store": str(store.path),
+            "kind": kind,
+            "name": name,
+            "uri": uri,  # by the pipe, since every user sees the arguments of a process
+            "every_s": every_s,
+        }
+        self.process: subprocess.Popen[str] | None = None
+        self.locked = ExitStack()
+        self.listener = threading.Thread(target=self._listen, daemon=True, name="mlflow-mirror")
+
+    def start(self) -> None:
+        with suppress(Timeout):  # another driver is at the same launch: then that one's counts
+            self.locked.enter_context(lock_of(self.store, self.name).hold(timeout=0))
+        if self.told["uri"] == "none":
+            return
+        self.process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # libraries' warnings; errors come as lines
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the driver, which ends it
+        )
+        self._write(json.dumps(self.told) + "\n")
+        self.listener.start()
 
     def stop(self, wait_s: float = WAIT_S) -> None:
         """End it, and wait for what it is writing, at most wait_s."""
-        self.stopping.set()
-        if self.is_alive():
-            self.join(wait_s)
+        self.locked.close()
+        if self.process is None:
+            return
+        self._write(STOP, last=True)
+        try:
+            self.process.wait(wait_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            self.say(f"what writes to MLflow did not end within {wait_s:g} s and was ended")
+        self.listener.join(1.0)
+
+    def _write(self, text: str, last: bool = False) -> None:
+        assert self.process is not None and self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it died; what it lacks, the next sync writes
+            self.process.stdin.write(text)
+            self.process.stdin.close() if last else self.process.stdin.flush()
+
+    def _listen(self) -> None:
+        assert self.process is not None and self.process.stdout is not None
+        for line in self.process.stdout:
+            self.say(line.rstrip("\n"))
+
+
+def mirror(describe: Callable[[Exception], str]) -> None:
+    """What the process does. describe: an error in one line, without passwords."""
+    with suppress(OSError, AttributeError):
+        os.nice(NICENESS)
+    told = json.loads(sys.stdin.readline())
+    _Mirroring(told, describe).run()
+
+
+class _Mirroring:
+    def __init__(self, told: dict[str, Any], describe: Callable[[Exception], str]):
+        self.told, self.describe = told, describe
+        self.ended, self.died, self.said = threading.Event(), False, ""
+        threading.Thread(target=self._hear, daemon=True).start()
+
+    def run(self) -> None:
+        wait_s = 0.0
+        while not self.ended.wait(wait_s):
+            took = self._sync(running=True)
+            wait_s = max(self.told["every_s"], SHARE * took)
+        if self.died:
+            self._sync(running=None)
+
+    def _hear(self) -> None:
+        self.died = STOP not in sys.stdin.read()
+        self.ended.set()
+
+    def _check(self) -> None:
+        if self.ended.is_set() and not self.died:
+            raise Stopped
+
+    def _sync(self, running: bool | None) -> float:
+        """Once; -> CPU time it took, s."""
+        store, name, uri = Store(self.told["store"]), self.told["name"], self.told["uri"]
+        options = dict(wait_s=TELL_S, running=running, check=self._check)
+        before = sum(os.times()[:2])
+        try:
+            if self.told["kind"] == "sweep":
+                sync_sweep(store, name, uri, **options)
+            else:
+                sync(store, store.launch(name), uri, **options)
+        except Stopped:
+            pass
+        except Exception as error:  # whatever tracking does, the benchmark goes on
+            line = self.describe(error)
+            if line != self.said:
+                print(line, flush=True)
+            self.said = line
+        return sum(os.times()[:2]) - before
