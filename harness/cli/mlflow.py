@@ -74,7 +74,9 @@ def ui(
         )
     mlflow_view.check_port(port)
     for name, addresses in mlflow_view.addresses(where, port).items():
-        console.print(f"{escape(name)}: {' and '.join(addresses)}", soft_wrap=True)
+        console.print(f"[bold]{escape(name)}[/bold]")
+        for what, address in zip(("page", "table", "charts"), addresses):
+            console.print(f"  {what:7} {escape(address)}", soft_wrap=True)
     command = mlflow_view.server_command(where, port)
     sys.stdout.flush()
     os.execve(command[0], command, {**os.environ, **mlflow_view.ENVIRONMENT})  # signals reach it

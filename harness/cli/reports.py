@@ -226,7 +226,7 @@ def _track(store: Store, launch: dict, tracking: str | None, folder: Path) -> No
         where = "" if store.path == DEFAULT_STORE.resolve() else f" --store {store.path}"
         console.print(
             f"MLflow      relief ui{escape(where)}, then "
-            f"{mlflow_view.address(synced.experiment_id)}",
+            f"{mlflow_view.address(synced.experiment_id, launch['id'])}",
             soft_wrap=True,
         )
     else:

@@ -11,8 +11,7 @@ from typing import Any
 import yaml
 
 from harness.store import IDENTITY, Record, Store, canonical
-from harness.store.curve import FILE as LOSSES
-from harness.store.curve import Points
+from harness.store.curve import ASIDE, Points
 from harness.store.records import CURVES, RESULT, SCORES
 from harness.tracking.content import (
     FAILED,
@@ -26,7 +25,7 @@ from harness.tracking.content import (
     text_of,
 )
 
-ARTIFACTS = (SCORES, CURVES, LOSSES)  # beside the record
+ARTIFACTS = (SCORES, CURVES, *ASIDE)  # beside the record
 
 
 def entry_of(cell: Mapping[str, Any]) -> str:
@@ -118,6 +117,11 @@ def _curves(store: Store, record: Record, prefix: str = "") -> dict[str, Points]
     """Name of a metric -> points of a curve over training, of the cell and of its stages."""
     curves = record.losses() if record.done else {}
     found = {f"loss/{prefix}{phase}": points for phase, points in curves.items()}
+    for look in record.looks() if record.done else ():
+        for name, value in look.metrics.items():
+            found.setdefault(f"validation/{prefix}{look.phase}/{name}", []).append(
+                (look.step, value)
+            )
     for name, key in record.spec.needs.stages.items():
         if stage := store.result(key):
             found |= _curves(store, stage, f"{name}-")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from harness.tracking.database import (
     told,
 )
 from harness.tracking.known import Known, Runs, by_client, folder_of, in_file
+from harness.tracking.views import describe, save_view
 from harness.tracking.write import create, insert, update
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,36 @@ class Launched:
                 self.client.set_tag(run.id, SEEN, content.tags[SEEN])
             else:
                 update(self.client, run, content)
+
+    def open_with(
+        self,
+        about: Mapping[str, Any],
+        text: str,
+        metrics: Sequence[str],
+        settings: Sequence[str],
+    ) -> None:
+        """What the experiment's page shows first: a description, and a view to choose.
+
+        about: the record of the launch or sweep; metrics, settings: the view's columns and axes
+        """
+        describe(self.client, self.experiment, f"**{about['id']}**\n\n{text}")
+        save_view(self.client, self.experiment, about, metrics, settings)
+
+
+def unchanged(
+    store: Store, about: Mapping[str, Any], uri: str | None, seen: Mapping[str, str]
+) -> Synced | None:
+    """That nothing is to be written, where that can be told without MLflow.
+
+    seen: by key, "" for the parent, of what each run is to be written from
+    """
+    known = in_file(checked_uri(store, uri), about["name"], about["id"])
+    if known is None:
+        return None
+    experiment, runs = known
+    if any(key not in runs or runs[key].tags.get(SEEN) != told for key, told in seen.items()):
+        return None
+    return Synced(experiment, 0, len(seen) - 1)
 
 
 @contextmanager

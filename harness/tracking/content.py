@@ -49,7 +49,7 @@ class Content:
 
     @property
     def digest(self) -> str:
-        told = {k: v for k, v in self.tags.items() if k != SEEN}
+        told = {k: v for k, v in self.tags.items() if k not in (SEEN, PARENT)}
         texts = {k: v for k, v in self.files.items() if isinstance(v, str)}
         return digest_of([FORM, self.name, self.status, told, self.params, self.points, texts])
 

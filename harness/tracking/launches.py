@@ -8,15 +8,17 @@ files it was written.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.metrics import headlines
 from harness.store import Store
 from harness.tracking import report as reports
 from harness.tracking.cells import cell_content, entry_of
-from harness.tracking.client import Synced, launched
+from harness.tracking.client import Synced, launched, unchanged
 from harness.tracking.content import (
     FAILED,
     FINISHED,
@@ -30,9 +32,9 @@ from harness.tracking.content import (
     Content,
     digest_of,
     milliseconds,
+    text_of,
 )
-from harness.tracking.database import WAIT_S, checked_uri
-from harness.tracking.known import in_file
+from harness.tracking.database import WAIT_S
 from harness.tracking.live import lock_of
 from harness.tracking.write import parts
 
@@ -73,9 +75,8 @@ def sync(
     }
     status = _status(launch, states, running)
     seen[""] = digest_of([FORM, status, _counts(launch, states), reports.state_of(report)])
-    known = in_file(checked_uri(store, uri), launch["name"], launch["id"])
-    if known and all(k in known[1] and known[1][k].tags.get(SEEN) == v for k, v in seen.items()):
-        return Synced(known[0], 0, len(seen) - 1)
+    if (done := unchanged(store, launch, uri, seen)) is not None:
+        return done
     with launched(store, launch, uri, wait_s) as runs:
         stale = [
             cell
@@ -99,7 +100,17 @@ def sync(
             runs.write(contents)
         if not running:
             runs.write_parent(parent)
+        runs.open_with(launch, parent.tags[NOTE], headlines(), _varied(launch))
     return Synced(runs.experiment, len(stale), len(seen) - 1 - len(stale))
+
+
+def _varied(launch: dict[str, Any]) -> list[str]:
+    """Names of the settings in which the entries of a method differ from each other."""
+    values: dict[str, set[str]] = defaultdict(set)
+    for altered in launch.get("parameters", {}).values():
+        for name, value in altered.items():
+            values[name].add(text_of(value))
+    return [name for name, found in values.items() if len(found) > 1]
 
 
 def states_of(store: Store, keys: list[str]) -> dict[str, State]:

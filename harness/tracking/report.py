@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.metrics import HEADLINE
+from harness.metrics import headlines
 from harness.store import PART
 from harness.store.files import checksum
 from harness.tracking.content import Point, plain_name
@@ -53,10 +53,11 @@ def means_of(folder: Path, at_ms: int) -> tuple[list[Point], str]:
     path = folder / "leaderboard.parquet"
     if not path.exists():  # a report of an earlier version
         return [], ""
+    shown = headlines()
     rows = [
         row
         for row in pq.read_table(path).to_pylist()
-        if row["category"] == "mean" and row["metric"] in HEADLINE
+        if row["category"] == "mean" and row["metric"] in shown
     ]
     points = []
     for row in rows:

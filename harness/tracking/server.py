@@ -10,28 +10,29 @@ from harness.tracking.client import opened
 from harness.tracking.content import LAUNCH
 from harness.tracking.database import TrackingError, artifacts_of, default_uri
 from harness.tracking.report import PAGE
+from harness.tracking.views import address_of
 
 PORT = 5000
+PARENTS = {"tags.cells LIKE '%'": PAGE, "tags.kind = 'sweep'": "sweep/sweep.html"}
 
 
 def addresses(store: Store, port: int) -> dict[str, list[str]]:
-    """Name of a launch -> where the UI of the store's own database shows it.
+    """Name of a launch or sweep -> where the UI of the store's own database shows it.
 
-    A launch's leaderboard page, then the runs of its experiment; those of an experiment alone
-    where no report is logged yet.
+    The leaderboard's page or the sweep's, then its runs, as a table and as charts.
     """
     found: dict[str, list[str]] = {}
     with opened(store) as (client, _):
         for experiment in client.search_experiments():
             number = experiment.experiment_id
-            runs = address(number, port)
-            parents = client.search_runs([number], "tags.cells LIKE '%'", max_results=1000)
-            for run in parents:
-                page = f"#/experiments/{number}/runs/{run.info.run_id}/artifacts/{PAGE}"
-                name = run.data.tags.get(LAUNCH, run.info.run_name)
-                found[name] = [f"http://127.0.0.1:{port}/{page}", runs]
-            if not parents and experiment.name != "Default":
-                found[experiment.name] = [runs]
+            for chosen, page in PARENTS.items():
+                for run in client.search_runs([number], chosen, max_results=1000):
+                    name = run.data.tags.get(LAUNCH, run.info.run_name)
+                    place = f"#/experiments/{number}/runs/{run.info.run_id}/artifacts/{page}"
+                    found[name] = [
+                        f"http://127.0.0.1:{port}/{place}",
+                        *(address(number, name, port, charts) for charts in (False, True)),
+                    ]
     return found
 
 
@@ -69,8 +70,6 @@ def server_command(store: Store, port: int) -> list[str]:
     ]
 
 
-def address(experiment_id: str, port: int = PORT) -> str:
-    """Where the runs of an experiment are in the UI."""
-    return (
-        f"http://127.0.0.1:{port}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
-    )
+def address(experiment_id: str, launch_id: str, port: int = PORT, charts: bool = False) -> str:
+    """Where the runs of a launch or a sweep are in the UI."""
+    return f"http://127.0.0.1:{port}/{address_of(experiment_id, launch_id, charts)}"

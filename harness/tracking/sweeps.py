@@ -12,7 +12,7 @@ from harness.store import Store
 from harness.store.records import Spec
 from harness.store.sweeps import DEFAULT, SweepFolder
 from harness.store.sweeps import RUNNING as TRIAL_RUNNING
-from harness.tracking.client import Synced, launched
+from harness.tracking.client import Synced, launched, unchanged
 from harness.tracking.content import (
     FAILED,
     FINISHED,
@@ -31,8 +31,7 @@ from harness.tracking.content import (
     plain_name,
     text_of,
 )
-from harness.tracking.database import WAIT_S, checked_uri
-from harness.tracking.known import in_file
+from harness.tracking.database import WAIT_S
 from harness.tracking.live import lock_of
 from harness.tracking.report import files_of
 
@@ -61,23 +60,24 @@ def sync_sweep(
     status = _status(record, running)
     pages = [(path.name, path.stat().st_mtime_ns) for path in sorted(folder.path.glob("*.*"))]
     seen[""] = digest_of([FORM, status, record.get("best"), pages])
-    known = in_file(checked_uri(store, uri), record["name"], sweep_id)
-    if known and all(k in known[1] and known[1][k].tags.get(SEEN) == v for k, v in seen.items()):
-        return Synced(known[0], 0, len(trials))
+    if (done := unchanged(store, record, uri, seen)) is not None:
+        return done
     with launched(store, record, uri, wait_s) as runs:
         stale = [trial for trial in trials if runs.seen(trial["id"]) != seen[trial["id"]]]
         parent = _parent(record, trials, folder.path, status, seen[""])
         if running:
             runs.write_parent(parent)
         check()
-        unchanged = _unchanged(store, record, trials)
+        usual = _usual(store, record, trials)
         contents = {}
         for trial in stale:
             tags = {PARENT: runs.parent.id, SEEN: seen[trial["id"]], LAUNCH: sweep_id}
-            contents[trial["id"]] = _trial(trial, unchanged, running, tags)
+            contents[trial["id"]] = _trial(trial, usual, running, tags)
         runs.write(contents)
         if not running:
             runs.write_parent(parent)
+        means = [f"mean/{name}" for name in record["sweep"]["objective"]["metrics"]]
+        runs.open_with(record, parent.tags[NOTE], means, list(record["sweep"]["space"]))
     return Synced(runs.experiment, len(stale), len(trials) - len(stale))
 
 
@@ -89,11 +89,11 @@ def _status(record: Mapping[str, Any], running: bool) -> str:
 
 def _trial(
     trial: Mapping[str, Any],
-    unchanged: Mapping[str, Any],
+    usual: Mapping[str, Any],
     running: bool,
     tags: Mapping[str, str],
 ) -> Content:
-    values = trial["values"] or unchanged
+    values = trial["values"] or usual
     ended = trial["ended"] or trial["started"]
     at = milliseconds(ended)
     points = [
@@ -116,9 +116,7 @@ def _trial(
     )
 
 
-def _unchanged(
-    store: Store, record: Mapping[str, Any], trials: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _usual(store: Store, record: Mapping[str, Any], trials: list[dict[str, Any]]) -> dict[str, Any]:
     """What the swept settings are in the trial that changes none; as far as a cell of it tells."""
     trial = next((trial for trial in trials if trial["id"] == DEFAULT and trial["cells"]), None)
     result = store.result(trial["cells"][0]["key"]) if trial else None

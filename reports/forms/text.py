@@ -141,6 +141,33 @@ def leaderboard_markdown(
     return "\n".join(lines)
 
 
+def summary_markdown(launch: dict, frame: pd.DataFrame, boards: list[Board]) -> str:
+    """A table a dataset, methods by settings, means of the headline metrics; few words.
+
+    For where there is little room; the leaderboard has the rest.
+    """
+    marks = row_marks(launch, boards)
+    lines = [f"> **{DEMO}**", ""] if launch.get("demo") else []
+    lines += [
+        f"{counts_text(frame)}. Percent; mean over seeds, then over categories. Best bold, second "
+        "italic.",
+        "",
+    ]
+    for dataset, settings in grouped(boards).items():
+        shown = [of[m] for of in settings.values() for m in headline(of)]
+        rows: dict[tuple[str, str], list[str]] = {}
+        for row in (row for board in shown for row in board.rows):
+            rows.setdefault((row.method, row.variant), [_marked(row, marks)])
+        for (method, variant), cells in rows.items():
+            for board in shown:
+                found = board.row(method, variant)
+                cells.append(_marked_score(board, found) if found else "")
+        head = [f"{setting_label(b.setting)} {metric_label(b.metric)}" for b in shown]
+        lines += [f"**{_escaped(dataset)}**", ""]
+        lines += [*_markdown_table(["method", *head], list(rows.values())), ""]
+    return "\n".join(lines)
+
+
 def _markdown_setting(setting: str, boards: dict[str, Board], marks: list[str]) -> list[str]:
     metrics = headline(boards) or list(boards)[:1]
     if not metrics:

@@ -31,6 +31,7 @@ from reports.forms.text import (
     percent,
     row_marks,
     same,
+    summary_markdown,
 )
 from reports.forms.words import (
     VERDICT_KEY,
@@ -100,6 +101,7 @@ def _write_report(store: Checked, launch: dict, folder: Path, show: Sequence[str
     again = badge(results.values())
     write_text(folder / "leaderboard.csv", leaderboard_csv(boards))
     write_text(folder / "leaderboard.md", leaderboard_markdown(launch, frame, boards, again))
+    write_text(folder / "summary.md", summary_markdown(launch, frame, boards))
     write_text(folder / "cost.csv", cost.to_csv(index=False, lineterminator="\n"))
     hours = hours_frame(store, results)
     write_text(folder / "hours.csv", hours.to_csv(index=False, lineterminator="\n"))

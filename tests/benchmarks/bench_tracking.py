@@ -81,7 +81,7 @@ def make(store: Store, cells: int, metrics: int, points: int) -> list[str]:
             "started": 1.7e9,
             "cells": rows,
             "config": {},
-            "parameters": {name: parameters for name in ("das3d", "m3dm", "dbrn", "3dsr")},
+            "parameters": dict.fromkeys(("das3d", "m3dm", "dbrn", "3dsr"), parameters),
         }
     )
     return [row["key"] for row in rows]

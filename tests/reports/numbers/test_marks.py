@@ -26,6 +26,7 @@ SMALL = {
 FORMS = (
     "leaderboard.html",
     "leaderboard.md",
+    "summary.md",
     "leaderboard.tex",
     "leaderboard.csv",
     "cells.csv",

@@ -111,6 +111,7 @@ def test_writing_twice_gives_the_same_bytes_in_every_file(build, tmp_path):
         "leaderboard.md",
         "leaderboard.parquet",
         "leaderboard.tex",
+        "summary.md",
     ]
     assert sorted(p.name for p in (tmp_path / "one").glob("*.*")) == names
     figures = [f"figures/{p.name}" for p in (tmp_path / "one" / "figures").iterdir()]
