@@ -60,12 +60,21 @@ def check(
         Optional[Path],
         typer.Option("--json", help="Write everything found to this file; - prints it alone."),
     ] = None,
+    fix: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Write a mended copy into this new folder: names, orientation, masks to 0 and "
+            "255. The original stays as it is."
+        ),
+    ] = None,
     workers: Workers = None,
 ) -> None:
     """Open every file of a dataset and list what is wrong, odd or unlike the published release."""
     from harness.data.check import check as check_data
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the table has its complaints
+    if fix:
+        root = _mended(Path(root).expanduser(), fix, quiet=json_file == STDOUT)
     dataset, quiet = _open(kind, root, option), json_file == STDOUT
     if not quiet:
         console.print(f"{escape(str(dataset.root))}: {dataset.kind}", soft_wrap=True)
@@ -80,6 +89,17 @@ def check(
         _print_report(found)
     if found.errors:
         raise typer.Exit(EXIT_FAULTY_DATA)
+
+
+def _mended(root: Path, out: Path, quiet: bool) -> str:
+    """The folder of the copy, which is then checked."""
+    from harness.data.fix import fix
+
+    with _progress("copy") as report:
+        done = fix(root, out, report)
+    for one in done if not quiet else ():
+        console.print(escape(f"mended {one.file}: {one.what}"), soft_wrap=True)
+    return str(out)
 
 
 def _print_report(found) -> None:
@@ -134,6 +154,47 @@ def synthetic(
             write_category(folder, name, spec, report, workers or os.cpu_count() or 1)
         console.print(f"{escape(name)}: {sum(spec.counts(name).values())} samples")
     console.print(f"relief run --data {escape(str(folder))}", soft_wrap=True)
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="Folder of what was recorded or exported.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the dataset, made if missing.")],
+    category: Annotated[str, typer.Option(help="The name of this kind of part.")] = "part",
+    table: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--csv", help="Table of samples: image, depth, and if known split, defect, mask."
+        ),
+    ] = None,
+    camera: Annotated[
+        Optional[Path], typer.Option(help="JSON of the intrinsics (default: found in the folder).")
+    ] = None,
+) -> None:
+    """Bring frames of RealSense, Kinect or Azure Kinect, PLY or PCD pairs, tables, and masks of
+    LabelMe or COCO into the layout, by hard links where possible."""
+    from harness.data.importing import find, write
+    from harness.data.importing.cameras import find_camera, read_camera
+
+    frames, left, sheets = find(source, table)
+    if not frames:
+        reasons = "; ".join(f"{one.file}: {one.why}" for one in left[:3]) or "it holds no file"
+        raise UserError(
+            f"no sample in {source}: {reasons}. A sample is a colour image and a depth image or "
+            "cloud of the same name or number, such as color_007.png and depth_007.png"
+        )
+    file = camera or find_camera(sheets)
+    with _progress("import") as report:
+        counts = write(frames, out, category, read_camera(file) if file else None, report)
+    for place, count in sorted(counts.items()):
+        console.print(escape(f"{category}/{place}: {count}"))
+    if file and any(frame.is_depth for frame in frames):
+        console.print(escape(f"camera: {file}"), soft_wrap=True)
+    for one in left[:SHOWN]:
+        console.print(escape(f"left out {one.file}: {one.why}"), soft_wrap=True)
+    if len(left) > SHOWN:
+        console.print(f"and {len(left) - SHOWN} more left out")
+    console.print(f"relief data check {escape(str(out))}", soft_wrap=True)
 
 
 @app.command()

@@ -116,6 +116,34 @@ def test_a_view_is_shown_with_any_setting_under_the_methods_name(
     assert code == 2 and "unknown key; did you mean plane" in err.replace("\n", " ")
 
 
+def test_recorded_frames_are_imported_and_a_mended_copy_is_checked(capsys, monkeypatch, tmp_path):
+    recorded = tmp_path / "rec"
+    recorded.mkdir()
+    for i in range(2):
+        Image.new("RGB", (64, 48), (9, i, 9)).save(recorded / f"color_{i}.png")
+        depth = Image.new("I;16", (64, 48), 600)
+        depth.putpixel((3, 3), 580)
+        depth.save(recorded / f"depth_{i}.png")
+    (recorded / "lone.png").write_bytes(b"")
+    intrinsics = {"fx": 60, "fy": 60, "ppx": 32, "ppy": 24}
+    (recorded / "intrinsics.json").write_text(json.dumps(intrinsics))
+    code, out, err = relief(
+        capsys, monkeypatch, "data", "import", recorded, tmp_path / "out", "--category", "cup"
+    )
+    assert code == 0, err
+    assert "cup/train/good: 2" in out and f"relief data check {tmp_path}/out" in out
+    assert "lone.png: there is no depth or cloud to it" in out
+    code, out, _ = relief(
+        capsys, monkeypatch, "data", "check", tmp_path / "out", "--fix", tmp_path / "new"
+    )
+    assert code == 1 and f"{tmp_path}/new: folder" in out and "no test sample" in out
+    code, _, err = relief(capsys, monkeypatch, "data", "import", tmp_path / "new", tmp_path / "x")
+    assert code == 0, err
+    (tmp_path / "none").mkdir()
+    code, _, err = relief(capsys, monkeypatch, "data", "import", tmp_path / "none", tmp_path / "y")
+    assert code == 2 and "color_007.png and depth_007.png" in err.replace("\n", " ")
+
+
 def test_nothing_is_cut_and_json_stands_alone(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(terminal.console, "_width", 80)
     relief(capsys, monkeypatch, "data", "make", "synthetic", tmp_path, *MADE)

@@ -1,0 +1,108 @@
+"""Outlines of defects as LabelMe (one file an image) and COCO (one file for all) have them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+
+from harness.data.files import read_json
+from harness.data.samples import DataError
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """The defects of one image. size: (H, W) px; each polygon (N, 2) x, y"""
+
+    size: tuple[int, int]
+    polygons: tuple[np.ndarray, ...]
+    labels: tuple[str, ...]
+    file: Path
+    runs: tuple[np.ndarray, ...] = ()  # whole masks (H, W) bool
+
+    def mask(self) -> np.ndarray:
+        """(H, W) uint8, 255 where defective"""
+        drawn = np.zeros(self.size, np.uint8)
+        for polygon in self.polygons:
+            cv2.fillPoly(drawn, [np.round(polygon).astype(np.int32)], 255)
+        for run in self.runs:
+            drawn[run] = 255
+        return drawn
+
+
+def read_annotations(paths: Iterable[Path]) -> dict[str, Outlines]:
+    """File name of the image -> its outlines, of all JSON files that are of LabelMe or COCO."""
+    found: dict[str, Outlines] = {}
+    for path in paths:
+        try:
+            given = read_json(path)
+        except DataError:
+            continue
+        if "shapes" in given and "imagePath" in given:
+            name = PurePosixPath(str(given["imagePath"]).replace("\\", "/")).name
+            found[name] = _labelme(given, path)
+        elif "annotations" in given and "images" in given:
+            found |= _coco(given, path)
+    return found
+
+
+def _labelme(given: dict[str, Any], path: Path) -> Outlines:
+    try:
+        shapes = [(_shape(s), str(s.get("label", "defect"))) for s in given["shapes"]]
+        size = int(given["imageHeight"]), int(given["imageWidth"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no file of LabelMe: {error}", "save it again", path) from error
+    return Outlines(size, tuple(s for s, _ in shapes), tuple(label for _, label in shapes), path)
+
+
+def _shape(shape: dict[str, Any]) -> np.ndarray:
+    points = np.array(shape["points"], float).reshape(-1, 2)
+    kind = shape.get("shape_type", "polygon")
+    if kind == "rectangle":
+        (x0, y0), (x1, y1) = points
+        return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+    if kind == "circle":
+        radius = np.hypot(*(points[1] - points[0]))
+        angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+        return points[0] + radius * np.stack([np.cos(angle), np.sin(angle)], 1)
+    if kind not in ("polygon", "linestrip"):
+        raise ValueError(f"shapes of type {kind!r} have no area")
+    return points
+
+
+def _coco(given: dict[str, Any], path: Path) -> dict[str, Outlines]:
+    try:
+        names = {c["id"]: str(c["name"]) for c in given.get("categories", ())}
+        of: dict[Any, list] = defaultdict(list)
+        for one in given["annotations"]:
+            of[one["image_id"]].append(one)
+        found = {}
+        for image in given["images"]:
+            size = int(image["height"]), int(image["width"])
+            polygons, runs, labels = [], [], []
+            for one in of[image["id"]]:
+                labels.append(names.get(one.get("category_id"), "defect"))
+                segments = one["segmentation"]
+                if isinstance(segments, dict):
+                    runs.append(_runs(segments, size))
+                else:
+                    polygons += [np.array(s, float).reshape(-1, 2) for s in segments]
+            name = PurePosixPath(str(image["file_name"]).replace("\\", "/")).name
+            found[name] = Outlines(size, tuple(polygons), tuple(labels), path, tuple(runs))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no file of COCO: {error}", "export it again", path) from error
+    return found
+
+
+def _runs(given: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
+    """An uncompressed run-length mask, by columns, that starts with what is not marked."""
+    counts = given["counts"]
+    if isinstance(counts, str):
+        raise ValueError("compressed run lengths: export polygons, or uncompressed run lengths")
+    values = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return values.reshape(size[::-1]).T

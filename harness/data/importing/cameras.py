@@ -1,0 +1,91 @@
+"""Intrinsics as RealSense, Azure Kinect, ROS and Open3D write them, to those of our layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.data.files import read_json
+from harness.data.samples import DataError
+
+NAMES = {  # ours -> theirs, at any depth of the file
+    "fx": ("fx", "f", "focal_x"),
+    "fy": ("fy", "f", "focal_y"),
+    "cx": ("cx", "ppx", "principal_point_x"),
+    "cy": ("cy", "ppy", "principal_point_y"),
+    "width": ("width", "image_width"),
+    "height": ("height", "image_height"),
+    "depth_scale": ("depth_scale", "depth_units", "depth_unit"),
+}
+NEEDED = ("fx", "fy", "cx", "cy")
+MATRICES = ("K", "k", "intrinsic_matrix", "camera_matrix", "data")
+COLOUR = ("color", "colour", "rgb")  # depth frames are aligned to the colour camera
+
+
+def read_camera(path: Path) -> dict[str, float]:
+    """fx, fy, cx, cy, and what else of NAMES is there. DataError if one of the four lacks."""
+    found = intrinsics(read_json(path))
+    if lacking := [name for name in NEEDED if name not in found]:
+        raise DataError(
+            f"{path} has no {', '.join(lacking)}",
+            "give a camera file with --camera: fx, fy, cx, cy (or ppx, ppy; or a 3 x 3 matrix K)",
+            path,
+        )
+    return found
+
+
+def intrinsics(given: Mapping[str, Any]) -> dict[str, float]:
+    """What a file says of its colour camera, or of the only one."""
+    found: dict[str, float] = {}
+    for level in _levels(given):
+        for name, theirs in NAMES.items():
+            value = next((level[t] for t in theirs if _number(level.get(t))), None)
+            if value is not None:
+                found.setdefault(name, float(value))
+        for name in MATRICES:
+            if (matrix := _matrix(level.get(name))) is not None:
+                for own, value in zip(("fx", "fy", "cx", "cy"), matrix):
+                    found.setdefault(own, value)
+    return found
+
+
+def find_camera(paths: Iterable[Path]) -> Path | None:
+    """The first of the JSON files that holds intrinsics, those for colour before others."""
+    fitting = []
+    for path in paths:
+        try:
+            if set(NEEDED) <= set(intrinsics(read_json(path))):
+                fitting.append(path)
+        except DataError:
+            continue
+    fitting.sort(key=lambda p: (not any(word in p.name.lower() for word in COLOUR), str(p)))
+    return fitting[0] if fitting else None
+
+
+def _levels(given: Any) -> Iterable[Mapping[str, Any]]:
+    """The mapping and those in it, those of the colour camera before others."""
+    if isinstance(given, list):
+        for item in given:
+            yield from _levels(item)
+    if isinstance(given, Mapping):
+        yield given
+        names = sorted(given, key=lambda n: not any(w in str(n).lower() for w in COLOUR))
+        for name in names:
+            yield from _levels(given[name])
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _matrix(value: Any) -> tuple[float, float, float, float] | None:
+    """fx, fy, cx, cy of 9 numbers, by rows (ROS, OpenCV) or by columns (Open3D)."""
+    if not isinstance(value, list):
+        return None
+    flat = [v for row in value for v in (row if isinstance(row, list) else [row])]
+    if len(flat) != 9 or not all(map(_number, flat)):
+        return None
+    by_columns = flat[2] == 0 and flat[6] != 0
+    cx, cy = (flat[6], flat[7]) if by_columns else (flat[2], flat[5])
+    return float(flat[0]), float(flat[4]), float(cx), float(cy)

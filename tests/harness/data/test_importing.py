@@ -1,0 +1,207 @@
+"""What tools write becomes the layout; what is mended is a copy."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.data.check import check
+from harness.data.datasets import open_dataset
+from harness.data.fix import fix
+from harness.data.importing import find, write
+from harness.data.importing.cameras import find_camera, intrinsics, read_camera
+from harness.data.samples import DataError
+from methods.errors import UserError
+from tests.harness.data.scans import scan, write_category
+from tests.harness.data.test_folder import write_depth_category
+
+OURS = {"fx": 500.0, "fy": 501.0, "cx": 31.5, "cy": 23.5}
+
+
+def frame(seed=0):
+    rgb, xyz, mask = scan(seed=seed)
+    return Image.fromarray(rgb), Image.fromarray((xyz[..., 2] * 1000).astype(np.uint16)), mask
+
+
+def put(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def imported(root, out, table=None):
+    frames, left, sheets = find(root, table)
+    file = find_camera(sheets)
+    counts = write(frames, out, "part", read_camera(file) if file else None)
+    return dict(counts), left
+
+
+NAMES = {
+    "RealSense Viewer": ("{i}_Color.png", "{i}_Depth.png"),
+    "Azure Kinect": ("color/{i:06}.png", "depth/{i:06}.png"),
+    "Open3D": ("rgb/frame_{i}.jpg", "depth/frame_{i}.png"),
+    "7-Scenes": ("frame-{i:06}.color.png", "frame-{i:06}.depth.png"),
+    "one folder": ("rgb{i}.png", "depth{i}.png"),
+}
+
+
+@pytest.mark.parametrize("tool", NAMES)
+def test_frames_with_their_camera_become_the_layout_by_links(tmp_path, tool):
+    for i in range(3):
+        for name, image in zip(NAMES[tool], frame(i)):
+            put(tmp_path / "rec" / name.format(i=i + 9), image)  # 9, 10, 11
+    (tmp_path / "rec/intrinsics.json").write_text(json.dumps({"color": OURS, "serial": "x"}))
+    counts, left = imported(tmp_path / "rec", tmp_path / "out")
+    assert counts == {"train/good": 3} and not left
+    refs = open_dataset("auto", tmp_path / "out").category("part").samples("train")
+    assert len(refs) == 3 and 0.5 < np.median(refs[0].read().xyz[..., 2]) < 0.7
+    rows = list(csv.DictReader((tmp_path / "out/part/import.csv").open()))
+    first = next(row for row in rows if row["file"].startswith("train/good/rgb/000"))
+    assert "9" in first["from"]
+    assert (tmp_path / "out/part" / first["file"]).samefile(first["from"])
+
+
+def test_folders_tell_splits_and_defects(tmp_path):
+    for place in ("train/good", "test/ok", "test/scratch"):
+        rgb, depth, mask = frame()
+        put(tmp_path / "rec" / place / "rgb/1.png", rgb)
+        put(tmp_path / "rec" / place / "depth/1.png", depth)
+        if "scratch" in place:
+            put(tmp_path / "rec" / place / "mask/1.png", Image.fromarray(mask))
+    (tmp_path / "rec/camera.json").write_text(json.dumps(OURS))
+    counts, _ = imported(tmp_path / "rec", tmp_path / "out")
+    assert counts == {"train/good": 1, "test/good": 1, "test/scratch": 1}
+    assert check(open_dataset("auto", tmp_path / "out")).errors == 0
+
+
+def test_a_table_tells_all_and_what_it_names_in_vain_is_told(tmp_path):
+    for i in range(2):
+        for name, image in zip(("a{i}.png", "b{i}.png"), frame(i)):
+            put(tmp_path / "rec" / name.format(i=i), image)
+    put(tmp_path / "rec/m1.png", Image.fromarray(frame()[2]))
+    (tmp_path / "rec/camera.json").write_text(json.dumps(OURS))
+    (tmp_path / "rec/list.csv").write_text(
+        "\ufeffimage,depth,split,label,mask\na0.png,b0.png,train,ok,\n"
+        "a1.png,b1.png,test,dent,m1.png\na2.png,b2.png,train,ok,\n",
+        encoding="utf-8",
+    )
+    counts, left = imported(tmp_path / "rec", tmp_path / "out")
+    assert counts == {"train/good": 1, "test/dent": 1}
+    assert [one.file.name for one in left] == ["a2.png"] and "line 4" in left[0].why
+    (tmp_path / "rec/list.csv").write_text("image,split\na0.png,train\n")
+    with pytest.raises(DataError, match="no column for depth; it has image, split"):
+        find(tmp_path / "rec")
+
+
+@pytest.mark.parametrize("tool", ["labelme", "coco"])
+def test_outlines_become_masks_of_defects(tmp_path, tool):
+    for i in range(2):
+        for name, image in zip(("color_{i}.png", "depth_{i}.png"), frame(i)):
+            put(tmp_path / "rec" / name.format(i=i), image)
+    (tmp_path / "rec/camera.json").write_text(json.dumps(OURS))
+    square = [[10, 10], [19, 10], [19, 19], [10, 19]]
+    if tool == "labelme":
+        shapes = [{"label": "dent", "points": square, "shape_type": "polygon"}]
+        given = {"shapes": shapes, "imagePath": "..\\x\\color_1.png"}
+        given |= {"imageHeight": 48, "imageWidth": 64}
+    else:
+        given = {
+            "images": [{"id": 7, "file_name": "x/color_1.png", "height": 48, "width": 64}],
+            "categories": [{"id": 1, "name": "dent"}],
+            "annotations": [
+                {"image_id": 7, "category_id": 1, "segmentation": [list(np.ravel(square))]}
+            ],
+        }
+        given = json.loads(json.dumps(given, default=int))
+    (tmp_path / "rec/notes.json").write_text(json.dumps(given))
+    counts, _ = imported(tmp_path / "rec", tmp_path / "out")
+    assert counts == {"train/good": 1, "test/dent": 1}
+    sample = open_dataset("auto", tmp_path / "out").category("part").samples("test")[0].read()
+    assert sample.mask.sum() == 100 and sample.mask[10:20, 10:20].all()
+
+
+def test_clouds_need_no_camera_and_lone_files_are_told(tmp_path):
+    rgb, xyz, _ = scan()
+    put(tmp_path / "rec/part_01.png", Image.fromarray(rgb))
+    header = (
+        "VERSION .7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\nWIDTH 64\nHEIGHT 48\n"
+        "VIEWPOINT 0 0 0 1 0 0 0\nPOINTS 3072\nDATA binary\n"
+    )
+    (tmp_path / "rec/part_01.pcd").write_bytes(header.encode() + xyz.tobytes())
+    put(tmp_path / "rec/part_02.png", Image.fromarray(rgb))
+    counts, left = imported(tmp_path / "rec", tmp_path / "out")
+    assert counts == {"train/good": 1} and "no depth or cloud to it" in left[0].why
+    ref = open_dataset("auto", tmp_path / "out").category("part").samples("train")[0]
+    assert np.array_equal(ref.read().xyz, xyz)
+
+
+def test_depth_without_a_camera_is_refused_with_what_to_give(tmp_path):
+    for name, image in zip(("color_1.png", "depth_1.png"), frame()):
+        put(tmp_path / "rec" / name, image)
+    with pytest.raises(DataError, match="--camera FILE"):
+        imported(tmp_path / "rec", tmp_path / "out")
+    assert not (tmp_path / "out/part").exists()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"fx": 500, "fy": 501, "ppx": 31.5, "ppy": 23.5, "coeffs": [0] * 5},  # RealSense
+        {"K": [500, 0, 31.5, 0, 501, 23.5, 0, 0, 1], "D": []},  # ROS
+        {"width": 64, "height": 48, "intrinsic_matrix": [500, 0, 0, 0, 501, 0, 31.5, 23.5, 1]},
+        {"depth": {"fx": 1, "fy": 1, "cx": 1, "cy": 1}, "rgb": OURS},
+        {"cameras": [{"intrinsics": {"parameters": OURS}}]},
+    ],
+)
+def test_intrinsics_are_read_in_the_forms_of_drivers(given):
+    found = intrinsics(given)
+    assert {name: found[name] for name in OURS} == OURS
+
+
+# Mended copies
+
+
+def test_a_mended_copy_has_no_faults_and_the_original_is_as_it_was(tmp_path):
+    category = write_category(tmp_path / "data")
+    folder = category.folder
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    rgb = folder / "train/good/rgb/000.png"
+    Image.open(rgb).rotate(180).save(rgb.with_suffix(".jpg"), exif=exif, quality=95)
+    rgb.unlink()
+    (folder / "test/good").rename(folder / "test/GOOD")
+    gt = folder / "test/hole/gt"
+    Image.fromarray((np.array(Image.open(gt / "000.png")) > 0).astype(np.uint8) * 250).save(
+        gt / "000.jpg"
+    )
+    (gt / "000.png").unlink()
+    (gt / "001.png").rename(gt / "001_mask.png")
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    said = {one.file: one.what for one in fix(tmp_path / "data", tmp_path / "new")}
+    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert "turned as its EXIF says" in said["dome/train/good/rgb/000.jpg"]
+    assert "0 and 255" in said["dome/test/hole/gt/000.jpg"]
+    found = check(open_dataset("auto", tmp_path / "new"))
+    assert found.errors == 0 and found.counts["dome"]["test"] == {"good": 1, "hole": 2}
+    sound = "dome/train/good/rgb/001.png"
+    assert (tmp_path / "data" / sound).samefile(tmp_path / "new" / sound)
+
+
+def test_swapped_bytes_of_depth_are_put_right_in_the_copy(tmp_path):
+    category = write_depth_category(tmp_path / "data")
+    ref = category.samples("train")[0]
+    right = np.array(Image.open(ref.xyz))
+    Image.fromarray(right.byteswap()).save(ref.xyz)
+    assert any("swapped" in one.what for one in fix(tmp_path / "data", tmp_path / "new"))
+    assert np.array_equal(
+        np.array(Image.open(tmp_path / "new/part/train/good/depth" / ref.xyz.name)), right
+    )
+
+
+def test_a_copy_is_not_written_over_or_into_anything(tmp_path):
+    write_category(tmp_path / "data")
+    with pytest.raises(UserError, match="is not empty"):
+        fix(tmp_path / "data", tmp_path / "data")
+    with pytest.raises(UserError, match="lies within"):
+        fix(tmp_path / "data", tmp_path / "data/new")
