@@ -259,7 +259,7 @@ def run_cell(task: Task) -> dict[str, Any]:
         "metrics": values,
         "validation": chosen_by,
         "selected": selected(task.work, spec.selection),
-        "signatures": metrics.signatures(maps.shape[1:]),
+        "signatures": metrics.signatures(maps.shape[1:], metrics=[*map(metrics.get, values)]),
         **at_sensor,
         "counts": {
             "train": len(train),

@@ -16,7 +16,7 @@ import numpy as np
 
 from harness import metrics
 from harness.data.truth import SensorTruth
-from harness.metrics import Metric
+from harness.metrics import Metric, Scored
 from harness.metrics.images import Images
 from harness.store import COMMON, PAPER, Record
 from harness.store.frames import Frame, frame_of
@@ -57,13 +57,17 @@ def common(
     found, masks = at_sensor(maps, view, truth, places), masks_of(truth, places)
     if longest is not None:
         found, masks = (shrunk(images, longest) for images in (found, masks))
-    scored = metrics.Scored(scores, truth.labels[places], found, masks, name, ids)
+    scored = Scored(scores, truth.labels[places], found, masks, name, ids)
     scored.check()
     resolution = "sensor" if longest is None else f"sensor@{longest}"
-    return {
-        "metrics": metrics.values_of(scored, wanted),
-        "signatures": metrics.signatures(resolution, metrics=wanted),
-    }
+    return signed(scored, wanted, resolution)
+
+
+def signed(scored: Scored, wanted: Sequence[Metric], resolution: Any) -> dict[str, Any]:
+    """Metrics and their signatures; one whose formula raises is in neither."""
+    values = metrics.values_of(scored, wanted)
+    known = [metric for metric in wanted if metric.name in values]
+    return {"metrics": values, "signatures": metrics.signatures(resolution, metrics=known)}
 
 
 def places_in(truth: SensorTruth, ids: Sequence[str], name: str) -> list[int]:

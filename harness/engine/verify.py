@@ -9,7 +9,6 @@ that is an error here if it does not; other threads sum in another order
 
 from __future__ import annotations
 
-import copy
 import shutil
 import socket
 import time
@@ -22,8 +21,7 @@ import numpy as np
 from filelock import Timeout
 
 from harness.engine.job import run_job
-from harness.planning.config import typed
-from harness.planning.expand import build
+from harness.planning.expand import again
 from harness.planning.jobs import Job, Place, Protocol, Resources
 from harness.store import DONE, Record, Store
 from harness.store.curve import ASIDE
@@ -92,8 +90,7 @@ def _planned(launch: Mapping[str, Any]) -> dict[str, Job]:
     They know where data and weights are, which no record says.
     """
     try:
-        config = typed(copy.deepcopy(dict(launch["config"])), launch["id"])
-        return build(config).jobs
+        return again(launch).jobs
     except (KeyError, TypeError, ValueError, OSError):
         return {}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -149,6 +149,11 @@ def find(name: str) -> Metric | None:
 def known_metrics() -> list[Metric]:
     """Those that every cell is scored by, in the order of tables."""
     return sorted(_METRICS.values(), key=lambda metric: (metric.order, metric.name))
+
+
+def lacking(wanted: Sequence[Metric], signatures: Mapping[str, str]) -> list[Metric]:
+    """Those that stored values lack, or have in another version. signatures: of these values"""
+    return [m for m in wanted if m.name not in signatures or m.stale(signatures[m.name])]
 
 
 def values_of(scored: Scored, metrics: Sequence[Metric]) -> dict[str, float]:

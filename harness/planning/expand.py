@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 import methods
 from harness.data import truth, views
 from harness.data.views import registry
-from harness.planning.config import Config, ConfigError, Dataset, check_supported
+from harness.planning.config import Config, ConfigError, Dataset, check_supported, typed
 from harness.planning.jobs import Job, Place
 from harness.planning.plan import Plan
 from harness.planning.sources import Source, background, layout, sources, validation_counts
@@ -52,6 +53,11 @@ def _left_out(config: Config) -> dict[str, list[str]]:
         for entry in config.methods
     }
     return {entry: settings for entry, settings in lacking.items() if settings}
+
+
+def again(launch: Mapping[str, Any]) -> Plan:
+    """The plan that a launch's configuration makes now. Raises as `build`, and KeyError."""
+    return build(typed(copy.deepcopy(dict(launch["config"])), launch["id"]))
 
 
 def missing_inputs(config: Config) -> list[str]:

@@ -25,6 +25,7 @@ class Plan:
     jobs: dict[str, Job]
     cells: list[dict]  # IDENTITY and "key", in the leaderboard's order
     study: dict | None = None  # the published table that the cells stand for
+    asked: frozenset[str] = frozenset()  # jobs that are wanted for themselves, beside the cells
     left_out: dict[str, list[str]] = field(default_factory=dict)  # method -> settings it lacks
 
     @property
@@ -45,7 +46,7 @@ class Plan:
             job = self.jobs[key]
             if key in traces and store.done(key):
                 done.add(key)
-            elif job.about.kind == "cell" or key in wanted or key in traces:
+            elif job.about.kind == "cell" or key in self.asked | wanted or key in traces:
                 wanted.add(key)
                 wanted.update(job.needs)
         store.index.flush()

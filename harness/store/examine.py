@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from filelock import Timeout
 
+from harness.store import rescored
 from harness.store.files import checksum, sealed, unsealed, write_json
 from harness.store.index import FILE
 from harness.store.records import RESULT, SCHEMA, DamagedError, Record, RecordError
@@ -50,6 +51,7 @@ TOP = {
     "nodes",
     "plugins",
     "reports",
+    "rescored",
     "verified",
     "verify",
 }
@@ -196,6 +198,12 @@ def _records(store: Store) -> Iterator[Finding]:
             Record.read(path)
         except (OSError, ValueError) as error:
             remedy = "it counts as no failure; the same `relief run` tries the job again"
+            yield Finding(TORN, path, f"it cannot be read: {_short(error)}", remedy, _weight(path))
+    for path in sorted((store.path / rescored.FOLDER).glob("*.json")):
+        try:
+            rescored.check(path)
+        except (OSError, ValueError) as error:
+            remedy = "`relief rescore` computes it again"
             yield Finding(TORN, path, f"it cannot be read: {_short(error)}", remedy, _weight(path))
     for folder in sorted((store.path / "sweeps").glob("*")):
         for path, why in SweepFolder(store, folder.name).damaged().items():

@@ -1,0 +1,155 @@
+"""Finished cells are scored again from what they stored, and nothing is trained for it."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from harness import metrics
+from harness.engine import rescore as engine
+from harness.engine.executors import InProcess
+from harness.metrics import Metric, known_metrics, registry
+from harness.store import COMMON, DONE, PAPER, SKIPPED, Store
+from harness.store.files import checksum, sealed, write_json
+from harness.store.rescored import path_of, scores_of
+from methods.errors import UserError
+from tests.harness.conftest import planned
+from tests.harness.engine.test_job import cells
+
+
+@pytest.fixture
+def store(tiny_store, tmp_path):
+    """A copy of the store with two finished cells of the tiny plan, to be changed."""
+    shutil.copytree(tiny_store.path, tmp_path / "store", dirs_exist_ok=True)
+    return Store(tmp_path / "store")
+
+
+def launch():
+    return planned().launch()
+
+
+def before_the_common_protocol(store):
+    """The cells as a version wrote them that knew of no other protocol."""
+    for record in cells(store, planned()):
+        path = record.folder / "result.json"
+        values = json.loads(path.read_text())
+        shutil.rmtree(store.folder(values.pop("truth")), ignore_errors=True)
+        del values["protocols"]
+        write_json(path, sealed(values))
+    return Store(store.path)
+
+
+def again(store, names=None, protocols=(COMMON, PAPER), anew=False):
+    wanted = [metrics.get(name) for name in names] if names else known_metrics()
+    records = [record for record in cells(store, planned()) if record.done]
+    jobs = engine.jobs_for(store, launch(), records, wanted, protocols, anew)
+    engine.lay_truths(store, launch(), jobs, None)
+    return engine.rescore(store, jobs, InProcess(engine.rescore_cell))
+
+
+def test_an_old_cell_gains_the_common_protocol_and_its_record_stays(store, tiny_store):
+    store = before_the_common_protocol(store)
+    records = cells(store, planned())
+    whole = [(record.folder / "result.json").read_bytes() for record in records]
+    assert [one.status for one in again(store)] == [DONE] * len(records)
+    for record, before, text in zip(records, cells(tiny_store, planned()), whole):
+        found = scores_of(record, COMMON)
+        assert found.metrics == pytest.approx(before.protocols[COMMON]["metrics"], nan_ok=True)
+        assert found.signatures == before.protocols[COMMON]["signatures"]
+        assert (record.folder / "result.json").read_bytes() == text
+    assert again(store) == []  # nothing is lacking any more
+
+
+def test_everything_comes_out_as_the_cells_had_it(store):
+    again(store, anew=True)
+    for record in cells(store, planned()):
+        assert scores_of(record, PAPER).metrics == pytest.approx(record.metrics, nan_ok=True)
+        assert scores_of(record, PAPER).signatures == record.signatures
+
+
+def test_any_limit_and_any_resolution_can_be_had(store):
+    again(store, ["aupro_0.15", "p_auroc"], [PAPER, COMMON, "common@32"])
+    for record in cells(store, planned()):
+        assert "|thresholds:100|" in scores_of(record, PAPER).signatures["aupro_0.15"]
+        assert "|res:sensor@32|" in scores_of(record, "common@32").signatures["p_auroc"]
+        both = [scores_of(record, name).metrics["aupro_0.15"] for name in (PAPER, COMMON)]
+        assert both[0] != both[1]
+
+
+def test_a_new_metric_is_computed_for_finished_cells(store):
+    metrics.register(Metric("i_spread", "spread", lambda s: float(np.ptp(s.scores)), "scores"))
+    try:
+        assert {one.status for one in again(store)} == {DONE}
+        for record in cells(store, planned()):
+            scores = record.scores()["score"].to_numpy()
+            for protocol in (COMMON, PAPER):  # image scores are the same in both
+                found = scores_of(record, protocol)
+                assert found.metrics["i_spread"] == np.ptp(scores)
+                assert found.signatures["i_spread"] == "i_spread|v:1"
+    finally:
+        registry.forget("i_spread")
+
+
+def test_a_raised_version_is_computed_again_and_nothing_else(store, monkeypatch):
+    raised = dataclasses.replace(metrics.get("p_ap"), version=2, formula=lambda scored: 0.25)
+    monkeypatch.setitem(registry._METRICS, "p_ap", raised)
+    keys = list(planned().jobs)
+    record = cells(store, planned())[0]
+    assert [m.name for m in engine.lacking(record, PAPER, known_metrics())] == ["p_ap"]
+    again(store)
+    for record in cells(store, planned()):
+        found = scores_of(record, COMMON)
+        assert found.metrics["p_ap"] == 0.25 and found.signatures["p_ap"].endswith("|v:2")
+        assert found.metrics["p_auroc"] == record.protocols[COMMON]["metrics"]["p_auroc"]
+    assert keys == list(planned().jobs)
+
+
+def test_a_cell_without_all_its_maps_says_so_and_spares_the_others(store):
+    store = before_the_common_protocol(store)
+    first, second = cells(store, planned())
+    values = json.loads((first.folder / "result.json").read_text())
+    ids = first.maps().ids[:2]
+    np.save(first.folder / "maps.npy", first.maps().values[:2])
+    write_json(first.folder / "maps.json", {"ids": list(ids)})
+    for name in ("maps.npy", "maps.json"):
+        path = first.folder / name
+        values["files"][name] = [path.stat().st_size, checksum(path)]
+    write_json(first.folder / "result.json", sealed(values))
+    store = Store(store.path)
+    ended = {one.key: one for one in again(store, protocols=[COMMON])}
+    assert ended[first.key].status == SKIPPED
+    assert "2 of its" in ended[first.key].reason and "keep_maps" in ended[first.key].reason
+    assert ended[second.key].status == DONE
+    # AUPRO of the papers' form needs the curve alone, in the papers' protocol
+    assert [one.status for one in again(store, ["aupro_0.15"], [PAPER])] == [DONE, DONE]
+
+
+def test_what_was_scored_from_other_files_does_not_count(store):
+    again(store, ["aupro_0.15"], [PAPER])
+    record = cells(store, planned())[0]
+    assert "aupro_0.15" in scores_of(record, PAPER).metrics
+    values = json.loads((record.folder / "result.json").read_text())
+    values["files"]["maps.npy"][1] = "0" * 16
+    write_json(record.folder / "result.json", sealed(values))
+    changed = Store(store.path).finished(record.key)
+    assert "aupro_0.15" not in scores_of(changed, PAPER).metrics
+
+
+def test_a_damaged_file_is_told_and_computed_again(store, caplog):
+    again(store, ["aupro_0.15"], [PAPER])
+    record = cells(store, planned())[0]
+    path_of(record).write_text('{"protocols": {}', encoding="utf-8")
+    assert "aupro_0.15" not in scores_of(record, PAPER).metrics
+    assert "relief rescore" in caplog.text
+    assert [one.key for one in again(store, ["aupro_0.15"], [PAPER])] == [record.key]
+    assert "aupro_0.15" in scores_of(record, PAPER).metrics
+
+
+def test_without_ground_truth_and_data_the_command_says_what_is_missing(store):
+    store = before_the_common_protocol(store)
+    records = cells(store, planned())
+    lost = launch() | {"config": {}}
+    with pytest.raises(UserError, match="ground truth .* not in the store and cannot be read"):
+        engine.jobs_for(store, lost, records, known_metrics(), [COMMON])
