@@ -13,7 +13,7 @@ from rich.markup import escape
 from harness.cli.errors import describe
 from harness.cli.launch import DEFAULT_STORE, StorePath
 from harness.cli.terminal import console, errors
-from harness.store import Record, Results, Store
+from harness.store import COMMON, PROTOCOLS, Record, Results, Store
 from harness.store.secrets import masked
 from methods.errors import UserError
 
@@ -76,6 +76,9 @@ def compare(
     metric: Annotated[
         Optional[list[str]], typer.Option(help="Default: i_auroc, aupro_0.3, p_auroc.")
     ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="common (at the sensor's pixels) or paper (at each method's own).")
+    ] = COMMON,
     margin: Annotated[
         float, typer.Option(min=0, help="Smallest loss that counts, in percentage points.")
     ] = 0.0,
@@ -91,16 +94,30 @@ def compare(
     from reports.forms.compare_text import comparison_csv, comparison_text
     from reports.numbers.compare import chosen
     from reports.numbers.compare import compare as compare_frames
-    from reports.numbers.frame import IDENTITY, metric_names, read_scores, results_frame
+    from reports.numbers.frame import (
+        IDENTITY,
+        metric_names,
+        read_results,
+        read_scores,
+        results_frame,
+        unscored_lines,
+    )
+    from reports.numbers.names import protocol_label
     from reports.numbers.stores import Checked
 
+    if protocol not in PROTOCOLS:
+        raise UserError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     filters = [_pairs(only_a, "--a"), _pairs(only_b, "--b")]
     frames, scores, damaged = [], [], []
     for path, launch, choice in zip((a, b), (launch_a, launch_b), filters):
         of_path = Store(path)
         store = Checked(of_path)
-        frame = chosen(results_frame(store, of_path.launch(launch)), choice)
+        found = of_path.launch(launch)
+        results = read_results(store, found)
+        frame = chosen(results_frame(store, found, results, protocol), choice)
         frames.append(frame)
+        for line in unscored_lines(found, results):
+            errors.print(f"[yellow]{escape(f'{path}: {line}')}[/yellow]", soft_wrap=True)
         scores.append(read_scores(store, frame))
         damaged += store.damaged.values()
     known = set(metric_names(frames[0])) & set(metric_names(frames[1]))
@@ -114,6 +131,7 @@ def compare(
     found = compare_frames(
         frames[0], frames[1], metrics, scores[0], scores[1], ignore=ignore, margin=margin / 100
     )
+    console.print(f"{protocol_label(protocol).capitalize()}.")
     console.print(comparison_text(found))
     threads = [sorted({int(t) for t in frame["threads"].dropna()}) for frame in frames]
     if threads[0] != threads[1]:

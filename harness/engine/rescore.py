@@ -168,7 +168,7 @@ def rescore(
     if waiting:
         executor.check(waiting[0].resources)
     while waiting or running:
-        while waiting and len(running) < 2 * executor.slots:
+        while waiting and len(running) < _at_once(executor):
             job = waiting.popleft()
             running[job.key], attempts[job.key] = job, attempts[job.key] + 1
             executor.submit(job, str(store.path), attempts[job.key])
@@ -184,6 +184,11 @@ def rescore(
                 listen(ended)
                 found.append(ended)
     return found
+
+
+def _at_once(executor: Executor) -> int:
+    """Two for every CPU, so that none waits for the next."""
+    return 2 * max(1, int(sum(min(offer.cpus, offer.jobs) for offer in executor.offers)))
 
 
 def rescore_cell(description: dict[str, Any], store_path: str, attempt: int = 1) -> Outcome:

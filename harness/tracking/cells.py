@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from harness.store import IDENTITY, Record, Store, canonical
+from harness.store import COMMON, IDENTITY, Record, Store, canonical
 from harness.store.curve import ASIDE, Points
 from harness.store.records import CURVES, RESULT, SCORES
 from harness.tracking.content import (
@@ -46,7 +46,8 @@ def cell_content(
     ended = record.ended or changed
     at = milliseconds(ended)  # not the clock's time: logging twice adds nothing
     altered = launch.get("parameters", {}).get(entry_of(cell), {})
-    values = {**record.metrics, **_costs(record)}
+    common = record.protocols.get(COMMON, {}).get("metrics", {})
+    values = {**record.metrics, **{f"{COMMON}/{k}": v for k, v in common.items()}, **_costs(record)}
     points = [
         Point(plain_name(name), float(value), at, 0)
         for name, value in values.items()

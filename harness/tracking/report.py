@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.metrics import headlines
-from harness.store import PART
+from harness.store import COMMON, PART
 from harness.store.files import checksum
 from harness.tracking.content import Point, plain_name
 
@@ -58,6 +58,7 @@ def means_of(folder: Path, at_ms: int) -> tuple[list[Point], str]:
         row
         for row in pq.read_table(path).to_pylist()
         if row["category"] == "mean" and row["metric"] in shown
+        and row.get("protocol", COMMON) == COMMON
     ]
     points = []
     for row in rows:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 
-from harness.metrics import headlines
-from reports.forms.text import grouped
+from harness.metrics import get, headlines
+from harness.store import COMMON, PAPER
+from reports.forms.text import grouped, of_pixels
 from reports.forms.words import BELOW_SIGNS, below_text
-from reports.numbers.leaderboard import Board, Row
-from reports.numbers.names import method_label, metric_label, metric_text, setting_label
+from reports.numbers.leaderboard import Board, Row, in_protocol
+from reports.numbers.names import (
+    method_label,
+    metric_label,
+    metric_text,
+    protocol_label,
+    setting_label,
+)
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -28,21 +35,30 @@ def escaped(text: str) -> str:
 
 
 def leaderboard_latex(boards: list[Board]) -> str:
-    """A table for every dataset, setting and headline metric, by category."""
+    """A table for every dataset, setting, protocol and headline metric, by category.
+
+    boards: of both protocols; metrics of images are the same in both, and stand once
+    """
     parts = [
         "% \\usepackage{booktabs}. In percent; best bold, second underlined, then the standard\n"
         "% deviation over seeds; below, where a paper prints one, its value."
     ]
-    for settings in grouped(boards).values():
-        for of_setting in settings.values():
+    papers = grouped(in_protocol(boards, PAPER))
+    for dataset, settings in grouped(in_protocol(boards, COMMON)).items():
+        for setting, of_setting in settings.items():
+            paper = papers.get(dataset, {}).get(setting, {})
             parts += [_table(of_setting[metric]) for metric in headlines() if metric in of_setting]
+            parts += [_table(paper[metric]) for metric in of_pixels(paper)]
     return "\n\n".join(parts) + "\n"
 
 
 def _table(board: Board) -> str:
     columns = [*board.categories, None]  # None: the mean
     head = ["method", *board.categories, "mean", "group"]
-    title = f"{metric_label(board.metric)}, {board.dataset}, {setting_label(board.setting)}"
+    parts = [metric_label(board.metric), board.dataset, setting_label(board.setting)]
+    if not get(board.metric).of_images:
+        parts.append(protocol_label(board.protocol))
+    title = ", ".join(parts)
     lines = [
         r"\begin{table}",
         rf"\caption{{{escaped(title)}}}",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 import pandas as pd
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from harness.metrics import headlines
-from harness.store import DONE, Results
+from harness.metrics import get, headlines
+from harness.store import COMMON, DONE, PAPER, Results
 from methods.marks import DEMO as DEMO_MARK
 from methods.marks import meaning
 from reports.forms.words import (
@@ -22,8 +23,21 @@ from reports.forms.words import (
     points,
     verdict_sign,
 )
-from reports.numbers.frame import PENDING, printable, results_frame
-from reports.numbers.leaderboard import Board, Lead, Row, Score, leaderboards
+from reports.numbers.frame import (
+    PENDING,
+    printable,
+    read_results,
+    results_frame,
+    unscored_lines,
+)
+from reports.numbers.leaderboard import (
+    Board,
+    Lead,
+    Row,
+    Score,
+    in_protocol,
+    leaderboards,
+)
 from reports.numbers.names import (
     method_label,
     metric_label,
@@ -35,6 +49,15 @@ from reports.numbers.names import (
 DEMO = "Demo: a short run that shows the program at work. These numbers do not measure the methods."
 
 AHEAD = "a baseline of its setting has a better mean; the page says whether beyond chance"
+
+COMMON_TEXT = (
+    "Common protocol: every map is brought back to the sensor's pixels, without padding, and "
+    "compared with the untouched ground truth."
+)
+PAPER_TEXT = (
+    "Each method at the pixels of its own view, as its paper scored it: for comparison with "
+    "published numbers."
+)
 
 
 def percent(value: float | None) -> str:
@@ -95,11 +118,16 @@ def counts_text(frame: pd.DataFrame) -> str:
 
 
 def leaderboard_markdown(
-    launch: dict, frame: pd.DataFrame, boards: list[Board], badge: str = ""
+    launch: dict,
+    frame: pd.DataFrame,
+    boards: list[Board],
+    badge: str = "",
+    lacking: Sequence[str] = (),
 ) -> str:
     """Means of the headline metrics, then I-AUROC by category; no times or dates.
 
-    badge: what came of computing cells again (harness/store/verified.py)
+    boards: of both protocols; badge: what came of computing cells again
+    (harness/store/verified.py); lacking: what to say of scores that are not there
     """
     marks = row_marks(launch, boards)
     lines = [f"# Leaderboard: {_escaped(launch['name'])}", ""]
@@ -113,10 +141,14 @@ def leaderboard_markdown(
         "no rank. Group: one plus the number of rows that a paired test finds better.",
         "",
     ]
-    for dataset, settings in grouped(boards).items():
-        lines += [f"## {_escaped(dataset)}", ""]
+    lines += [line for text in lacking for line in (_escaped(text), "")]
+    papers = grouped(in_protocol(boards, PAPER))
+    for dataset, settings in grouped(in_protocol(boards, COMMON)).items():
+        lines += [f"## {_escaped(dataset)}", "", COMMON_TEXT, ""]
         for setting, of_setting in settings.items():
             lines += _markdown_setting(setting, of_setting, marks)
+        for setting, of_setting in papers.get(dataset, {}).items():
+            lines += _markdown_paper(setting, of_setting, marks)
     if any(row.published for board in boards for row in board.rows):
         lines += [f"In brackets: what the paper prints; {VERDICT_KEY}.", ""]
     if marks:
@@ -204,6 +236,26 @@ def _markdown_setting(setting: str, boards: dict[str, Board], marks: list[str]) 
     return [*lines, *_markdown_table(["method", *main.categories, "mean"], rows), ""]
 
 
+def _markdown_paper(setting: str, boards: dict[str, Board], marks: list[str]) -> list[str]:
+    """The means of pixel metrics in the papers' own protocol."""
+    metrics = of_pixels(boards)
+    if not metrics:
+        return []
+    main = boards[metrics[0]]
+    rows = [
+        [_signed(row, marks), *(_marked_score(boards[m], same(boards[m], row)) for m in metrics)]
+        for row in main.rows
+    ]
+    title = f"### {_escaped(setting_label(setting))}, papers' own protocol"
+    table = _markdown_table(["method", *map(metric_label, metrics)], rows)
+    return [title, "", PAPER_TEXT, "", *table, ""]
+
+
+def of_pixels(boards: dict[str, Board]) -> list[str]:
+    """Those of the headline metrics that depend on the protocol."""
+    return [metric for metric in headline(boards) if not get(metric).of_images]
+
+
 def same(board: Board, row: Row) -> Row:
     """The row of the same method and variant on another board of its setting."""
     found = board.row(row.method, row.variant)
@@ -255,7 +307,8 @@ def leaderboard_text(store: Results, launch: dict) -> Group:
 
     Without the image scores, so it says of baselines who is ahead, and not whether by chance.
     """
-    frame = results_frame(store, launch)
+    results = read_results(store, launch)
+    frame = results_frame(store, launch, results)
     boards, parts = leaderboards(frame), []
     marks = row_marks(launch, boards)
     for dataset, settings in grouped(boards).items():
@@ -279,6 +332,7 @@ def leaderboard_text(store: Results, launch: dict) -> Group:
     if launch.get("demo"):
         parts.append(Text(DEMO, style="yellow"))
     parts += [Text(f"{mark}: {meaning(mark)}", style="yellow") for mark in marks]
+    parts += [Text(printable(line), style="yellow") for line in unscored_lines(launch, results)]
     parts.append(Text(f"{printable(launch['name'])}: {counts_text(frame)}"))
     return Group(*parts)
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from harness.metrics import find
-from harness.store import DONE, Record, Results
+from harness.metrics import find, known_metrics, lacking
+from harness.store import COMMON, DONE, PAPER, PROTOCOLS, Record, Results
 from harness.store import IDENTITY as OF_A_CELL
+from harness.store.rescored import Scores, scores_of
 from methods.errors import UserError
 from reports.numbers.names import metric_order
 
 PENDING = "pending"  # asked for, no result yet
+UNSCORED = "unscored"  # done, but this metric was not computed for it in this protocol
 UNDEFINED = "undefined"  # done, but the metric has no value, e.g. with one class only
 
 _BOARD = ("dataset", "setting")  # what tables are grouped by stands first
@@ -44,20 +46,29 @@ def read_results(store: Results, launch: dict) -> dict[str, Record]:
 
 
 def results_frame(
-    store: Results, launch: dict, results: dict[str, Record] | None = None
+    store: Results,
+    launch: dict,
+    results: dict[str, Record] | None = None,
+    protocol: str = COMMON,
 ) -> pd.DataFrame:
     """One row a cell, in the launch's order; a cell without a result is "pending".
 
-    Columns: IDENTITY, OUTCOME, every metric found (NaN unless the cell is done), the columns of
-    COST (as RENAMED), started, ended. Pass `results` if they are already read.
+    Columns: IDENTITY, OUTCOME, protocol, unscored (metrics that a finished cell lacks in it), every
+    metric found (NaN unless the cell is done), the columns of COST (as RENAMED), started, ended.
+    Pass `results` if they are already read. protocol: harness/metrics/README.md, section 1
     """
     results = read_results(store, launch) if results is None else results
-    found = {name for result in results.values() for name in result.metrics}
+    scores = {key: scores_of(r, protocol) for key, r in results.items() if r.done}
+    found = {name for known in scores.values() for name in known.metrics}
+    found |= {name for result in results.values() for name in result.metrics}
     metrics = sorted(filter(find, found), key=metric_order)
     cells = [marked(launch, cell) for cell in launch["cells"]]
-    rows = [_row(cell, results.get(cell["key"]), metrics) for cell in cells]
+    rows = [
+        _row(cell, results.get(cell["key"]), scores.get(cell["key"]), metrics, protocol)
+        for cell in cells
+    ]
     if not rows:
-        return pd.DataFrame([_row({}, None, metrics)]).iloc[:0]
+        return pd.DataFrame([_row({}, None, None, metrics, protocol)]).iloc[:0]
     frame = pd.DataFrame(rows).drop_duplicates([*IDENTITY, "key"], ignore_index=True)
     twice = frame[frame.duplicated(list(IDENTITY), keep=False)]
     if len(twice):
@@ -67,6 +78,39 @@ def results_frame(
             f"({names}): give one of them another variant name, they cannot share a row"
         )
     return frame
+
+
+def unscored_lines(launch: dict, results: dict[str, Record]) -> list[str]:
+    """What finished cells lack, or have of another version, and which command mends it."""
+    done = {key: result for key, result in results.items() if result.done}
+    lines = []
+    for protocol in PROTOCOLS:
+        missing: dict[str, int] = {}
+        stale: dict[str, int] = {}
+        for record in done.values():
+            if protocol == PAPER and record.spec.needs.view is None:
+                continue  # imported maps have no other pixels than their own
+            known = scores_of(record, protocol).signatures
+            for metric in lacking(known_metrics(), known):
+                group = stale if metric.name in known else missing
+                group[metric.label] = group.get(metric.label, 0) + 1
+        what = "the common protocol" if protocol == COMMON else "the papers' own protocol"
+        for group, words in ((missing, "lack"), (stale, "have another version of")):
+            if group:
+                names = list(group)
+                listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if names[4:] else "")
+                command = " ".join(["relief rescore", *[launch["id"]] * ("+" not in launch["id"])])
+                lines.append(
+                    f"{max(group.values())} of {len(done)} finished cells {words} {listed} in "
+                    f"{what}: `{command}` computes them from the stored maps, without a fit."
+                )
+    unknown = {name for r in done.values() for name in r.metrics if find(name) is None}
+    if unknown:
+        lines.append(
+            f"Left out, since no plug-in that is loaded knows them: {', '.join(sorted(unknown))} "
+            "(--plugin)."
+        )
+    return lines
 
 
 def marked(launch: dict, cell: dict) -> dict:
@@ -102,9 +146,10 @@ def printable(value: Any) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _row(cell: dict, result: Record | None, metrics: list[str]) -> dict:
-    """result: None where there is none yet"""
-    done = result is not None and result.done
+def _row(
+    cell: dict, result: Record | None, scores: Scores | None, metrics: list[str], protocol: str
+) -> dict:
+    """result: None where there is none yet; scores: None unless it is done"""
     row: dict[str, Any] = {name: printable(cell.get(name) or "") for name in IDENTITY}
     row["seed"] = int(cell.get("seed", 0))
     marks = [*(result.marks if result else ()), *cell.get("marks", [])]
@@ -115,8 +160,11 @@ def _row(cell: dict, result: Record | None, metrics: list[str]) -> dict:
         "marks": ";".join(dict.fromkeys(map(printable, marks))),
         "attempt": result.attempt if result else None,
     }
+    known = scores.metrics if scores else {}
+    lacks = [name for name in metrics if name not in known] if scores else []
+    row |= {"protocol": protocol, "unscored": ";".join(lacks)}
     for name in metrics:
-        value = result.metrics.get(name) if result and done else None
+        value = known.get(name)
         row[name] = float("nan") if value is None else float(value)
     for part, names in COST.items():
         found = getattr(result, part) if result else {}

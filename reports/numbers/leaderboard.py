@@ -1,4 +1,4 @@
-"""Leaderboards: one for every dataset, setting and metric.
+"""Leaderboards: one for every dataset, setting, protocol and metric.
 
 A category's score is the mean over seeds, a method's mean the unweighted mean of its categories,
 all in full precision. One failed, pending or undefined cell takes the score of its category and
@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 
 from harness.metrics import get
-from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, TIMEOUT
+from harness.store import COMMON, DONE, FAILED, OUT_OF_MEMORY, PAPER, SKIPPED, TIMEOUT
 from methods.marks import shots
 from methods.seeds import generator_for
 from reports.numbers import statistics
 from reports.numbers.baselines import Below, below_baseline
-from reports.numbers.frame import PENDING, UNDEFINED, all_marks, metric_names
+from reports.numbers.frame import PENDING, UNDEFINED, UNSCORED, all_marks, metric_names
 from reports.numbers.names import metric_order, setting_order, status_label
 from reports.numbers.paired import (
     Difference,
@@ -38,13 +38,14 @@ from reports.numbers.published import Quote, Spread, Verdict, quote, quoted_mean
 
 ABSENT = "absent"  # other methods have the category, this one was not asked for it
 INCOMPLETE = "incomplete"  # a mean that lacks a category
-_TELLING = (FAILED, OUT_OF_MEMORY, TIMEOUT, SKIPPED, PENDING, UNDEFINED, ABSENT)
+_TELLING = (FAILED, OUT_OF_MEMORY, TIMEOUT, SKIPPED, PENDING, UNSCORED, UNDEFINED, ABSENT)
 CSV_COLUMNS = (
     "dataset",
     "setting",
     "method",
     "variant",
     "metric",
+    "protocol",
     "category",
     "value",
     "std",
@@ -147,6 +148,7 @@ class Board:
     categories: tuple[str, ...]
     rows: tuple[Row, ...]  # best mean first, then the incomplete ones
 
+    protocol: str = PAPER
     tested_on: str = ""  # "images", "categories" or "" where no test is possible
 
     def best(self, category: str | None = None) -> float | None:
@@ -192,7 +194,7 @@ def _tested(one: Row, other: Row) -> Difference | None:
 
 
 def leaderboards(frame: pd.DataFrame, scores: dict[str, pd.DataFrame] | None = None) -> list[Board]:
-    """All boards of a results frame: datasets in its order, then settings, then metrics.
+    """All boards of a frame, in its protocol: datasets in its order, then settings, then metrics.
 
     Intervals come from `scores`, the image scores by key; without them there are none.
     """
@@ -204,6 +206,29 @@ def leaderboards(frame: pd.DataFrame, scores: dict[str, pd.DataFrame] | None = N
             images = {name: _images(cells, scores or {}) for name, cells in _methods(part)}
             boards += [_board(part, metric, images) for metric in metric_names(frame)]
     return boards
+
+
+def boards_of_all(
+    frames: dict[str, pd.DataFrame], scores: dict[str, pd.DataFrame] | None = None
+) -> list[Board]:
+    """Of every protocol, the common one first. frames: protocol -> its results frame
+
+    Metrics of images are the same in all, and are tested once.
+    """
+    common, paper = frames[COMMON], frames[PAPER]
+    boards = leaderboards(common, scores)
+    of_images = [name for name in metric_names(paper) if get(name).of_images]
+    shared = [replace(board, protocol=PAPER) for board in boards if board.metric in of_images]
+    order = list(common["dataset"].unique())
+    others = sorted(
+        [*shared, *leaderboards(paper.drop(columns=of_images))],
+        key=lambda b: (order.index(b.dataset), setting_order(b.setting), metric_order(b.metric)),
+    )
+    return [*boards, *others]
+
+
+def in_protocol(boards: list[Board], protocol: str) -> list[Board]:
+    return [board for board in boards if board.protocol == protocol]
 
 
 def _methods(part: pd.DataFrame):
@@ -227,11 +252,12 @@ def _board(part: pd.DataFrame, metric: str, images: dict) -> Board:
         for row in rows
     ]
     ranked.sort(key=lambda row: row.rank or len(rows) + 1)  # stable: ties keep their order
-    dataset, setting = part[["dataset", "setting"]].iloc[0]
-    ranked = [_quoted(row, dataset, setting, metric, categories) for row in ranked]
+    dataset, setting, protocol = part[["dataset", "setting", "protocol"]].iloc[0]
+    if protocol == PAPER or get(metric).of_images:  # papers scored pixels at their own resolution
+        ranked = [_quoted(row, dataset, setting, metric, categories) for row in ranked]
     tested_on, apart, ranked = _grouped(ranked, categories, sign)
     ranked = _beside_baselines(ranked, apart)
-    return Board(dataset, setting, metric, categories, tuple(ranked), tested_on)
+    return Board(dataset, setting, metric, categories, tuple(ranked), protocol, tested_on)
 
 
 def _grouped(
@@ -292,7 +318,8 @@ def _quoted(row: Row, dataset: str, setting: str, metric: str, categories: tuple
 def _row(cells: pd.DataFrame, metric: str, categories: tuple[str, ...]) -> Row:
     values = cells[metric].to_numpy(float)
     undefined = (cells["status"] == DONE).to_numpy() & np.isnan(values)
-    statuses = np.where(undefined, UNDEFINED, cells["status"])
+    unscored = np.array([metric in lacks.split(";") for lacks in cells["unscored"]], bool)
+    statuses = np.where(undefined, np.where(unscored, UNSCORED, UNDEFINED), cells["status"])
     of_category, seeds = cells["category"].to_numpy(), cells["seed"].to_numpy()
     scores = {c: _score(values[of_category == c], statuses[of_category == c]) for c in categories}
     by_seed = [values[seeds == seed] for seed in np.unique(seeds)]
@@ -360,6 +387,7 @@ def leaderboard_table(boards: list[Board]) -> pd.DataFrame:
                         row.method,
                         row.variant,
                         board.metric,
+                        board.protocol,
                         "mean" if mean else category,
                         score.value,
                         score.std,
@@ -376,7 +404,7 @@ def leaderboard_table(boards: list[Board]) -> pd.DataFrame:
                         ";".join(row.marks),
                     )
                 )
-    rows.sort(key=lambda r: (*r[:4], metric_order(r[4]), r[5] == "mean", r[5]))
+    rows.sort(key=lambda r: (*r[:4], metric_order(r[4]), r[5], r[6] == "mean", r[6]))
     table = pd.DataFrame(rows, columns=CSV_COLUMNS)
     numbers = ["value", "std", "low", "high", "published", "difference"]
     return table.astype(dict.fromkeys(numbers, float) | {"group": "Int64"})

@@ -7,10 +7,17 @@ import re
 
 from harness.metrics import find
 from harness.metrics.registry import PERCENT
+from harness.store import COMMON, PAPER
 from methods.names import METHODS
 
 SETTINGS = {"rgb": "RGB", "3d": "3D", "rgb+3d": "RGB+3D"}
-STATUSES = {"out_of_memory": "out of memory", "undefined": "n/a", "absent": "not asked for"}
+STATUSES = {
+    "out_of_memory": "out of memory",
+    "undefined": "n/a",
+    "unscored": "not scored",
+    "absent": "not asked for",
+}
+PROTOCOLS = {COMMON: "common protocol", PAPER: "papers' own protocol"}
 
 
 def file_name(name: str) -> str:
@@ -32,6 +39,10 @@ def setting_order(setting: str) -> tuple:
     return (known.index(setting) if setting in known else len(known), setting)
 
 
+def protocol_label(protocol: str) -> str:
+    return PROTOCOLS.get(protocol, protocol)
+
+
 def status_label(status: str) -> str:
     return STATUSES.get(status, status)
 
@@ -41,6 +52,13 @@ def metric_label(metric: str) -> str:
     if (known := find(metric)) is None:
         return metric
     return known.label if known.unit == PERCENT else f"{known.label}, {known.unit}"
+
+
+def board_label(metric: str, protocol: str) -> str:
+    """ "P-AUROC, papers' own protocol"; of images, and of the common one, without."""
+    known = find(metric)
+    plain = protocol == COMMON or (known is not None and known.of_images)
+    return metric_label(metric) + ("" if plain else f", {protocol_label(protocol)}")
 
 
 def metric_order(metric: str) -> tuple:

@@ -14,20 +14,33 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from harness.metrics import find
-from harness.store import DONE, DamagedError, Record, Results, write_text
+from harness.metrics import find, get
+from harness.store import (
+    COMMON,
+    DONE,
+    PAPER,
+    PROTOCOLS,
+    DamagedError,
+    Record,
+    Results,
+    write_text,
+)
+from harness.store.rescored import scores_of
 from harness.store.verified import badge
 from methods.files import replaced
 from methods.marks import meaning
 from reports.forms.latex import leaderboard_latex
 from reports.forms.text import (
+    COMMON_TEXT,
     DEMO,
+    PAPER_TEXT,
     counts_text,
     grouped,
     headline,
     lead_text,
     leaderboard_markdown,
     leaderboard_text,
+    of_pixels,
     percent,
     row_marks,
     same,
@@ -51,8 +64,15 @@ from reports.numbers.frame import (
     read_results,
     read_scores,
     results_frame,
+    unscored_lines,
 )
-from reports.numbers.leaderboard import Board, leaderboard_csv, leaderboard_table, leaderboards
+from reports.numbers.leaderboard import (
+    Board,
+    boards_of_all,
+    in_protocol,
+    leaderboard_csv,
+    leaderboard_table,
+)
 from reports.numbers.statistics import RESAMPLES
 from reports.numbers.stores import Checked, checked
 from reports.page import pages
@@ -95,22 +115,27 @@ def write_report(
 
 def _write_report(store: Checked, launch: dict, folder: Path, show: Sequence[str]) -> Path:
     results = read_results(store, launch)
-    frame = results_frame(store, launch, results)
+    frames = {p: results_frame(store, launch, results, p) for p in PROTOCOLS}
+    frame = frames[COMMON]
     scores = read_scores(store, frame)
-    boards, cost = leaderboards(frame, scores), cost_frame(frame)
+    boards, cost = boards_of_all(frames, scores), cost_frame(frame)
+    common, pixels = in_protocol(boards, COMMON), _of_pixels(in_protocol(boards, PAPER))
+    lacking = unscored_lines(launch, results)
     again = badge(results.values())
     write_text(folder / "leaderboard.csv", leaderboard_csv(boards))
-    write_text(folder / "leaderboard.md", leaderboard_markdown(launch, frame, boards, again))
-    write_text(folder / "summary.md", summary_markdown(launch, frame, boards))
+    text = leaderboard_markdown(launch, frame, boards, again, lacking)
+    write_text(folder / "leaderboard.md", text)
+    write_text(folder / "summary.md", summary_markdown(launch, frame, common))
     write_text(folder / "cost.csv", cost.to_csv(index=False, lineterminator="\n"))
     hours = hours_frame(store, results)
     write_text(folder / "hours.csv", hours.to_csv(index=False, lineterminator="\n"))
     write_text(folder / "leaderboard.tex", leaderboard_latex(boards))
-    cells = frame.convert_dtypes()  # whole numbers without ".0" beside missing ones
+    cells = pd.concat(frames.values(), ignore_index=True)
+    cells = cells.convert_dtypes()  # whole numbers without ".0" beside missing ones
     write_text(folder / "cells.csv", cells.to_csv(index=False, lineterminator="\n"))
     _write_parquet(folder / "cells.parquet", cells)
     _write_parquet(folder / "leaderboard.parquet", leaderboard_table(boards))
-    found, timed = insights(frame, store, scores, boards), speeds(boards, cost)
+    found, timed = insights(frame, store, scores, common), speeds(common, cost)
     _write_figures(folder / "figures", found.figures(timed))
     page = (
         _environment()
@@ -122,9 +147,11 @@ def _write_report(store: Checked, launch: dict, folder: Path, show: Sequence[str
             facts=_facts(frame, results),
             counts=counts_text(frame),
             again=again,
-            datasets=grouped(boards),
-            metrics=metric_names(frame),
-            axes={dataset: _axis(boards, dataset) for dataset in frame["dataset"].unique()},
+            lacking=lacking,
+            datasets=grouped(common),
+            papers=grouped(pixels),
+            choices=[*_choices(common), *_choices(pixels)],
+            axes={dataset: _axis(common, dataset) for dataset in frame["dataset"].unique()},
             sheets=sheets(frame, store, results, scores, show),
             shown=", ".join(show),
             insights=found,
@@ -137,20 +164,34 @@ def _write_report(store: Checked, launch: dict, folder: Path, show: Sequence[str
             whole=hours[["jobs", "hours", "cpu_hours", "gpu_hours"]].sum().to_dict(),
             several_devices=cost["device"].nunique() > 1,
             marks=row_marks(launch, boards),
-            signatures=_signatures(frame, results),
+            signatures={p: _signatures(of, results) for p, of in frames.items()},
             mixed={
-                (d, m)
-                for d, part in frame.groupby("dataset")
+                (d, p, m)
+                for p, of in frames.items()
+                for d, part in of.groupby("dataset")
                 for m, found in _signatures(part, results).items()
                 if len(found) > 1
             },
             settings=_settings(frame, results),
             resamples=RESAMPLES,
             quoted={board.dataset for board in boards for row in board.rows if row.published},
+            common_text=COMMON_TEXT,
+            paper_text=PAPER_TEXT,
         )
     )
     write_text(folder / "leaderboard.html", page)
     return folder / "leaderboard.html"
+
+
+def _of_pixels(boards: list[Board]) -> list[Board]:
+    """Those whose numbers depend on the protocol."""
+    return [board for board in boards if not get(board.metric).of_images]
+
+
+def _choices(boards: list[Board]) -> list[tuple[str, str]]:
+    """Value and label of the metrics that a reader may choose from."""
+    found = {f"{b.protocol} {b.metric}": names.board_label(b.metric, b.protocol) for b in boards}
+    return list(found.items())
 
 
 def _write_figures(folder: Path, figures: dict[str, str]) -> None:
@@ -175,6 +216,8 @@ def _environment() -> jinja2.Environment:
         status_label=names.status_label,
         mark_text=meaning,
         headline=headline,
+        of_pixels=of_pixels,
+        board_label=names.board_label,
         lead_text=lead_text,
         score_legend=legend(CLASSES),
         below_sign=below_sign,
@@ -255,11 +298,12 @@ def _missing(frame: pd.DataFrame, results: dict[str, Record]) -> list[dict]:
 
 
 def _signatures(frame: pd.DataFrame, results: dict[str, Record]) -> dict[str, dict[str, list[str]]]:
-    """metric -> signature -> the methods scored by it."""
+    """metric -> signature -> the methods scored by it, in the frame's protocol."""
     table: dict[str, dict[str, list[str]]] = {metric: {} for metric in metric_names(frame)}
     for cell in frame[frame["status"] == DONE].itertuples():
         label = names.method_label(cell.method, cell.variant)
-        for metric, signature in results[cell.key].signatures.items():
+        known_of = scores_of(results[cell.key], cell.protocol).signatures
+        for metric, signature in known_of.items():
             if known := find(metric):
                 signature = known.comparable(signature)
             methods = table.setdefault(metric, {}).setdefault(signature, [])

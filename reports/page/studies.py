@@ -15,7 +15,7 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
-from harness.store import Record, Results, write_text
+from harness.store import PAPER, Record, Results, write_text
 from reports.forms.text import DEMO
 from reports.numbers.comparison import GRAVITY, MEANING, OTHER, SEPARATOR, comparison
 from reports.numbers.frame import read_results, read_scores, results_frame
@@ -68,7 +68,7 @@ def study_lines(store: Results, launch: dict) -> list[Line]:
     """One line for every value that the study's table prints for one of the five methods."""
     study = launch["study"]
     results = read_results(store, launch)
-    frame = _with_searched(results_frame(store, launch, results), results)
+    frame = _with_searched(results_frame(store, launch, results, PAPER), results)
     boards = leaderboards(frame, read_scores(store, frame))
     found = {tuple(cell["printed"]) + (cell["setting"],): cell for cell in launch["cells"]}
     left_out = {tuple(row["printed"]): row["why"] for row in study.get("left_out", ())}

@@ -221,4 +221,15 @@ def _finish(store: Store, cell: dict, changes: dict, arrays: bool) -> None:
         "started": 1.75e9,
         "ended": 1.75e9 + 90,
     }
-    store.publish(cell["key"], json.loads(json.dumps(result | changes)))
+    result |= changes
+    store.publish(cell["key"], json.loads(json.dumps({"protocols": _common(result)} | result)))
+
+
+def _common(result: dict) -> dict:
+    """At the sensor's pixels, which are those of the view here."""
+    signatures = {
+        name: text.replace(f"res:{SIZE}x{SIZE}", "res:sensor")
+        for name, text in result["signatures"].items()
+        if name in result["metrics"]
+    }
+    return {"common": {"metrics": result["metrics"], "signatures": signatures}}

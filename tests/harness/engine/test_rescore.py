@@ -74,8 +74,8 @@ def test_any_limit_and_any_resolution_can_be_had(store):
     for record in cells(store, planned()):
         assert "|thresholds:100|" in scores_of(record, PAPER).signatures["aupro_0.15"]
         assert "|res:sensor@32|" in scores_of(record, "common@32").signatures["p_auroc"]
-        both = [scores_of(record, name).metrics["aupro_0.15"] for name in (PAPER, COMMON)]
-        assert both[0] != both[1]
+        assert "|res:sensor|" in scores_of(record, COMMON).signatures["aupro_0.15"]
+        assert scores_of(record, COMMON).metrics["aupro_0.15"] is not None
 
 
 def test_a_new_metric_is_computed_for_finished_cells(store):
@@ -110,8 +110,8 @@ def test_a_cell_without_all_its_maps_says_so_and_spares_the_others(store):
     store = before_the_common_protocol(store)
     first, second = cells(store, planned())
     values = json.loads((first.folder / "result.json").read_text())
-    ids = first.maps().ids[:2]
-    np.save(first.folder / "maps.npy", first.maps().values[:2])
+    ids, some = first.maps().ids[:2], np.array(first.maps().values[:2])
+    np.save(first.folder / "maps.npy", some)
     write_json(first.folder / "maps.json", {"ids": list(ids)})
     for name in ("maps.npy", "maps.json"):
         path = first.folder / name

@@ -152,7 +152,7 @@ def test_the_command_fails_on_a_regression_only_when_asked(build, tmp_path, caps
     for cell in launch["cells"]:
         path = b.folder(cell["key"]) / "result.json"
         result = json.loads(path.read_text())
-        result["metrics"]["p_auroc"] -= 0.2
+        result["protocols"]["common"]["metrics"]["p_auroc"] -= 0.2
         write_json(path, sealed(result))
 
     def code(*arguments):

@@ -116,16 +116,16 @@ def test_csv_says_what_each_value_is_and_why_one_is_missing(build):
     choices["troubles"][("m3dm", "", "rgb", "dome", 1)] = "failed"
     lines = leaderboard_csv(boards_of(*build(**choices))).splitlines()
     assert lines[0] == (
-        "dataset,setting,method,variant,metric,category,value,std,seeds,status,"
+        "dataset,setting,method,variant,metric,protocol,category,value,std,seeds,status,"
         "low,high,group,below,published,difference,verdict,source,marks"
     )
-    lines = [",".join(line.split(",")[:10]) for line in lines]
+    lines = [",".join(line.split(",")[:11]) for line in lines]
     assert lines[1:4] == [
-        "synthetic,rgb,das3d,,i_auroc,cookie,0.850000,0.070711,2,done",
-        "synthetic,rgb,das3d,,i_auroc,dome,0.550000,0.212132,2,done",
-        "synthetic,rgb,das3d,,i_auroc,mean,0.700000,0.141421,2,done",
+        "synthetic,rgb,das3d,,i_auroc,common,cookie,0.850000,0.070711,2,done",
+        "synthetic,rgb,das3d,,i_auroc,common,dome,0.550000,0.212132,2,done",
+        "synthetic,rgb,das3d,,i_auroc,common,mean,0.700000,0.141421,2,done",
     ]
     assert lines[5:7] == [
-        "synthetic,rgb,m3dm,,i_auroc,dome,,,1,failed",
-        "synthetic,rgb,m3dm,,i_auroc,mean,,,1,incomplete",
+        "synthetic,rgb,m3dm,,i_auroc,common,dome,,,1,failed",
+        "synthetic,rgb,m3dm,,i_auroc,common,mean,,,1,incomplete",
     ]
