@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from harness.metrics import get
 from harness.metrics.ranking import auroc
 from harness.store import SCHEMA, Store, write_json
 from harness.store.files import sealed
@@ -193,7 +194,7 @@ def _finish(store: Store, cell: dict, changes: dict, arrays: bool) -> None:
         "attempt": 1,
         "spec": _spec(cell),
         "metrics": metrics,
-        "signatures": {m: f"{m}|res:{SIZE}x{SIZE}|v:1" for m in metrics},
+        "signatures": {m: get(m).signature(SIZE) for m in metrics},
         "timings": {
             "fit_s": 80 + 9 * rng.random(),
             "predict_s": 2.1,

@@ -1,0 +1,145 @@
+"""Both protocols in every table, what is not scored is told, and one signature ranks."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from harness.metrics import Metric, register, registry
+from harness.store import COMMON, PAPER, Store
+from harness.store.files import sealed, write_json
+from harness.store.rescored import keep
+from reports.forms.latex import leaderboard_latex
+from reports.forms.text import leaderboard_markdown
+from reports.numbers.frame import read_results, results_frame, unscored_lines
+from reports.numbers.leaderboard import boards_of_all, in_protocol, leaderboard_csv
+from reports.page.render import write_report
+from tests.reports.fake_store import build_launch
+
+MIXED = "not all scored the same way"
+
+
+@pytest.fixture
+def launch(tmp_path, monkeypatch):
+    """Two methods whose views have other sizes; at the sensor m3dm finds a tenth more pixels."""
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+    store, launch = build_launch(
+        tmp_path / "store", (("das3d", ""), ("m3dm", "")), ("rgb",), ("cookie", "dome"), (0,)
+    )
+    for cell in launch["cells"]:
+        path = store.folder(cell["key"]) / "result.json"
+        values = json.loads(path.read_text())
+        more, size = (0.1, 224) if cell["method"] == "m3dm" else (0.0, 256)
+        values["metrics"]["p_auroc"] = 0.7
+        values["protocols"][COMMON]["metrics"]["p_auroc"] = 0.7 + more
+        for name, text in values["signatures"].items():
+            values["signatures"][name] = text.replace("res:48x48", f"res:{size}x{size}")
+        write_json(path, sealed(values))
+    return Store(store.path), launch
+
+
+def boards(store, launch):
+    results = read_results(store, launch)
+    frames = {p: results_frame(store, launch, results, p) for p in (COMMON, PAPER)}
+    return boards_of_all(frames)
+
+
+def board(found, metric, protocol):
+    return next(b for b in found if (b.metric, b.protocol) == (metric, protocol))
+
+
+def test_tables_rank_by_the_scores_at_the_sensor(launch):
+    found = boards(*launch)
+    common, paper = (board(found, "p_auroc", p) for p in (COMMON, PAPER))
+    assert [row.method for row in common.rows] == ["m3dm", "das3d"]
+    assert common.best() == pytest.approx(0.8) and paper.best() == pytest.approx(0.7)
+    assert [row.rank for row in paper.rows] == [1, 1]
+
+
+def test_metrics_of_images_are_the_same_in_both(launch):
+    found = boards(*launch)
+    common, paper = (board(found, "i_auroc", p) for p in (COMMON, PAPER))
+    assert common.rows == paper.rows
+
+
+def test_every_export_has_both(launch, tmp_path):
+    store, of = launch
+    write_report(store, of, tmp_path / "report")
+    rows = csv.DictReader(io.StringIO((tmp_path / "report" / "leaderboard.csv").read_text()))
+    assert {row["protocol"] for row in rows} == {COMMON, PAPER}
+    cells = csv.DictReader(io.StringIO((tmp_path / "report" / "cells.csv").read_text()))
+    values = {(row["protocol"], row["method"]): row["p_auroc"] for row in cells}
+    assert float(values[COMMON, "m3dm"]) == pytest.approx(0.8)
+    assert float(values[PAPER, "m3dm"]) == pytest.approx(0.7)
+    assert "papers' own protocol" in (tmp_path / "report" / "leaderboard.md").read_text()
+    latex = (tmp_path / "report" / "leaderboard.tex").read_text()
+    assert "P-AUROC, synthetic, RGB, common protocol" in latex
+    assert "P-AUROC, synthetic, RGB, papers' own protocol" in latex
+    assert latex.count("I-AUROC, synthetic, RGB}") == 1
+    page = (tmp_path / "report" / "leaderboard.html").read_text()
+    assert "in the papers' own protocol" in page
+
+
+def test_only_tables_of_several_signatures_say_so(launch, tmp_path):
+    page = write_report(*launch, tmp_path / "report").read_text()
+    tables = page.split('<div class="board" data-metric="')[1:]
+    told = {table.split('"')[0] for table in tables if MIXED in table.split("</div>\n</div>")[0]}
+    assert told and all(name.startswith(PAPER) for name in told)
+    assert not any(MIXED in table for table in tables if table.startswith(COMMON))
+
+
+def test_what_an_old_cell_lacks_is_told_with_the_command(launch, tmp_path):
+    store, of = launch
+    path = store.folder(of["cells"][0]["key"]) / "result.json"
+    values = json.loads(path.read_text())
+    del values["protocols"]
+    write_json(path, sealed(values))
+    store = Store(store.path)
+    found = board(boards(store, of), "p_auroc", COMMON)
+    lacking = found.row("das3d", "")
+    assert lacking.scores["cookie"].status == "unscored" and lacking.rank is None
+    assert "not scored" in lacking.scores["cookie"].note
+    assert board(boards(store, of), "i_auroc", COMMON).row("das3d", "").rank is not None
+    lines = unscored_lines(of, read_results(store, of))
+    assert any("common protocol" in line and f"relief rescore {of['id']}" in line for line in lines)
+    assert "relief rescore" in write_report(store, of, tmp_path / "report").read_text()
+    text = leaderboard_markdown(of, results_frame(store, of), boards(store, of), "", lines)
+    assert "relief rescore" in text and "relief rescore" not in leaderboard_latex(boards(store, of))
+
+
+def test_a_metric_that_no_cell_has_is_told_and_one_computed_later_is_shown(launch):
+    store, of = launch
+    register(Metric("i_new", "I-new", lambda scored: 0.5, needs="scores"))
+    try:
+        lines = unscored_lines(of, read_results(store, of))
+        assert any(line.startswith("4 of 4 finished cells lack") for line in lines)
+        for record in read_results(store, of).values():
+            keep(
+                record, PAPER, {"metrics": {"i_new": 0.5}, "signatures": {"i_new": "i_new|v:1"}}, ""
+            )
+        found = boards(store, of)
+        assert board(found, "i_new", COMMON).best() == board(found, "i_new", PAPER).best() == 0.5
+        assert "i_new,common,mean,0.500000" in leaderboard_csv(found)
+    finally:
+        registry.forget("i_new")
+
+
+def test_a_value_of_another_version_is_told(launch):
+    store, of = launch
+    record = read_results(store, of)[of["cells"][0]["key"]]
+    old = {"metrics": {"p_ap": 0.4}, "signatures": {"p_ap": "p_ap|curve:f1|res:sensor|v:0"}}
+    keep(record, COMMON, old, "")
+    lines = unscored_lines(of, read_results(store, of))
+    assert any("another version of P-AP" in line for line in lines)
+
+
+def test_published_numbers_stand_beside_the_papers_own_protocol_alone(launch):
+    store, of = launch
+    cell = next(cell for cell in of["cells"] if cell["method"] == "m3dm")
+    of = of | {"cells": [cell | {"dataset": "mvtec3d", "category": "bagel"}]}
+    found = boards(store, of)
+    assert board(found, "p_auroc", PAPER).rows[0].quotes
+    assert not board(found, "p_auroc", COMMON).rows[0].quotes
+    assert board(found, "i_auroc", COMMON).rows[0].quotes
+    assert in_protocol(found, PAPER)
