@@ -5,12 +5,14 @@ from __future__ import annotations
 DEMO, RANDOM_INIT, TEST_SELECTED, IMPORTED = "demo", "random-init", "test-selected", "imported"
 BEST_VALIDATION = "best-validation"
 VIEW_SUSPECT = "view-suspect"
+IMPORTED_MAPS = "imported maps"
 MEANING = {
     DEMO: "short demonstration run; the number does not measure the method",
     RANDOM_INIT: "backbone with random weights instead of the pretrained ones",
     TEST_SELECTED: "chosen by its score on the test set, as some papers did",
     BEST_VALIDATION: "the step that was best on validation samples, not the last",
     IMPORTED: "trained by others: the authors' checkpoint, not ours",
+    IMPORTED_MAPS: "its maps were made elsewhere (`relief import`) and only scored here",
     VIEW_SUSPECT: "the preparation of the scans went wrong in many of them, and the number says "
     "little of the method: `relief data check`, `relief data show`",
 }

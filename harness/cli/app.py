@@ -13,6 +13,7 @@ from harness.cli import (
     doctor,
     kit,
     listing,
+    maps,
     mlflow,
     reports,
     rescore,
@@ -51,6 +52,7 @@ for command in (
     kit.test,
 ):
     app.command()(command)
+app.command("import")(maps.import_maps)
 app.command("list")(listing.list_)
 for group in (studies.app, data.app, weights.app, store.app, kit.new):
     app.add_typer(group)

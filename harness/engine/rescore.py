@@ -29,6 +29,7 @@ from harness.planning.expand import again
 from harness.planning.jobs import Job, Place, Resources
 from harness.planning.plan import Plan
 from harness.store import (
+    COMMON,
     DAMAGED,
     DONE,
     FAILED,
@@ -80,12 +81,11 @@ def jobs_for(
     jobs = []
     for record in records:
         asked = {p: some for p in protocols if (some := lacking(record, p, wanted, anew))}
-        if record.spec.needs.view is None:
-            asked.pop(PAPER, None)  # imported maps have no view: theirs are the files' own pixels
         if not asked:
             continue
         names = {protocol: [metric.name for metric in some] for protocol, some in asked.items()}
-        pixels = any(not m.of_images for p, some in asked.items() if p != PAPER for m in some)
+        at_sensor = [p for p in asked if p != PAPER or record.spec.imported]
+        pixels = any(not metric.of_images for p in at_sensor for metric in asked[p])
         place = Place(truth=truths.key_of(record) if pixels else "", plugins=described)
         spec = {"kind": "rescore", "cell": record.key, "protocols": names}
         jobs.append(Job(spec, record.title, place, Resources()))
@@ -250,15 +250,22 @@ def scored(
                 "(protocol.keep_maps=true, another store or a new seed computes them)"
             )
         values = _ordered(maps, ids)
-        if protocol != PAPER:
+        if protocol != PAPER or record.spec.imported:
             ground = read_truth(store.verified(truth).folder)
-            view = _view(store, record)
-            return scoring.common(values, scores, ids, view, ground, name, protocol, wanted)
+            view, at = _view(store, record), COMMON if protocol == PAPER else protocol
+            found = scoring.common(values, scores, ids, view, ground, name, at, wanted)
+            return _as_delivered(found, values) if protocol == PAPER else found
         given = {"maps": values, "masks": _masks(store, record, ids)}
         resolution = values.shape[1:]
     found = metrics.Scored(scores, labels, name=name, ids=ids, **given)
     found.check()
     return scoring.signed(found, wanted, resolution)
+
+
+def _as_delivered(found: dict[str, Any], maps: np.ndarray) -> dict[str, Any]:
+    """Scores of imported maps at the files' own pixels, which are the sensor's."""
+    known = [metrics.get(name) for name in found["metrics"]]
+    return found | {"signatures": metrics.signatures(maps.shape[1:], metrics=known)}
 
 
 def _ordered(maps: Any, ids: Sequence[str]) -> np.ndarray:

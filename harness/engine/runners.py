@@ -26,15 +26,16 @@ from harness.data.blind import blind
 from harness.data.cache import open_split, open_truth
 from harness.data.datasets import open_dataset
 from harness.data.samples import Category, DataError
-from harness.data.truth import build_truth, read_truth
+from harness.data.truth import build_truth
 from harness.data.views import quality, registry
 from harness.engine import early, kept, scoring
 from harness.engine.evaluation import predict_all, validate
+from harness.engine.imported import score_imported
 from harness.engine.looks import Score, look_at, selected
 from harness.engine.measure import Memory, latency, macs, preprocessing
 from harness.planning.jobs import Job, Resources
 from harness.planning.values import set_dotted
-from harness.store import COMMON, Record, Spec, Store
+from harness.store import Record, Spec, Store
 from harness.store.records import write_curves, write_maps, write_scores
 from methods.contract import Batch, Progress, Run, Samples, View, seed_for, settings_from
 from methods.marks import NOTED, VIEW_SUSPECT
@@ -226,7 +227,7 @@ def run_cell(task: Task) -> dict[str, Any]:
     )
     chosen_by = score(method)
     clock.lap("metrics_s")
-    at_sensor = _common(task, view, test.ids, maps, scores)
+    at_sensor = scoring.beside(task.store, place.truth, maps, scores, test.ids, view, spec.category)
     clock.lap("common_s")
 
     sizes: dict[str, int | None] = {**early.checked_sizes(spec.method, method.sizes())}
@@ -295,17 +296,6 @@ def check_learnable(view: Record, category: str) -> None:
         )
 
 
-def _common(
-    task: Task, view: Record, ids: tuple[str, ...], maps: np.ndarray, scores: np.ndarray
-) -> dict[str, Any]:
-    """Its scores at the sensor's pixels; nothing for a job that is not told of a ground truth."""
-    if not (key := task.job.place.truth):
-        return {}
-    truth = read_truth(task.store.verified(key).folder)
-    found = scoring.common(maps, scores, ids, view, truth, task.spec.category)
-    return {"protocols": {COMMON: found}, "truth": key}
-
-
 def _fitted(
     task: Task,
     clock: Clock,
@@ -349,12 +339,19 @@ def _fitted(
     return method, {}
 
 
+def score_or_run(task: Task) -> dict[str, Any]:
+    """A cell: of a method of ours, or maps from elsewhere."""
+    if task.spec.imported:
+        return score_imported(task.spec, task.job.place, task.store, task.work)
+    return run_cell(task)
+
+
 RUNNERS: dict[str, Callable[[Task], dict[str, Any]]] = {
     "dataset": make_dataset,
     "view": prepare_view,
     "truth": keep_truth,
     "stage": run_stage,
-    "cell": run_cell,
+    "cell": score_or_run,
 }
 
 

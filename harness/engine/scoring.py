@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 
 from harness import metrics
-from harness.data.truth import SensorTruth
+from harness.data.truth import SensorTruth, read_truth
 from harness.metrics import Metric, Scored
 from harness.metrics.images import Images
-from harness.store import COMMON, PAPER, Record
+from harness.store import COMMON, PAPER, Record, Store
 from harness.store.frames import Frame, frame_of
 from methods.errors import UserError
 
@@ -61,6 +61,22 @@ def common(
     scored.check()
     resolution = "sensor" if longest is None else f"sensor@{longest}"
     return signed(scored, wanted, resolution)
+
+
+def beside(
+    store: Store,
+    key: str,
+    maps,
+    scores: np.ndarray,
+    ids: Sequence[str],
+    view: Record,
+    name: str,
+) -> dict[str, Any]:
+    """What a cell's record says of the common protocol; nothing if no ground truth is named."""
+    if not key:
+        return {}
+    truth = read_truth(store.verified(key).folder)
+    return {"protocols": {COMMON: common(maps, scores, ids, view, truth, name)}, "truth": key}
 
 
 def signed(scored: Scored, wanted: Sequence[Metric], resolution: Any) -> dict[str, Any]:

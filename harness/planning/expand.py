@@ -14,7 +14,7 @@ import methods
 from harness.data import truth, views
 from harness.data.views import registry
 from harness.planning.config import Config, ConfigError, Dataset, check_supported, typed
-from harness.planning.jobs import Job, Place
+from harness.planning.jobs import Job, Place, Resources
 from harness.planning.plan import Plan
 from harness.planning.sources import Source, background, layout, sources, validation_counts
 from harness.planning.values import plain, set_dotted
@@ -240,20 +240,12 @@ class _Expansion:
         return self._add(spec, f"prepare {category} for {recipe.name}", place, "view")
 
     def _truth(self, category: str) -> str:
-        """The ground truth at the sensor's pixels, shared by all methods of a category."""
         source = self.sources[category]
         if source.job:
             self.jobs.setdefault(source.job.key, source.job)
-        spec = {
-            "kind": "truth",
-            "version": truth.VERSION,
-            "data": source.identity,
-            "reading": source.reading,
-            "category": category,
-            "needs": {"dataset": source.job.key} if source.job else {},
-        } | _code_of(reader=source.offer)
-        place = replace(source.place, plugins=_plugins(source.offer))
-        return self._add(spec, f"ground truth of {category}", place, "view")
+        job = truth_job(category, source, self.config.resources_of("view"))
+        self.jobs.setdefault(job.key, job)
+        return job.key
 
     def _train_samples(self, cls: type[Method], few_shot: bool = True) -> int | None:
         """How many of each category are trained on: asked for, or the most that was published.
@@ -289,6 +281,20 @@ def _code_of(**offers: plugins.Offer | None) -> dict[str, str]:
 
 def _plugins(*offers: plugins.Offer | None) -> dict[str, str]:
     return plugins.described([offer for offer in offers if offer])
+
+
+def truth_job(category: str, source: Source, resources: Resources) -> Job:
+    """The ground truth at the sensor's pixels, shared by all methods of a category."""
+    spec = {
+        "kind": "truth",
+        "version": truth.VERSION,
+        "data": source.identity,
+        "reading": source.reading,
+        "category": category,
+        "needs": {"dataset": source.job.key} if source.job else {},
+    } | _code_of(reader=source.offer)
+    place = replace(source.place, plugins=_plugins(source.offer))
+    return Job(spec, f"ground truth of {category}", place, resources)
 
 
 def _without_paths(settings: Any, inputs: Mapping[str, Path | None]) -> tuple[dict, dict, dict]:

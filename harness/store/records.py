@@ -155,6 +155,11 @@ class Spec:
         return self.values.get("selection", {})
 
     @property
+    def imported(self) -> bool:
+        """Of a cell: whether its maps were made elsewhere."""
+        return "maps" in self.values
+
+    @property
     def train_samples(self) -> int | None:
         return self.values.get("train_samples")
 

@@ -22,6 +22,7 @@ import numpy as np
 import tifffile
 
 from harness.store import DAMAGED, DamagedError, Record, Results
+from harness.store.frames import Frame, frame_of
 from harness.store.prepared import INDEX, MASK, Prepared
 from harness.store.records import Maps
 from methods.errors import UserError
@@ -29,8 +30,6 @@ from reports.numbers.names import file_name
 from reports.numbers.stores import checked
 
 SIZES = PROTOCOL, ORIGINAL = ("protocol", "original")
-PAD_MULTIPLE = 100  # px; views that pad, pad to a square of such a side, centred
-PADS_WITH_PLANE = ("m3dm", "shape_guided")  # views that pad only if they remove a background
 
 
 @dataclass
@@ -93,42 +92,32 @@ def _export_cell(store: Results, cell: dict, folder: Path, truth: bool, size: st
             f"only {len(kept.ids)} of {len(scored)} maps were kept; "
             "run with protocol.keep_maps=true"
         )
-    native = _native_sizes(store, result) if size == ORIGINAL else {}
+    ways = _ways(store, result, scored) if size == ORIGINAL else {}
     for id, values in zip(kept.ids, kept.values):
         path = _path(folder / "maps" / category, id, ".tiff")
         values = np.asarray(values, np.float32)
         if size == ORIGINAL:
-            values = at_native_size(values, *native[id])
+            frame, native = ways[id]
+            values = frame.back(values, native)
         tifffile.imwrite(path, values, compression="zlib")
     if truth:
         _export_truth(store, result, folder / "truth" / category, kept)
     return len(kept.ids)
 
 
-def at_native_size(values: np.ndarray, size: tuple[int, int], padded: bool) -> np.ndarray:
-    """A map (S, S) of a view as one of the sample's own size (H, W), bilinear.
-
-    padded: whether the view had put zeros around the sample, which are cut off again.
-    """
-    height, width = size
-    side = -(-max(size) // PAD_MULTIPLE) * PAD_MULTIPLE
-    frame = (side, side) if padded else size
-    values = cv2.resize(values, frame[::-1], interpolation=cv2.INTER_LINEAR)
-    top, left = (frame[0] - height) // 2, (frame[1] - width) // 2
-    return np.ascontiguousarray(values[top : top + height, left : left + width])
-
-
-def _native_sizes(store: Results, result: Record) -> dict[str, tuple[tuple[int, int], bool]]:
-    """Test image -> its size (H, W), and whether its view is padded."""
+def _ways(
+    store: Results, result: Record, scored: list[str]
+) -> dict[str, tuple[Frame, tuple[int, int]]]:
+    """Test image -> what of it a map covers, and its size (H, W). Imported maps cover all of it."""
+    if result.spec.imported:
+        kept = result.maps()
+        size = kept.values.shape[1:] if kept else (0, 0)
+        return {id: (Frame.whole(size), size) for id in scored}
     view, test = _seen(store, result)
     if view is None or test is None or not test.exists:
         raise LookupError("its view, which knows the original sizes, is not in the store")
     view.check_contents(f"test/{INDEX}")
-    recipe = view.spec.view
-    padded = bool(recipe.get("pad")) and not (
-        recipe["name"] in PADS_WITH_PLANE and recipe["background"] == "none"
-    )
-    return {id: (size, padded) for id, size in test.native_sizes.items()}
+    return {id: (frame_of(view, size), size) for id, size in test.native_sizes.items()}
 
 
 def _export_truth(store: Results, result: Record, folder: Path, kept: Maps) -> None:

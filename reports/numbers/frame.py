@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from harness.metrics import find, known_metrics, lacking
-from harness.store import COMMON, DONE, PAPER, PROTOCOLS, Record, Results
+from harness.store import COMMON, DONE, PROTOCOLS, Record, Results
 from harness.store import IDENTITY as OF_A_CELL
 from harness.store.rescored import Scores, scores_of
 from methods.errors import UserError
@@ -88,8 +88,6 @@ def unscored_lines(launch: dict, results: dict[str, Record]) -> list[str]:
         missing: dict[str, int] = {}
         stale: dict[str, int] = {}
         for record in done.values():
-            if protocol == PAPER and record.spec.needs.view is None:
-                continue  # imported maps have no other pixels than their own
             known = scores_of(record, protocol).signatures
             for metric in lacking(known_metrics(), known):
                 group = stale if metric.name in known else missing

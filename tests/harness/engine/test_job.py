@@ -237,7 +237,9 @@ def test_a_disk_that_refuses_writes_stops_the_launch_with_the_reason(tmp_path):
 
 
 def test_exported_maps_fit_the_datasets_own_ground_truth(tiny_store, tmp_path):
-    from reports.forms.export import _native_sizes, at_native_size, export_maps
+    from harness.store.frames import frame_of
+    from harness.store.prepared import Prepared
+    from reports.forms.export import export_maps
 
     plan = planned()
     result = tiny_store.result(plan.cells[0]["key"])
@@ -246,13 +248,15 @@ def test_exported_maps_fit_the_datasets_own_ground_truth(tiny_store, tmp_path):
     launch = plan.launch() | {"cells": plan.cells[:1]}
     (folder,) = export_maps(tiny_store, launch, tmp_path, size="original").folders
     samples, truth = open_split(view, "test")
-    native, checked = _native_sizes(tiny_store, result), 0
+    native, checked = Prepared(view / "test").native_sizes, 0
+    shown = tiny_store.result(view.name)
     for id, mask in zip(samples.ids, truth.masks):
         _, defect, name = id.split("/")
         own = cv2.imread(str(made / "test" / defect / "gt" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         path = folder / "maps" / "cookie" / "test" / defect / f"{name}.tiff"
         assert tifffile.imread(path).shape == own.shape
-        back = at_native_size(mask.astype(np.float32), *native[id])
+        frame = frame_of(shown, native[id])
+        back = frame.back(mask.astype(np.float32), native[id])
         if mask.any():  # its middle is where it was, up to two pixels of the coarser view
             back = np.average(np.argwhere(back), weights=back[back > 0], axis=0)
             off = np.abs(back - np.argwhere(own).mean(axis=0)).max()

@@ -7,10 +7,11 @@ import tifffile
 
 from harness.data.views.background import pad_square
 from harness.metrics import evaluate
-from harness.store import Store, write_json
+from harness.store import Record, Store, write_json
 from harness.store.files import sealed
+from harness.store.frames import Frame, frame_of
 from methods.views import Das3dView, M3dmView
-from reports.forms.export import PADS_WITH_PLANE, at_native_size, export_maps
+from reports.forms.export import export_maps
 from tests.reports.fake_store import without
 
 ONE = {"methods": [("das3d", "")], "settings": ["rgb"], "categories": ["cookie"], "seeds": [0]}
@@ -60,10 +61,11 @@ def test_at_the_original_size_maps_lie_on_the_samples_as_the_views_found_them(bu
             mask = np.zeros(size, np.float32)
             y, x = rng.integers(8, 22, 2)
             mask[y : y + 14, x : x + 14] = 1
-            padded = view.pad and not (background == "none" and view.name in PADS_WITH_PLANE)
-            frame = pad_square(mask) if padded else mask
-            small = cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA)
-            back = at_native_size(small, size, padded)
+            recipe = {"name": view.name, "background": background, "pad": view.pad}
+            frame = frame_of(Record({"spec": {"view": recipe}}, tmp_path), size)
+            seen = pad_square(mask) if frame == Frame.square(size) else mask
+            small = cv2.resize(seen, (64, 64), interpolation=cv2.INTER_AREA)
+            back = frame.back(small, size)
             assert back.shape == size and back.dtype == np.float32
             overlap = np.minimum(back, mask).sum() / np.maximum(back, mask).sum()
             assert overlap > 0.6, (view.name, size)  # one view pixel is up to 1.6 of its own

@@ -1,0 +1,198 @@
+"""Maps from elsewhere become cells like any other: scored, stored, compared and tested."""
+
+import csv
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from harness.data import synthetic
+from harness.data.datasets import open_dataset
+from harness.engine import rescore as engine
+from harness.engine.executors import InProcess
+from harness.metrics import evaluate, get
+from harness.planning.config import ConfigError
+from harness.planning.imported import Imported, plan
+from harness.store import COMMON, PAPER, Store
+from harness.store.rescored import scores_of
+from reports.forms.export import export_maps
+from reports.numbers.frame import results_frame
+from reports.numbers.leaderboard import leaderboards
+from reports.numbers.stores import gather
+from tests.harness.conftest import run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("parts")
+    for name in ("cookie", "tread"):
+        spec = synthetic.Spec(
+            size=48, categories=(name,), train=2, validation=0, good=3, per_defect=2
+        )
+        synthetic.write_category(root, name, spec)
+    return root
+
+
+def samples(data, category):
+    return [ref.read() for ref in open_dataset("auto", data).category(category).samples("test")]
+
+
+@pytest.fixture
+def maps(data, tmp_path):
+    """A folder of maps that are somewhat right, as TIFF."""
+    rng = np.random.default_rng(0)
+    for category in ("cookie", "tread"):
+        for sample in samples(data, category):
+            path = tmp_path / "maps" / category / f"{sample.id}.tiff"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            found = rng.random(sample.mask.shape) + 0.5 * sample.mask
+            tifffile.imwrite(path, found.astype(np.float32))
+    return tmp_path / "maps"
+
+
+def imported(maps, data, store, **more):
+    given = Imported(maps, more.pop("name", "mine"), more.pop("setting", "rgb"), str(data), **more)
+    planned = plan(given)
+    planned.record(store)
+    return planned, run(planned, store)
+
+
+def test_they_are_scored_as_they_are_in_both_protocols(maps, data, tmp_path):
+    store = Store(tmp_path / "store")
+    planned, summary = imported(maps, data, store)
+    assert not summary.failures and len(planned.cells) == 2
+    for cell in planned.cells:
+        record, known = store.finished(cell["key"]), samples(data, cell["category"])
+        own = [tifffile.imread(maps / cell["category"] / f"{s.id}.tiff") for s in known]
+        wanted = evaluate(own, [s.mask for s in known], [m.max() for m in own],
+                          [s.label for s in known])  # fmt: skip
+        for protocol, resolution in ((COMMON, "res:sensor"), (PAPER, "res:48x48")):
+            found = scores_of(record, protocol)
+            assert found.metrics == pytest.approx(wanted)
+            assert f"|{resolution}|" in found.signatures["p_auroc"]
+        assert record.marks == ["imported maps"] and "maximum" in record.notes["image_score"]
+        assert np.array_equal(record.maps().values, np.stack(own))
+        assert [str(v) for v in record.scores()["id"].to_pylist()] == [s.id for s in known]
+
+
+def test_doing_it_twice_changes_nothing_and_other_maps_are_another_cell(maps, data, tmp_path):
+    store = Store(tmp_path / "store")
+    first, _ = imported(maps, data, store)
+    before = {p: p.stat().st_mtime_ns for p in store.path.rglob("*") if "jobs" in p.parts}
+    again, summary = imported(maps, data, store)
+    assert not again.pending(store) and not summary.counts
+    assert before == {p: p.stat().st_mtime_ns for p in store.path.rglob("*") if "jobs" in p.parts}
+    path = next(maps.rglob("good/000.tiff"))
+    tifffile.imwrite(path, tifffile.imread(path) + 1)
+    other, _ = imported(maps, data, store)
+    assert {c["key"] for c in first.cells} != {c["key"] for c in other.cells}
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".png", ".tif"])
+def test_other_forms_of_files_give_the_same_scores(maps, data, tmp_path, suffix):
+    for path in list(maps.rglob("*.tiff")):
+        values = np.round(tifffile.imread(path) * 100).astype(np.uint8)
+        tifffile.imwrite(path, values.astype(np.float32))
+    one, _ = imported(maps, data, Store(tmp_path / "one"))
+    for path in list(maps.rglob("*.tiff")):
+        values, to = tifffile.imread(path), path.with_suffix(suffix)
+        path.unlink()
+        if suffix == ".npy":
+            np.save(to, values.astype(np.float64))
+        elif suffix == ".png":
+            Image.fromarray(values.astype(np.uint8)).save(to)
+        else:
+            tifffile.imwrite(to, values[None].astype(np.float16))
+    two, summary = imported(maps, data, Store(tmp_path / "two"))
+    assert not summary.failures
+    for a, b in zip(one.cells, two.cells):
+        first = Store(tmp_path / "one").finished(a["key"]).metrics
+        assert first == Store(tmp_path / "two").finished(b["key"]).metrics
+
+
+def test_missing_and_extra_maps_are_named_before_anything_runs(maps, data):
+    lost = next(maps.rglob("cookie/test/good/001.tiff"))
+    lost.unlink()
+    (maps / "cookie" / "test" / "good" / "077.tiff").write_bytes(b"x")
+    with pytest.raises(ConfigError) as told:
+        plan(Imported(maps, "mine", "rgb", str(data)))
+    assert "good/001.tiff missing" in str(told.value) and "077.tiff of no test" in str(told.value)
+
+
+def test_all_maps_of_other_sizes_or_without_numbers_are_named(maps, data, tmp_path):
+    small, torn = (maps / "cookie" / "test" / "good" / name for name in ("000.tiff", "002.tiff"))
+    tifffile.imwrite(small, np.zeros((24, 24), np.float32))
+    values = tifffile.imread(torn)
+    values[3, 4] = np.nan
+    tifffile.imwrite(torn, values)
+    store = Store(tmp_path / "store")
+    planned, summary = imported(maps, data, store)
+    (failure,) = summary.failures
+    assert "good/000.tiff is 24 x 24 px, its image 48 x 48" in failure.reason
+    assert "good/002.tiff has 1 values that are NaN or infinite" in failure.reason
+    assert [store.done(cell["key"]) for cell in planned.cells] == [False, True]
+
+
+def test_image_scores_of_a_file_are_taken_and_lacking_ones_named(maps, data, tmp_path):
+    path = tmp_path / "scores.csv"
+    rows = [
+        (category, sample.id, float(sample.label))
+        for category in ("cookie", "tread")
+        for sample in samples(data, category)
+    ]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("category", "id", "score"), *rows])
+    store = Store(tmp_path / "store")
+    planned, _ = imported(maps, data, store, scores=path)
+    assert all(store.finished(c["key"]).metrics["i_auroc"] == 1.0 for c in planned.cells)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("category", "id", "score"), *rows[1:]])
+    _, summary = imported(maps, data, store, scores=path)
+    assert f"no finite score of cookie/{rows[0][1]}" in summary.failures[0].reason
+
+
+def test_names_and_folders_that_cannot_be_meant_are_refused(maps, data, tmp_path):
+    with pytest.raises(ConfigError, match="--variant"):
+        plan(Imported(maps, "das3d", "rgb", str(data)))
+    with pytest.raises(ConfigError, match="unknown setting"):
+        plan(Imported(maps, "mine", "lidar", str(data)))
+    with pytest.raises(ConfigError, match="no folder"):
+        plan(Imported(tmp_path / "none", "mine", "rgb", str(data)))
+    (maps / "tread").rename(maps / "threads")
+    with pytest.raises(ConfigError, match="has maps of threads"):
+        plan(Imported(maps, "mine", "rgb", str(data)))
+
+
+def test_they_stand_and_are_tested_in_one_table_with_others(maps, data, tmp_path):
+    store = Store(tmp_path / "store")
+    imported(maps, data, store)
+    for path in maps.rglob("*.tiff"):
+        tifffile.imwrite(path, -tifffile.imread(path))
+    imported(maps, data, store, name="das3d", variant="authors")
+    both = gather([(store, launch) for launch in store.launches()])
+    board = next(b for b in leaderboards(results_frame(*both)) if b.metric == "p_auroc")
+    assert [(row.method, row.variant, row.rank) for row in board.rows] == [
+        ("mine", "", 1),
+        ("das3d", "authors", 2),
+    ]
+    assert all("imported maps" in row.marks for row in board.rows)
+
+
+def test_they_are_scored_again_and_exported_like_any_cell(maps, data, tmp_path):
+    store = Store(tmp_path / "store")
+    planned, _ = imported(maps, data, store)
+    launch = planned.launch()
+    records = [store.finished(cell["key"]) for cell in planned.cells]
+    jobs = engine.jobs_for(store, launch, records, [get("aupro_0.15")], [COMMON, PAPER])
+    assert {one.status for one in engine.rescore(store, jobs, InProcess(engine.rescore_cell))} == {
+        "done"
+    }
+    for record in records:
+        both = [scores_of(record, protocol) for protocol in (COMMON, PAPER)]
+        assert both[0].metrics["aupro_0.15"] == both[1].metrics["aupro_0.15"]
+        assert "|res:48x48|" in both[1].signatures["aupro_0.15"]
+    (folder,) = export_maps(store, launch, tmp_path / "out", size="original").folders
+    for path in maps.rglob("*.tiff"):
+        again = tifffile.imread(folder / "maps" / path.relative_to(maps))
+        assert np.array_equal(again, tifffile.imread(path))
