@@ -57,7 +57,8 @@ def means_of(folder: Path, at_ms: int) -> tuple[list[Point], str]:
     rows = [
         row
         for row in pq.read_table(path).to_pylist()
-        if row["category"] == "mean" and row["metric"] in shown
+        if row["category"] == "mean"
+        and row["metric"] in shown
         and row.get("protocol", COMMON) == COMMON
     ]
     points = []
