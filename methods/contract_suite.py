@@ -13,9 +13,9 @@ import gc
 import resource
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ import numpy as np
 import torch
 
 from methods.blocks import training
-from methods.contract import Batch, Method, Prediction, Progress, Run, Samples, settings_from
+from methods.contract import Batch, Prediction, Progress, Samples, settings_from
+from methods.standalone import Standalone
 
 KILLS = 3  # random steps at which a fit is killed
 ROUNDS = 30  # predictions in a row, for what stays in memory
@@ -48,41 +49,20 @@ class Result:
     seconds: float = 0.0
 
 
-@dataclass
-class Case:
-    """A method to be checked, and what it is checked on.
+@dataclass(kw_only=True)
+class Case(Standalone):
+    """A method to be checked, and what it is checked on; `data` has a "test" split, too.
 
-    data: split -> samples, of a category; size: (H, W) of its masks, px
-    folder: name -> a fresh empty folder
+    size: (H, W) of the masks, px
     alone: how near maps and scores of a sample by itself must be to those in a batch
     """
 
-    method: type[Method]
-    settings: Any
-    setting: str
-    data: Mapping[str, Samples]
     size: tuple[int, int]
-    folder: Callable[[str], Path]
-    category: str = "category"
     alone: tuple[Near, Near] = ((1e-6, 1e-3), (1e-6, 1e-3))
-    device: str = "cpu"
-    _stages: dict[str, Path] = field(default_factory=dict, repr=False)
 
     @property
     def test(self) -> Samples:
         return self.data["test"]
-
-    def make(self, **run: Any) -> Any:
-        """A fresh method, with the folders of the stages that it asked for."""
-        wanted = self.method.stage_settings(self.settings, self.setting)
-        stages = {name: self.stage(name, settings) for name, settings in wanted.items()}
-        given = {"category": self.category, "device": self.device, "stages": stages} | run
-        return self.method(self.settings, self.setting, Run(**given))
-
-    def fit(self, **run: Any) -> Any:
-        made = self.make(**run)
-        made.fit(self.data["train"], self.data["validation"])
-        return made
 
     @functools.cached_property
     def fitted(self) -> Any:
@@ -91,24 +71,6 @@ class Case:
 
     def predict(self, method: Any, indices: list[int]) -> Prediction:
         return method.predict(self.test.batch(indices, self.device))
-
-    def stage(self, name: str, settings: Any) -> Path:
-        """The folder of a stage, which is fitted once."""
-        key = f"{name} {settings!r}"
-        if key not in self._stages:
-            cls = self.method.stages[name]
-            below = {}
-            for under, own in cls.stage_settings(settings).items():
-                each = cls.reads == "train" and self.method.stages[under].reads == "category"
-                below[f"{under}/{self.category}" if each else under] = self.stage(under, own)
-            folder = self.folder(name)
-            run = Run(category=self.category, device=self.device, folder=folder, stages=below)
-            made = cls(settings, run)
-            one = {self.category: self.data["train"]}
-            made.fit(dict(self.data) if cls.reads == "category" else one)
-            made.save(folder)
-            self._stages[key] = folder
-        return self._stages[key]
 
 
 CHECKS: dict[str, Callable[[Case], str | None]] = {}

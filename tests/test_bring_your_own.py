@@ -8,14 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import harness
 from harness.data.synthetic import PRESETS, write_category
 from harness.planning import config
 from harness.planning.expand import build
 from harness.store import Store
 from methods import plugins
-from tests.harness.conftest import TINY, run
+from methods.errors import UserError
+from tests.harness.conftest import TINY, run, tiny_store  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "harness/README.md").read_text()
@@ -68,8 +71,9 @@ def relief(*arguments, cwd, **environment):
 
 
 def test_the_guide_has_one_file_of_each_kind():
-    assert set(FILES) == {"mine.py", "grey.py", "csv_folder.py", "miss.py"}
-    assert sum(len(text.splitlines()) for text in FILES.values()) < 130
+    plug_ins = {"mine.py", "grey.py", "csv_folder.py", "miss.py"}
+    assert set(FILES) == plug_ins | {"run.py", "read.py", "score.py", "arrays.py"}
+    assert sum(len(FILES[name].splitlines()) for name in plug_ins) < 130
 
 
 def test_a_method_a_reader_and_a_metric_from_files_work_together(files, tmp_path):
@@ -123,3 +127,45 @@ def test_the_command_runs_a_file_and_a_package_under_ray_beside_a_broken_one(fil
     assert (store.path / "plugins" / code / "mine.py").read_text() == FILES["mine.py"]
     asked = relief("plan", "tiny.yaml", "methods=[bad]", *given, cwd=tmp_path, **environment)
     assert asked.returncode == 2 and "No module named 'grey_method.missing'" in asked.stderr
+
+
+def test_the_python_of_the_guide_runs_as_it_stands(files, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(TINY, "tiny.yaml")
+    told = {}
+    for name in ("run.py", "read.py", "score.py", "arrays.py"):
+        exec(compile(FILES[name], name, "exec"), {"__name__": name})
+        told[name] = capsys.readouterr().out
+    assert "baseline" in told["run.py"] and "cookie" in told["run.py"]
+    assert told["read.py"].startswith("test/")
+    assert told["score.py"].startswith("1.00 0.")
+    assert told["arrays.py"].startswith("(2, 64, 64) [0.0")
+
+
+def test_importing_harness_loads_nothing_and_unknown_names_are_told():
+    code = (
+        "import sys, harness\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'ray', 'harness.api'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert harness.open_store.__module__ == 'harness.api' and 'ray' not in sys.modules\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match="no attribute 'runn'"):
+        harness.runn  # noqa: B018
+
+
+def test_a_cell_that_is_not_done_says_why(tiny_store):
+    results = harness.open_store(tiny_store.path)
+    assert len(results.frame()) == len(results.launch["cells"])
+    with pytest.raises(UserError, match="nowhere in .* is not done"):
+        results.scores("nowhere")
+    with pytest.raises(UserError, match="no launch 'other'"):
+        harness.open_store(tiny_store.path, "other")
+
+
+def test_fit_takes_arrays_of_one_number_of_samples_alone():
+    arrays = {"rgb": np.zeros((2, 8, 8, 3), np.uint8), "depth": np.zeros((3, 8, 8), np.float32)}
+    with pytest.raises(UserError, match="one row a sample.*'rgb': 2, 'depth': 3"):
+        harness.fit("baseline", arrays)

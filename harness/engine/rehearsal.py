@@ -42,4 +42,4 @@ def rehearsal(name: str, settings: Any, setting: str, folder: Path) -> Case:
     _, truth = open_truth(folder / "view", "test")
     height, width = truth.masks.shape[1:]
     data = {split: shown(split) for split in PARTS}
-    return Case(cls, settings, setting, data, (height, width), fresh, CATEGORY)
+    return Case(cls, settings, setting, data, fresh, CATEGORY, size=(height, width))

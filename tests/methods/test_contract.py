@@ -92,8 +92,8 @@ def case(samples, new, tmp_path_factory):
         settings = tiny_of(name, OWN_VARIANT.get((name, setting), ""))
         data = {"train": samples[name], "validation": samples[name], "test": new[name]}
         size = (SIZES[name], SIZES[name])
-        of = (methods.get(name), settings, setting, data, size, tmp_path_factory.mktemp)
-        return Case(*of, CATEGORY, ALONE[name])
+        of = (methods.get(name), settings, setting, data, tmp_path_factory.mktemp)
+        return Case(*of, CATEGORY, size=size, alone=ALONE[name])
 
     return make
 

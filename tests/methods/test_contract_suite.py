@@ -134,7 +134,7 @@ def case(method, tmp_path):
         return made
 
     data = {split: samples(split, 4) for split in ("train", "validation", "test")}
-    return Case(method, method.Settings(), "3d", data, (SIZE, SIZE), folder)
+    return Case(method, method.Settings(), "3d", data, folder, size=(SIZE, SIZE))
 
 
 def test_a_sound_method_passes_every_check(tmp_path):
