@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,7 @@ class _Expansion:
         self.layout = layout(name, dataset)
         self.read: dict[str, dict[str, Source]] = {}  # reader's options -> the sources
         self.made: dict[str, str] = {}  # what a view consists of -> the first one's key
+        self.known: dict[tuple, Any] = {}  # what many cells have in common, made once
         self.sources = self._sources(Preparation())
         if config.training.selection == "best_validation":
             _check_validation(config, name, dataset)
@@ -127,16 +128,14 @@ class _Expansion:
         """A row of results: its identity and its job's key."""
         category, setting, seed = (identity[name] for name in ("category", "setting", "seed"))
         cls = methods.get(identity["method"])
-        settings = self.config.settings_of(identity["method"], identity["variant"])
         offer = methods.offered(identity["method"])
-        shown = cls.view(settings, setting)
+        asked = (identity["method"], identity["variant"], setting)
+        shown, stages, version, (settings, inputs, paths) = self._once(self._asked, *asked)
         needs = {"view": self._view(cls, category, shown)}
         needs |= {
             f"stage:{name}": self._stage(cls, name, options, category, seed)
-            for name, options in cls.stage_settings(settings, setting).items()
+            for name, options in stages.items()
         }
-        version = cls.version_of(settings)
-        settings, inputs, paths = _without_paths(settings, cls.inputs(settings, setting))
         spec = (
             {
                 "kind": "cell",
@@ -160,7 +159,7 @@ class _Expansion:
             labels={"dataset": identity["dataset"], "variant": identity["variant"]},
             inputs=paths,
             plugins=_plugins(offer, registry.offered(type(shown)), *plugins.offers("metrics")),
-            truth=self._truth(category),
+            truth=self._once(self._truth, category),
             protocol=self.config.protocol,
             checkpoint_every_s=self.config.schedule.checkpoint_every_s,
             validate_every=(training.validate_every or 0.0) if cls.validates else 0.0,
@@ -169,10 +168,29 @@ class _Expansion:
         title = " ".join(str(identity[k]) for k in IDENTITY if identity[k] != "")
         return {**identity, "key": self._add(spec, title, place, cls.name)}
 
+    def _once(self, make: Callable[..., Any], *of: Any) -> Any:
+        """What `make` gives of this, made at the first call; settings are told apart as objects."""
+        key = (make.__name__, *(one if isinstance(one, str | int) else id(one) for one in of))
+        if key not in self.known:
+            self.known[key] = of, make(*of)  # with `of`, so that no other object gets its id
+        return self.known[key][1]
+
+    def _asked(self, method: str, variant: str, setting: str) -> tuple[View, dict, int, tuple]:
+        """A method's view, its stages' settings, its version, and its settings without paths."""
+        cls, settings = methods.get(method), self.config.settings_of(method, variant)
+        plain_ones = _without_paths(settings, cls.inputs(settings, setting))
+        stages = cls.stage_settings(settings, setting)
+        return cls.view(settings, setting), stages, cls.version_of(settings), plain_ones
+
     def _stage(self, cls: type[Method], name: str, options: Any, category: str, seed: int) -> str:
         """category: that of the cell that builds on it."""
+        seed = seed if cls.stages[name].seeded else 0
+        return self._once(self._new_stage, cls, name, options, category, seed)
+
+    def _new_stage(
+        self, cls: type[Method], name: str, options: Any, category: str, seed: int
+    ) -> str:
         stage = cls.stages[name]
-        seed = seed if stage.seeded else 0
         read = {"nothing": [], "train": list(self.sources), "category": [category]}[stage.reads]
         needs: dict[str, str] = {}
         for c in read:
@@ -216,6 +234,9 @@ class _Expansion:
             raise ConfigError(f"{self.name}: {fault}")
 
     def _view(self, cls: type[Method], category: str, recipe: View) -> str:
+        return self._once(self._new_view, cls, category, recipe)
+
+    def _new_view(self, cls: type[Method], category: str, recipe: View) -> str:
         prepared = self._prepared(cls)
         source, changes = self._sources(prepared)[category], dict(prepared.view)
         behind = changes.pop("background", background(self.dataset, self.layout))

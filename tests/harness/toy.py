@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from harness.engine.outcomes import Outcome
+from harness.engine.outcomes import BROKEN, Outcome
 from harness.planning.config import Config
 from harness.planning.jobs import Job, Resources
 from harness.planning.plan import Plan
@@ -22,6 +22,12 @@ def task(job: dict, store_path: str, attempt: int) -> Outcome:
             return Outcome(key, FAILED, "ValueError: as asked")
         if (do == "crash once" and attempt == 1) or do == "crash":
             os._exit(1)
+        if do == "broken once":  # in one process; another one computes it
+            first = store.path / "broken.txt"
+            if not first.exists():
+                first.write_text(str(os.getpid()))
+            if first.read_text() == str(os.getpid()):
+                return Outcome(key, BROKEN, "as asked")
         if do == "exit":
             raise SystemExit(0)
         if do == "hungry" and attempt == 1:

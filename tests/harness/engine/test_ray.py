@@ -20,6 +20,7 @@ def test_crashing_exiting_hanging_and_good_jobs_all_end_as_they_should(tmp_path)
     jobs = {
         "crash": toy.job("crash", "crash"),
         "once": toy.job("once", "crash once"),
+        "broken": toy.job("broken", "broken once"),
         "exit": toy.job("exit", "exit"),
         "hang": toy.job("hang", "hang", hours=3 / 3600),
         "raise": toy.job("raise", "raise"),
@@ -31,10 +32,11 @@ def test_crashing_exiting_hanging_and_good_jobs_all_end_as_they_should(tmp_path)
     assert status["exit"] == FAILED
     assert status["hang"] == TIMEOUT
     assert status["raise"] == FAILED
+    assert status["broken"] == DONE and store.result(jobs["broken"].key).attempt == 1
     assert [status["once"], *(status[f"good{i}"] for i in range(4))] == [DONE] * 5
     attempts = [line.split()[:2] for line in toy.ran(store)]
     assert attempts.count(["crash", "1"]) == attempts.count(["crash", "2"]) == 1
-    assert summary.counts[DONE] == 5
+    assert summary.counts[DONE] == 6
 
 
 def test_impossible_requests_are_refused_at_once_with_the_resource_named(tmp_path):
