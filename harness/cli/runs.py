@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from harness.cli.launch import (
@@ -27,6 +28,9 @@ from harness.cli.launch import (
 from harness.cli.reports import cleared, conclude
 from harness.cli.terminal import console
 from harness.store import Store
+
+if TYPE_CHECKING:
+    from harness.planning.plan import Plan
 
 What = Annotated[
     Optional[list[str]],
@@ -70,10 +74,17 @@ def plan(
         Optional[int], typer.Option(min=1, help="With --explain: CPUs in all (default: here).")
     ] = None,
     gpus: Annotated[
-        Optional[int], typer.Option(min=0, help="With --explain: GPUs in all (default: here).")
+        Optional[int], typer.Option(min=0, help="With --explain or --tflops: GPUs in all.")
+    ] = None,
+    tflops: Annotated[
+        Optional[float],
+        typer.Option(min=0.001, help="Expected work at a speed that a GPU keeps up, in TFLOP/s."),
     ] = None,
 ) -> None:
-    """Print what `run` would do: jobs, what is done already, and the expected time."""
+    """Print what `run` would do: jobs, what is done already, and the expected time.
+
+    With --tflops, what the methods compute at that speed: GPU-hours, and jobs beyond their limit.
+    """
     from harness.cli.display import duration
     from harness.planning.costs import estimate
 
@@ -130,7 +141,33 @@ def plan(
         f"{len(planned.cells)} cells of {len(planned.jobs)} jobs, {len(pending)} to do. "
         "Times are means of finished jobs alike in this store."
     )
+    if tflops:
+        _tell_work(planned, where, tflops, gpus or 1)
     tell_left_out(planned)
+
+
+def _tell_work(planned: Plan, where: Store, tflops: float, gpus: int) -> None:
+    from harness.cli.display import duration
+    from harness.planning.work import estimate
+
+    found = estimate(planned, where, tflops)
+    table = Table("method", "work", "GPU-hours", title=f"at {tflops:g} TFLOP/s, kept up")
+    for (method, part), seconds in found.gpu_s.items():
+        table.add_row(method, part, f"{seconds / 3600:.3g}")
+    for method in dict.fromkeys(method for method, _ in found.gpu_s):
+        hours = sum(s for (name, _), s in found.gpu_s.items() if name == method) / 3600
+        table.add_row(f"[bold]{method}[/bold]", "all", f"[bold]{hours:.3g}[/bold]")
+    console.print(table)
+    console.print(
+        f"{found.total_s / 3600:.3g} GPU-hours; with {gpus} GPU{'s' * (gpus > 1)} "
+        f"{duration(found.wall_s(gpus))} at least, the longest chain {duration(found.longest_s)}."
+    )
+    for title, hours, limit in found.too_long:
+        console.print(
+            f"[yellow]{escape(title)}: about {hours:.0f} h, and its limit is {limit:g} h: raise "
+            "resources.METHOD.hours, or give it a whole GPU[/yellow]",
+            soft_wrap=True,
+        )
 
 
 def planned_of(what: list[str] | None, store: Path, data: str | None, background: str | None):

@@ -60,7 +60,9 @@ def sources(
         category = opened.category(c)
         train = len(category.examine("train")[0])
         _check_few(name, dataset, c, train)
-        found[c] = Source(fingerprint(category), reading, place, train, None, offer)
+        found[c] = Source(
+            fingerprint(category), reading, replace(place, samples=train), train, None, offer
+        )
     return found
 
 
@@ -151,4 +153,4 @@ def _synthetic(
     train = recipe.counts(category)["train/good"]
     _check_few(name, dataset, category, train)
     reading = _reading(name, dataset, recipe.layout, published)
-    return Source(job.key, reading, Place(kind=recipe.layout), train, job)
+    return Source(job.key, reading, Place(kind=recipe.layout, samples=train), train, job)
