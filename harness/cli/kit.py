@@ -43,6 +43,7 @@ def test(
     """
     import tempfile
 
+    import methods
     from harness.cli.launch import split_arguments
     from harness.engine.rehearsal import rehearsal
     from harness.planning import config as configs
@@ -64,7 +65,7 @@ def test(
             console.print(f"{'':18}{escape(result.why)}", soft_wrap=True)
 
     failed = 0
-    for setting in [modality] if modality else SETTINGS:
+    for setting in [modality] if modality else methods.get(method).supported(settings):
         with tempfile.TemporaryDirectory(prefix="relief-test-") as folder:
             console.print(f"[bold]{escape(name)} {setting}[/bold]")
             found = run(rehearsal(method, settings, setting, Path(folder)), tell)

@@ -28,7 +28,7 @@ def rehearsal(name: str, settings: Any, setting: str, folder: Path) -> Case:
     synthetic.write_category(folder / "data", CATEGORY, spec)
     category = open_dataset("mvtec3d", folder / "data").category(CATEGORY)
     cls = methods.get(name)
-    build_view(category, cls.view(settings), folder / "view")
+    build_view(category, cls.view(settings, setting), folder / "view")
 
     def shown(split: str) -> Any:
         samples, truth = open_split(folder / "view", split)

@@ -27,7 +27,7 @@ class Mean(Method):
     kept: list = []
 
     @classmethod
-    def view(cls, settings):
+    def view(cls, settings, setting):
         return settings.view
 
     def fit(self, train, validation):
