@@ -11,8 +11,8 @@ from dataclasses import dataclass
 class Look:
     """The scores of a network under training, on validation samples.
 
-    step, total: of the phase; share: of the whole training, in (0, 1], its phases counting alike;
-    metrics: by name, higher is better
+    step, total: of the phase; share: of the whole training, in (0, 1], its phases counting alike
+    and steps being as far apart as they can; metrics: by name
     """
 
     phase: str

@@ -111,7 +111,7 @@ class OnRay:
         print(f"ray_start attempt={state.attempt_number} failed={str(error).splitlines()[0]!r}")
         self.ray.shutdown()
 
-    def _living(self) -> list[dict[str, Any]]:
+    def living(self) -> list[dict[str, Any]]:
         """The living nodes as Ray knows them, at most 5 s old. Raises LostError."""
         now = time.monotonic()
         if dead := [name for name, process in self.servers.items() if process.gone]:
@@ -142,12 +142,12 @@ class OnRay:
         if self.joined or now - self.looked_at < LOOK_EVERY_S:
             return
         self.looked_at = now
-        self._living()
+        self.living()
 
     @property
     def nodes(self) -> list[dict[str, float]]:
         """What each node offers, of those that get jobs."""
-        return [n["Resources"] for n in self._living() if n["NodeID"] not in self.excluded]
+        return [n["Resources"] for n in self.living() if n["NodeID"] not in self.excluded]
 
     @property
     def offers(self) -> list[Offer]:
@@ -199,7 +199,7 @@ class OnRay:
         bad = self.excluded | self.avoided.get(job.key, set())
         fits = any(
             node["NodeID"] not in bad and _fits(job.resources, node["Resources"])
-            for node in (self._living() if bad else ())
+            for node in (self.living() if bad else ())
         )
         return _off(bad) if fits else self.selector
 
@@ -255,7 +255,7 @@ class OnRay:
     def end(self, process: Process, node: str) -> bool:
         if process.here:
             return process.kill()
-        if node not in {n["NodeID"] for n in self._living()}:
+        if node not in {n["NodeID"] for n in self.living()}:
             return False
         find = bring(end_idle)
         ending = self.ray.remote(max_retries=0, num_cpus=0)(lambda plain: find()(plain))

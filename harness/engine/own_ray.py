@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from harness.engine.executors import LostError
 from harness.store.processes import Process
 
 log = logging.getLogger(__name__)
 
+GUARD_EVERY_S = 1.0
 SAID_AFTER_S = 1.0  # a start of Ray that takes longer is told
 
 
@@ -37,6 +39,31 @@ def limited(call: Callable[[], Any], seconds: float) -> Any:
     if error is not None:
         raise error
     return value
+
+
+@contextmanager
+def guarded(look: Callable[[], Any], lost: Callable[[LostError], Any]) -> Generator[None]:
+    """While the block runs, which may hang in Ray's calls, a thread looks whether Ray is there.
+
+    look: raises LostError if it is not; lost: called with that, in the thread
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(GUARD_EVERY_S):
+            try:
+                look()
+            except LostError as error:
+                if not over.is_set():
+                    lost(error)
+                return
+
+    thread = threading.Thread(target=watch, daemon=True, name="guard of Ray")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from harness.store import IDENTITY, canonical, key_of
 from methods import marks, plugins
 from methods.contract import Method, Preparation, Stage, View
 from methods.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def build(config: Config) -> Plan:
@@ -85,6 +88,15 @@ def _check_inputs(config: Config) -> None:
         if len(config.methods) > 1:
             lines.append("Or leave methods out: methods=[...]")
         raise ConfigError("\n".join(lines))
+
+
+@functools.cache  # once
+def _tell_of_last(method: str) -> None:
+    log.warning(
+        "training.selection=best_validation: %s is not trained in steps within a cell, so its last "
+        "state is all there is",
+        method,
+    )
 
 
 def _check_validation(config: Config, name: str, dataset: Dataset) -> None:
@@ -153,6 +165,8 @@ class _Expansion:
             | _code_of(plugin=offer)
         )
         training = self.config.training
+        if training.selection == "best_validation" and not cls.validates:
+            _tell_of_last(cls.name)
         if selected := cls.validates and training.selection == "best_validation":
             spec["selection"] = {"metric": training.metric, "every": training.every}
         place = Place(

@@ -52,17 +52,17 @@ class Plan:
         store.index.flush()
         return [job for key, job in self.jobs.items() if key in wanted and key not in done]
 
-    def only(self, cell: dict) -> Plan:
-        """The part of the plan that one of its cells takes."""
+    def only(self, *cells: dict) -> Plan:
+        """The part of the plan that some of its cells take."""
         jobs: dict[str, Job] = {}
-        ahead = [cell["key"]]
+        ahead = [cell["key"] for cell in cells]
         while ahead:  # a job goes in when all that it needs has
             key = ahead[-1]
             missing = [need for need in self.jobs[key].needs if need not in jobs]
             ahead += missing
             if not missing:
-                jobs[ahead.pop()] = self.jobs[key]
-        return Plan(self.config, jobs, [cell])
+                jobs[key] = self.jobs[ahead.pop()]
+        return Plan(self.config, jobs, list(cells))
 
     def launch(self) -> dict:
         """What the store keeps of this launch; reports and tracking start from it."""

@@ -8,7 +8,7 @@
         {kind: choice, values: [[0.3, 1.0], [0.7, 2.0]], when: {das3d.skew.enabled: true}}
     objective: {metrics: [i_auroc], on: validation}
     search: {kind: tpe, trials: 32, seed: 0, hours: 12}
-    early: {kind: asha}
+    early: {kind: asha, grace: 0.1}
 
 Everything wrong with it is found here, before anything starts; harness/engine/sweep.py runs it.
 """
@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Optional
 
+import methods
 from harness import metrics as measures
 from harness.planning import config as configs
 from harness.planning.config import Config, ConfigError
@@ -116,11 +118,17 @@ class Search:
 
 @dataclass
 class Early:
-    """Ends trials whose mean over the first cells is poor."""
+    """Ends trials whose scores so far are poor, inside their trainings where these are looked at.
+
+    How far a trial has come is counted in trainings: cells that are done, and the share of the
+    one after them.
+    """
 
     kind: Literal["none", "asha", "median"] = "none"
-    grace: int = 1  # cells of every trial in any case
+    # trainings of every trial in any case; none: until the first look at the first one
+    grace: Optional[float] = None
     reduction: int = 2  # asha: one in so many goes on
+    looks: bool = True  # false: compares whole cells only, as where nothing can be looked at
 
 
 @dataclass
@@ -143,6 +151,38 @@ class Sweep:
         method, _, variant = self.given["methods"][0].partition("/")
         return method, variant
 
+    @property
+    def inside(self) -> bool:
+        """Whether trials are compared by looks at their trainings, and not by whole cells alone.
+
+        Looks are of validation samples, so an objective on test data or of costs has none.
+        """
+        return (
+            self.early.kind != "none"
+            and self.early.looks
+            and self.objective.on == "validation"
+            and not set(self.objective.metrics) & set(COSTS)
+            and methods.get(self.entry[0]).validates
+        )
+
+    @property
+    def every(self) -> float:
+        """Share of a training between two things that are known of a trial."""
+        given = (self.given.get("training") or {}).get("validate_every")
+        return (given or configs.LOOKS_EVERY) if self.inside else 1.0
+
+    @property
+    def grace(self) -> float:
+        """Trainings of every trial in any case."""
+        return self.every if self.early.grace is None else self.early.grace
+
+    @property
+    def points(self) -> int:
+        """How many trials there will be, beside that of the unchanged settings."""
+        gridded = self.search.kind == "grid"
+        in_grid = [len(d.choices) for d in self.space.values() if gridded or d.kind == "grid"]
+        return math.prod(in_grid) * (1 if gridded else self.search.trials)
+
     def point(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         """Settings of a drawn point: choices by value, and only those that apply."""
         values = {}
@@ -164,6 +204,8 @@ class Sweep:
         given = dict(self.given)
         if both:
             given["selected_on"] = self.objective.on
+        elif self.inside:
+            given["training"] = {**(given.get("training") or {}), "validate_every": self.every}
         if not values:
             return given
         swept = "+".join(filter(None, (variant, SWEPT)))
@@ -195,11 +237,17 @@ class Sweep:
             return "min"
         return "max"
 
+    def _stops(self) -> dict[str, Any]:
+        """What decides when trials end; without, as it stood before there were looks."""
+        if self.early.kind == "none":
+            return {"kind": "none", "grace": 1, "reduction": 2}
+        return asdict(self.early) | {"every": self.every}
+
     def id(self, plan: Plan) -> str:
         """The same search over the same data, settings and code versions has the same name."""
         parts = [
             asdict(self.search) | {"hours": None, "concurrency": None},
-            asdict(self.early),
+            self._stops(),
             asdict(self.objective),
             {k: asdict(d) for k, d in self.space.items()},
             [cell["key"] for cell in plan.cells],
@@ -260,8 +308,8 @@ def _check_search(sweep: Sweep) -> None:
         raise ConfigError(f"search.hours is {search.hours}: give more than 0, or leave it out")
     if search.concurrency is not None and search.concurrency < 1:
         raise ConfigError(f"search.concurrency is {search.concurrency}: give 1 or more")
-    if early.grace < 1 or early.reduction < 2:
-        raise ConfigError("early: grace is 1 or more, reduction 2 or more")
+    if (early.grace is not None and early.grace <= 0) or early.reduction < 2:
+        raise ConfigError("early: grace is more than 0 trainings, reduction 2 or more")
     if early.kind != "none" and len(sweep.objective.metrics) > 1:
         raise ConfigError(
             f"early.kind {early.kind} compares one metric, and objective.metrics are "

@@ -39,7 +39,7 @@ class Watch:
         self.device = torch.device(run.device)
         self.phase, self.before, self.phases = phase, phases.index(phase), len(phases)
         self.validation = run.validation
-        self.due = look_steps(steps, run.validation.every) if run.validation else frozenset()
+        self.due = look_steps(steps, run.validation.every) if run.validation else {}
         self.best: dict[str, torch.Tensor] | None = None
 
     def restore(self, state: dict[str, Any] | None) -> None:
@@ -65,7 +65,7 @@ class Watch:
             return
         with undisturbed(self.device), self._ready():
             metrics = dict(self.validation.score())
-            share = (self.before + step / self.steps) / self.phases
+            share = (self.before + self.due[step]) / self.phases
             look = Look(self.phase, step, self.steps, share, metrics)
             self.validation.looks.append(look)
             by = self.validation.choose_by
@@ -104,10 +104,13 @@ class Watch:
         self.net.train()
 
 
-def look_steps(steps: int, every: float) -> frozenset[int]:
-    """The steps after which a phase is looked at: evenly spread, the last one among them."""
+def look_steps(steps: int, every: float) -> dict[int, float]:
+    """The steps after which a phase is looked at, and the share that each stands for.
+
+    Evenly spread, the last one among them.
+    """
     count = min(steps, round(1 / every))
-    return frozenset(round((i + 1) * steps / count) for i in range(count))
+    return {round(i * steps / count): i / count for i in range(1, count + 1)}
 
 
 @contextmanager

@@ -88,6 +88,24 @@ def pro(store: Results, cells: pd.DataFrame) -> np.ndarray | None:
     return np.mean(curves, axis=0) if curves else None
 
 
+def looks(store: Results, cells: pd.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """A metric on validation samples while cells trained: shares of a training, means over cells.
+
+    Of those that were looked at; at the looks of the first of them. None if none was.
+    """
+    found = []
+    for key in cells.loc[cells["status"] == DONE, "key"]:
+        record = store.result(key)
+        seen = [look for look in record.looks() if metric in look.metrics] if record else []
+        if seen:
+            values = [look.metrics[metric] for look in seen]
+            found.append((np.array([look.share for look in seen]), np.array(values)))
+    if not found:
+        return None
+    at = found[0][0]
+    return at, np.mean([np.interp(at, shares, values) for shares, values in found], axis=0)
+
+
 def histogram(categories: dict[str, Category]) -> tuple[np.ndarray, np.ndarray]:
     """Shares of the good and of the anomalous images in BINS, the outer bins open.
 

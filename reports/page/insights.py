@@ -124,6 +124,8 @@ def _insight(
         ("roc", "ROC curves over images, mean over categories", _roc(order, methods)),
     ]
     missing += [f"{title}: nothing stored" for _, title, chart in charts if chart is None]
+    looked = "I-AUROC on validation samples while training, mean over cells"
+    charts.append(("validation", looked, _looks(order, part, store)))  # few launches have it
     if not methods:
         missing.append("score histograms, agreement, hardest images: no image scores stored")
     known = [name for name in order if name in methods]
@@ -180,6 +182,16 @@ def _roc(order: list[tuple], methods: Methods) -> Markup | None:
     ]
     axes = Axis("false-positive rate of images", 0, 1), _unit("true-positive rate")
     return figures.lines("ROC curves", series, *axes) if series else None
+
+
+def _looks(order: list[tuple], part: pd.DataFrame, store: Results) -> Markup | None:
+    series = []
+    for style, (method, variant) in enumerate(order):
+        cells = part[(part["method"] == method) & (part["variant"] == variant)]
+        if (curve := breakdowns.looks(store, cells, "i_auroc")) is not None:
+            series.append(Series(method_label(method, variant), *curve, style))
+    axes = Axis("share of the training", 0, 1), _unit("I-AUROC, validation")
+    return figures.lines("Validation while training", series, *axes) if series else None
 
 
 def _histogram(categories: dict) -> Markup:

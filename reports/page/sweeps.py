@@ -44,6 +44,7 @@ def write_sweep(record: dict, trials: list[dict], folder: Path) -> Path:
             counts=counts_text(trials),
             objective=objective_text(record),
             outcome=outcome_text(record, trials),
+            effort=effort_text(trials),
             metrics=_metrics(record),
             trials=_numbered(record, trials),
             figures=[(title, Markup(svg)) for title, svg in figures],
@@ -60,7 +61,13 @@ def trials_frame(record: dict, trials: list[dict]) -> pd.DataFrame:
             "trial": number,
             **{name: _text(trial["values"].get(name)) for name in names},
             **{metric: trial["means"].get(metric) for metric in _metrics(record)},
-            "cells": len(trial["cells"]),
+            "cells": _trained(trial),
+            "steps": trial.get("effort", {}).get("steps"),
+            "saved_steps": trial.get("effort", {}).get("saved_steps"),
+            "job_seconds": trial.get("effort", {}).get("seconds"),
+            "saved_job_seconds": trial.get("effort", {}).get("saved_seconds"),
+            "gpu_seconds": trial.get("effort", {}).get("gpu_seconds"),
+            "saved_gpu_seconds": trial.get("effort", {}).get("saved_gpu_seconds"),
             "status": trial["status"],
             "reason": trial["reason"],
         }
@@ -84,7 +91,7 @@ def sweep_table(record: dict, trials: list[dict]) -> Table:
             str(t["number"]),
             t["settings"],
             *(t["shown"][m] for m in metrics),
-            f"{len(t['cells'])}/{t['of']}",
+            f"{t['trained']:.3g}/{t['of']}",
             t["status"],
             style=style,
         )
@@ -122,6 +129,28 @@ def outcome_text(record: dict, trials: list[dict]) -> str:
         f"Best: {best['settings']}, {metric} {best['means'][metric]:.4f}; "
         f"the unchanged settings have {default['means'][metric]:.4f}."
     )
+
+
+def effort_text(trials: list[dict]) -> str:
+    """What the trials took, that of the unchanged settings too, and what early ends saved."""
+    total = Counter[str]()
+    for trial in trials:
+        total.update(trial.get("effort") or {})
+    if not total["steps"]:
+        return ""
+    whole = total["steps"] + total["saved_steps"]
+    saved = f"{total['saved_steps']:,.0f} ({total['saved_steps'] / whole:.0%})"
+    kind, unit = ("gpu_seconds", "GPU-hours") if total["gpu_seconds"] else ("seconds", "job-hours")
+    hours, spared = (total[name] / 3600 for name in (kind, f"saved_{kind}"))
+    return (
+        f"Trainings took {total['steps']:,.0f} steps; trials that ended early saved {saved}. "
+        f"All jobs took {hours:.3g} {unit}, and about {spared:.3g} were saved."
+    )
+
+
+def _trained(trial: dict) -> float:
+    """How many trainings a trial has come through; whole cells where that was not kept."""
+    return trial.get("trained", len(trial["cells"]))
 
 
 def charts(record: dict, trials: list[dict]) -> list[tuple[str, str]]:
@@ -211,6 +240,8 @@ def _numbered(record: dict, trials: list[dict]) -> list[dict]:
         trial
         | {
             "number": number,
+            "trained": _trained(trial),
+            "effort": trial.get("effort") or {},
             "shown": {
                 m: f"{trial['means'][m]:.4f}" if m in trial["means"] else "–" for m in metrics
             },

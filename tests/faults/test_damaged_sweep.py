@@ -10,6 +10,7 @@ import shutil
 import pytest
 
 from harness.engine import sweep as sweeps
+from harness.engine import tuning
 from harness.store import DONE, Store
 from harness.store.sweeps import DEFAULT, RECORD, STATE, SweepFolder
 from tests.faults.test_damage import ON_FILES
@@ -72,16 +73,16 @@ def test_a_damaged_record_is_written_again(folder, damage, caplog):
 )
 def test_a_state_that_tune_cannot_read_is_set_aside(folder, name, damage, caplog):
     state = folder.path / STATE
-    assert sweeps._restorable(state, folder)
+    assert tuning._restorable(state, folder)
     ON_FILES[damage](state / name)
-    assert not sweeps._restorable(state, folder) and not state.exists()
+    assert not tuning._restorable(state, folder) and not state.exists()
     assert "cannot be read" in caplog.text and "same seeds" in caplog.text
 
 
 def test_a_state_of_modules_that_are_no_more_is_set_aside(folder, caplog):
     text = b"cno_such_module\nThing\n."
     (folder.path / STATE / "tuner.pkl").write_bytes(text)
-    assert not sweeps._restorable(folder.path / STATE, folder)
+    assert not tuning._restorable(folder.path / STATE, folder)
     assert "ModuleNotFoundError" in caplog.text
 
 

@@ -67,7 +67,10 @@ ONLY_IN = {  # package -> where it is imported
     "ray": "harness/engine/",
     "mlflow": "harness/tracking/",
     "omegaconf": "harness/planning/",
-    "optuna": ("harness/engine/sweep.py", "reports/page/sweeps.py"),  # search; charts of its trials
+    "optuna": (
+        "harness/engine/tuning.py",
+        "reports/page/sweeps.py",
+    ),  # search; charts of its trials
     "typer": "harness/cli/",
 }
 FILES = sorted(

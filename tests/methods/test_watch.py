@@ -132,7 +132,8 @@ def test_looks_are_evenly_spread_and_the_last_step_is_one():
     assert sorted(look_steps(300, 0.1)) == list(range(30, 301, 30))
     assert sorted(look_steps(7, 0.1)) == list(range(1, 8))
     assert sorted(look_steps(10, 0.3)) == [3, 7, 10]
-    assert look_steps(0, 0.1) == frozenset()
+    assert list(look_steps(32, 0.1).values()) == [i / 10 for i in range(1, 11)]
+    assert look_steps(0, 0.1) == {}
 
 
 def look(phase, step, value):

@@ -10,6 +10,7 @@ import methods
 from harness.data import cache
 from harness.engine.job import run_job
 from harness.planning.config import ConfigError
+from harness.planning.expand import _tell_of_last
 from harness.store import DONE
 from harness.store.curve import LOOKS, read_looks, write_looks
 from methods.validation import Look, chosen
@@ -109,12 +110,15 @@ def test_what_is_selected_by_is_part_of_the_key():
     assert len(keys) == 4
 
 
-def test_methods_without_steps_of_training_have_nothing_to_select():
+def test_methods_without_steps_of_training_have_nothing_to_select(caplog):
+    _tell_of_last.cache_clear()
     some = {"m3dm": {"weights": {"rgb": "random-init", "point": "random-init"}}}
-    given = ("methods=[m3dm]", "datasets.synthetic.synthetic.validation=2")
+    given = ("methods=[m3dm]", "settings=[rgb]", "datasets.synthetic.synthetic.validation=2")
     given = (*given, f"m3dm={json.dumps(some['m3dm'])}")
     (cell,) = planned(*given).cells
+    assert not caplog.text
     plan = planned(*given, BEST, EVERY)
+    assert caplog.text.count("m3dm is not trained in steps within a cell") == 1
     assert plan.cells[0]["key"] == cell["key"]
     place = plan.jobs[cell["key"]].place
     assert place.validate_every == 0 and place.marks == ()

@@ -1,0 +1,231 @@
+"""A trial of a sweep: the cells of one point, computed as any launch would, and their scores.
+
+    STORE/sweeps/ID/trials/TRIAL.json
+
+Cells run side by side where there is room, a few at a time. Whichever comes first, what they score
+is reported in their order: the looks at the first one's training, its result, the looks at the
+second one's. So the same values make the same reports on any machine, and a poor point can end
+after the first look.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.engine.driver import Driver
+from harness.engine.on_ray import OnRay
+from harness.planning.plan import Plan
+from harness.planning.space import Sweep, describe
+from harness.store import DONE, FAILED, Record, Store
+from harness.store.curve import read_curve, read_looks
+from harness.store.sweeps import RUNNING, SweepFolder
+from methods.errors import UserError
+from methods.validation import Look, chosen
+
+TRAINED = ("cell", "stage")  # kinds of jobs that a trial's effort is counted of
+Report = Callable[[Mapping[str, float], float], None]  # (means of the metrics, trainings)
+
+
+def silent(means: Mapping[str, float], trained: float) -> None:
+    """A report to nobody."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What trials compute on: the Ray that is there.
+
+    excluded: nodes that get no jobs; beside: how many cells of a trial run at a time
+    """
+
+    excluded: Collection[str] = ()
+    beside: int = 1
+
+    def executor(self, plan: Plan) -> OnRay:
+        return OnRay(isolation=plan.config.schedule.isolation, joined=True, excluded=self.excluded)
+
+
+def compute(
+    sweep: Sweep,
+    trial_id: str,
+    values: dict[str, Any],
+    store: Store,
+    folder: SweepFolder,
+    site: Site,
+    report: Report = silent,
+    since: float | None = None,
+) -> None:
+    """The cells of a point; keeps the trial's record.
+
+    since: when its jobs may have begun, if before now;
+    report: told the means so far and the trainings that they are of; it may raise to end the trial
+    """
+    before = folder.read_trial(trial_id) or {}
+    if before.get("status") == FAILED:  # Tune's next attempt, which is for lost processes
+        raise UserError(before["reason"])
+    record: dict[str, Any] = {
+        "id": trial_id,
+        "values": values,
+        "settings": describe(values),
+        "status": RUNNING,
+        "reason": "",
+        "started": before.get("started", since or time.time()),
+        "ended": None,
+        "cells": [],
+        "of": 0,
+        "trained": 0.0,
+        "means": {},
+        "jobs": [],
+        "effort": {},
+    }
+    folder.write_trial(record)
+    try:
+        plan = sweep.plan(values)
+        record["of"] = len(plan.cells)
+        record["jobs"] = [
+            [key, job.about.kind == "cell", job.resources.gpus]
+            for key, job in plan.jobs.items()
+            if job.about.kind in TRAINED
+        ]
+        teller = _Teller(sweep, plan, store, folder, record, report)
+        for first in range(0, len(plan.cells), site.beside):
+            some = plan.cells[first : first + site.beside]
+            driver = Driver(plan.only(*some), store, site.executor(plan), plan.config.schedule)
+            driver.run(lambda running: teller.tell())
+            teller.tell()
+            teller.check(some)
+    except (ValueError, OSError, RuntimeError) as error:  # settings that do not go together
+        record |= {"status": FAILED, "reason": str(error), "ended": time.time()}
+        folder.write_trial(record)
+        raise
+
+
+class _Teller:
+    """Reports of a trial's cells what is new, in their order."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        plan: Plan,
+        store: Store,
+        folder: SweepFolder,
+        record: dict[str, Any],
+        report: Report,
+    ):
+        self.sweep, self.plan, self.store = sweep, plan, store
+        self.folder, self.record, self.report = folder, record, report
+        self.metrics = sweep.objective.metrics
+        self.looked = 0  # looks that were told of the cell that is next
+
+    def tell(self) -> None:
+        for cell in self.plan.cells[len(self.record["cells"]) :]:
+            result = self.store.result(cell["key"]) if self.store.done(cell["key"]) else None
+            where = result.folder if result else _work(self.store, cell["key"])
+            looks = read_looks(where) if self.sweep.inside else []
+            for place, look in enumerate(looks):
+                if place >= self.looked and look.share < 1:  # the whole is told by the result
+                    self._look(looks[: place + 1])
+            if result is None:
+                return
+            self._end(cell, result)
+
+    def check(self, cells: Collection[Mapping[str, Any]]) -> None:
+        """Raise UserError if one of these, which were computed, is not done."""
+        for key in (cell["key"] for cell in cells):
+            result = self.store.result(key)
+            if result is None or not result.done:
+                raise UserError(f"{result.title}: {result.reason}" if result else f"no {key}")
+
+    def _look(self, looks: list[Look]) -> None:
+        self.looked = len(looks)
+        selection = self.plan.config.training
+        best = selection.selection == "best_validation"
+        seen = chosen(looks, selection.metric) if best else looks[-1]
+        scores = {metric: seen.metrics[metric] for metric in self.metrics}
+        self._say(len(self.record["cells"]) + looks[-1].share, scores)
+
+    def _end(self, cell: Mapping[str, Any], result: Record) -> None:
+        self.looked = 0
+        scores = {metric: self.sweep.value(result, metric) for metric in self.metrics}
+        done = {"key": cell["key"], "title": result.title, "scores": scores}
+        self.record["cells"].append(done)
+        if len(self.record["cells"]) == self.record["of"]:
+            self.record["status"] = DONE
+        self._say(len(self.record["cells"]))
+
+    def _say(self, trained: float, running: Mapping[str, float] | None = None) -> None:
+        """running: scores of the cell that is not done yet"""
+        scored = [c["scores"] for c in self.record["cells"]] + ([running] if running else [])
+        means = {m: sum(s[m] for s in scored) / len(scored) for m in self.metrics}
+        self.record |= {"means": means, "trained": trained, "ended": time.time()}
+        self.record["effort"] = effort(self.store, self.record)
+        self.folder.write_trial(self.record)
+        self.report(means, trained)
+
+
+def effort(store: Store, trial: Mapping[str, Any]) -> dict[str, float]:
+    """What a trial's jobs took, and what its early end saved.
+
+    Steps of training; seconds of jobs, and these times their shares of a GPU. What the store had
+    before took nothing. A cell that never began is counted as long as the others.
+    """
+    took = [(cell, gpus, _taken(store, key, trial["started"])) for key, cell, gpus in trial["jobs"]]
+    totals = [t.total for cell, _, t in took if cell and t.total]
+    usual = sum(totals) / len(totals) if totals else 0.0
+    steps = sum(t.steps for *_, t in took)
+    left = sum((t.total or usual) - t.reached for cell, _, t in took if cell and not t.done)
+    of_cells = [t for cell, _, t in took if cell and t.steps]
+    pace = sum(t.seconds for t in of_cells) / max(1, sum(t.steps for t in of_cells))
+    share = max((gpus for cell, gpus, _ in took if cell), default=0.0)
+    return {
+        "steps": steps,
+        "saved_steps": left,
+        "seconds": sum(t.seconds for *_, t in took),
+        "saved_seconds": left * pace,
+        "gpu_seconds": sum(gpus * t.seconds for _, gpus, t in took),
+        "saved_gpu_seconds": left * pace * share,
+    }
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Of a job: steps and seconds since the trial began; the steps it has come to, of how many."""
+
+    done: bool
+    steps: int = 0
+    reached: int = 0
+    total: int = 0
+    seconds: float = 0.0
+
+
+def _work(store: Store, key: str) -> Path:
+    """Where an unfinished job has its files, if it has begun."""
+    return store.progress_file(key).parent
+
+
+def _taken(store: Store, key: str, since: float) -> _Taken:
+    result = store.result(key) if store.done(key) else None
+    folder = result.folder if result else _work(store, key)
+    progress = {} if result else store.progress(key) or {}
+    steps, totals = {}, {}
+    for phase, points in read_curve(folder).items():
+        steps[phase] = totals[phase] = points[-1][0]
+    for look in read_looks(folder):
+        steps[look.phase] = max(steps.get(look.phase, 0), look.step)
+        totals[look.phase] = look.total
+    if progress.get("loss") is not None:
+        phase = progress["phase"]
+        steps[phase] = max(steps.get(phase, 0), progress["step"])
+        totals[phase] = progress["total"]
+    reached, total = sum(steps.values()), sum(totals.values())
+    if result:
+        fresh = (result.started or 0.0) >= since
+        return _Taken(True, reached * fresh, reached, total, fresh * result.timings["total_s"])
+    began = progress.get("started", 0.0)
+    if began < since:
+        return _Taken(False, 0, reached, total)
+    seen = store.progress_file(key).stat().st_mtime
+    return _Taken(False, reached, reached, total, max(0.0, seen - began))

@@ -1,0 +1,277 @@
+"""A search by Ray Tune: points, schedulers, what continues a killed one; trials as it runs them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import math
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.engine.code import bring, refusal, signature
+from harness.engine.on_ray import OnRay
+from harness.engine.trial import Site, compute
+from harness.planning.space import Domain, Sweep
+from harness.store import Store
+from harness.store.sweeps import DEFAULT, STATE, SweepFolder
+from methods.errors import UserError
+
+OBJECTIVE, TRAINED = "objective", "trained"  # in thousandths of trainings, since Tune's rungs are
+THOUSANDTHS = 1000  #   products, which would miss sums of shares by a rounding
+COORDINATOR = {"memory": 1.0}  # bytes: of CPUs a trial takes nothing, so that a job gets whole ones
+STATE_FILES = ("experiment_state", "searcher-state", "basic-variant-state")  # of Tune, first two
+#   words of their names: its trials; what the search knows (of tpe, of random and grid)
+ANEW = ": the search starts again with the same seeds, and what the store has is free"
+LOST = 2  # how often a trial's process may be lost
+ENVIRONMENT = {  # harness/engine/README.md, section 7
+    "TUNE_GLOBAL_CHECKPOINT_S": "1",  # a killed sweep loses a second of decisions
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+def search(
+    sweep: Sweep,
+    store: Store,
+    folder: SweepFolder,
+    executor: OnRay,
+    fits: int,
+    say: Callable[[str], None],
+) -> None:
+    """All trials but that of the unchanged settings; goes on with those of a killed search.
+
+    fits: how many cells run at a time, which trials share alike; say: takes a line about each
+    """
+    from ray import tune
+
+    at_once = min(sweep.search.concurrency or fits, sweep.points)
+    site = Site(sorted(executor.excluded), max(1, fits // at_once))
+    selector = executor.selector
+    selected: dict[str, Any] = {"bundle_label_selector": [selector]} if selector else {}
+    trainable = tune.with_resources(
+        _carried(sweep, store, folder, site),
+        tune.PlacementGroupFactory([COORDINATOR], **selected),
+    )
+    state = folder.path / STATE
+    if _restorable(state, folder):
+        tuner = tune.Tuner.restore(
+            str(state), trainable, resume_unfinished=True, resume_errored=True
+        )
+    else:
+        for path in (folder.path / "trials").glob("*.json"):
+            if path.stem != DEFAULT:
+                path.unlink()
+        hours = sweep.search.hours
+        tuner = tune.Tuner(
+            trainable,
+            param_space={name: _domain(d, sweep.search.kind) for name, d in sweep.space.items()},
+            tune_config=tune.TuneConfig(
+                search_alg=_searcher(sweep, at_once),
+                scheduler=_scheduler(sweep),
+                num_samples=1 if sweep.search.kind == "grid" else sweep.search.trials,
+                max_concurrent_trials=at_once,
+                time_budget_s=hours and hours * 3600,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=STATE,
+                storage_path=str(folder.path),
+                verbose=0,
+                log_to_file=False,
+                callbacks=[_teller()],
+                failure_config=tune.FailureConfig(max_failures=LOST),
+            ),
+        )
+    _Told.say, _Told.folder = say, folder
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told of by us
+    tuner.fit()
+
+
+class _Told:
+    """Where trials are told of; not part of Tune's state, which is pickled."""
+
+    say: Callable[[str], None] = print
+    folder: SweepFolder
+
+
+def _teller() -> Any:
+    from ray import tune
+
+    class Teller(tune.Callback):
+        def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+            self._say(trials, trial)
+
+        def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+            self._say(trials, trial)
+
+        def _say(self, trials: list, trial: Any) -> None:
+            ended = 1 + sum(t.is_finished() for t in trials if t is not trial)
+            if (record := _Told.folder.read_trial(trial.trial_id)) is None:
+                _Told.say(f"trial {ended}: {trial.get_error()}")  # refused before it began
+                return
+            means = " ".join(f"{m}={mean:.4f}" for m, mean in record["means"].items())
+            after = f"{record['trained']:.3g} of {record['of']} cells"
+            outcome = record["reason"] or f"{means} after {after}"
+            _Told.say(f"trial {ended}: {record['settings']}: {outcome}")
+
+    return Teller()
+
+
+def _carried(sweep: Sweep, store: Store, folder: SweepFolder, site: Site) -> Callable[[dict], None]:
+    """`_trial` as it travels to actors, its arguments as bytes: it uses nothing of ours before it
+    has found the driver's installation.
+    """
+    find = bring(_trial)
+    content = pickle.dumps(
+        {
+            "sweep": sweep,
+            "store_path": str(store.path),
+            "sweep_id": folder.id,
+            "site": site,
+            "signed": signature(),
+        }
+    )
+
+    def carry(point: dict) -> None:
+        import pickle
+
+        trial = find()
+        trial(point, **pickle.loads(content))
+
+    carry.__name__ = _trial.__name__  # by which Tune knows the searches that it continues
+    return carry
+
+
+def _trial(
+    point: dict,
+    *,
+    sweep: Sweep,
+    store_path: str,
+    sweep_id: str,
+    site: Site,
+    signed: dict[str, str],
+) -> None:
+    """What Tune runs in an actor: the cells of one point. RuntimeError where it must not."""
+    from ray import tune
+
+    if why := refusal(signed, store_path):
+        raise UserError(why)
+    store = Store(store_path)
+    trial_id = tune.get_context().get_trial_id()
+
+    def report(means: Mapping[str, float], trained: float) -> None:
+        first, *others = sweep.objective.metrics
+        told = {OBJECTIVE: means[first], **{m: means[m] for m in others}}
+        tune.report({**told, TRAINED: round(THOUSANDTHS * trained)})
+
+    folder = SweepFolder(store, sweep_id)
+    compute(sweep, trial_id, sweep.point(point), store, folder, site, report)
+
+
+def _domain(domain: Domain, kind: str) -> Any:
+    """A domain as Tune knows it; choices are drawn by their place in the list."""
+    from ray import tune
+
+    if domain.discrete:
+        places = list(range(len(domain.choices)))
+        return (
+            tune.grid_search(places)
+            if kind == "grid" or domain.kind == "grid"
+            else tune.choice(places)
+        )
+    low, high = domain.ends
+    if domain.kind == "uniform":
+        return tune.uniform(low, high)
+    if domain.kind == "loguniform":
+        return tune.loguniform(low, high)
+    first, beyond = int(low), int(high) + 1  # Tune's upper end is excluded
+    return tune.lograndint(first, beyond) if domain.log else tune.randint(first, beyond)
+
+
+def _searcher(sweep: Sweep, at_once: int) -> Any:
+    from ray.tune.search import BasicVariantGenerator
+
+    if sweep.search.kind != "tpe":
+        return BasicVariantGenerator(random_state=sweep.search.seed, max_concurrent=at_once)
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    first, *others = sweep.objective.metrics
+    metrics, modes = [OBJECTIVE, *others], [sweep.mode(m) for m in (first, *others)]
+    one = not others
+    return OptunaSearch(
+        metric=metrics[0] if one else metrics,
+        mode=modes[0] if one else modes,
+        seed=sweep.search.seed,
+    )
+
+
+def _scheduler(sweep: Sweep) -> Any:
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
+
+    early, grace = sweep.early, max(1, round(THOUSANDTHS * sweep.grace))
+    common = {
+        "metric": OBJECTIVE,
+        "mode": sweep.mode(sweep.objective.metrics[0]),
+        "time_attr": TRAINED,
+    }
+    if early.kind == "asha":
+        whole = THOUSANDTHS * len(sweep.plan({}).cells)
+        return ASHAScheduler(
+            **common,
+            max_t=max(whole, grace),
+            grace_period=grace,
+            reduction_factor=early.reduction,
+        )
+    if early.kind == "median":
+        return MedianStoppingRule(
+            **common,
+            grace_period=grace,
+            min_time_slice=math.inf,  # pyrefly: ignore[bad-argument-type]
+            #   never pause a trial for others: it would begin again
+            hard_stop=True,
+        )
+    return FIFOScheduler()
+
+
+def _restorable(state: Path, folder: SweepFolder) -> bool:
+    """Whether Tune can go on from its state; what it cannot read is set aside.
+
+    Tune itself goes on with the rest where one of its files is torn, and draws other points.
+    """
+    if not state.exists():
+        return False
+    try:
+        _read_state(state, folder)
+    except Exception as error:  # whatever unpickling raises, also for modules that are no more
+        why = f"{state} cannot be read ({type(error).__name__}: {error})".splitlines()[0]
+        folder.set_aside(state, why + ANEW)
+        return False
+    return True
+
+
+def _read_state(state: Path, folder: SweepFolder) -> None:
+    """Read all that Tune would. Raises what that raises, ValueError for what does not fit."""
+    from ray.tune.experiment import Trial
+
+    found = {kind: sorted(state.glob(f"{kind}-*")) for kind in STATE_FILES}
+    if missing := [kind for kind in STATE_FILES[:1] if not found[kind]]:
+        raise ValueError(f"it has no {', '.join(missing)}")
+    if not any(found[kind] for kind in STATE_FILES[1:]):
+        raise ValueError("it has no state of the search")
+    for path in (state / "tuner.pkl", *itertools.chain(*found.values())):
+        data = path.read_bytes()
+        pickle.loads(data) if path.suffix == ".pkl" else json.loads(data)
+    newest = json.loads(found[STATE_FILES[0]][-1].read_bytes())
+    known = {trial["id"]: trial for trial in folder.trials()}
+    for text, _ in newest["trial_data"]:
+        trial = Trial.from_json_state(text)
+        if trial.status == Trial.TERMINATED and trial.trial_id not in known:
+            raise ValueError(f"it has a trial {trial.trial_id} that is not in {folder.id}/trials")

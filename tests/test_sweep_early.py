@@ -1,0 +1,111 @@
+"""A sweep that stops trials inside their trainings: what it saves, killed half way, without Ray."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.engine.executors import LostError
+from harness.engine.own_ray import children, guarded
+from harness.store import DONE, Store
+from harness.store.sweeps import STOPPED
+from tests.test_end_to_end import finish, relief
+from tests.test_sweep_end_to_end import folder, outcome, trials
+
+SWEEP = [str(Path(__file__).parent / "harness" / "stopped.yaml"), "--workers", "1"]
+
+
+def swept(store, *more):
+    return relief("sweep", *SWEEP, "--store", store, "--tracking", "none", *more)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    store = tmp_path_factory.mktemp("early")
+    finish(swept(store))
+    return store
+
+
+def states(store):
+    return [(t["status"], t["trained"]) for t in trials(store)]
+
+
+@pytest.mark.slow
+def test_poor_points_end_inside_their_trainings_and_it_is_said_what_that_saved(undisturbed):
+    assert states(undisturbed)[0] == (DONE, 2)
+    stopped = [t for t in trials(undisturbed) if t["status"] == STOPPED]
+    assert stopped and any(t["trained"] < 1 for t in stopped)
+    page = (folder(undisturbed) / "sweep.html").read_text()
+    assert "trials that ended early saved" in page
+    store = Store(undisturbed)
+    for trial in stopped:
+        effort = trial["effort"]
+        assert 0 < effort["steps"] < 40 and effort["steps"] + effort["saved_steps"] == 40
+        if trial["trained"] % 1:  # its state is there for whoever wants that cell
+            key = next(k for k, cell, _ in trial["jobs"] if cell and not store.done(k))
+            assert list(store.work(key).glob("checkpoint*.pt"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_sweep_whose_driver_is_killed_makes_the_same_decisions(undisturbed, tmp_path):
+    first = swept(tmp_path)
+    until = time.monotonic() + 400
+    while len(list(tmp_path.glob("sweeps/*/trials/*.json"))) < 4 and time.monotonic() < until:
+        assert first.poll() is None, first.stdout.read()
+        time.sleep(0.05)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate(timeout=60)
+    finish(swept(tmp_path, "--workers", 2))  # cells side by side: the same reports
+    assert outcome(tmp_path) == outcome(undisturbed)
+    assert sorted(states(tmp_path)) == sorted(states(undisturbed))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_sweep_that_loses_ray_ends_at_once_and_the_same_command_goes_on(undisturbed, tmp_path):
+    first = swept(tmp_path)
+    until = time.monotonic() + 400
+    while len(list(tmp_path.glob("sweeps/*/trials/*.json"))) < 3 and time.monotonic() < until:
+        assert first.poll() is None, first.stdout.read()
+        time.sleep(0.05)
+    children(first.pid, ("raylet",))["raylet"].kill()
+    since = time.monotonic()
+    output = first.communicate(timeout=60)[0]
+    assert time.monotonic() - since < 30 and first.returncode == 1
+    assert "stopped: the local Ray is gone: its raylet died" in output
+    assert "the same command goes on" in output and "Traceback" not in output
+    finish(swept(tmp_path))
+    assert outcome(tmp_path) == outcome(undisturbed)
+
+
+def test_the_guard_tells_of_a_lost_ray_once_and_never_after_the_block(monkeypatch):
+    monkeypatch.setattr("harness.engine.own_ray.GUARD_EVERY_S", 0.01)
+    told, gone = [], threading.Event()
+
+    def look():
+        if gone.is_set():
+            raise LostError("as asked")
+
+    def lost(error):
+        told.append(str(error))
+        assert threading.current_thread() is not threading.main_thread()
+
+    with guarded(look, lost):
+        time.sleep(0.05)
+        assert not told
+        gone.set()
+        until = time.monotonic() + 10
+        while not told and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.05)
+    assert told == ["as asked"]
+    gone.clear()
+    with guarded(look, lost):
+        time.sleep(0.02)
+    gone.set()
+    time.sleep(0.05)
+    assert told == ["as asked"]
