@@ -1,60 +1,102 @@
 """ASHA inside trainings beside ASHA over whole cells: training steps for the best of 16 points.
 
-python -m tests.benchmarks.bench_early [--repetitions 3]
+python -m tests.benchmarks.bench_early [--repetitions 0 1 2] [--reductions 2 3]
 
-Both search the same points (the same seeds) with one job at a time; the unchanged settings are not
-counted. The second search takes from the store what the first has finished, and is counted as if it
-had trained all its cells itself.
+Every point of a repetition is computed once to its end, in this process, and what its trial
+reports on the way is kept. Tune's own scheduler then decides on these reports, one trial after
+another, with the looks at trainings and without them. So both see the same points and the same
+values; the steps that a job takes until its trial's end reaches it are not in it.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
-from harness.store import DONE, Store
-from harness.store.sweeps import DEFAULT, SweepFolder
+import numpy as np
 
-SWEEP = Path(__file__).with_name("early.yaml")
+from harness.engine.executors import InProcess
+from harness.engine.trial import Site, compute
+from harness.engine.tuning import OBJECTIVE, THOUSANDTHS, TRAINED, _scheduler
+from harness.planning.space import Sweep, load
+from harness.store import Store
+from harness.store.sweeps import SweepFolder
+
+SWEEP = str(Path(__file__).with_name("early.yaml"))
 METRIC, STEPS = "aupro_0.3", 50
+Reports = list[tuple[float, float]]  # trainings, mean of the metric
 
 
-def searched(store: Path, seed: int, looks: bool) -> list[dict]:
-    """The trials of one sweep, without that of the unchanged settings."""
-    before = set(store.glob("sweeps/*"))
-    command = [
-        *(sys.executable, "-m", "harness", "sweep", str(SWEEP), "--workers", "1"),
-        *("--store", str(store), "--tracking", "none", f"das3d.train.steps={STEPS}"),
-        *(f"search.seed={seed}", f"seeds=[{seed}]", f"early.looks={str(looks).lower()}"),
-    ]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    (path,) = set(store.glob("sweeps/*")) - before
-    trials = SweepFolder(Store(store), path.name).trials()
-    return [trial for trial in trials if trial["id"] != DEFAULT]
+class Here(Site):
+    """Jobs in this process."""
+
+    def executor(self, plan):
+        return InProcess()
 
 
-def told(seed: int, name: str, trials: list[dict], steps: float) -> None:
-    done = [trial for trial in trials if trial["status"] == DONE]
-    best = max(trial["means"][METRIC] for trial in done)
-    print(f"{seed:4}  {name:12}  {len(done):5} of {len(trials):3}  {steps:6.0f}  {best:.4f}")
+def drawn(sweep: Sweep, rng: np.random.Generator) -> dict[str, float]:
+    """A point of a space that has ends everywhere."""
+    values = {}
+    for name, domain in sweep.space.items():
+        low, high = domain.ends
+        inside = rng.uniform(0, 1)
+        log = domain.kind == "loguniform"
+        values[name] = low * (high / low) ** inside if log else low + (high - low) * inside
+    return values
+
+
+def reported(sweep: Sweep, store: Store, name: str, values: dict[str, float]) -> Reports:
+    found: Reports = []
+
+    def keep(means, trained):
+        found.append((trained, means[METRIC]))
+
+    compute(sweep, name, values, store, SweepFolder(store, "bench"), Here(), keep)
+    return found
+
+
+def searched(sweep: Sweep, trials: list[Reports]) -> tuple[float, float, int]:
+    """Trainings that the search takes, its best value, and how many trials come to their end."""
+    scheduler, taken, ends = _scheduler(sweep), 0.0, []
+    for number, reports in enumerate(trials):
+        trial = SimpleNamespace(trial_id=str(number))
+        scheduler.on_trial_add(None, trial)
+        shown = [r for r in reports if sweep.inside or r[0] % 1 == 0]
+        for trained, value in shown:
+            told = {OBJECTIVE: value, TRAINED: round(THOUSANDTHS * trained)}
+            if scheduler.on_trial_result(None, trial, told) != "CONTINUE":
+                break
+        taken += trained
+        if trained == reports[-1][0]:
+            ends.append(value)
+    return taken, max(ends), len(ends)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repetitions", type=int, default=3)
-    repetitions = parser.parse_args().repetitions
-    print(f"seed  asha          whole trials   steps  best {METRIC}")
-    for seed in range(repetitions):
-        with tempfile.TemporaryDirectory() as store:
-            inside, whole = (searched(Path(store), seed, looks) for looks in (True, False))
-        steps = sum(trial["effort"]["steps"] for trial in inside)
-        all_steps = STEPS * sum(len(trial["cells"]) for trial in whole)
-        told(seed, "over cells", whole, all_steps)
-        told(seed, "inside", inside, steps)
-        print(f"{seed:4}  steps: {steps / all_steps:.2f} of those over cells", flush=True)
+    parser.add_argument("--repetitions", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--reductions", type=int, nargs="+", default=[2, 3])
+    given = parser.parse_args()
+    print("seed  reduction  over cells: steps  whole  best   inside: steps  whole  best   share")
+    for seed in given.repetitions:
+        more = [f"seeds=[{seed}]", f"das3d.train.steps={STEPS}", "protocol.latency_samples=0"]
+        sweep = load(SWEEP, more)
+        rng = np.random.default_rng(seed)
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store(folder)
+            points = [drawn(sweep, rng) for _ in range(sweep.points)]
+            trials = [reported(sweep, store, str(i), p) for i, p in enumerate(points)]
+        for reduction in given.reductions:
+            line = f"{seed:4}  {reduction:9}"
+            shares = []
+            for looks in ("false", "true"):
+                own = load(SWEEP, [*more, f"early.looks={looks}", f"early.reduction={reduction}"])
+                taken, best, whole = searched(own, trials)
+                shares.append(taken)
+                line += f"  {STEPS * taken:17.0f}  {whole:5}  {best:.3f}"
+            print(f"{line}  {shares[1] / shares[0]:.2f}", flush=True)
 
 
 if __name__ == "__main__":
