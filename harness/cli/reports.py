@@ -77,7 +77,10 @@ def compare(
         Optional[list[str]], typer.Option(help="Default: i_auroc, aupro_0.3, p_auroc.")
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="common (at the sensor's pixels) or paper (at each method's own).")
+        str,
+        typer.Option(
+            help="common (at the sensor's pixels), paper (at each method's own), or common@PIXELS."
+        ),
     ] = COMMON,
     margin: Annotated[
         float, typer.Option(min=0, help="Smallest loss that counts, in percentage points.")
@@ -105,8 +108,9 @@ def compare(
     from reports.numbers.names import protocol_label
     from reports.numbers.stores import Checked
 
-    if protocol not in PROTOCOLS:
-        raise UserError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    if protocol.split("@")[0] not in PROTOCOLS:
+        known = f"{', '.join(PROTOCOLS)}, {COMMON}@PIXELS"
+        raise UserError(f"unknown protocol {protocol!r}; known: {known}")
     filters = [_pairs(only_a, "--a"), _pairs(only_b, "--b")]
     frames, scores, damaged = [], [], []
     for path, launch, choice in zip((a, b), (launch_a, launch_b), filters):

@@ -131,9 +131,7 @@ def main() -> None:
     print("|---|---|---|")
     for what, seconds, cpu in rows:
         print(f"| {what} | {seconds:.0f} | {cpu:.2f} |")
-    print(
-        f"\nload {os.getloadavg()[0]:.1f}, {cpu:.0f} CPU s of processes that ended, fits: {len(fits)}"
-    )
+    print(f"\nload {os.getloadavg()[0]:.1f}, fits: {fits}")
 
 
 if __name__ == "__main__":
