@@ -77,8 +77,12 @@ def open_store(path: str | Path = "relief-store", launch: str | None = None) -> 
 
     Raises FileNotFoundError or UserError where there is none.
     """
+    from harness.metrics.outside import join_of
+
     store = Store(path)
-    return Results(store, store.launch(launch))
+    found = store.launch(launch)
+    join_of(found, store.path)
+    return Results(store, found)
 
 
 def run(

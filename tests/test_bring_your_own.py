@@ -13,6 +13,8 @@ import pytest
 
 import harness
 from harness.data.synthetic import PRESETS, write_category
+from harness.engine.code import lay_plugins
+from harness.metrics import find, outside
 from harness.planning import config
 from harness.planning.expand import build
 from harness.store import Store
@@ -70,6 +72,13 @@ def relief(*arguments, cwd, **environment):
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
+def lay_plugins_of(sources, store):
+    """As the driver of a launch on Ray puts them into the store."""
+    plugins.use(sources)
+    lay_plugins(store.path)
+    plugins.use([])
+
+
 def test_the_guide_has_one_file_of_each_kind():
     plug_ins = {"mine.py", "grey.py", "csv_folder.py", "miss.py"}
     assert set(FILES) == plug_ins | {"run.py", "read.py", "score.py", "arrays.py"}
@@ -90,6 +99,14 @@ def test_a_method_a_reader_and_a_metric_from_files_work_together(files, tmp_path
     view = store.result(record.spec.needs.view)
     assert view.spec.values["reader"] == plugins.fingerprint(str(files / "csv_folder.py"))
     assert "plugin" not in view.spec.values  # its view is ours
+    plugins.use([])
+    outside.join()
+    assert find("i_miss") is None  # until the launch's own plug-ins are asked
+    lay_plugins_of(loaded.plugins, store)
+    (files / "miss.py").unlink()
+    assert harness.open_store(store.path).frame()["i_miss"].notna().all()
+    plugins.use([])
+    outside.join()
 
 
 def test_the_command_runs_a_file_and_a_package_under_ray_beside_a_broken_one(files, tmp_path):

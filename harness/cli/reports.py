@@ -46,6 +46,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the leaderboard of one or several stores, from their files alone."""
+    from harness.metrics.outside import join_of
     from reports.numbers.stores import Checked, gather
 
     places = [Store(path) for path in stores or [store]]
@@ -54,6 +55,8 @@ def report(
         for place in places
         for name in _named(place, launch, alone=len(places) == 1)
     ]
+    for place, one in parts:
+        join_of(one, place.path)
     store_of, wanted = gather(parts)
     found = Checked(store_of)
     if out is None and len(parts) == 1:
@@ -93,6 +96,7 @@ def compare(
 ) -> None:
     """Compare two stores, commits or settings cell by cell, with intervals and tests."""
     from harness.metrics import headlines
+    from harness.metrics.outside import join_of
     from harness.store import write_text
     from reports.forms.compare_text import comparison_csv, comparison_text
     from reports.numbers.compare import chosen
@@ -117,6 +121,7 @@ def compare(
         of_path = Store(path)
         store = Checked(of_path)
         found = of_path.launch(launch)
+        join_of(found, of_path.path)
         results = read_results(store, found)
         frame = chosen(results_frame(store, found, results, protocol), choice)
         frames.append(frame)

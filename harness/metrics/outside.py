@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from harness.metrics.registry import Metric, forget, register
 from methods import plugins
 
 log = logging.getLogger(__name__)
 _joined: set[str] = set()
+
+
+def join_of(launch: Mapping[str, Any], store_path: Path) -> None:
+    """Register those of the plug-ins that a launch was started with, too.
+
+    A file that is no longer where it was is taken from the store, the newest of its name.
+    """
+    named = (launch.get("config") or {}).get("plugins") or []
+    for source in named:
+        copies = store_path.glob(f"plugins/*/{Path(source).name}")
+        newest = max(copies, key=lambda path: path.stat().st_mtime, default=None)
+        if plugins.is_path(source) and not Path(source).exists() and newest is not None:
+            plugins.stand_in(source, newest)
+    if named:
+        plugins.use([*plugins.given(), *named])
+        join()
 
 
 def join() -> None:
