@@ -126,15 +126,17 @@ class Launched:
     def open_with(
         self,
         about: Mapping[str, Any],
+        counts: str,
         text: str,
         metrics: Sequence[str],
         settings: Sequence[str],
     ) -> None:
         """What the experiment's page shows first: a description, and a view to choose.
 
+        Of the description MLflow shows the first line, the rest when asked.
         about: the record of the launch or sweep; metrics, settings: the view's columns and axes
         """
-        describe(self.client, self.experiment, f"**{about['id']}**\n\n{text}")
+        describe(self.client, self.experiment, f"**{about['id']}**: {counts}\n\n{text}")
         save_view(self.client, self.experiment, about, metrics, settings)
 
 

@@ -100,7 +100,8 @@ def sync(
             runs.write(contents)
         if not running:
             runs.write_parent(parent)
-        runs.open_with(launch, parent.tags[NOTE], headlines(), _varied(launch))
+        counts = _counts(launch, states)
+        runs.open_with(launch, counts, parent.tags.get(NOTE, ""), headlines(), _varied(launch))
     return Synced(runs.experiment, len(stale), len(seen) - 1 - len(stale))
 
 
@@ -156,13 +157,13 @@ def _parent(
     # a launch can be younger than all its results, if others computed them
     ended = max([launch["started"], *(state.changed / 1e9 for state in states.values())])
     counts = _counts(launch, states)
-    tags = {LAUNCH: launch["id"], SEEN: seen, "cells": counts, NOTE: f"{counts}."}
+    tags = {LAUNCH: launch["id"], SEEN: seen, "cells": counts}
     files: dict[str, Path | str] = {"config.json": json.dumps(launch["config"])}
     points = []
     if report is not None:
         points, table = reports.means_of(report, milliseconds(ended))
         files |= reports.files_of(report, "leaderboard")
-        tags[NOTE] = reports.summary_of(report) or tags[NOTE]
+        tags[NOTE] = reports.summary_of(report)
         if table:
             files[reports.TABLE] = table
             tags["mlflow.loggedArtifacts"] = json.dumps([{"path": reports.TABLE, "type": "table"}])

@@ -10,7 +10,7 @@ from harness.tracking.client import opened
 from harness.tracking.content import LAUNCH
 from harness.tracking.database import TrackingError, artifacts_of, default_uri
 from harness.tracking.report import PAGE
-from harness.tracking.views import address_of
+from harness.tracking.views import CLASSIC, address_of
 
 PORT = 5000
 PARENTS = {"tags.cells LIKE '%'": PAGE, "tags.kind = 'sweep'": "sweep/sweep.html"}
@@ -28,7 +28,9 @@ def addresses(store: Store, port: int) -> dict[str, list[str]]:
             for chosen, page in PARENTS.items():
                 for run in client.search_runs([number], chosen, max_results=1000):
                     name = run.data.tags.get(LAUNCH, run.info.run_name)
-                    place = f"#/experiments/{number}/runs/{run.info.run_id}/artifacts/{page}"
+                    place = (
+                        f"#/experiments/{number}/runs/{run.info.run_id}/artifacts/{page}?{CLASSIC}"
+                    )
                     found[name] = [
                         f"http://127.0.0.1:{port}/{place}",
                         *(address(number, name, port, charts) for charts in (False, True)),

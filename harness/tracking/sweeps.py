@@ -77,7 +77,8 @@ def sync_sweep(
         if not running:
             runs.write_parent(parent)
         means = [f"mean/{name}" for name in record["sweep"]["objective"]["metrics"]]
-        runs.open_with(record, parent.tags[NOTE], means, list(record["sweep"]["space"]))
+        counts, table = _counts(record, trials), parent.tags[NOTE]
+        runs.open_with(record, counts, table, means, list(record["sweep"]["space"]))
     return Synced(runs.experiment, len(stale), len(trials) - len(stale))
 
 
@@ -166,14 +167,10 @@ def _parent(
 
 def _note(record: Mapping[str, Any], trials: list[dict[str, Any]]) -> str:
     """The best trials as a table in Markdown."""
-    objective, modes = record["sweep"]["objective"], record["sweep"]["modes"]
-    metrics = objective["metrics"]
+    metrics, modes = record["sweep"]["objective"]["metrics"], record["sweep"]["modes"]
     told = [trial for trial in trials if metrics[0] in trial["means"]]
     told.sort(key=lambda t: t["means"][metrics[0]], reverse=modes[metrics[0]] == "max")
-    ended = sum(trial["status"] != TRIAL_RUNNING for trial in trials)
     lines = [
-        f"{ended} of {len(trials)} trials ended; means over cells, {objective['on']} data.",
-        "",
         "| trial | settings | " + " | ".join(metrics) + " | cells |",
         "|---|---|" + "---|" * (len(metrics) + 1),
     ]
@@ -183,4 +180,10 @@ def _note(record: Mapping[str, Any], trials: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {trial['id']} | {settings} | {means} | {len(trial['cells'])} of {trial['of']} |"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"{_counts(record, trials)}."])
+
+
+def _counts(record: Mapping[str, Any], trials: list[dict[str, Any]]) -> str:
+    ended = sum(trial["status"] != TRIAL_RUNNING for trial in trials)
+    on = record["sweep"]["objective"]["on"]
+    return f"{ended} of {len(trials)} trials ended, means over cells of {on} data"

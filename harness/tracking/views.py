@@ -2,7 +2,7 @@
 
 MLflow keeps a saved view (columns, filter, order, charts) as a tag of its experiment, in the form
 that its own pages write ("Views" above the runs); an address can name one. Which rows are expanded
-and the width of the pane it does not keep.
+it does not keep, so that the views show children without their parents.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.tracking.content import LAUNCH, NOTE, PARENT, digest_of, milliseconds, plain_name
 
+CLASSIC = "workflowType=machine_learning"  # in an address, else the page opens for GenAI
 VIEW = "mlflow.sharedViewState."  # and the view's id
 OWN_NOTE = "relief.note"  # digest of the description that we wrote last
 TAGS = ("method", "variant", "setting", "category", "seed", "marks")
@@ -64,24 +65,28 @@ def address_of(experiment_id: str, launch_id: str, charts: bool = False) -> str:
     mode = "CHART" if charts else "TABLE"
     return (
         f"#/experiments/{experiment_id}/runs?viewStateShareKey={launch_id}"
-        f"&compareRunsMode={mode}&workflowType=machine_learning"  # else it opens for GenAI
+        f"&compareRunsMode={mode}&{CLASSIC}"
     )
 
 
 def _charts(metrics: Sequence[str], settings: Sequence[str]) -> dict[str, Any]:
     """Cards: settings against the first metric, then a bar chart for each metric."""
-    section = "relief"
-    common = {"runsCountToCompare": 100, "deleted": False, "isGenerated": False}
-    common |= {"metricSectionId": section}
     cards: list[dict[str, Any]] = []
     if settings:
         axes = {"selectedParams": list(settings[:AXES]), "selectedMetrics": [metrics[0]]}
-        cards.append({"type": "PARALLEL", "showAllRuns": True, **axes})
-    cards += [{"type": "BAR", "metricKey": name} for name in metrics]
+        cards.append({"type": "PARALLEL", "showAllRuns": True, "metricSectionId": "axes", **axes})
+    bars = {"type": "BAR", "metricSectionId": "bars"}
+    cards += [bars | {"metricKey": name} for name in metrics]
+    common = {"runsCountToCompare": 100, "deleted": False, "isGenerated": False}
     shown = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
-    names = {section: "Results", "model": "Model metrics", "system": "System metrics"}
+    sections = [{"uuid": "axes", "name": "Settings", "columns": 1}] if settings else []
+    sections += [
+        {"uuid": "bars", "name": "Results"},
+        {"uuid": "model", "name": "Model metrics"},
+        {"uuid": "system", "name": "System metrics"},
+    ]
     return {
         "compareRunCharts": [common | c | {"uuid": f"relief-{i}"} for i, c in enumerate(cards)],
-        "compareRunSections": [shown | {"uuid": k, "name": name} for k, name in names.items()],
+        "compareRunSections": [shown | section for section in sections],
         "isAccordionReordered": True,
     }

@@ -173,18 +173,13 @@ def leaderboard_markdown(
     return "\n".join(lines)
 
 
-def summary_markdown(launch: dict, frame: pd.DataFrame, boards: list[Board]) -> str:
-    """A table a dataset, methods by settings, means of the headline metrics; few words.
+def summary_markdown(frame: pd.DataFrame, boards: list[Board]) -> str:
+    """A table a dataset, methods by settings, means of the headline metrics; few words below.
 
-    For where there is little room; the leaderboard has the rest.
+    For where the first lines are all that is seen; every mark stands beside its row.
     """
-    marks = row_marks(launch, boards)
-    lines = [f"> **{DEMO}**", ""] if launch.get("demo") else []
-    lines += [
-        f"{counts_text(frame)}. Percent; mean over seeds, then over categories. Best bold, second "
-        "italic.",
-        "",
-    ]
+    marks = sorted({mark for board in boards for row in board.rows for mark in row.marks})
+    lines: list[str] = []
     for dataset, settings in grouped(boards).items():
         shown = [of[m] for of in settings.values() for m in headline(of)]
         rows: dict[tuple[str, str], list[str]] = {}
@@ -197,6 +192,10 @@ def summary_markdown(launch: dict, frame: pd.DataFrame, boards: list[Board]) -> 
         head = [f"{setting_label(b.setting)} {metric_label(b.metric)}" for b in shown]
         lines += [f"**{_escaped(dataset)}**", ""]
         lines += [*_markdown_table(["method", *head], list(rows.values())), ""]
+    lines.append(
+        f"{counts_text(frame)}. Percent; mean over seeds, then over categories. Best bold, second "
+        "italic."
+    )
     return "\n".join(lines)
 
 

@@ -125,7 +125,7 @@ def _write_report(store: Checked, launch: dict, folder: Path, show: Sequence[str
     write_text(folder / "leaderboard.csv", leaderboard_csv(boards))
     text = leaderboard_markdown(launch, frame, boards, again, lacking)
     write_text(folder / "leaderboard.md", text)
-    write_text(folder / "summary.md", summary_markdown(launch, frame, common))
+    write_text(folder / "summary.md", summary_markdown(frame, common))
     write_text(folder / "cost.csv", cost.to_csv(index=False, lineterminator="\n"))
     hours = hours_frame(store, results)
     write_text(folder / "hours.csv", hours.to_csv(index=False, lineterminator="\n"))

@@ -62,7 +62,8 @@ def made_sweep(store, launch):
     folder, trials = SweepFolder(store, "found-1"), []
     for i in range(24):
         values = {} if i == 0 else dict(zip(names, rng.uniform(0.1, 20, 3).round(3).tolist()))
-        distance = sum(abs(v - best) for v, best in zip(values.values(), (15, 4, 9)))
+        drawn = list(values.values()) or [1.0, 1.0, 1.0]
+        distance = sum(abs(v - best) for v, best in zip(drawn, (15, 4, 9)))
         score = 0.95 - 0.015 * distance + 0.01 * rng.random()
         cell = {"key": launch["cells"][0]["key"], "title": "", "scores": {"i_auroc": score}}
         trials.append(
@@ -113,7 +114,7 @@ def test_runs_metrics_and_comparison_are_drawn_without_errors(served, tmp_path):
     pages = {
         "runs": (
             tracking.address(experiment, launch, port),
-            ["das3d rgb synthetic cookie 0", "aupro_0.3", "cells done"],
+            ["das3d rgb synthetic cookie 0", "aupro_0.3", "2 done"],
         ),
         "sweep": (tracking.address(sweep, "found-1", port), ["t03", "das3d.loss.w_focal"]),
         "charts": (
