@@ -11,17 +11,18 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.tracking.content import LAUNCH, NOTE, PARENT, digest_of, milliseconds, plain_name
+from harness.tracking.content import LAUNCH, LONGEST, NOTE, PARENT, digest_of, milliseconds, plain_name
 
 CLASSIC = "workflowType=machine_learning"  # in an address, else the page opens for GenAI
 VIEW = "mlflow.sharedViewState."  # and the view's id
 OWN_NOTE = "relief.note"  # digest of the description that we wrote last
 TAGS = ("method", "variant", "setting", "category", "seed", "marks")
-AXES = 10  # settings in one parallel-coordinates chart
+AXES, COLUMNS = 10, 30  # the most settings in one parallel-coordinates chart, and in the table
 
 
 def describe(client: Any, experiment_id: str, text: str) -> None:
     """Set an experiment's description, unless somebody has written one there."""
+    text = text[: LONGEST["tag"]]
     tags = client.get_experiment(experiment_id).tags
     known = tags.get(NOTE, "")
     if known == text or (known and digest_of(known) != tags.get(OWN_NOTE)):
@@ -46,7 +47,7 @@ def save_view(
     metrics, settings = [*map(plain_name, metrics)], [*map(plain_name, settings)]
     columns = [f"tags.`{tag}`" for tag in TAGS]
     columns += [f"metrics.`{metric}`" for metric in metrics]
-    columns += [f"params.`{setting}`" for setting in settings]
+    columns += [f"params.`{setting}`" for setting in settings[:COLUMNS]]
     state = {
         "searchFilter": f"tags.`{LAUNCH}` = '{name}' and tags.`{PARENT}` LIKE '%'",
         "orderByKey": f"metrics.`{metrics[0]}`",

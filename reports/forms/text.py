@@ -174,24 +174,25 @@ def leaderboard_markdown(
 
 
 def summary_markdown(frame: pd.DataFrame, boards: list[Board]) -> str:
-    """A table a dataset, methods by settings, means of the headline metrics; few words below.
+    """A small table for each dataset and headline metric, methods by settings; few words below.
 
     For where the first lines are all that is seen; every mark stands beside its row.
     """
     marks = sorted({mark for board in boards for row in board.rows for mark in row.marks})
     lines: list[str] = []
     for dataset, settings in grouped(boards).items():
-        shown = [of[m] for of in settings.values() for m in headline(of)]
-        rows: dict[tuple[str, str], list[str]] = {}
-        for row in (row for board in shown for row in board.rows):
-            rows.setdefault((row.method, row.variant), [_marked(row, marks)])
-        for (method, variant), cells in rows.items():
-            for board in shown:
-                found = board.row(method, variant)
-                cells.append(_marked_score(board, found) if found else "")
-        head = [f"{setting_label(b.setting)} {metric_label(b.metric)}" for b in shown]
-        lines += [f"**{_escaped(dataset)}**", ""]
-        lines += [*_markdown_table(["method", *head], list(rows.values())), ""]
+        for metric in dict.fromkeys(m for of_setting in settings.values() for m in of_setting):
+            shown = [of[metric] for of in settings.values() if metric in headline(of)]
+            rows: dict[tuple[str, str], list[str]] = {}
+            for row in (row for board in shown for row in board.rows):
+                rows.setdefault((row.method, row.variant), [_marked(row, marks)])
+            for (method, variant), cells in rows.items():
+                found = [(board, board.row(method, variant)) for board in shown]
+                cells += [_marked_score(board, row) if row else "" for board, row in found]
+            if rows:
+                head = [f"{dataset} {metric_label(metric)}"]
+                head += [setting_label(board.setting) for board in shown]
+                lines += [*_markdown_table(head, list(rows.values())), ""]
     lines.append(
         f"{counts_text(frame)}. Percent; mean over seeds, then over categories. Best bold, second "
         "italic."
