@@ -55,10 +55,13 @@ def _versions() -> dict[str, str]:
 
 @lru_cache
 def _commit() -> str | None:
-    """The commit of this checkout, with + if files differ from it; None outside a checkout."""
+    """The commit of this checkout, with + if files differ from it; of a wheel that of its build.
+
+    None where neither says.
+    """
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
-        return None
+        return _built_from(root / "harness" / "COMMIT")
     try:
         head = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"],
@@ -80,6 +83,14 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return head + ("+" if changed else "")
+
+
+def _built_from(path: Path) -> str | None:
+    """What .ci/hatch_build.py left in a wheel."""
+    try:
+        return path.read_text(encoding="ascii").strip() or None
+    except OSError:
+        return None
 
 
 @lru_cache

@@ -11,7 +11,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.tracking.content import LAUNCH, LONGEST, NOTE, PARENT, digest_of, milliseconds, plain_name
+from harness.tracking.content import (
+    LAUNCH,
+    LONGEST,
+    NOTE,
+    PARENT,
+    digest_of,
+    milliseconds,
+    plain_name,
+)
 
 CLASSIC = "workflowType=machine_learning"  # in an address, else the page opens for GenAI
 VIEW = "mlflow.sharedViewState."  # and the view's id
