@@ -27,7 +27,7 @@ from harness.tracking.write import create, insert, update
 
 log = logging.getLogger(__name__)
 
-ENVIRONMENT = {  # harness/tracking/README.md, section 2
+ENVIRONMENT = {  # harness/tracking/README.md, section 4
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
