@@ -57,7 +57,7 @@ def mirror() -> None:
     """What the process beside a launch does; see `mirrored` in launch.py."""
     from harness import tracking as mlflow_view
 
-    mlflow_view.mirror(lambda error: describe(error).text)
+    mlflow_view.run_mirror(lambda error: describe(error).text)
 
 
 def ui(

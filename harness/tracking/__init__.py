@@ -3,7 +3,7 @@
 from harness.tracking.client import ENVIRONMENT, Synced
 from harness.tracking.database import TrackingError
 from harness.tracking.launches import sync
-from harness.tracking.mirror import Kind, Mirror, mirror
+from harness.tracking.mirror import Kind, Mirror, run_mirror
 from harness.tracking.server import address, addresses, check_port, server_command
 from harness.tracking.sweeps import sync_sweep
 
@@ -16,7 +16,7 @@ __all__ = [
     "address",
     "addresses",
     "check_port",
-    "mirror",
+    "run_mirror",
     "server_command",
     "sync",
     "sync_sweep",

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from filelock import Timeout
 
 from harness.store import Store
 from harness.store.locks import TELL_S
+from harness.store.processes import Process
 from harness.tracking.database import WAIT_S
 from harness.tracking.launches import sync
 from harness.tracking.live import lock_of
@@ -30,6 +32,7 @@ Kind = Literal["launch", "sweep"]
 EVERY_S = 30.0
 SHARE = 20  # a sync that takes t s is not repeated within SHARE * t
 NICENESS = 19
+DYING_S = 30.0  # the longest that a killed driver's end is waited for
 STOP = "stop"
 
 
@@ -40,7 +43,7 @@ class Stopped(Exception):
 class Mirror:
     """The driver's side. Holds the lock that says that the launch or sweep is at work.
 
-    command: starts a process that calls `mirror`; say: takes a line about what goes wrong
+    command: starts a process that calls `run_mirror`; say: takes a line about what goes wrong
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Mirror:
             "name": name,
             "uri": uri,  # by the pipe, since every user sees the arguments of a process
             "every_s": every_s,
+            "driver": Process.own().plain(),
         }
         self.process: subprocess.Popen[str] | None = None
         self.locked = ExitStack()
@@ -107,7 +111,7 @@ class Mirror:
             self.say(line.rstrip("\n"))
 
 
-def mirror(describe: Callable[[Exception], str]) -> None:
+def run_mirror(describe: Callable[[Exception], str]) -> None:
     """What the process does. describe: an error in one line, without passwords."""
     with suppress(OSError, AttributeError):
         os.nice(NICENESS)
@@ -127,7 +131,15 @@ class _Mirroring:
             took = self._sync(running=True)
             wait_s = max(self.told["every_s"], SHARE * took)
         if self.died:
+            self._await_end()
             self._sync(running=None)
+
+    def _await_end(self) -> None:
+        """Until the driver is gone and its lock free, which what it started may keep a moment."""
+        driver, end = Process.of(self.told["driver"]), time.monotonic() + DYING_S
+        lock = lock_of(Store(self.told["store"]), self.told["name"])
+        while (not driver.gone or lock.held) and time.monotonic() < end:
+            time.sleep(0.1)
 
     def _hear(self) -> None:
         self.died = STOP not in sys.stdin.read()
