@@ -88,15 +88,14 @@ def sync(
             runs.write_parent(parent)
         for some in parts(stale, AT_ONCE):
             check()
-            now = Store(store.path)  # records of a hundred thousand cells are not kept
             contents = {}
             for cell in some:
                 key = cell["key"]
-                if (record := now.result(key)) is None:  # set aside just now
+                if (record := store.result(key)) is None:  # set aside just now
                     continue
                 tags = {PARENT: runs.parent.id, SEEN: seen[key]}
                 changed = states[key].changed / 1e9
-                contents[key] = cell_content(now, launch, cell, record, changed, tags)
+                contents[key] = cell_content(store, launch, cell, record, changed, tags)
             runs.write(contents)
         if not running:
             runs.write_parent(parent)

@@ -122,6 +122,7 @@ def run_mirror(describe: Callable[[Exception], str]) -> None:
 class _Mirroring:
     def __init__(self, told: dict[str, Any], describe: Callable[[Exception], str]):
         self.told, self.describe = told, describe
+        self.store = Store(told["store"])
         self.ended, self.died, self.said = threading.Event(), False, ""
         threading.Thread(target=self._hear, daemon=True).start()
 
@@ -137,7 +138,7 @@ class _Mirroring:
     def _await_end(self) -> None:
         """Until the driver is gone and its lock free, which what it started may keep a moment."""
         driver, end = Process.of(self.told["driver"]), time.monotonic() + DYING_S
-        lock = lock_of(Store(self.told["store"]), self.told["name"])
+        lock = lock_of(self.store, self.told["name"])
         while (not driver.gone or lock.held) and time.monotonic() < end:
             time.sleep(0.1)
 
@@ -151,7 +152,7 @@ class _Mirroring:
 
     def _sync(self, running: bool | None) -> float:
         """Once; -> CPU time it took, s."""
-        store, name, uri = Store(self.told["store"]), self.told["name"], self.told["uri"]
+        store, name, uri = self.store, self.told["name"], self.told["uri"]
         options = dict(wait_s=TELL_S, running=running, check=self._check)
         before = sum(os.times()[:2])
         try:

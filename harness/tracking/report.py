@@ -46,7 +46,7 @@ def summary_of(folder: Path) -> str:
 def means_of(folder: Path, at_ms: int) -> tuple[list[Point], str]:
     """The means of the leaderboard as metrics, and as the text of a table that MLflow shows.
 
-    Metrics are called <dataset>/<setting>/<method>[-<variant>]/<metric>.
+    Metrics are called [common/]<dataset>/<setting>/<method>[-<variant>]/<metric>.
     """
     import pyarrow.parquet as pq
 
@@ -66,7 +66,8 @@ def means_of(folder: Path, at_ms: int) -> tuple[list[Point], str]:
         if row["value"] is None:
             continue
         method = "-".join(filter(None, (row["method"], row["variant"])))
-        name = "/".join((row["dataset"], row["setting"], method, row["metric"]))
+        common = [COMMON] if row.get("protocol") == COMMON else []  # as in the runs of cells
+        name = "/".join([*common, row["dataset"], row["setting"], method, row["metric"]])
         points.append(Point(plain_name(name), row["value"], at_ms, 0))
     columns = list(rows[0]) if rows else []
     data: list[list[Any]] = [["" if row[c] is None else row[c] for c in columns] for row in rows]
