@@ -25,7 +25,7 @@ from harness.store import Store
 from harness.store.sweeps import SweepFolder
 
 SWEEP = str(Path(__file__).with_name("early.yaml"))
-METRIC, STEPS = "aupro_0.3", 50
+METRIC, STEPS = "aupro_0.3", 40
 Reports = list[tuple[float, float]]  # trainings, mean of the metric
 
 
