@@ -118,7 +118,7 @@ def _table(store: Store, seen: Picture) -> Table:
             f"{beat['host']}:{beat['pid']}" if beat else "-",
             "-" if since is None else duration(since),
             *(f"{job[name]:g}" for name in ("cpus", "gpus", "memory_gb")),
-            escape(_progress(beat, progress)),
+            "ended" if not beat and store.done(key) else escape(_progress(beat, progress)),
             _ends(job["takes"], since, progress),
         )
     return table

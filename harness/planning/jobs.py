@@ -15,7 +15,7 @@ from harness.store import Spec, key_of
 from harness.store.alike import alike
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Resources:
     """What one job reserves; fractions of a GPU let several jobs share it."""
 
@@ -28,7 +28,7 @@ class Resources:
     fixed: Optional[bool] = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Protocol:
     """How trained methods are evaluated. Batch size and timing do not change results."""
 
@@ -40,7 +40,7 @@ class Protocol:
     keep_models: bool = False  # store the fitted method
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where the inputs of a job are and how it is run; never changes its result."""
 
