@@ -52,12 +52,18 @@ def test_watching_a_launch_that_does_not_run_says_so_and_ends(capsys, monkeypatc
     assert code == 0 and f"does not run: {cells} of {cells} cells are done" in out
 
 
+def launch_of(plan, store):
+    launch = {"id": plan.launch_id, "name": "toy", "started": 1.0, "cells": plan.cells}
+    store.write_launch(launch)
+    return launch
+
+
 @pytest.fixture
 def launched(tmp_path):
     """A store with a launch of three jobs, the second of which takes until it is let go."""
     store, jobs = Store(tmp_path), [toy.job("a"), toy.job("b"), toy.job("c", "raise")]
     plan = toy.plan(*jobs)
-    plan.record(store)
+    launch_of(plan, store)
     reached, go = threading.Event(), threading.Event()
 
     def task(job, path, attempt):
@@ -129,7 +135,7 @@ def test_a_running_launch_is_seen_from_files_and_its_end_ends_the_watch(
 
 def test_a_killed_driver_is_told_with_what_goes_on(capsys, monkeypatch, tmp_path):
     store, plan = Store(tmp_path), toy.plan(toy.job("a"))
-    launch = plan.record(store)
+    launch = launch_of(plan, store)
     from harness.store.processes import Process
 
     own = Process.own()
