@@ -148,7 +148,9 @@ def describe(error: Exception) -> Told:
     """What to say of an exception: one line, without passwords; bug: it is ours to mend."""
     found = _told(error)
     about = getattr(error, "__notes__", [])  # e.g. which MLflow
-    return Told(masked(": ".join([*about, found.text])), found.bug)
+    text = masked(": ".join([*about, found.text]))  # names of files may be no UTF-8
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return Told(text, found.bug)
 
 
 def _told(error: Exception) -> Told:

@@ -144,6 +144,20 @@ def plan(
     if tflops:
         _tell_work(planned, where, tflops, gpus or 1)
     tell_left_out(planned)
+    _tell_views(planned, where)
+
+
+def _tell_views(planned: Plan, store: Store) -> None:
+    """What is known of the quality of views that are done, and what `background: auto` took."""
+    for key, job in planned.jobs.items():
+        if job.about.kind != "view" or not store.done(key) or not (found := store.result(key)):
+            continue
+        flags = found.summary.get("quality", {}).get("flags", {})
+        told = [f"{flag} in {count} samples" for flag, count in flags.items()]
+        if chosen := found.summary.get("background"):
+            told.insert(0, f"background=auto took {chosen['chosen']}, as {chosen['why']}")
+        if told:
+            console.print(escape(f"{job.title}: {'; '.join(told)}"), soft_wrap=True)
 
 
 def _tell_work(planned: Plan, where: Store, tflops: float, gpus: int) -> None:

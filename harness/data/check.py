@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.datasets import count_warnings, is_published, layout_of
-from harness.data.files import folders
+from harness.data.files import folders, printable
 from harness.data.plausible import Seen, look, of_listing, of_samples
 from harness.data.samples import SPLITS, DataError, Dataset, Oddity, Ref
 from harness.data.views.choice import Choice, choose
@@ -53,7 +53,8 @@ class Report:
         below = file.is_relative_to(self.root)
         name = str(file.relative_to(self.root) if below else file)
         problem, todo = (text.replace(f"{self.root}/", "") for text in (problem, todo))
-        self.problems.append(Problem(severity, name, problem, todo))
+        texts = (printable(text) for text in (name, problem, todo))
+        self.problems.append(Problem(severity, *texts))
 
     def tell(self, odd: Iterable[Oddity]) -> None:
         for one in odd:

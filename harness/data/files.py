@@ -118,8 +118,8 @@ def is_folder(path: Path) -> bool:
 
 
 def printable(path: Path | str) -> str:
-    """A path for messages; bytes that are no UTF-8 as \\xNN."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path, or a text with paths, for messages; bytes that are no UTF-8 as \\xNN."""
+    return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def check_name(path: Path) -> None:

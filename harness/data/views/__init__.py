@@ -109,7 +109,7 @@ def build_view(
         "quality": quality.summary(found),
         "frames": frames_told((size, builder.frame(view, size)) for size in native),
         "learnt": learnt,
-    } | ({"background": {"chosen": choice.background, "why": choice.why}} if choice else {})
+    } | ({"background": {"chosen": choice.name, "why": choice.why}} if choice else {})
 
 
 def link_view(made: Path, folder: Path) -> None:

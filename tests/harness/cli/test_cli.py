@@ -2,7 +2,7 @@ import pytest
 
 from harness.cli import app as cli
 from harness.cli import terminal
-from harness.store import Store
+from harness.store import Record, Store
 from tests.harness.conftest import TINY, planned
 
 
@@ -78,3 +78,14 @@ def test_a_plan_explains_in_which_order_jobs_start_and_when_they_should_end(
     more = ("seeds=[0,1]", "resources.default.gpus=0.5", *where)
     code, out, _ = relief(capsys, monkeypatch, "plan", TINY, *more, "--gpus", 0)
     assert code == 0 and "2 jobs fit on no such node" in out
+
+
+def test_a_plan_tells_the_quality_of_views_that_are_done(capsys, monkeypatch, tiny_store):
+    told = {
+        "quality": {"flags": {"object-lost": 3}},
+        "background": {"chosen": "plane", "why": "all samples show it"},
+    }
+    monkeypatch.setattr(Record, "summary", property(lambda self: told))
+    code, out, _ = relief(capsys, monkeypatch, "plan", TINY, "--store", tiny_store.path)
+    assert code == 0 and "object-lost in 3 samples" in out
+    assert "background=auto took plane, as all samples show it" in out
