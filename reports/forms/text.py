@@ -248,7 +248,8 @@ def _markdown_paper(setting: str, boards: dict[str, Board], marks: list[str]) ->
     ]
     title = f"### {_escaped(setting_label(setting))}, papers' own protocol"
     table = _markdown_table(["method", *map(metric_label, metrics)], rows)
-    return [title, "", PAPER_TEXT, "", *table, ""]
+    below = below_text(main)
+    return [title, "", PAPER_TEXT, "", *table, "", *([below, ""] if below else [])]
 
 
 def of_pixels(boards: dict[str, Board]) -> list[str]:
