@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from sklearn.random_projection import SparseRandomProjection, johnson_lindenstrauss_min_dim
 
-ENTRIES = {"cpu": 1 << 20, "cuda": 1 << 27}  # numbers of a matrix product held at once
+from methods.blocks.at_once import AtOnce
+
+ENTRIES = AtOnce(cpu=1 << 20, accelerator=1 << 27)  # numbers of a matrix product held at once
 MIN_TRIED, MAX_TRIED = 32, 1024  # rows tried against each other in a round
 PRODUCT_ERROR = 4e-6  # of |a|^2 + |b|^2 - 2ab over |a|^2 + |b|^2, float32
 HALF_ERROR = 4e-3  # relative, of a float16 distance's square
@@ -110,7 +112,7 @@ class _Distances:
         """Take the minimum with the distances to the chosen rows."""
         centres = self.z[chosen]
         moved = centres - self.middle
-        rows_at_once = max(1, ENTRIES[self.z.device.type] // max(len(chosen), self.z.shape[1]))
+        rows_at_once = max(1, ENTRIES.on(self.z.device) // max(len(chosen), self.z.shape[1]))
         slack = HALF_ERROR if self.half else 0.0
         error = PRODUCT_ERROR * self.squared[chosen]
         for start in range(0, len(self.z), rows_at_once):

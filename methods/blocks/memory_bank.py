@@ -18,13 +18,15 @@ from typing import NamedTuple
 
 import torch
 
+from methods.blocks.at_once import AtOnce
+
 STEP, WIDEST = 32, 384  # leading directions: multiples of, at most
 LEFT = 3e-4  # of the variance; more directions get it below
 SAMPLE = 4096  # rows they are found from; any choice is exact
 BOX = 16  # directions that leaves are boxes of
-LEAF = {"cpu": 512, "cuda": 1 << 14}  # rows of a leaf, at most
+LEAF = AtOnce(cpu=512, accelerator=1 << 14)  # rows of a leaf, at most
 FIRST = 2  # leaves that a first candidate is found in
-ENTRIES = {"cpu": 1 << 21, "cuda": 1 << 27}  # numbers of a product held at once
+ENTRIES = AtOnce(cpu=1 << 21, accelerator=1 << 27)  # numbers of a product held at once
 ERROR = 4e-6  # of a float32 product, relative to |q|^2 + |b|^2
 CROWD = 64  # candidates: one in so many rows; then multiply
 
@@ -86,7 +88,7 @@ class MemoryBank:
         left = (self.squared - leading.square().sum(dim=1)).clamp_(min=0).sqrt_()
         index = torch.cat([leading, left[:, None], self.squared[:, None]], dim=1)
         box = leading[:, :BOX]
-        self.leaves = _leaves(box, LEAF[rows.device.type])
+        self.leaves = _leaves(box, LEAF.on(rows.device))
         self.blocks = [index[leaf].T.contiguous() for leaf in self.leaves]  # (k + 2, m) each
         self.low = torch.stack([box[leaf].amin(dim=0) for leaf in self.leaves])  # (L, BOX)
         self.high = torch.stack([box[leaf].amax(dim=0) for leaf in self.leaves])
@@ -95,7 +97,7 @@ class MemoryBank:
         return len(self.rows)
 
     def _at_once(self, width: int) -> int:
-        return max(1, ENTRIES[self.rows.device.type] // width)
+        return max(1, ENTRIES.on(self.rows.device) // width)
 
     def _leading(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x (N, C) -> its leading part (N, k) and the square of its length, about the middle."""
@@ -121,7 +123,7 @@ class MemoryBank:
         Equal queries, such as patches without a point, are searched once.
         """
         some, which = distinct(queries)
-        at_once = self._at_once(LEAF[queries.device.type])
+        at_once = self._at_once(LEAF.on(queries.device))
         found = [self._search(q) for q in queries[some].split(at_once)]
         distance, index = (torch.cat(part) for part in zip(*found))
         return Nearest(distance[which], index[which])

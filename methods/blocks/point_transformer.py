@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from methods.blocks.at_once import AtOnce
 from methods.blocks.mlp import Mlp
 
 MODES = ("batchstat", "official", "eval")
 NORM_EPS = 1e-5
-AT_ONCE = {"cpu": 16, "cuda": 1024}  # groups whose activations fit into a cache
+AT_ONCE = AtOnce(cpu=16, accelerator=1024)  # groups whose activations fit into a cache
 
 
 class MiniPointNet(nn.Module):
@@ -32,7 +33,7 @@ class MiniPointNet(nn.Module):
         )
 
     def forward(self, groups: torch.Tensor, batch_statistics: bool) -> torch.Tensor:
-        at_once = AT_ONCE[groups.device.type]
+        at_once = AT_ONCE.on(groups.device)
         mixed = groups.new_empty(*groups.shape[:2], self.second_conv[0].out_channels)
         first = self._first_affine(groups, batch_statistics)
         means, variances = [], []

@@ -17,10 +17,12 @@ from __future__ import annotations
 import torch
 from scipy.spatial import cKDTree
 
+from methods.blocks.at_once import AtOnce
+
 FAR = 1e10  # squared, running distance before the first point (pointnet2_ops)
 SKIPPED = 1e-3  # squared: points this near to the origin never become centres (same)
 MAX_THREADS = 512  # of the published kernel; they decide between equal distances
-PAIRS = {"cpu": 1 << 19, "cuda": 1 << 25}  # distances held at once
+PAIRS = AtOnce(cpu=1 << 19, accelerator=1 << 25)  # distances held at once
 CLOSE = 1e-5  # relative gap of squared distances that float32 may not order right
 
 
@@ -105,7 +107,7 @@ def nearest_points(
 
 def _by_force(queries, points, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """All distances, in blocks: (Q, 3), (N, 3) -> (Q, k), (Q, k)"""
-    rows = max(1, PAIRS[points.device.type] // len(points))
+    rows = max(1, PAIRS.on(points.device) // len(points))
     parts = [_smallest(_squared(q[:, None], points), k) for q in queries.split(rows)]
     distances, indices = zip(*parts)
     return torch.cat(distances), torch.cat(indices)

@@ -74,7 +74,7 @@ def _nearest_centres(weights, index, pixel, count: int, size: int, grid: int) ->
     value = shares[..., None] * weights[:, None, None, :]
     dense = torch.zeros(grid * grid * count, device=weights.device)
     dense.index_add_(0, entry.flatten(), value.flatten())
-    return dense.view(grid * grid, count).to_sparse()
+    return _compact(dense.view(grid * grid, count))
 
 
 @functools.lru_cache(maxsize=8)
@@ -97,12 +97,17 @@ def _all_centres(points, pixel, centres, size: int, grid: int) -> torch.Tensor:
         image[pixel] = near
         image = K @ image.view(size, size * len(part))  # (grid, S * g)
         columns.append(torch.einsum("jc,ick->ijk", K, image.view(grid, size, -1)).flatten(0, 1))
-    return (torch.cat(columns, dim=1) / total).float().to_sparse()
+    return _compact((torch.cat(columns, dim=1) / total).float())
+
+
+def _compact(operator: torch.Tensor) -> torch.Tensor:
+    """Sparse on a CPU, since most entries are 0; an accelerator would wait for their number."""
+    return operator.to_sparse() if operator.device.type == "cpu" else operator
 
 
 def align(operators: list[torch.Tensor], features: torch.Tensor) -> torch.Tensor:
     """Features (B, G, C) of the centres -> patches (B, grid * grid, C), row by row."""
-    return torch.stack([torch.sparse.mm(W, f) for W, f in zip(operators, features)])
+    return torch.stack([W @ f for W, f in zip(operators, features)])
 
 
 def image_patches(tokens: torch.Tensor, grid: int) -> torch.Tensor:

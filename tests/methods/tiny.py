@@ -171,9 +171,10 @@ SAMPLES = {
 class Stages:
     """Folders of the stages that cells build on, each run once."""
 
-    def __init__(self, name, samples, new_folder):
+    def __init__(self, name, samples, new_folder, device="cpu"):
         """new_folder: name -> a fresh folder."""
         self.method, self.samples, self.new_folder = methods.get(name), samples, new_folder
+        self.device = device
         self.made: dict[tuple[str, str], Path] = {}
 
     def __call__(self, settings, setting) -> dict[str, Path]:
@@ -188,7 +189,8 @@ class Stages:
                 for name, own in stage.stage_settings(settings).items()
             }
             folder = self.new_folder(stage.name)
-            made = stage(settings, Run(category=CATEGORY, folder=folder, stages=below))
+            run = Run(category=CATEGORY, folder=folder, stages=below, device=self.device)
+            made = stage(settings, run)
             made.fit({"train" if stage.reads == "category" else CATEGORY: self.samples})
             made.save(folder)
             self.made[key] = folder

@@ -1,0 +1,18 @@
+import pytest
+import torch
+
+from tests.device import fake
+from tests.methods.tiny import SAMPLES
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    try:
+        return fake.load()
+    except fake.NoCompilerError as error:
+        pytest.skip(f"the fake accelerator cannot be built: {error}")
+
+
+@pytest.fixture(scope="session")
+def samples():
+    return {name: make() for name, make in SAMPLES.items()}

@@ -1,0 +1,459 @@
+// An accelerator without hardware: host memory behind it, every operator computed by the CPU's.
+//
+// Like CUDA it refuses operands of different devices, and it counts what a host does for a device:
+// launches of kernels, waits for their results, copies. tests/device/README.md says what for.
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/EmptyTensor.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/detail/PrivateUse1HooksInterface.h>
+#include <ATen/ops/as_strided_native.h>
+#include <ATen/ops/convolution.h>
+#include <ATen/ops/convolution_backward.h>
+#include <ATen/ops/empty_strided.h>
+#include <ATen/ops/set_native.h>
+#include <ATen/ops/unfold_native.h>
+#include <ATen/ops/view_native.h>
+#include <c10/core/CPUAllocator.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <torch/library.h>
+
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <string>
+#include <unordered_set>
+
+namespace {
+
+constexpr auto KIND = c10::DeviceType::PrivateUse1;
+const c10::Device HERE(KIND, 0);
+
+// --- what is counted ---
+
+enum Count { LAUNCHES, SYNCS, TO_DEVICE, TO_HOST, BYTES, PEAK, COUNTS };
+std::atomic<int64_t> counts[COUNTS];
+std::mutex names_mutex;
+std::map<std::string, int64_t> names;  // operator -> launches
+std::map<std::string, int64_t> waits;  // operator -> syncs
+
+void add(Count what, const std::string& name) {
+  ++counts[what];
+  std::lock_guard<std::mutex> hold(names_mutex);
+  ++(what == SYNCS ? waits : names)[name];
+}
+
+// Results whose size or value the host has to know before it goes on, as on CUDA.
+const std::unordered_set<std::string> WAITING = {
+    "aten::_local_scalar_dense", "aten::nonzero",     "aten::masked_select",
+    "aten::_unique2",            "aten::_unique",     "aten::unique_dim",
+    "aten::unique_consecutive",  "aten::bincount",    "aten::equal",
+    "aten::repeat_interleave",   "aten::is_nonzero",
+};
+
+// Which torch would put together from others, with other rounding than the CPU's own kernels.
+constexpr const char* OWN_KERNELS[] = {
+    "native_layer_norm", "native_layer_norm_backward", "native_group_norm",
+    "native_group_norm_backward", "mse_loss", "mse_loss_backward", "addmv", "dot",
+};
+
+// Which take one operand on the host: copies, and indices, which CUDA copies by itself.
+const std::unordered_set<std::string> MIXING = {
+    "aten::copy_",     "aten::_copy_from", "aten::_copy_from_and_resize", "aten::index",
+    "aten::index_put", "aten::index_put_", "aten::_index_put_impl_",      "aten::set_",
+};
+
+// --- memory ---
+
+struct Memory final : c10::Allocator {
+  c10::DataPtr allocate(size_t bytes) override {
+    void* data = bytes ? c10::GetCPUAllocator()->raw_allocate(bytes) : nullptr;
+    auto* block = new std::pair<void*, size_t>(data, bytes);
+    const auto now = counts[BYTES] += bytes;
+    auto peak = counts[PEAK].load();
+    while (now > peak && !counts[PEAK].compare_exchange_weak(peak, now)) {
+    }
+    return {data, block, &release, HERE};
+  }
+  static void release(void* context) {
+    auto* block = static_cast<std::pair<void*, size_t>*>(context);
+    counts[BYTES] -= block->second;
+    if (block->first) c10::GetCPUAllocator()->raw_deallocate(block->first);
+    delete block;
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
+  void copy_data(void* to, const void* from, size_t bytes) const override {
+    default_copy_data(to, from, bytes);
+  }
+};
+Memory memory;
+REGISTER_ALLOCATOR(KIND, &memory);
+
+struct Guard final : c10::impl::DeviceGuardImplInterface {
+  c10::DeviceType type() const override { return KIND; }
+  c10::Device exchangeDevice(c10::Device) const override { return HERE; }
+  c10::Device getDevice() const override { return HERE; }
+  void setDevice(c10::Device) const override {}
+  void uncheckedSetDevice(c10::Device) const noexcept override {}
+  c10::Stream getStream(c10::Device) const override { return stream(); }
+  c10::Stream getDefaultStream(c10::Device) const override { return stream(); }
+  c10::Stream exchangeStream(c10::Stream) const override { return stream(); }
+  c10::DeviceIndex deviceCount() const noexcept override { return 1; }
+  static c10::Stream stream() { return c10::Stream(c10::Stream::DEFAULT, HERE); }
+  void record(void**, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag)
+      const override {}
+  void block(void*, const c10::Stream&) const override {}
+  bool queryEvent(void*) const override { return true; }
+  void destroyEvent(void*, const c10::DeviceIndex) const noexcept override {}
+};
+C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard);
+
+// Random numbers are those of the CPU; tensors drawn by it are on the device.
+struct Random final : c10::GeneratorImpl {
+  at::Generator own = at::detail::createCPUGenerator();
+  Random() : c10::GeneratorImpl(HERE, c10::DispatchKeySet(c10::DispatchKey::PrivateUse1)) {}
+  void set_current_seed(uint64_t seed) override { own.set_current_seed(seed); }
+  void set_offset(uint64_t offset) override { own.set_offset(offset); }
+  uint64_t get_offset() const override { return own.get_offset(); }
+  uint64_t current_seed() const override { return own.current_seed(); }
+  uint64_t seed() override { return const_cast<at::Generator&>(own).seed(); }
+  void set_state(const c10::TensorImpl& state) override {
+    own.unsafeGetGeneratorImpl()->set_state(state);
+  }
+  c10::intrusive_ptr<c10::TensorImpl> get_state() const override {
+    return own.unsafeGetGeneratorImpl()->get_state();
+  }
+  Random* clone_impl() const override {
+    auto* copy = new Random;
+    copy->own = own.clone();
+    return copy;
+  }
+};
+
+struct Hooks final : at::PrivateUse1HooksInterface {
+  bool isBuilt() const override { return true; }
+  bool isAvailable() const override { return true; }
+  bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
+  const at::Generator& getDefaultGenerator(c10::DeviceIndex) const override {
+    return at::detail::getDefaultCPUGenerator();
+  }
+  at::Generator getNewGenerator(c10::DeviceIndex) const override {
+    return at::make_generator<Random>();
+  }
+  c10::Allocator* getPinnedMemoryAllocator() const override { return c10::GetCPUAllocator(); }
+  at::Device getDeviceFromPtr(void*) const override { return HERE; }
+  void resizePrivateUse1Bytes(const c10::Storage& storage, size_t bytes) const override {
+    auto fresh = memory.allocate(bytes);
+    memory.copy_data(fresh.mutable_get(), storage.data(), std::min(bytes, storage.nbytes()));
+    storage.set_data_ptr(std::move(fresh));
+    storage.unsafeGetStorageImpl()->set_nbytes(bytes);
+  }
+};
+
+// --- operators ---
+
+at::Tensor empty(
+    c10::SymIntArrayRef size, std::optional<at::ScalarType> type, std::optional<at::Layout>,
+    std::optional<at::Device>, std::optional<bool>, std::optional<at::MemoryFormat> format) {
+  return at::detail::empty_generic(
+      C10_AS_INTARRAYREF_SLOW(size), &memory, c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
+      at::dtype_or_default(type), format);
+}
+
+at::Tensor empty_strided(
+    c10::SymIntArrayRef size, c10::SymIntArrayRef stride, std::optional<at::ScalarType> type,
+    std::optional<at::Layout>, std::optional<at::Device>, std::optional<bool>) {
+  return at::detail::empty_strided_generic(
+      C10_AS_INTARRAYREF_SLOW(size), C10_AS_INTARRAYREF_SLOW(stride), &memory,
+      c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), at::dtype_or_default(type));
+}
+
+// The same bytes as a tensor of the CPU.
+at::Tensor on_host(const at::Tensor& tensor) {
+  if (tensor.device().type() != KIND) return tensor;
+  auto keep = tensor.storage();
+  auto storage = c10::Storage(
+      c10::Storage::use_byte_size_t(), keep.nbytes(),
+      at::DataPtr(
+          keep.mutable_data(), new c10::Storage(keep),
+          [](void* context) { delete static_cast<c10::Storage*>(context); }, at::kCPU),
+      c10::GetCPUAllocator(), true);
+  auto host = at::detail::make_tensor<c10::TensorImpl>(
+      std::move(storage), c10::DispatchKeySet(c10::DispatchKey::CPU), tensor.dtype());
+  host.unsafeGetTensorImpl()->set_sizes_and_strides(
+      tensor.sizes(), tensor.strides(), tensor.storage_offset());
+  return host;
+}
+
+at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
+  const bool up = from.is_cpu(), down = to.is_cpu();
+  if (up) ++counts[TO_DEVICE];
+  else if (down) ++counts[TO_HOST];
+  add(LAUNCHES, up ? "to device" : down ? "to host" : "aten::copy_");
+  if (down && !non_blocking) add(SYNCS, "to host");
+  on_host(to).copy_(on_host(from));
+  return to;
+}
+
+at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
+  to.resize_(from.sizes());
+  return copy_from(from, to, false);
+}
+
+const at::Tensor& resize(
+    const at::Tensor& self, c10::SymIntArrayRef size, std::optional<at::MemoryFormat> format) {
+  const auto sizes = C10_AS_INTARRAYREF_SLOW(size);
+  auto* impl = self.unsafeGetTensorImpl();
+  impl->set_sizes_contiguous(sizes);
+  if (format && *format != at::MemoryFormat::Preserve) impl->empty_tensor_restride(*format);
+  const auto bytes = (impl->numel() + impl->storage_offset()) * self.element_size();
+  if (bytes > self.storage().nbytes()) {
+    at::detail::getPrivateUse1Hooks().resizePrivateUse1Bytes(self.storage(), bytes);
+  }
+  return self;
+}
+
+at::Tensor as_strided(
+    const at::Tensor& self, c10::SymIntArrayRef size, c10::SymIntArrayRef stride,
+    std::optional<c10::SymInt> offset) {
+  std::optional<int64_t> start;
+  if (offset) start = offset->guard_int(__FILE__, __LINE__);
+  return at::native::as_strided_tensorimpl(
+      self, C10_AS_INTARRAYREF_SLOW(size), C10_AS_INTARRAYREF_SLOW(stride), start);
+}
+
+at::Tensor view(const at::Tensor& self, c10::SymIntArrayRef size) {
+  return at::native::view(self, C10_AS_INTARRAYREF_SLOW(size));
+}
+
+at::Tensor reshape_alias(
+    const at::Tensor& self, c10::SymIntArrayRef size, c10::SymIntArrayRef stride) {
+  return as_strided(self, size, stride, self.storage_offset());
+}
+
+at::Tensor& set_storage(
+    at::Tensor& self, at::Storage source, c10::SymInt offset, c10::SymIntArrayRef size,
+    c10::SymIntArrayRef stride) {
+  return at::native::set_storage_cpu_(
+      self, source, offset.guard_int(__FILE__, __LINE__), C10_AS_INTARRAYREF_SLOW(size),
+      C10_AS_INTARRAYREF_SLOW(stride));
+}
+
+at::Tensor& set_whole_storage(at::Tensor& self, at::Storage source) {
+  const auto count = static_cast<int64_t>(source.nbytes() / self.element_size());
+  return at::native::set_storage_cpu_(self, source, 0, {count}, {});
+}
+
+at::Scalar local_scalar(const at::Tensor& self) {
+  add(SYNCS, "aten::_local_scalar_dense");
+  return on_host(self).item();
+}
+
+void same_device(const char* name, std::initializer_list<at::Tensor> tensors) {
+  for (const auto& tensor : tensors) {
+    TORCH_CHECK(
+        !tensor.defined() || tensor.device().type() == KIND,
+        "Expected all tensors to be on the same device, but ", name,
+        " was given tensors of fake:0 and of ", tensor.device());
+  }
+}
+
+at::Tensor on_device(const at::Tensor& host) {
+  auto made = at::empty_strided(host.sizes(), host.strides(), host.options().device(HERE));
+  on_host(made).copy_(host);
+  return made;
+}
+
+// torch computes convolutions of such a device by these two alone.
+at::Tensor convolution(
+    const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+    c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+    bool transposed, c10::SymIntArrayRef output_padding, c10::SymInt groups) {
+  same_device("aten::convolution", {input, weight, bias ? *bias : at::Tensor()});
+  add(LAUNCHES, "aten::convolution");
+  std::optional<at::Tensor> own;
+  if (bias && bias->defined()) own = on_host(*bias);
+  return on_device(at::convolution_symint(
+      on_host(input), on_host(weight), own, stride, padding, dilation, transposed,
+      output_padding, groups));
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
+    const at::Tensor& gradient, const at::Tensor& input, const at::Tensor& weight,
+    c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+    bool transposed, c10::SymIntArrayRef output_padding, c10::SymInt groups,
+    std::array<bool, 3> mask) {
+  same_device("aten::convolution_backward", {gradient, input, weight});
+  for (const bool wanted : mask) {
+    if (wanted) add(LAUNCHES, "aten::convolution_backward");
+  }
+  const auto channels = c10::SymInt(transposed ? weight.size(1) * groups : weight.size(0));
+  const std::vector<c10::SymInt> bias{channels};
+  auto [to_input, to_weight, to_bias] = at::convolution_backward_symint(
+      on_host(gradient), on_host(input), on_host(weight), bias, stride, padding, dilation,
+      transposed, output_padding, groups, mask);
+  const auto back = [](const at::Tensor& t) { return t.defined() ? on_device(t) : t; };
+  return {back(to_input), back(to_weight), back(to_bias)};
+}
+
+// The arguments of an operator as the CPU takes them: tensors of the same bytes, so whatever it
+// writes into one is written, whether its schema says so (batch norms' do not) or not.
+struct Borrowed {
+  std::vector<std::pair<at::Tensor, at::Tensor>> tensors;  // the device's, the same on the host
+  bool host = false, here = false;
+  int masks = 0;
+
+  at::Tensor borrow(const at::Tensor& tensor) {
+    if (!tensor.defined()) return tensor;
+    host |= tensor.is_cpu() && tensor.dim() > 0;
+    if (tensor.device().type() != KIND) return tensor;
+    here = true;
+    for (const auto& [own, lent] : tensors) {
+      if (own.is_same(tensor)) return lent;
+    }
+    tensors.emplace_back(tensor, on_host(tensor));
+    return tensors.back().second;
+  }
+
+  c10::IValue borrow(const c10::IValue& value) {
+    if (value.isTensor()) return borrow(value.toTensor());
+    if (value.isTensorList()) {
+      c10::List<at::Tensor> lent;
+      for (const at::Tensor& tensor : value.toTensorList()) lent.push_back(borrow(tensor));
+      return lent;
+    }
+    if (value.isOptionalTensorList()) {
+      c10::List<std::optional<at::Tensor>> lent;
+      for (const std::optional<at::Tensor>& tensor : value.toOptionalTensorList()) {
+        masks += tensor && tensor->defined() && tensor->device().type() == KIND &&
+            (tensor->scalar_type() == at::kBool || tensor->scalar_type() == at::kByte);
+        lent.push_back(tensor ? std::optional<at::Tensor>(borrow(*tensor)) : std::nullopt);
+      }
+      return lent;
+    }
+    if (value.isDevice() && value.toDevice().type() == KIND) return at::Device(at::kCPU);
+    if (value.isGenerator() && value.toGenerator().device().type() == KIND) {
+      return static_cast<Random*>(value.toGenerator().unsafeGetGeneratorImpl())->own;
+    }
+    return value;
+  }
+
+  // What the CPU made, on the device; what it was lent, as it was.
+  at::Tensor back(const at::Tensor& tensor) const {
+    if (!tensor.defined()) return tensor;
+    for (const auto& [own, lent] : tensors) {
+      if (lent.is_same(tensor)) return own;
+    }
+    return on_device(tensor);
+  }
+
+  // Outputs that were given with another size have the right one afterwards.
+  void resized() const {
+    for (const auto& [own, lent] : tensors) {
+      if (own.sizes() == lent.sizes() && own.const_data_ptr() == lent.const_data_ptr()) continue;
+      own.resize_(lent.sizes());
+      on_host(own).copy_(lent);
+    }
+  }
+};
+
+void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack* stack) {
+  const auto& schema = op.schema();
+  const auto& name = schema.name();
+  for (const auto& result : schema.returns()) {
+    TORCH_CHECK(
+        !result.alias_info() || result.alias_info()->isWrite(), name,
+        " returns a view, which has to be registered in fake.cpp");
+  }
+  Borrowed borrowed;
+  const auto count = schema.arguments().size();
+  for (auto& value : torch::jit::last(*stack, count).vec()) {
+    stack->push_back(borrowed.borrow(value));
+  }
+  stack->erase(stack->end() - 2 * count, stack->end() - count);
+  TORCH_CHECK(
+      !(borrowed.host && borrowed.here) || MIXING.count(name),
+      "Expected all tensors to be on the same device, but ", name,
+      " was given tensors of fake:0 and of cpu");
+  add(LAUNCHES, name);
+  for (int i = 0; i < borrowed.masks + int(WAITING.count(name)); ++i) add(SYNCS, name);
+  op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
+  borrowed.resized();
+  const auto made = schema.returns().size();
+  for (auto place = stack->end() - made; place != stack->end(); ++place) {
+    if (place->isTensor()) {
+      *place = borrowed.back(place->toTensor());
+    } else if (place->isTensorList()) {
+      c10::List<at::Tensor> here;
+      for (const at::Tensor& tensor : place->toTensorList()) here.push_back(borrowed.back(tensor));
+      *place = here;
+    }
+  }
+}
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+  m.impl("empty.memory_format", empty);
+  m.impl("empty_strided", empty_strided);
+  m.impl("_copy_from", copy_from);
+  m.impl("_copy_from_and_resize", copy_from_and_resize);
+  m.impl("resize_", resize);
+  m.impl("as_strided", as_strided);
+  m.impl("view", view);
+  m.impl("_reshape_alias", reshape_alias);
+  m.impl("set_.source_Storage_storage_offset", set_storage);
+  m.impl("set_.source_Storage", set_whole_storage);
+  m.impl("unfold", at::native::unfold);
+  m.impl("_local_scalar_dense", local_scalar);
+  for (const char* name : OWN_KERNELS) {
+    m.impl(name, torch::CppFunction::makeFromBoxedFunction<&fallback>());
+  }
+  m.impl("convolution_overrideable", convolution);
+  m.impl("convolution_backward_overrideable", convolution_backward);
+}
+
+TORCH_LIBRARY_IMPL(_, PrivateUse1, m) {
+  m.fallback(torch::CppFunction::makeFromBoxedFunction<&fallback>());
+}
+
+// Mixed precision: what CUDA computes in half, of what the methods use.
+TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, m) {
+  m.fallback(torch::CppFunction::makeFallthrough());
+}
+
+TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, m) {
+  KERNEL_PRIVATEUSEONE(conv1d, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(conv2d, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(linear, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(matmul, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(mm, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(bmm, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(addmm, lower_precision_fp)
+}
+
+}  // namespace
+
+extern "C" {
+
+void fake_register() { at::RegisterPrivateUse1HooksInterface(new Hooks); }
+
+void fake_forget() {
+  std::lock_guard<std::mutex> hold(names_mutex);
+  for (int i = 0; i < BYTES; ++i) counts[i] = 0;
+  counts[PEAK] = counts[BYTES].load();
+  names.clear();
+  waits.clear();
+}
+
+int64_t fake_count(int what) { return counts[what]; }
+
+// "name count\n" of every operator; valid until the next call.
+const char* fake_names(int syncs) {
+  static std::string text;
+  std::lock_guard<std::mutex> hold(names_mutex);
+  text.clear();
+  for (const auto& [name, count] : syncs ? waits : names) {
+    text += name + " " + std::to_string(count) + "\n";
+  }
+  return text.c_str();
+}
+}

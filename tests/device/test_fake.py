@@ -1,0 +1,65 @@
+"""The fake accelerator does what a real one does to a host."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.device import fake
+
+
+def test_it_computes_as_the_cpu_does_forward_and_backward(device):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU())
+    x = torch.randn(2, 3, 9, 9)
+    net(x).square().mean().backward()
+    wanted = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+    net.to(device)(x.to(device)).square().mean().backward()
+    assert all(torch.equal(p.grad.cpu(), w) for p, w in zip(net.parameters(), wanted))
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda a, b: a + b,
+        lambda a, b: torch.cat([a, b]),
+        lambda a, b: F.conv2d(a[None, None], b[None, None]),
+        lambda a, b: torch.where(a > 0, a, b),
+        lambda a, b: a.index_select(0, b[0].long()),
+    ],
+)
+def test_operands_on_the_host_and_on_the_device_are_refused(device, mix):
+    a, b = torch.ones(3, 3, device=device), torch.ones(3, 3)
+    with pytest.raises(RuntimeError, match="same device"):
+        mix(a, b)
+
+
+def test_a_number_of_no_dimension_may_come_from_the_host(device):
+    assert (torch.ones(2, device=device) * torch.tensor(2.0)).sum().item() == 4
+
+
+def test_launches_waits_and_copies_are_counted(device):
+    host = torch.randn(4, 4)
+    with fake.counted() as found:
+        x = host.to(device)
+        y = x @ x
+        (y + 1).cpu()
+        float(y.sum())
+    assert (found.to_device, found.to_host) == (1, 1)
+    assert found.launches == 5  # up, product, sum of 1, down, sum
+    assert found.waits == {"to host": 1, "aten::_local_scalar_dense": 1}
+    assert found.peak_bytes >= 3 * host.numel() * 4
+
+
+def test_what_the_host_must_know_the_size_of_is_a_wait(device):
+    x = torch.arange(6.0, device=device)
+    mask = x > 2
+    for ask in (lambda: x[mask], lambda: mask.nonzero(), lambda: x.unique()):
+        with fake.counted() as found:
+            ask()
+        assert found.syncs >= 1
+    with fake.counted() as found:
+        torch.where(mask, x, 0.0)
+        x.masked_fill(mask, 1.0)
+        x[torch.tensor([1, 2], device=device)]
+    assert found.syncs == 0
