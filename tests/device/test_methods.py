@@ -28,7 +28,12 @@ def kinds():
 
 # Largest difference from the CPU, of the largest value, where sums have other blocks; M3DM's
 # fusion is trained on such sums, which a training enlarges.
-ROUNDED = {("m3dm", "rgb+3d"): 1e-2, ("m3dm", "3d"): 1e-6, ("dbrn", "rgb"): 1e-6}
+ROUNDED = {
+    ("m3dm", "rgb+3d"): 1e-2,
+    ("m3dm", "rgb"): 1e-6,
+    ("m3dm", "3d"): 1e-6,
+    ("dbrn", "rgb"): 1e-6,
+}
 
 
 @pytest.fixture(scope="module")
