@@ -16,6 +16,7 @@ import typing
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -165,6 +166,7 @@ class Run:
     report: called with Progress; may raise to stop the job.
     stages: name -> what `Stage.save` wrote, for each stage the method asked for.
     validation: how its training is to be looked at, if it is; not given to stages.
+    part: around a part of a prediction that papers time alone: `with run.part("rgb"):`.
     """
 
     category: str = "category"
@@ -175,6 +177,7 @@ class Run:
     checkpoint_every_s: float = 60.0
     stages: Mapping[str, Path] = field(default_factory=dict)
     validation: Validation | None = None
+    part: Callable[[str], AbstractContextManager] = nullcontext
     _saved_at: float = field(default_factory=time.monotonic, repr=False)
 
     @property

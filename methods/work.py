@@ -222,7 +222,7 @@ def shape_expert(s: Any, samples: int, categories: int = 10) -> float:
 
 
 @functools.lru_cache(maxsize=32)
-def _appearance(s: Any) -> int:
+def appearance_macs(s: Any) -> int:
     from methods.shape_guided.appearance import Appearance
 
     return forward_macs(lambda: Appearance(s.rgb), (1, 3, s.prep.size, s.prep.size))
@@ -242,5 +242,5 @@ STAGES: dict[tuple[str, str], Callable[..., float]] = {  # settings, samples of 
     ("m3dm", "point_features"): lambda s, samples: samples * _point_features(s),
     ("m3dm", "uff"): uff,
     ("shape_guided", "shape_expert"): shape_expert,
-    ("shape_guided", "rgb_features"): lambda s, samples: samples * _appearance(s),
+    ("shape_guided", "rgb_features"): lambda s, samples: samples * appearance_macs(s),
 }

@@ -31,7 +31,7 @@ from harness.engine.code import admit_plugins, refusal
 from harness.engine.environment import environment
 from harness.engine.heartbeat import COMPUTING, Heartbeat
 from harness.engine.kept import SCRATCH
-from harness.engine.measure import Memory, load_average
+from harness.engine.measure import Memory, larger, load_average
 from harness.engine.outcomes import BROKEN, REFUSED, Outcome
 from harness.engine.runners import RUNNERS, Task
 from harness.metrics.outside import join as join_metrics
@@ -137,7 +137,7 @@ def _computed(job: Job, store: Store, attempt: int, log: collections.deque[str])
         "title": job.title,
         "status": DONE,
         "spec": job.spec,
-        "memory": _larger(memory.peaks(), before.get("memory", {})),
+        "memory": larger(memory.peaks(), before.get("memory", {})),
         "environment": environment(device)
         | {"cpus": job.resources.cpus, "gpus": job.resources.gpus},
         "attempt": attempt,
@@ -147,11 +147,6 @@ def _computed(job: Job, store: Store, attempt: int, log: collections.deque[str])
     }
     progress.close()
     return result
-
-
-def _larger(a: dict[str, int | None], b: dict[str, int | None]) -> dict[str, int | None]:
-    """The higher of two peaks each; None where neither is known."""
-    return {k: max((x for x in (v, b.get(k)) if x is not None), default=None) for k, v in a.items()}
 
 
 def _one_line(error: BaseException) -> str:

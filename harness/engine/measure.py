@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +30,30 @@ class Memory:
 
     def __init__(self, device: torch.device):
         self.device = device
+        self.held: dict[str, int | None] = {}  # peaks of what was before the last reset
+        self._reset()
+
+    def _reset(self) -> None:
         self.resettable = False
         try:
             CLEAR_REFS.write_text("5")  # Linux: reset this process's high-water mark
             self.resettable = True
         except OSError:
             pass  # reported as unknown below, not as the process's life peak
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
 
-    def peaks(self) -> dict[str, int | None]:
+    def hold(self) -> None:
+        """Keep the peaks so far, and begin anew for a part of the job."""
+        self.held = self.peaks()
+        self._reset()
+
+    def peaks(self, held: bool = True) -> dict[str, int | None]:
+        """held: since construction, else since the last `hold`"""
+        now = self._now()
+        return larger(now, self.held) if held else now
+
+    def _now(self) -> dict[str, int | None]:
         cuda = self.device.type == "cuda"
         card = torch.cuda.get_device_properties(self.device) if cuda else None
         return {
@@ -52,6 +68,11 @@ class Memory:
             return None
         lines = STATUS.read_text().splitlines()
         return next((int(x.split()[1]) * 1024 for x in lines if x.startswith("VmHWM:")), None)
+
+
+def larger(a: dict[str, int | None], b: dict[str, int | None]) -> dict[str, int | None]:
+    """The higher of two peaks each; None where neither is known."""
+    return {k: max((x for x in (v, b.get(k)) if x is not None), default=None) for k, v in a.items()}
 
 
 def latency(
@@ -89,6 +110,46 @@ def latency(
         "timed_samples": len(times),
         "batch": 1,
     }
+
+
+class Parts:
+    """Seconds of the named parts of predictions (methods/contract.py: Run.part)."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.seconds = device, defaultdict(float)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        _synchronise(self.device)
+        started = time.perf_counter()
+        yield
+        _synchronise(self.device)
+        self.seconds[name] += time.perf_counter() - started
+
+
+def parts(method: Any, batches: list[Any], device: torch.device) -> dict[str, float]:
+    """Median seconds a sample of each part of a prediction that the method tells; often none."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for batch in batches:
+        clock = method.run.part = Parts(device)
+        try:
+            method.predict(batch)
+        finally:
+            del method.run.part
+        for name, seconds in clock.seconds.items():
+            times[name].append(seconds)
+    return {name: float(np.median(some)) for name, some in times.items()}
+
+
+def prediction_memory(predict: Callable[[Any], Any], batch: Any, memory: Memory) -> dict[str, Any]:
+    """Peaks while one sample is predicted, apart from the job's, which `memory` keeps.
+
+    What is there before (weights, banks, libraries) is in them.
+    """
+    memory.hold()
+    predict(batch)
+    peaks = memory.peaks(held=False)
+    return {name: peaks[name] for name in ("host_peak_bytes", "device_peak_bytes")}
 
 
 def preprocessing(

@@ -32,7 +32,14 @@ from harness.engine import early, kept, scoring
 from harness.engine.evaluation import predict_all, validate
 from harness.engine.imported import score_imported
 from harness.engine.looks import Score, look_at, selected
-from harness.engine.measure import Memory, latency, macs, preprocessing
+from harness.engine.measure import (
+    Memory,
+    latency,
+    macs,
+    parts,
+    prediction_memory,
+    preprocessing,
+)
 from harness.planning.jobs import Job, Resources
 from harness.planning.values import set_dotted
 from harness.store import Record, Spec, Store
@@ -248,6 +255,8 @@ def run_cell(task: Task) -> dict[str, Any]:
         )
         speed["valid"] = _had_all(task.job.resources)
         speed |= _with_preprocessing(speed, view)
+        speed["parts_s"] = parts(method, singles, task.device)
+        speed["memory"] = prediction_memory(method.predict, singles[0], task.memory)
         sizes["macs"] = macs(method.predict, singles[0])
 
     write_scores(task.work, test.ids, truth.defects, truth.labels, scores)

@@ -51,6 +51,7 @@ from methods.shape_guided.weights import (
     shape_net,
 )
 from methods.views import ShapeGuidedView
+from methods.work import appearance_macs, patch_macs
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,8 @@ class ShapeGuided(Method):
             return batch["xyz"].new_empty(len(batch), 0, 0)
         kept = self.kept.get(batch.ids) if self.kept else None
         if kept is None:
-            return described(self.appearance, batch, self.settings.rgb)
+            with self.run.part("rgb"):
+                return described(self.appearance, batch, self.settings.rgb)
         return kept.to(batch["xyz"].device)
 
     def _cut(self, id: str, xyz: torch.Tensor) -> torch.Tensor:
@@ -259,8 +261,9 @@ class ShapeGuided(Method):
             overlap = self.settings.maps.overlap
             maps["sdf"] = inference.sdf_map(distances, x.pixels, size, overlap)
         if self.uses_rgb:
-            cells = self._rgb(x, rows, own)
-            maps["rgb"], scores["rgb"] = enlarged(cells[None], size)[0], cells.max()
+            with self.run.part("rgb"):
+                cells = self._rgb(x, rows, own)
+                maps["rgb"], scores["rgb"] = enlarged(cells[None], size)[0], cells.max()
         return maps, scores
 
     def _neighbours(self, x: Described, own: int | None) -> torch.Tensor:
@@ -343,6 +346,12 @@ class ShapeGuided(Method):
         if self.searched[1]:
             sizes["rgb_features_searched"] = round(self.searched[0] / self.searched[1])  # Table 3
             sizes["rgb_features"] = self.rgb_features
+        if "3d" in self.setting:  # of the networks alone, as section 4.5 of the paper has them
+            sizes["macs_per_patch"] = patch_macs(
+                self.settings.net, self.settings.patches.scaled.points
+            )
+        else:
+            sizes["macs_network"] = appearance_macs(self.settings)
         return sizes
 
     def notes(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ whether ours agree with it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,9 +36,9 @@ OURS = ("dbrn", "dbrn_ms", "3dsr", "dsr", "das3d", "m3dm", "shape_guided")  # me
 MEASURED = {  # metrics of cost: column of the results frame, unit of the table / unit of ours
     "fps": ("fps", 1.0),
     "inference_time_s": ("latency_p50_s", 1.0),
-    "memory_mb": ("device_peak_bytes", 2.0**-20),
+    "memory_mb": ("predict_device_bytes", 2.0**-20),
     "params_m": ("parameters", 1e-6),
-    "gmacs": ("macs", 1e-9),
+    "gmacs": ("macs_as_printed", 1e-9),
     "n_features": ("rgb_features_searched", 1.0),
     "memory_share": ("rgb_features_share", 1.0),
 }
@@ -68,7 +68,7 @@ def study_lines(store: Results, launch: dict) -> list[Line]:
     """One line for every value that the study's table prints for one of the five methods."""
     study = launch["study"]
     results = read_results(store, launch)
-    frame = _with_searched(results_frame(store, launch, results, PAPER), results)
+    frame = _with_parts(results_frame(store, launch, results, PAPER), results)
     boards = leaderboards(frame, read_scores(store, frame))
     found = {tuple(cell["printed"]) + (cell["setting"],): cell for cell in launch["cells"]}
     left_out = {tuple(row["printed"]): row["why"] for row in study.get("left_out", ())}
@@ -86,7 +86,7 @@ def study_lines(store: Results, launch: dict) -> list[Line]:
         elif printed.category != MEAN and printed.category not in own:
             continue  # other data: only means are set side by side
         elif printed.metric in MEASURED:
-            value = _measured(frame, cell, printed.metric)
+            value = _measured(frame, cell, printed.paper, printed.metric)
         else:
             value = _score(boards, cell, printed)
             if printed.category == MEAN and own != known:
@@ -120,12 +120,27 @@ def _inputs(results: dict[str, Record], cell: dict | None) -> Collection[str] | 
     return results[cell["key"]].spec.values.get("inputs", {})
 
 
-def _with_searched(frame: pd.DataFrame, results: dict[str, Record]) -> pd.DataFrame:
-    """With the features that Shape-Guided searches for a sample, and their share (Table 3)."""
-    sizes = [results[key].sizes if key in results else {} for key in frame["key"]]
-    searched = pd.Series([s.get("rgb_features_searched") for s in sizes], dtype=float)
-    of = pd.Series([s.get("rgb_features") for s in sizes], dtype=float)
-    return frame.assign(rgb_features_searched=searched, rgb_features_share=searched / of)
+def _with_parts(frame: pd.DataFrame, results: dict[str, Record]) -> pd.DataFrame:
+    """With what papers measure apart: features searched, the RGB part, memory of a prediction."""
+
+    def column(of: Callable[[Record], float | None]) -> pd.Series:
+        found = [of(results[key]) if key in results else None for key in frame["key"]]
+        return pd.Series(found, dtype=float, index=frame.index)
+
+    searched = column(lambda r: r.sizes.get("rgb_features_searched"))
+    rgb_s = column(lambda r: (r.speed.get("parts_s") or {}).get("rgb"))
+    return frame.assign(
+        rgb_features_searched=searched,
+        rgb_features_share=searched / column(lambda r: r.sizes.get("rgb_features")),
+        rgb_part_s=rgb_s,
+        rgb_part_fps=1 / rgb_s,
+        predict_device_bytes=column(
+            lambda r: (r.speed.get("memory") or {}).get("device_peak_bytes")
+        ),
+        macs_as_printed=column(
+            lambda r: r.sizes.get("macs_per_patch") or r.sizes.get("macs_network")
+        ),
+    )
 
 
 def ours_only(cells: pd.DataFrame) -> pd.DataFrame:
@@ -158,14 +173,21 @@ def _score(boards: list[Board], cell: dict, printed) -> _Value:
     return _Value(score.value, score.std, low, high, verdict(score.value, quote, spread, bounds))
 
 
-def _measured(frame: pd.DataFrame, cell: dict, metric: str) -> _Value:
+APART = {  # what a paper measures otherwise: (paper, metric) -> as in MEASURED
+    ("shape_guided", "inference_time_s"): ("rgb_part_s", 1.0),
+    ("shape_guided", "fps"): ("rgb_part_fps", 1.0),
+    ("m3dm", "memory_mb"): ("host_peak_bytes", 1e-6),  # of the whole run, 1 GB taken as 1000 MB
+}
+
+
+def _measured(frame: pd.DataFrame, cell: dict, paper: str, metric: str) -> _Value:
     """The median over the row's cells: machines and categories differ little, outliers much."""
-    column, factor = MEASURED[metric]
+    column, factor = APART.get((paper, metric), MEASURED[metric])
     names = ("dataset", "setting", "method", "variant")
     chosen = frame[(frame[list(names)] == [cell[name] for name in names]).all(axis=1)]
     values = chosen[column].dropna() if column in frame else pd.Series(dtype=float)
     if values.empty:
-        why = "needs a GPU" if column == "device_peak_bytes" else "not measured"
+        why = "needs a GPU" if column == "predict_device_bytes" else "not measured"
         return _Value(note=why)
     device = chosen["device"].dropna().unique()
     return _Value(float(values.astype(float).median()) * factor, note=", ".join(device))

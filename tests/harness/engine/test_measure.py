@@ -1,11 +1,15 @@
 """What is measured beside the results: operations and the way from the files."""
 
+import time
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from harness.data.datasets import open_dataset
-from harness.engine.measure import macs, preprocessing
+from harness.engine.measure import Memory, macs, parts, prediction_memory, preprocessing
+from methods.contract import Run
 from methods.views import Das3dView
 from tests.harness.conftest import planned
 
@@ -48,3 +52,33 @@ def test_a_cell_says_what_preprocessing_adds_and_counts_its_operations(tiny_stor
     assert speed["end_to_end_p50_s"] == speed["latency_p50_s"] + speed["preprocess_p50_s"]
     assert result.sizes["macs"] > result.sizes["parameters"]  # convolutions over pixels
     assert result.environment["gpus"] == 0
+
+
+def test_peaks_of_a_part_are_its_own_and_the_jobs_are_kept():
+    memory = Memory(torch.device("cpu"))
+    if not memory.resettable:
+        pytest.skip("this system does not reset peaks")
+    large = np.ones(64 * 2**20)  # 512 MiB
+    del large
+    before = memory.peaks()["host_peak_bytes"]
+    found = prediction_memory(lambda batch: np.ones(8 * 2**20), None, memory)
+    assert found["host_peak_bytes"] < before - 256 * 2**20 and found["device_peak_bytes"] is None
+    assert memory.peaks()["host_peak_bytes"] == before
+
+
+def test_parts_of_a_prediction_are_timed_only_while_they_are_asked_for():
+    class Method:
+        run = Run()
+
+        def predict(self, batch):
+            with self.run.part("rgb"):
+                time.sleep(0.02)
+            with self.run.part("rgb"):
+                time.sleep(0.01)
+            time.sleep(0.05)
+
+    method = Method()
+    found = parts(method, [0, 1, 2], torch.device("cpu"))
+    assert set(found) == {"rgb"} and 0.03 <= found["rgb"] < 0.08
+    method.predict(0)
+    assert "part" not in vars(method.run) and parts(method, [], torch.device("cpu")) == {}

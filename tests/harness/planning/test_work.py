@@ -24,7 +24,7 @@ def test_networks_are_counted_as_published_without_being_run():
     shape = methods.get("shape_guided").Settings()
     # Printed: 1.29; ours does not repeat what all points of a patch share (sdf.py).
     assert work.patch_macs(shape.net, 500) == pytest.approx(1.29e9 - 500 * 512**2, rel=0.05)
-    assert work._appearance(shape) == pytest.approx(5.0e9, rel=0.05)  # printed
+    assert work.appearance_macs(shape) == pytest.approx(5.0e9, rel=0.05)  # printed
 
 
 def test_work_grows_with_steps_batch_and_size_and_not_with_the_device():
