@@ -77,8 +77,8 @@ def main() -> None:
             given.append(expected / took)
             ratios += [first * expected / took] if first != took / expected else []
             print(
-                f"{job.title:40} {took:7.2f} s, expected {expected:7.2f} s ({given[-1]:.2f}), at the "
-                f"speed of {job.about.method}'s first {first * expected:7.2f} s"
+                f"{job.title:40} {took:7.2f} s, expected {expected:7.2f} s ({given[-1]:.2f}), "
+                f"at the speed of {job.about.method}'s first {first * expected:7.2f} s"
             )
         for name, found in (("of convolutions", given), ("of the method's first job", ratios)):
             within = sum(0.5 <= r <= 2 for r in found)
