@@ -149,7 +149,7 @@ def prediction_memory(predict: Callable[[Any], Any], batch: Any, memory: Memory)
     memory.hold()
     predict(batch)
     peaks = memory.peaks(held=False)
-    return {name: peaks[name] for name in ("host_peak_bytes", "device_peak_bytes")}
+    return {f"predict_{name}": peaks[name] for name in ("host_peak_bytes", "device_peak_bytes")}
 
 
 def preprocessing(

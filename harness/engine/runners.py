@@ -242,7 +242,7 @@ def run_cell(task: Task) -> dict[str, Any]:
     suspect = suspected(view)
     if suspect:
         notes |= {"view": suspect}
-    speed = None
+    speed: dict[str, Any] | None = None
     if protocol.latency_samples:
         singles = [_alone(unknown.samples, i, task.device) for i in range(min(len(test), TIMED))]
         speed = latency(
@@ -255,8 +255,8 @@ def run_cell(task: Task) -> dict[str, Any]:
         )
         speed["valid"] = _had_all(task.job.resources)
         speed |= _with_preprocessing(speed, view)
-        speed["parts_s"] = parts(method, singles, task.device)
-        speed["memory"] = prediction_memory(method.predict, singles[0], task.memory)
+        speed |= prediction_memory(method.predict, singles[0], task.memory)
+        speed |= {f"part_{name}_s": s for name, s in parts(method, singles, task.device).items()}
         sizes["macs"] = macs(method.predict, singles[0])
 
     write_scores(task.work, test.ids, truth.defects, truth.labels, scores)

@@ -128,15 +128,13 @@ def _with_parts(frame: pd.DataFrame, results: dict[str, Record]) -> pd.DataFrame
         return pd.Series(found, dtype=float, index=frame.index)
 
     searched = column(lambda r: r.sizes.get("rgb_features_searched"))
-    rgb_s = column(lambda r: (r.speed.get("parts_s") or {}).get("rgb"))
+    rgb_s = column(lambda r: r.speed.get("part_rgb_s"))
     return frame.assign(
         rgb_features_searched=searched,
         rgb_features_share=searched / column(lambda r: r.sizes.get("rgb_features")),
         rgb_part_s=rgb_s,
         rgb_part_fps=1 / rgb_s,
-        predict_device_bytes=column(
-            lambda r: (r.speed.get("memory") or {}).get("device_peak_bytes")
-        ),
+        predict_device_bytes=column(lambda r: r.speed.get("predict_device_peak_bytes")),
         macs_as_printed=column(
             lambda r: r.sizes.get("macs_per_patch") or r.sizes.get("macs_network")
         ),

@@ -62,7 +62,10 @@ def test_peaks_of_a_part_are_its_own_and_the_jobs_are_kept():
     del large
     before = memory.peaks()["host_peak_bytes"]
     found = prediction_memory(lambda batch: np.ones(8 * 2**20), None, memory)
-    assert found["host_peak_bytes"] < before - 256 * 2**20 and found["device_peak_bytes"] is None
+    assert (
+        found["predict_host_peak_bytes"] < before - 256 * 2**20
+        and found["predict_device_peak_bytes"] is None
+    )
     assert memory.peaks()["host_peak_bytes"] == before
 
 
