@@ -5,6 +5,7 @@ What is particular to one stands in its own test_*_method.py.
 
 import dataclasses
 import functools
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 import methods
 from methods.contract import SETTINGS, Run, Samples
 from methods.contract_suite import CHECKS, Case, run_one, same, state_of
+from methods.work import patch_macs
 from tests.methods.shape_guided_scenes import scenes
 from tests.methods.tiny import (
     CATEGORY,
@@ -330,3 +332,20 @@ def test_a_missing_texture_folder_says_which_setting_names_it(fitted, name):
 def test_bad_choices_say_what_would_do(name, changes, said):
     with pytest.raises(ValueError, match=rf"{name}[.:].*{said}"):
         tiny_of(name, **changes)
+
+
+def test_shape_guided_tells_its_work_on_rgb_and_the_macs_of_a_patch(fitted):
+    method, seen = fitted("shape_guided"), []
+
+    def part(name):
+        seen.append(name)
+        return nullcontext()
+
+    method.run.part = part
+    try:
+        method.predict(SAMPLES["shape_guided"]().batch([0]))
+    finally:
+        del method.run.part
+    assert set(seen) == {"rgb"}
+    s = method.settings
+    assert method.sizes()["macs_per_patch"] == patch_macs(s.net, s.patches.scaled.points) > 0
