@@ -1,5 +1,7 @@
 """M3DM's few-shot study: planned at the benchmark's settings, run with narrow networks."""
 
+import os
+
 import pytest
 
 from harness.data.synthetic import Spec, write_category
@@ -7,6 +9,7 @@ from harness.planning import study
 from harness.store import DONE, Store
 from tests.harness.conftest import run
 
+DISTINCT = 7
 CATEGORIES = ("cookie", "tread")
 RANDOM = ("m3dm.weights.rgb=random-init", "m3dm.weights.point=random-init")
 NARROW = (
@@ -29,11 +32,18 @@ ROWS = {("m3dm", variant) for variant in ("", "shot_5", "shot_10", "shot_50")}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Made data in the layout of MVTec 3D-AD, with as many training samples as its smallest."""
+    """Made data in the layout of MVTec 3D-AD, with as many training samples as its smallest.
+
+    The samples are DISTINCT ones under many names: their number is what matters here.
+    """
     root = tmp_path_factory.mktemp("mvtec_3d_made")
-    spec = Spec(50, CATEGORIES, train=210, validation=1, good=3, per_defect=1, kinds=("hole",))
+    spec = Spec(50, CATEGORIES, train=DISTINCT, validation=1, good=2, per_defect=1, kinds=("hole",))
     for category in CATEGORIES:
-        write_category(root, category, spec, workers=2)
+        write_category(root, category, spec)
+        for part in (root / category / "train/good").iterdir():
+            for first in sorted(part.iterdir()):
+                for i in range(int(first.stem) + DISTINCT, 210, DISTINCT):
+                    os.link(first, first.with_stem(f"{i:03d}"))
     return str(root)
 
 
@@ -43,7 +53,7 @@ def test_the_few_shot_study_is_planned_at_full_size_and_runs_with_the_published_
 ):
     plan = study.plan("m3dm/table6", [*RANDOM], data=folder)
     assert shots(plan) == ROWS and len(plan.cells) == 4 * 2 * 3  # rows, categories, seeds
-    narrow = study.plan("m3dm/table6", NARROW, data=folder, base=study.DEMO)
+    narrow = study.plan("m3dm/table6", NARROW, data=folder, background="none", base=study.DEMO)
     assert shots(narrow) == ROWS
     assert sum(job.about.stage == "uff" for job in narrow.jobs.values()) == 1  # for all rows
     store = Store(tmp_path)
