@@ -105,7 +105,8 @@ def test_a_point_that_cannot_be_spares_the_others_and_is_tried_again(tmp_path):
 
 
 def test_a_sweep_shows_up_in_mlflow(undisturbed):
-    from harness.tracking.client import KEY, PARENT, connect
+    from harness.tracking.client import connect
+    from harness.tracking.content import KEY, PARENT
 
     client, _ = connect(Store(undisturbed), None)
     runs = client.search_runs([client.get_experiment_by_name("sweep").experiment_id])
