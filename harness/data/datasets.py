@@ -75,8 +75,14 @@ def _typed(kind: str, cls: type, options: dict) -> Any:
     types = {f.name: type(f.default) for f in fields(cls)}
     if unknown := sorted(set(options) - set(types)):
         raise UserError(f"{kind} has no option {', '.join(unknown)}; it has {', '.join(types)}")
+    typed: dict[str, object] = {}
     try:
-        return cls(**{name: types[name](value) for name, value in options.items()})
+        for name, value in options.items():
+            typed[name] = types[name](value)
+    except ValueError as error:
+        raise UserError(f"options of {kind}: {name} is {value!r}: {error}") from error
+    try:
+        return cls(**typed)
     except ValueError as error:
         raise UserError(f"options of {kind}: {error}") from error
 

@@ -391,7 +391,10 @@ def _contained(node: Any, resolve: bool = False) -> dict[str, Any]:
 
 def _loaded(path: Path) -> dict[str, Any]:
     """A YAML file as it stands, interpolations not resolved."""
-    values = yaml12.load(path.read_text(encoding="utf-8-sig"))
+    try:
+        values = yaml12.load(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"it is no text in UTF-8 ({error}): save it so") from error
     if not isinstance(values, dict):
         raise ConfigError(
             f"it holds {'nothing' if values is None else type(values).__name__}, "

@@ -228,7 +228,7 @@ LAYOUTS = {
     "a mask of MVTec AD": (renamed("test/hole/gt/000.png", "test/hole/gt/000_mask.png"), RIGHT, ""),
     "spaces": (lambda f: all_of(f, "a b  c"), RIGHT, ""),
     "quotes": (lambda f: all_of(f, 'it\'s "so"'), RIGHT, ""),
-    "brackets": (lambda f: all_of(f, "[red]x[/red]"), RIGHT, ""),
+    "brackets": (lambda f: all_of(f, "[red]x"), RIGHT, ""),
     "umlauts": (lambda f: all_of(f, "größe"), RIGHT, ""),
     "a picture": (lambda f: all_of(f, "🥯"), RIGHT, ""),
     "a leading dash": (lambda f: all_of(f, "--help"), RIGHT, ""),
