@@ -76,11 +76,11 @@ def _typed(kind: str, cls: type, options: dict) -> Any:
     if unknown := sorted(set(options) - set(types)):
         raise UserError(f"{kind} has no option {', '.join(unknown)}; it has {', '.join(types)}")
     typed: dict[str, object] = {}
-    try:
-        for name, value in options.items():
+    for name, value in options.items():
+        try:
             typed[name] = types[name](value)
-    except ValueError as error:
-        raise UserError(f"options of {kind}: {name} is {value!r}: {error}") from error
+        except ValueError as error:
+            raise UserError(f"options of {kind}: {name} is {value!r}: {error}") from error
     try:
         return cls(**typed)
     except ValueError as error:
