@@ -1,6 +1,7 @@
 """ASHA inside trainings beside ASHA over whole cells: training steps for the best of 16 points.
 
-python -m tests.benchmarks.bench_early [--repetitions 0 1 2] [--reductions 2 3]
+python -m tests.benchmarks.bench_early [--repetitions 0 1 2] [--reductions 2 3] [--graces 0.1 0.3]
+                                           [--steps 40]
 
 Every point of a repetition is computed once to its end, in this process, and what its trial
 reports on the way is kept. Tune's own scheduler then decides on these reports, one trial after
@@ -25,7 +26,7 @@ from harness.store import Store
 from harness.store.sweeps import SweepFolder
 
 SWEEP = str(Path(__file__).with_name("early.yaml"))
-METRIC, STEPS = "aupro_0.3", 40
+METRIC = "aupro_0.3"
 Reports = list[tuple[float, float]]  # trainings, mean of the metric
 
 
@@ -78,10 +79,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--reductions", type=int, nargs="+", default=[2, 3])
+    parser.add_argument("--graces", type=float, nargs="+", default=[0.1, 0.3], help="trainings")
+    parser.add_argument("--steps", type=int, default=40, help="of a training")
     given = parser.parse_args()
-    print("seed  reduction  over cells: steps  whole  best   inside: steps  whole  best   share")
+    print("seed  reduction  grace  steps  share  whole  best")
     for seed in given.repetitions:
-        more = [f"seeds=[{seed}]", f"das3d.train.steps={STEPS}", "protocol.latency_samples=0"]
+        more = [f"seeds=[{seed}]", f"das3d.train.steps={given.steps}", "protocol.latency_samples=0"]
         sweep = load(SWEEP, more)
         rng = np.random.default_rng(seed)
         with tempfile.TemporaryDirectory() as folder:
@@ -89,14 +92,15 @@ def main() -> None:
             points = [drawn(sweep, rng) for _ in range(sweep.points)]
             trials = [reported(sweep, store, str(i), p) for i, p in enumerate(points)]
         for reduction in given.reductions:
-            line = f"{seed:4}  {reduction:9}"
-            shares = []
-            for looks in ("false", "true"):
-                own = load(SWEEP, [*more, f"early.looks={looks}", f"early.reduction={reduction}"])
-                taken, best, whole = searched(own, trials)
-                shares.append(taken)
-                line += f"  {STEPS * taken:17.0f}  {whole:5}  {best:.3f}"
-            print(f"{line}  {shares[1] / shares[0]:.2f}", flush=True)
+            over_cells = 0.0
+            for grace in (None, *given.graces):
+                early = [f"early.reduction={reduction}"]
+                early += ["early.looks=false"] if grace is None else [f"early.grace={grace:g}"]
+                taken, best, whole = searched(load(SWEEP, [*more, *early]), trials)
+                over_cells = over_cells or taken
+                grace_text = "cells" if grace is None else f"{grace:g}"
+                line = f"{seed:4}  {reduction:9}  {grace_text:>5}  {given.steps * taken:5.0f}"
+                print(f"{line}  {taken / over_cells:5.2f}  {whole:5}  {best:.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ BOTH = ("m3dm", "shape_guided")
 SMALL = (
     "m3dm.prep.size=32",
     "m3dm.weights={rgb: random-init, point: random-init}",
+    "m3dm.uff={batch: 4, accumulation: 1}",  # six samples
     "shape_guided.prep.size=32",
     "shape_guided.weights.rgb=random-init",
 )
