@@ -159,7 +159,7 @@ def test_a_sound_method_passes_every_check(tmp_path):
         (Catching, "resumed", "the fit caught the end"),
         (Changing, "inputs", "predict changes depth of its batch"),
         (Knowing, "names", "scores change by .* with the ids alone"),
-        (Keeping, "memory", "30 predictions leave 1.. MiB behind"),
+        (Keeping, "memory", "30 predictions leave \\d+ MiB behind"),
         (Wordy, "words", r"sizes\(\) says 'parameters' is 64.0, no int"),
     ],
 )

@@ -139,7 +139,7 @@ def test_degenerate_scans_are_logged_and_do_not_stop(dome, caplog):
     [
         ("plane", "corners, pixels"),
         ("mask_rule", "any, full"),
-        ("background", "plane, support, mask, none"),
+        ("background", "plane, support, mask, removed, none, auto"),
     ],
 )
 def test_unknown_options_say_what_would_do(dome, field, said):

@@ -38,14 +38,17 @@ def cells(store, clues=CLUES, seed=0):
     return [cell | {"record": store.result(cell["key"])} for cell in plan.cells]
 
 
+WIDE = 3.3  # standard deviations: 99.9 %, since addresses are drawn anew in every run
+
+
 @pytest.mark.parametrize("clue", CLUES)
 def test_a_method_that_cheats_is_at_chance(cheated, clue):
     found = [c["record"] for c in cheated[1] if c["variant"] == clue]
     assert [r.counts["test"] - r.counts["anomalous"] for r in found] == [GOOD] * 2
     values = [record.metrics["i_auroc"] for record in found]
     for value in values:
-        assert abs(value - 0.5) < 1.96 * CHANCE
-    assert abs(np.mean(values) - 0.5) < 1.96 * CHANCE / np.sqrt(2)
+        assert abs(value - 0.5) < WIDE * CHANCE
+    assert abs(np.mean(values) - 0.5) < WIDE * CHANCE / np.sqrt(2)
 
 
 def test_the_cheats_would_work_on_what_the_files_say(cheated, monkeypatch):
