@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -14,6 +16,7 @@ from harness.cli.launch import DEFAULT_STORE, Background, Data, StorePath
 from harness.cli.runs import planned_of
 from harness.cli.terminal import console
 from harness.store import DONE, IDENTITY, Store
+from harness.store.processes import Process
 from methods.errors import UserError
 
 RUNNING, INTERRUPTED, PENDING = "running", "interrupted", "pending"
@@ -85,12 +88,27 @@ def _named(store: Store, what: list[str] | None) -> str | None:
     return found[0]
 
 
+SILENT_S = 60.0  # a sign of life that is older, of another machine, says nothing
+
+
+def _lives(store: Store, name: str) -> bool:
+    """Whether the process that left this sign of life is still there, as far as can be told."""
+    path = store.alive / name
+    try:
+        process = Process.of(json.loads(path.read_bytes()))
+        return not process.gone if process.here else time.time() - path.stat().st_mtime < SILENT_S
+    except (OSError, ValueError, KeyError, TypeError):  # gone meanwhile, or torn
+        return False
+
+
 class States:
     """What jobs are in, by a few listings; only records of failures are read."""
 
     def __init__(self, store: Store):
         self.store = store
-        self.beating = {name.partition("-")[0] for name in store.names("alive")}
+        self.beating = {
+            name.partition("-")[0] for name in store.names("alive") if _lives(store, name)
+        }
         self.locks, self.failed = store.names("locks"), store.names("failures")
         self.begun = store.names("work")
 

@@ -22,6 +22,7 @@ from methods.errors import UserError
 OBJECTIVE, TRAINED = "objective", "trained"  # in thousandths of trainings, since Tune's rungs are
 THOUSANDTHS = 1000  #   products, which would miss sums of shares by a rounding
 COORDINATOR = {"memory": 1.0}  # bytes: of CPUs a trial takes nothing, so that a job gets whole ones
+PICKLED = b"\x80"  # what a pickle begins with, and no JSON
 STATE_FILES = ("experiment_state", "searcher-state", "basic-variant-state")  # of Tune, first two
 #   words of their names: its trials; what the search knows (of tpe, of random and grid)
 ANEW = ": the search starts again with the same seeds, and what the store has is free"
@@ -268,7 +269,8 @@ def _read_state(state: Path, folder: SweepFolder) -> None:
         raise ValueError("it has no state of the search")
     for path in (state / "tuner.pkl", *itertools.chain(*found.values())):
         data = path.read_bytes()
-        pickle.loads(data) if path.suffix == ".pkl" else json.loads(data)
+        pickled = path.suffix == ".pkl" or data.startswith(PICKLED)  # some are, and called .json
+        pickle.loads(data) if pickled else json.loads(data)
     newest = json.loads(found[STATE_FILES[0]][-1].read_bytes())
     known = {trial["id"]: trial for trial in folder.trials()}
     for text, _ in newest["trial_data"]:

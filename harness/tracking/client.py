@@ -18,6 +18,7 @@ from harness.tracking.database import (
     checked_uri,
     is_database,
     locked,
+    moved,
     relocate,
     told,
 )
@@ -147,8 +148,9 @@ def unchanged(
 
     seen: by key, "" for the parent, of what each run is to be written from
     """
-    known = in_file(checked_uri(store, uri), about["name"], about["id"])
-    if known is None:
+    uri = checked_uri(store, uri)
+    known = in_file(uri, about["name"], about["id"])
+    if known is None or moved(store, uri):
         return None
     experiment, runs = known
     if any(key not in runs or runs[key].tags.get(SEEN) != told for key, told in seen.items()):

@@ -120,21 +120,35 @@ def check_database(store: Store, uri: str) -> None:
     _require_writable(path.parent)
 
 
+def moved(store: Store, uri: str) -> bool:
+    """Whether the database leads to artifacts where the store once was."""
+    return bool(_elsewhere(store, uri))
+
+
+def _elsewhere(store: Store, uri: str) -> list[str]:
+    """Addresses of artifacts in the store's own database that are not where its artifacts are."""
+    path = file_of(uri)
+    if path != store.path / "mlflow.db" or not path.exists() or not path.stat().st_size:
+        return []
+    with opened_file(path) as database:
+        places = database.execute(
+            "select distinct artifact_location from experiments "
+            "where artifact_location like 'file:%/mlflow-artifacts' and artifact_location <> ?",
+            [artifacts_of(store)],
+        ).fetchall()
+    return [old for (old,) in places]
+
+
 def relocate(store: Store, uri: str) -> None:
     """Lead to where the artifacts are, in the database of a store that was moved or copied.
 
     MLflow keeps the absolute address of every run's files and has no call to change it.
     """
-    path, here = file_of(uri), artifacts_of(store)
-    if path != store.path / "mlflow.db" or not path.exists() or not path.stat().st_size:
+    here, places = artifacts_of(store), _elsewhere(store, uri)
+    if not places:
         return
-    with opened_file(path) as database, database:
-        places = database.execute(
-            "select distinct artifact_location from experiments "
-            "where artifact_location like 'file:%/mlflow-artifacts' and artifact_location <> ?",
-            [here],
-        ).fetchall()
-        for (old,) in places:
+    with opened_file(store.path / "mlflow.db") as database, database:
+        for old in places:
             database.execute(
                 "update runs set artifact_uri = ? || substr(artifact_uri, ?) "
                 "where substr(artifact_uri, 1, ?) = ?",
@@ -144,8 +158,7 @@ def relocate(store: Store, uri: str) -> None:
                 "update experiments set artifact_location = ? where artifact_location = ?",
                 [here, old],
             )
-        if places:
-            log.info("artifacts moved from=%s to=%s", ", ".join(old for (old,) in places), here)
+    log.info("artifacts moved from=%s to=%s", ", ".join(places), here)
 
 
 def _require_writable(path: Path) -> None:

@@ -79,6 +79,18 @@ def test_a_state_that_tune_cannot_read_is_set_aside(folder, name, damage, caplog
     assert "cannot be read" in caplog.text and "same seeds" in caplog.text
 
 
+def test_the_state_of_a_search_by_chance_is_read_as_tune_writes_it(folder):
+    from ray.tune.search import BasicVariantGenerator
+
+    state = folder.path / STATE
+    (state / "searcher-state-1.pkl").unlink()
+    BasicVariantGenerator(random_state=1).save_to_dir(str(state), session_str="1")
+    (written,) = state.glob("basic-variant-state-*")
+    assert tuning._restorable(state, folder)
+    written.write_bytes(written.read_bytes()[:-9])
+    assert not tuning._restorable(state, folder)
+
+
 def test_a_state_of_modules_that_are_no_more_is_set_aside(folder, caplog):
     text = b"cno_such_module\nThing\n."
     (folder.path / STATE / "tuner.pkl").write_bytes(text)

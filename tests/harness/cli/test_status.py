@@ -1,6 +1,7 @@
 """relief status: launches by name, and the live picture from files."""
 
 import json
+import os
 import threading
 import time
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.cli import watch
+from harness.cli.status import INTERRUPTED, RUNNING, SILENT_S, States
 from harness.engine.driver import Driver
 from harness.engine.executors import InProcess
 from harness.engine.heartbeat import Heartbeat
@@ -15,6 +17,7 @@ from harness.engine.live import Live, file_of
 from harness.planning.config import Schedule
 from harness.planning.outlook import Outlook
 from harness.store import DONE, Store, write_json
+from harness.store.processes import Process
 from tests.harness import toy
 from tests.harness.cli.test_cli import relief
 from tests.harness.conftest import TINY, planned
@@ -136,8 +139,6 @@ def test_a_running_launch_is_seen_from_files_and_its_end_ends_the_watch(
 def test_a_killed_driver_is_told_with_what_goes_on(capsys, monkeypatch, tmp_path):
     store, plan = Store(tmp_path), toy.plan(toy.job("a"))
     launch = launch_of(plan, store)
-    from harness.store.processes import Process
-
     own = Process.own()
     dead = {"host": own.host, "pid": 2**22 + 1, "born": 1}
     write_json(file_of(store, launch["id"]), dead | {"told": 1.0, "running": {}})
@@ -159,3 +160,19 @@ def test_the_expected_end_follows_what_jobs_took_and_how_many_ran_beside_each_ot
     outlook.opened("4")
     assert outlook.left == 600
     assert json.dumps(outlook.job("5")) == "200.0"
+
+
+def test_a_job_of_a_killed_process_is_interrupted_and_one_elsewhere_runs_while_it_beats(tmp_path):
+    store, own = Store(tmp_path), Process.own()
+    store.alive.mkdir()
+    beats = {"a": own.plain(), "b": {"host": own.host, "pid": 2**22 + 1, "born": 1}}
+    beats |= {"c": {"host": "other", "pid": 1}, "d": {"host": "other", "pid": 1}}
+    for key, process in beats.items():
+        write_json(store.alive / f"{key}-{process['host']}-{process['pid']}.json", process)
+        store.work(key)
+        write_json(store.progress_file(key), {"phase": "train", "step": 1, "total": 9})
+    late = time.time() - 2 * SILENT_S
+    os.utime(store.alive / "d-other-1.json", (late, late))
+    states = States(store)
+    found = {key: states.of(key) for key in beats}
+    assert found == {"a": RUNNING, "b": INTERRUPTED, "c": RUNNING, "d": INTERRUPTED}

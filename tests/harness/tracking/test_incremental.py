@@ -12,7 +12,7 @@ import pytest
 
 from harness import tracking
 from harness.store import Store
-from harness.tracking import client, content, known, write
+from harness.tracking import client, content, database, known, write
 from harness.tracking.cells import cell_content
 from harness.tracking.database import artifacts_of, default_uri
 from harness.tracking.live import lock_of
@@ -158,6 +158,14 @@ def test_a_moved_store_has_its_artifacts(synced, tmp_path):
     child = next(run for run in runs if content.KEY in run.data.tags)
     path = found.download_artifacts(child.info.run_id, "result.json", str(tmp_path))
     assert json.loads(Path(path).read_text())["status"] == "done"
+
+
+def test_sync_of_a_moved_store_leads_to_its_artifacts_where_nothing_else_changed(synced, tmp_path):
+    store, launch = copied(synced[0], tmp_path / "there"), synced[1]
+    uri = default_uri(store)
+    assert database.moved(store, uri)
+    tracking.sync(store, launch)
+    assert not database.moved(store, uri)
 
 
 def test_a_copy_of_a_store_writes_no_run_again(synced, tmp_path):
