@@ -134,6 +134,11 @@ def offers(kind: str) -> list[Offer]:
     return _offers(kind)[0]
 
 
+def unloadable() -> list[Broken]:
+    """The given files and modules that cannot be loaded, whatever they were to offer."""
+    return _offers("metrics")[1]
+
+
 def broken() -> list[Broken]:
     """The given files and modules that cannot be loaded, and entry points whose code cannot."""
     found = {one.source: one for one in _offers("methods")[1]}

@@ -64,7 +64,10 @@ def rescore(
     join()
     where = Store(store)
     chosen = where.launch(launch)
-    wanted = [get(name) for name in metric] if metric else known_metrics()
+    try:
+        wanted = [get(name) for name in metric] if metric else known_metrics()
+    except ValueError as error:
+        raise UserError(str(error)) from error
     protocols = list(dict.fromkeys(protocol or (COMMON, PAPER)))
     for name in protocols:
         if name != PAPER:

@@ -37,6 +37,8 @@ def join() -> None:
     """
     while _joined:
         forget(_joined.pop())
+    for one in plugins.unloadable():
+        log.warning("plug-in %s is left out, metrics and all: %s", one.source, one.why)
     for offer in plugins.offers("metrics"):
         try:
             found = offer.load()

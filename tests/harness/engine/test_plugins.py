@@ -186,3 +186,15 @@ def test_views_readers_and_metrics_are_known_by_name(tmp_path):
     assert find("i_miss") is None
     with pytest.raises(UserError, match="unknown view 'grey'"):
         registry.view_named("grey")
+
+
+def test_a_plug_in_that_cannot_be_loaded_is_told_where_its_metrics_would_count(tmp_path, caplog):
+    from harness.metrics.outside import join
+
+    (tmp_path / "boom.py").write_text("from harness.metrics import Metric\n1 / 0\n")
+    plugins.use([str(tmp_path / "boom.py")])
+    try:
+        join()
+        assert "boom.py is left out" in caplog.text and "ZeroDivisionError" in caplog.text
+    finally:
+        plugins.use([])
