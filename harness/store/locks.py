@@ -74,6 +74,8 @@ class Lock:
                 return False
         except Timeout:
             return True
+        except PermissionError:  # somebody else's store, of which we may read who said so
+            return (holder := self.holder) is not None and not holder.process.gone
 
     @property
     def _about(self) -> Path:
