@@ -76,8 +76,11 @@ def pid_of(launch, title):
     return next(int(pid) for name, _, pid in lines if name == title)
 
 
-def stop(launch):
-    os.kill(pid_of(launch, "hung"), signal.SIGSTOP)
+def stop(title):
+    def fault(launch):
+        os.kill(pid_of(launch, title), signal.SIGSTOP)
+
+    return fault
 
 
 def kill(name):
@@ -89,7 +92,7 @@ def kill(name):
 
 def test_a_stopped_worker_is_ended_and_its_job_tried_again(tmp_path):
     hung, other = toy.job("hung", "600"), toy.job("other", "2")
-    launch = Launch(tmp_path, stop, hung, other, silence_minutes=0.1)
+    launch = Launch(tmp_path, stop("hung"), hung, other, silence_minutes=0.1)
     assert launch.summary.counts == {DONE: 2}
     why = next(reason for _, name, _, reason in launch.events if name == "retry")
     assert "no sign of life from process" in why and "(stopped)" in why
@@ -99,14 +102,14 @@ def test_a_stopped_worker_is_ended_and_its_job_tried_again(tmp_path):
 
 @pytest.mark.slow
 def test_a_stopped_worker_holds_its_job_for_less_than_ninety_seconds(tmp_path):
-    launch = Launch(tmp_path, stop, toy.job("hung", "600"), toy.job("other", "2"))
+    launch = Launch(tmp_path, stop("hung"), toy.job("hung", "600"), toy.job("other", "2"))
     assert launch.summary.counts == {DONE: 2}
     assert launch.events[-1][0] < 90
 
 
 @pytest.mark.slow
 def test_a_launch_ends_though_a_worker_over_its_time_is_stopped(tmp_path):
-    launch = Launch(tmp_path, stop, toy.job("hung", "600", hours=5 / 3600))
+    launch = Launch(tmp_path, stop("hung"), toy.job("hung", "600", hours=5 / 3600))
     assert launch.summary.counts == {TIMEOUT: 1}
     assert launch.events[-1][0] < 60
 
@@ -214,7 +217,7 @@ def main(store, address, namespace, end, fault):
 
     def cut(launch):
         if fault == "stop":
-            return stop(launch)
+            return stop("job0")(launch)
         subprocess.run(["ip", "-n", namespace, "link", "set", end, "down"], check=True)
         time.sleep(float(fault))
         subprocess.run(["ip", "-n", namespace, "link", "set", end, "up"], check=True)
