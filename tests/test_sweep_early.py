@@ -57,14 +57,19 @@ def test_poor_points_end_inside_their_trainings_and_it_is_said_what_that_saved(u
             assert list(store.work(key).glob("checkpoint*.pt"))
 
 
+def swept_until(trials, store):
+    """The sweep under way, as soon as so many of its trials have begun."""
+    sweep, until = swept(store), time.monotonic() + 400
+    while len(list(store.glob("sweeps/*/trials/*.json"))) < trials and time.monotonic() < until:
+        assert sweep.poll() is None, sweep.stdout.read()
+        time.sleep(0.05)
+    return sweep
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_sweep_whose_driver_is_killed_makes_the_same_decisions(undisturbed, tmp_path):
-    first = swept(tmp_path)
-    until = time.monotonic() + 400
-    while len(list(tmp_path.glob("sweeps/*/trials/*.json"))) < 4 and time.monotonic() < until:
-        assert first.poll() is None, first.stdout.read()
-        time.sleep(0.05)
+    first = swept_until(4, tmp_path)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate(timeout=60)
     finish(swept(tmp_path, "--workers", 2))  # cells side by side: the same reports
@@ -75,11 +80,7 @@ def test_a_sweep_whose_driver_is_killed_makes_the_same_decisions(undisturbed, tm
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_sweep_that_loses_ray_ends_at_once_and_the_same_command_goes_on(undisturbed, tmp_path):
-    first = swept(tmp_path)
-    until = time.monotonic() + 400
-    while len(list(tmp_path.glob("sweeps/*/trials/*.json"))) < 3 and time.monotonic() < until:
-        assert first.poll() is None, first.stdout.read()
-        time.sleep(0.05)
+    first = swept_until(3, tmp_path)
     children(first.pid, ("raylet",))["raylet"].kill()
     since = time.monotonic()
     output = first.communicate(timeout=60)[0]

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from harness.cli.display import duration
 from harness.cli.terminal import console
-from harness.planning.costs import Durations, ranks
+from harness.planning.costs import Durations, expected
 from harness.planning.makespan import Slot, bounds, makespan, simulate
 from harness.planning.packing import Packing
 from harness.planning.plan import Plan
@@ -29,8 +29,7 @@ def explain(plan: Plan, store: Store, workers: int | None, gpus: int | None) -> 
     packing = Packing(plan.config.schedule.packing_margin, lambda r: offers[0].memory_gb)
     packing.learn(taken)
     durations = Durations(taken)
-    seconds = {job.key: durations.of(job) for job in pending}
-    rank = ranks(pending, lambda job: seconds[job.key])
+    seconds, rank = expected(pending, durations)
     slots = simulate(pending, seconds, offers, rank, packing.reserve)
     sources = Counter(durations.sourced(job)[1] for job in pending)
     _table(slots, rank)

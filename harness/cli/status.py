@@ -15,11 +15,12 @@ from rich.table import Table
 from harness.cli.launch import DEFAULT_STORE, Background, Data, StorePath
 from harness.cli.runs import planned_of
 from harness.cli.terminal import console
-from harness.store import DONE, IDENTITY, Store
+from harness.store import DONE, Store, title_of
 from harness.store.processes import Process
 from methods.errors import UserError
 
 RUNNING, INTERRUPTED, PENDING = "running", "interrupted", "pending"
+SILENT_S = 60.0  # a sign of life that is older, of another machine, says nothing
 
 What = Annotated[
     Optional[list[str]],
@@ -88,19 +89,6 @@ def _named(store: Store, what: list[str] | None) -> str | None:
     return found[0]
 
 
-SILENT_S = 60.0  # a sign of life that is older, of another machine, says nothing
-
-
-def _lives(store: Store, name: str) -> bool:
-    """Whether the process that left this sign of life is still there, as far as can be told."""
-    path = store.alive / name
-    try:
-        process = Process.of(json.loads(path.read_bytes()))
-        return not process.gone if process.here else time.time() - path.stat().st_mtime < SILENT_S
-    except (OSError, ValueError, KeyError, TypeError):  # gone meanwhile, or torn
-        return False
-
-
 class States:
     """What jobs are in, by a few listings; only records of failures are read."""
 
@@ -134,8 +122,14 @@ class States:
         return result.reason if result else ""
 
 
-def title_of(cell: dict[str, Any]) -> str:
-    return " ".join(str(cell[name]) for name in IDENTITY if cell.get(name, "") != "")
+def _lives(store: Store, name: str) -> bool:
+    """Whether the process that left this sign of life is still there, as far as can be told."""
+    path = store.alive / name
+    try:
+        process = Process.of(json.loads(path.read_bytes()))
+        return not process.gone if process.here else time.time() - path.stat().st_mtime < SILENT_S
+    except (OSError, ValueError, KeyError, TypeError):  # gone meanwhile, or torn
+        return False
 
 
 def _overview(store: Store) -> None:

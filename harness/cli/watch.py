@@ -43,7 +43,7 @@ class Picture:
     @property
     def gone(self) -> bool:
         """Whether nobody drives the launch: it ended, or its driver died."""
-        return not self.driver or ((process := Process.of(self.driver)).here and process.gone)
+        return not self.driver or Process.of(self.driver).gone
 
 
 class Looker:
@@ -154,7 +154,7 @@ def _failures(failures: list[dict[str, str]]) -> Iterator[str]:
 
 def _ending(store: Store, launch: dict[str, Any], seen: Picture) -> Iterator[str]:
     """What a launch that nobody drives has come to."""
-    from harness.cli.status import States
+    from harness.cli.status import INTERRUPTED, PENDING, RUNNING, States
 
     states, cells = States(store), launch["cells"]
     found = [states.of(cell["key"]) for cell in cells]
@@ -164,7 +164,8 @@ def _ending(store: Store, launch: dict[str, Any], seen: Picture) -> Iterator[str
         yield f"[red]the driver of {name} is gone[/red]: the same `relief run` goes on"
     else:
         yield f"[bold]{name}[/bold] does not run: {done} of {len(cells)} cells are done"
-    if failed := len([s for s in found if s not in (DONE, "pending", "running", "interrupted")]):
+    others = (DONE, PENDING, RUNNING, INTERRUPTED)
+    if failed := sum(state not in others for state in found):
         yield f"{failed} failed: `relief status {name}` lists the reasons"
 
 

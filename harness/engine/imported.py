@@ -37,8 +37,7 @@ def score_imported(spec: Spec, place: Place, store: Store, work: Path) -> dict[s
     scored = Scored(scores, truth.labels, values, masks, spec.category, truth.ids)
     scored.check()
     found = scoring.signed(scored, metrics.known_metrics(), own_size(truth.sizes))
-    known = [metrics.get(name) for name in found["metrics"]]
-    common = found | {"signatures": metrics.signatures("sensor", metrics=known)}
+    common = scoring.resigned(found, "sensor")
     write_scores(work, truth.ids, truth.defects, truth.labels, scores)
     write_curves(work, metrics.curves_of(scored))
     if not stored:

@@ -32,7 +32,7 @@ from harness.engine.environment import environment
 from harness.engine.heartbeat import COMPUTING, Heartbeat
 from harness.engine.kept import SCRATCH
 from harness.engine.measure import Memory, larger, load_average
-from harness.engine.outcomes import BROKEN, REFUSED, Outcome
+from harness.engine.outcomes import BROKEN, REFUSED, Outcome, one_line
 from harness.engine.runners import RUNNERS, Task
 from harness.metrics.outside import join as join_metrics
 from harness.planning.jobs import Job
@@ -92,7 +92,7 @@ def run_job(description: dict[str, Any], store_path: str, attempt: int = 1) -> O
 def _failed(key: str, error: Exception, lines: tuple[str, ...]) -> Outcome:
     """The outcome of a job that raised; a process whose CUDA is lost computes nothing more."""
     global broken
-    memory, reason = ran_out(error), _one_line(error)
+    memory, reason = ran_out(error), one_line(error)
     if breaks_cuda(error):
         broken = f"process {os.getpid()} of {platform.node()} had {reason}"
     status = OUT_OF_MEMORY if memory else FAILED
@@ -147,10 +147,6 @@ def _computed(job: Job, store: Store, attempt: int, log: collections.deque[str])
     }
     progress.close()
     return result
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:500]
 
 
 @contextmanager

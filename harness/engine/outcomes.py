@@ -17,3 +17,8 @@ class Outcome:
     node: str = ""  # Ray's id of the node that refused it
     changed: bool = False  # it was computed again, and its files have other bytes than before
     of_card: bool = False  # the memory that it ran out of was the GPU's, and not the host's
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as a reason."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:500]

@@ -21,7 +21,7 @@ from harness.engine import scoring
 from harness.engine.code import admit_plugins, fingerprint, refusal
 from harness.engine.driver import Driver
 from harness.engine.executors import CRASHED, Executor, InProcess
-from harness.engine.outcomes import REFUSED, Outcome
+from harness.engine.outcomes import REFUSED, Outcome, one_line
 from harness.metrics import Metric
 from harness.metrics.outside import join as join_metrics
 from harness.metrics.registry import CURVES, MAPS
@@ -142,12 +142,9 @@ def lay_truths(
     missing = {key for key in missing if not store.done(key)}
     if not missing:
         return
-    plan = replace(_Truths(store, launch).plan, cells=[], asked=frozenset(missing))
-    wanted = set(missing)
-    for key in reversed(plan.jobs):
-        if key in wanted:
-            wanted.update(plan.jobs[key].needs)
-    plan.jobs = {key: job for key, job in plan.jobs.items() if key in wanted}
+    plan = _Truths(store, launch).plan
+    wanted = plan.with_needs(sorted(missing))
+    plan = replace(plan, jobs=wanted, cells=[], asked=frozenset(missing))
     summary = Driver(plan, store, executor or InProcess(), plan.config.schedule).run()
     if summary.failures:
         raise UserError("; ".join(f"{one.title}: {one.reason}" for one in summary.failures))
@@ -210,7 +207,7 @@ def rescore_cell(description: dict[str, Any], store_path: str, attempt: int = 1)
     except NotKeptError as error:
         return Outcome(job.key, SKIPPED, str(error))
     except Exception as error:  # of this cell; the others go on
-        return Outcome(job.key, FAILED, f"{type(error).__name__}: {error}".splitlines()[0][:500])
+        return Outcome(job.key, FAILED, one_line(error))
     return Outcome(job.key, DONE)
 
 
@@ -254,18 +251,13 @@ def scored(
             ground = read_truth(store.verified(truth).folder)
             view, at = _view(store, record), COMMON if protocol == PAPER else protocol
             found = scoring.common(values, scores, ids, view, ground, name, at, wanted)
-            return _as_delivered(found, values) if protocol == PAPER else found
+            # at the files' own pixels, which are the sensor's
+            return scoring.resigned(found, values.shape[1:]) if protocol == PAPER else found
         given = {"maps": values, "masks": _masks(store, record, ids)}
         resolution = values.shape[1:]
     found = metrics.Scored(scores, labels, name=name, ids=ids, **given)
     found.check()
     return scoring.signed(found, wanted, resolution)
-
-
-def _as_delivered(found: dict[str, Any], maps: np.ndarray) -> dict[str, Any]:
-    """Scores of imported maps at the files' own pixels, which are the sensor's."""
-    known = [metrics.get(name) for name in found["metrics"]]
-    return found | {"signatures": metrics.signatures(maps.shape[1:], metrics=known)}
 
 
 def _ordered(maps: Any, ids: Sequence[str]) -> np.ndarray:

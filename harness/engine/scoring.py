@@ -86,6 +86,12 @@ def signed(scored: Scored, wanted: Sequence[Metric], resolution: Any) -> dict[st
     return {"metrics": values, "signatures": metrics.signatures(resolution, metrics=known)}
 
 
+def resigned(found: dict[str, Any], resolution: Any) -> dict[str, Any]:
+    """The same metrics under the signatures of another resolution, where pixels are the same."""
+    known = [metrics.get(name) for name in found["metrics"]]
+    return found | {"signatures": metrics.signatures(resolution, metrics=known)}
+
+
 def places_in(truth: SensorTruth, ids: Sequence[str], name: str) -> list[int]:
     """Where the images are in the truth. Raises ValueError unless both have the same images."""
     if lacking := sorted(set(ids) ^ set(truth.ids)):

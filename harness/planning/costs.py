@@ -7,7 +7,7 @@ Starting the highest rank first keeps the longest chain of a benchmark from bein
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from harness.planning.jobs import Job
 from harness.planning.plan import Plan
@@ -85,6 +85,14 @@ def ranks(jobs: Iterable[Job], seconds: Callable[[Job], float]) -> dict[str, flo
         for need in job.needs:
             longest[need] = max(longest.get(need, 0.0), own)
     return longest
+
+
+def expected(
+    jobs: Sequence[Job], durations: Durations
+) -> tuple[dict[str, float], dict[str, float]]:
+    """By key: the seconds that each job should take, and its rank. jobs: as `ranks` takes them"""
+    seconds = {job.key: durations.of(job) for job in jobs}
+    return seconds, ranks(jobs, lambda job: seconds[job.key])
 
 
 def estimate(plan: Plan, store: Store) -> dict[str, float | None]:

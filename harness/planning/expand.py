@@ -19,7 +19,7 @@ from harness.planning.jobs import Job, Place, Resources
 from harness.planning.plan import Plan
 from harness.planning.sources import Source, background, layout, sources, validation_counts
 from harness.planning.values import plain, set_dotted
-from harness.store import IDENTITY, canonical, key_of
+from harness.store import IDENTITY, canonical, key_of, title_of
 from methods import marks, plugins
 from methods.contract import Method, Preparation, Stage, View
 from methods.errors import UserError
@@ -179,8 +179,7 @@ class _Expansion:
             validate_every=(training.validate_every or 0.0) if cls.validates else 0.0,
             marks=self._marks() + (marks.BEST_VALIDATION,) * selected,
         )
-        title = " ".join(str(identity[k]) for k in IDENTITY if identity[k] != "")
-        return {**identity, "key": self._add(spec, title, place, cls.name)}
+        return {**identity, "key": self._add(spec, title_of(identity), place, cls.name)}
 
     def _once(self, make: Callable[..., Any], *of: Any) -> Any:
         """What `make` gives of this, made at the first call; settings are told apart as objects."""

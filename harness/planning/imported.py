@@ -14,7 +14,7 @@ from harness.planning.expand import truth_job
 from harness.planning.jobs import Job, Place
 from harness.planning.plan import Plan
 from harness.planning.sources import sources
-from harness.store import IDENTITY
+from harness.store import IDENTITY, title_of
 from methods import names
 from methods.contract import SETTINGS
 from methods.marks import IMPORTED_MAPS
@@ -83,8 +83,7 @@ def plan(given: Imported) -> Plan:
             truth=truth.key,
             marks=(IMPORTED_MAPS,),
         )
-        title = " ".join(str(value) for value in identity if value != "")
-        job = Job(spec, title, place, config.resources_of(given.name))
+        job = Job(spec, title_of(cell), place, config.resources_of(given.name))
         jobs |= {truth.key: truth, job.key: job}
         cells.append(cell | {"key": job.key})
     return Plan(config, jobs, cells)

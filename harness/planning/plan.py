@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from harness.planning.config import Config
@@ -39,14 +40,14 @@ class Plan:
         """Jobs still to do: cells without a result, whatever they need that is not there, and what
         was there and is damaged: reports show views of finished cells, too.
         """
-        wanted: set[str] = set()
+        wanted = set(self.asked)
         done: set[str] = set()
         traces = store.traces()
         for key in reversed(self.jobs):  # a job comes after its needs, so walk backwards
             job = self.jobs[key]
             if key in traces and store.done(key):
                 done.add(key)
-            elif job.about.kind == "cell" or key in self.asked | wanted or key in traces:
+            elif job.about.kind == "cell" or key in wanted or key in traces:
                 wanted.add(key)
                 wanted.update(job.needs)
         store.index.flush()
@@ -54,15 +55,19 @@ class Plan:
 
     def only(self, *cells: dict) -> Plan:
         """The part of the plan that some of its cells take."""
+        return Plan(self.config, self.with_needs(cell["key"] for cell in cells), list(cells))
+
+    def with_needs(self, keys: Iterable[str]) -> dict[str, Job]:
+        """These jobs and all that they need, each after its needs."""
         jobs: dict[str, Job] = {}
-        ahead = [cell["key"] for cell in cells]
+        ahead = list(keys)
         while ahead:  # a job goes in when all that it needs has
             key = ahead[-1]
             missing = [need for need in self.jobs[key].needs if need not in jobs]
             ahead += missing
             if not missing:
                 jobs[key] = self.jobs[ahead.pop()]
-        return Plan(self.config, jobs, list(cells))
+        return jobs
 
     def launch(self) -> dict:
         """What the store keeps of this launch; reports and tracking start from it."""

@@ -18,6 +18,7 @@ from harness.store.records import (
     Record,
     RecordError,
     Spec,
+    title_of,
 )
 from harness.store.store import Results, Store
 from methods.errors import UserError
@@ -46,6 +47,7 @@ __all__ = [
     "UserError",
     "canonical",
     "key_of",
+    "title_of",
     "write_json",
     "write_text",
 ]

@@ -55,7 +55,8 @@ class Process:
 
     @property
     def gone(self) -> bool:
-        return self.state in GONE
+        """Whether it is known to be gone: never of another machine's."""
+        return self.here and self.state in GONE
 
     @property
     def stopped(self) -> bool:

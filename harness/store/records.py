@@ -52,6 +52,11 @@ AGAIN = "the same `relief run` computes it again"
 ASIDE = "`relief store check --deep --repair` sets it aside, then the same `relief run` heals it"
 
 
+def title_of(cell: Mapping[str, Any]) -> str:
+    """A cell's identity as people read it: what is empty is left out."""
+    return " ".join(str(cell[name]) for name in IDENTITY if cell.get(name, "") != "")
+
+
 class RecordError(UserError):
     """A record that this version cannot read; the message says what to do."""
 
