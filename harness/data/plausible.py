@@ -21,6 +21,8 @@ from methods.views import M3dmView
 
 NORMAL = ("ok", "okay", "normal", "nominal", "healthy")  # how others call good
 LARGER = 20.0  # times the median share of the masks
+TELLING = 0.9  # area under the ROC curve from which missing depth alone tells the defective
+FEWEST = 5  # test samples of either kind for that
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def of_samples(seen: Sequence[Seen], choice: Choice | None) -> Iterator[Oddity]:
     """What the samples of one category say together. choice: of `background: auto`."""
     yield from _repeated(seen)
     yield from _masks(seen)
+    yield from _missing(seen)
     background = choice.background if choice else "plane"
     if background in ("plane", "support"):
         yield from _planes(seen)
@@ -138,6 +141,26 @@ def _masks(seen: Sequence[Seen]) -> Iterator[Oddity]:
                 f"{one.defect:.0%} of the image are marked as defect, {usual:.1%} in the median",
                 "is the mask inverted? Defects are above 0, the rest is 0",
             )
+
+
+def _missing(seen: Sequence[Seen]) -> Iterator[Oddity]:
+    """Whether defects are where the sensor saw nothing: methods that fill holes cannot see them."""
+    test = [one for one in seen if one.ref.split == "test"]
+    missing = np.array([1 - one.reference.valid for one in test])
+    defective = np.array([bool(one.ref.label) for one in test])
+    good, bad = missing[~defective], missing[defective][:, None]
+    if min(len(good), len(bad)) < FEWEST:
+        return
+    area = float(np.mean((bad > good) + 0.5 * (bad == good)))
+    if area >= TELLING:
+        yield Oddity(
+            "missing_depth_tells",
+            test[int(missing.argmax())].ref.xyz,
+            f"missing depth alone tells defective from normal test samples (I-AUROC {area:.2f}); "
+            f"this one has most, {missing.max():.0%}",
+            "methods that fill holes score such defects low: compare with "
+            "methods=[baseline/missing] (harness/data/README.md, section 4.4)",
+        )
 
 
 def _planes(seen: Sequence[Seen]) -> Iterator[Oddity]:

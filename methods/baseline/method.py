@@ -36,7 +36,7 @@ class Normal:
 class Baseline(Method):
     name = "baseline"
     Settings = Settings
-    variants = {"plane": {"cue": "plane"}, "colour": {"cue": "colour"}}
+    variants = {cue: {"cue": cue} for cue in ("plane", "colour", "missing")}
 
     normal: dict[str, Normal]  # by cue
 
@@ -46,9 +46,12 @@ class Baseline(Method):
 
     @classmethod
     def supported(cls, settings: Settings) -> tuple[str, ...]:
-        return {"plane": ("3d", "rgb+3d"), "colour": ("rgb", "rgb+3d"), "both": ("rgb+3d",)}[
-            settings.cue
-        ]
+        return {
+            "plane": ("3d", "rgb+3d"),
+            "colour": ("rgb", "rgb+3d"),
+            "both": ("rgb+3d",),
+            "missing": ("3d", "rgb+3d"),
+        }[settings.cue]
 
     def fit(self, train: Samples, validation: Samples) -> None:
         """validation has no part in it."""
@@ -77,19 +80,28 @@ class Baseline(Method):
     def _scale(self, cue: str, train: Samples) -> torch.Tensor:
         batches = train.batches(BATCH, self.run.device)
         scores = torch.cat([self._map(cue, batch).amax(dim=(1, 2)) for batch in batches])
-        return scores.median().clamp(min=torch.finfo(scores.dtype).tiny)
+        # Of depth that is missing most samples have none: then one pixel of the window is the unit.
+        pixel = 1 / self.settings.window**2
+        return scores.median().clamp(
+            min=pixel if cue == "missing" else torch.finfo(scores.dtype).tiny
+        )
 
     def _values(self, cue: str, batch: Batch) -> torch.Tensor:
-        """(B, C, H, W): L*a*b*, or the height in metres; NaN where there is none."""
+        """(B, C, H, W): L*a*b*; height in metres, NaN where none; or 1 where depth is missing."""
         if cue == "colour":
             return lab(unit_rgb(batch["rgb"]))
+        if cue == "missing":
+            return (~batch["valid"])[:, None].float()
         return torch.where(batch["valid"], batch["height"], torch.nan)[:, None]
 
     def _map(self, cue: str, batch: Batch) -> torch.Tensor:
         """(B, H, W): root mean square over channels of the distance in spreads, smoothed."""
-        noise = {"plane": self.settings.plane_noise_m, "colour": self.settings.colour_noise}[cue]
         normal = self.normal[cue]
-        away = (self._values(cue, batch) - normal.middle) / (normal.spread + noise)
+        away = self._values(cue, batch) - normal.middle
+        if cue == "missing":  # more of it is odd, less is not; and there is no noise to yes or no
+            away = away.clamp(min=0)
+        else:
+            away = away / (normal.spread + self.settings.noise(cue))
         # What cannot be compared, because here or always the sensor saw nothing, is no anomaly.
         away = away.nan_to_num(nan=0.0).square().mean(dim=1).sqrt()
         return window_mean(away, self.settings.window) / normal.scale

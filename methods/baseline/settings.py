@@ -8,7 +8,7 @@ from functools import partial
 from methods.blocks.settings import choose, odd
 from methods.views import PlainView
 
-CUES = ("plane", "colour", "both")
+CUES = ("plane", "colour", "both", "missing")
 
 _choose = partial(choose, "baseline")
 
@@ -16,7 +16,8 @@ _choose = partial(choose, "baseline")
 @dataclass(frozen=True)
 class Settings:
     prep: PlainView = PlainView()
-    cue: str = "both"  # distance from the "plane" of normal samples, from their "colour", "both"
+    cue: str = "both"  # distance from the "plane" of normal samples, from their "colour", "both";
+    #   "missing": depth that is missing where normal samples have it
     normal: str = "pixel"  # what is normal: by "pixel", or the same all over the "image"
     plane_noise_m: float = 0.0005  # added to the spread of heights: what structured light cannot
     #   tell after the view made scans smaller; half of the smallest defects that matter, 1 mm
@@ -34,3 +35,6 @@ class Settings:
     @property
     def cues(self) -> tuple[str, ...]:
         return ("plane", "colour") if self.cue == "both" else (self.cue,)
+
+    def noise(self, cue: str) -> float:
+        return {"plane": self.plane_noise_m, "colour": self.colour_noise}[cue]

@@ -30,15 +30,32 @@ def changed(samples, **arrays):
 def test_every_setting_has_a_baseline_and_each_cue_its_own_settings():
     cls = methods.get(BASELINE)
     of = {v: cls.supported(tiny_of("baseline", v)) for v in ("", *cls.variants)}
-    assert of == {"": ("rgb+3d",), "plane": ("3d", "rgb+3d"), "colour": ("rgb", "rgb+3d")}
-    assert {setting for settings in of.values() for setting in settings} == set(SETTINGS)
-    assert set(BASELINES) == {"/".join(filter(None, (BASELINE, variant))) for variant in of}
+    depth = ("3d", "rgb+3d")
+    on_request = {"missing": depth}
+    usual = {"": ("rgb+3d",), "plane": depth, "colour": ("rgb", "rgb+3d")}
+    assert of == usual | on_request
+    assert {setting for settings in usual.values() for setting in settings} == set(SETTINGS)
+    assert set(BASELINES) == {"/".join(filter(None, (BASELINE, variant))) for variant in usual}
 
 
 def test_the_other_methods_have_every_setting():
     for name in methods.METHODS:
         if name != BASELINE:
             assert methods.get(name).supported(tiny_of(name)) == SETTINGS
+
+
+def test_depth_that_is_missing_where_it_is_usual_is_found_and_less_of_it_is_not(normal):
+    seen = normal.arrays["valid"] | True
+    seen[:, :8, :8] = False  # a shadow that all have
+    hole, lit = seen.copy(), seen.copy()
+    hole[0, 30:36, 20:26] = False
+    lit[1, :8, :8] = True
+    method = fitted("missing", "3d", changed(normal, valid=seen))
+    found = method.predict(changed(normal, valid=hole & (lit | seen)).batch(range(6)))
+    row, column = divmod(int(found.maps[0].argmax()), 48)
+    assert 30 <= row < 36 and 20 <= column < 26
+    assert found.scores[0] == 25 and not found.scores[1:].any()  # pixels of its window of 5 x 5
+    assert not method.predict(changed(normal, valid=lit).batch(range(6))).scores.any()
 
 
 @pytest.mark.parametrize("how", ["pixel", "image"])

@@ -264,7 +264,7 @@ def test_a_missing_texture_folder_says_which_setting_names_it(fitted, name):
 @pytest.mark.parametrize(
     "name, changes, said",
     [
-        ("baseline", {"cue": "depth"}, "cue is 'depth'; it can be plane, colour, both"),
+        ("baseline", {"cue": "depth"}, "cue is 'depth'; it can be plane, colour, both, missing"),
         ("baseline", {"normal": "mean"}, "normal is 'mean'; it can be pixel, image"),
         ("baseline", {"window": 4}, "window is 4; it must be odd"),
         ("baseline", {"colour_noise": 0.0}, "colour_noise is 0.0; it must be above 0"),

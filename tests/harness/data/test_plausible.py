@@ -8,6 +8,8 @@ from PIL import Image
 
 from harness.data.check import check
 from harness.data.datasets import open_dataset
+from harness.data.plausible import Seen, of_samples
+from harness.data.views.reference import Reference
 from tests.harness.data.scans import write_category
 from tests.harness.data.test_quality import flat, write_tables
 
@@ -77,6 +79,22 @@ def test_what_can_be_read_and_is_odd_is_told_with_a_remedy(tmp_path, name):
     plant(folder)
     found = check(open_dataset("auto", tmp_path))
     assert any(problem in p.problem and todo in p.todo for p in found.problems), found.problems
+
+
+@pytest.mark.parametrize("missing, told", [(0.2, 1), (0.0, 0)])
+def test_missing_depth_that_alone_tells_the_defective_is_told(tmp_path, missing, told):
+    refs = write_category(tmp_path).samples("test")
+    good = [(next(r for r in refs if not r.label), 0.01 * i) for i in range(5)]
+    bad = [(next(r for r in refs if r.label), 0.01 * i + missing) for i in range(6)]
+    seen = [
+        Seen(ref, (48, 64), (), str(i), 0.0, Reference((48, 64), 1 - share), None)
+        for i, (ref, share) in enumerate(good + bad)
+    ]
+    found = [odd for odd in of_samples(seen, None) if odd.code == "missing_depth_tells"]
+    assert len(found) == told
+    for odd in found:
+        assert "(I-AUROC 1.00); this one has most, 25%" in odd.problem
+        assert "baseline/missing" in odd.todo and odd.file == bad[0][0].xyz
 
 
 def test_the_background_that_auto_takes_is_told_with_its_reason(tmp_path):
