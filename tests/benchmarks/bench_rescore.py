@@ -5,7 +5,7 @@
 Makes a store of cells with maps of 224 px (all under one file, by links) whose records lack the
 common protocol, as cells of an earlier version do, and computes (1) a limit of AUPRO at the
 views' pixels, with every map read and checked, and (2) all metrics at the sensor's pixels. Prints
-one Markdown table: wall clock, and the CPU seconds of one cell.
+one Markdown table: wall clock, and CPU seconds and memory of one cell.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from harness.data.truth import write_truth
 from harness.engine import rescore as engine
+from harness.engine.measure import Memory
 from harness.engine.on_ray import OnRay
 from harness.metrics import get, known_metrics
 from harness.store import COMMON, DONE, PAPER, Store, key_of, write_json
@@ -97,12 +99,14 @@ def measure(store: Store, keys: list[str], wanted, protocol: str, executor: OnRa
     return time.perf_counter() - since
 
 
-def cpu_of_one(store: Store, key: str, wanted, protocol: str) -> float:
-    """CPU seconds of one cell, in this process."""
+def cost_of_one(store: Store, key: str, wanted, protocol: str) -> tuple[float, float]:
+    """CPU seconds of one cell in this process, and MB at its peak above what was there before."""
     (job,) = engine.jobs_for(store, {}, [store.finished(key)], wanted, [protocol], anew=True)
-    since = time.process_time()
+    memory, since = Memory(torch.device("cpu")), time.process_time()
+    before = memory.peaks()["host_peak_bytes"] or 0  # just reset: what there is now
     engine.rescore_cell(job.describe(), str(store.path))
-    return time.process_time() - since
+    peak = memory.peaks()["host_peak_bytes"] or 0
+    return time.process_time() - since, (peak - before) / 1e6
 
 
 def main() -> None:
@@ -121,16 +125,14 @@ def main() -> None:
                 (f"all metrics at {given.sensor} px (common)", known_metrics(), COMMON),
             ):
                 seconds = measure(store, keys, wanted, protocol, executor)
-                rows.append((what, seconds, cpu_of_one(store, keys[0], wanted, protocol)))
+                rows.append((what, seconds, *cost_of_one(store, keys[0], wanted, protocol)))
         finally:
             executor.close()
         fits = len(list(store.path.glob("work/*")))
-    print(
-        f"| {given.cells} cells of {given.images} maps, {os.cpu_count()} cores | s | CPU s a cell |"
-    )
-    print("|---|---|---|")
-    for what, seconds, cpu in rows:
-        print(f"| {what} | {seconds:.0f} | {cpu:.2f} |")
+    title = f"{given.cells} cells of {given.images} maps, {os.cpu_count()} cores"
+    print(f"| {title} | s | CPU s a cell | MB a cell |\n|---|---|---|---|")
+    for what, seconds, cpu, megabytes in rows:
+        print(f"| {what} | {seconds:.0f} | {cpu:.2f} | {megabytes:.0f} |")
     print(f"\nload {os.getloadavg()[0]:.1f}, fits: {fits}")
 
 
