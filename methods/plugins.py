@@ -31,6 +31,7 @@ from methods.errors import UserError
 KINDS = ("methods", "views", "datasets", "metrics")
 GROUP = "relief."  # of entry points: "relief.methods"
 VARIABLE = "RELIEF_PLUGINS"  # files, folders and modules, separated as in PATH
+LONGEST = 500  # characters of an exception in a line
 MARK = "registry"  # attribute of what is found in a file: one of KINDS
 
 
@@ -235,6 +236,22 @@ def blamed(error: BaseException) -> str | None:
         if place and any(file.startswith(place) for file in raised):
             return source
     return None
+
+
+def place_of(error: BaseException) -> str:
+    """ "FILE, line N" of a plug-in's code in which an error was raised; "" if it was in none's."""
+    source = blamed(error)
+    place = None if source is None else _place(source)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if place and frame.filename.startswith(place)]
+    return f"{own[-1].filename}, line {own[-1].lineno}" if own else ""
+
+
+def told(error: BaseException) -> str:
+    """An exception in a line, with the place in a plug-in's code that it comes from."""
+    line = f"{type(error).__name__}: {error}".splitlines()[0][:LONGEST]
+    own = isinstance(error, UserError)  # says what would do
+    return f"{line} ({place})" if not own and (place := place_of(error)) else line
 
 
 def _found(module: ModuleType) -> dict[str, dict[str, Any]]:

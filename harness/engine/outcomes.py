@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from methods import plugins
+
 REFUSED = "refused"  # not computed: the worker has other code, or does not see the store
 BROKEN = "broken"  # not computed: the worker's process had a CUDA error before
 
@@ -21,4 +23,4 @@ class Outcome:
 
 def one_line(error: BaseException) -> str:
     """An exception as a reason."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:500]
+    return plugins.told(error)

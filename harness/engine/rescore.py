@@ -195,6 +195,7 @@ def rescore_cell(description: dict[str, Any], store_path: str, attempt: int = 1)
         return Outcome(description["key"], REFUSED, why)
     join_metrics()
     job, store = Job.of(description), Store(store_path)
+    failures: dict[str, str] = {}
     try:
         with store.lock(job.spec["cell"]):
             record = store.finished(job.spec["cell"])
@@ -202,12 +203,15 @@ def rescore_cell(description: dict[str, Any], store_path: str, attempt: int = 1)
                 wanted = [metrics.get(name) for name in names]
                 found = scored(store, record, protocol, wanted, job.place.truth)
                 keep(record, protocol, found, fingerprint())
+                failures |= found.get("failures", {})
     except DamagedError as error:
         return Outcome(job.key, DAMAGED, error.advice)
     except NotKeptError as error:
         return Outcome(job.key, SKIPPED, str(error))
     except Exception as error:  # of this cell; the others go on
         return Outcome(job.key, FAILED, one_line(error))
+    if failures:
+        return Outcome(job.key, FAILED, "; ".join(f"{m}: {why}" for m, why in failures.items()))
     return Outcome(job.key, DONE)
 
 

@@ -229,9 +229,10 @@ def run_cell(task: Task) -> dict[str, Any]:
     )
     clock.lap("predict_s")
     maps, scores = found.maps.numpy(), found.scores.numpy()
-    values, curves = metrics.evaluate_with_curves(
-        maps, truth.masks, scores, truth.labels, spec.category, test.ids
-    )
+    scored = metrics.Scored(scores, truth.labels, maps, truth.masks, spec.category, test.ids)
+    scored.check()
+    values = scoring.signed(scored, metrics.known_metrics(), maps.shape[1:])
+    curves = metrics.curves_of(scored)
     chosen_by = score(method)
     clock.lap("metrics_s")
     at_sensor = scoring.beside(task.store, place.truth, maps, scores, test.ids, view, spec.category)
@@ -266,10 +267,9 @@ def run_cell(task: Task) -> dict[str, Any]:
         kept.hand_over(method, task.work)
     return {
         "labels": place.labels,
-        "metrics": values,
+        **values,
         "validation": chosen_by,
         "selected": selected(task.work, spec.selection),
-        "signatures": metrics.signatures(maps.shape[1:], metrics=[*map(metrics.get, values)]),
         **at_sensor,
         "counts": {
             "train": len(train),

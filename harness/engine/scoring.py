@@ -80,10 +80,12 @@ def beside(
 
 
 def signed(scored: Scored, wanted: Sequence[Metric], resolution: Any) -> dict[str, Any]:
-    """Metrics and their signatures; one whose formula raises is in neither."""
-    values = metrics.values_of(scored, wanted)
+    """Metrics and their signatures; why others failed; what those from outside are."""
+    values, failures = metrics.computed(scored, wanted)
     known = [metric for metric in wanted if metric.name in values]
-    return {"metrics": values, "signatures": metrics.signatures(resolution, metrics=known)}
+    found = {"metrics": values, "signatures": metrics.signatures(resolution, metrics=known)}
+    beside = {"failures": failures, "outside": metrics.described(known)}
+    return found | {name: part for name, part in beside.items() if part}
 
 
 def resigned(found: dict[str, Any], resolution: Any) -> dict[str, Any]:

@@ -13,8 +13,12 @@ import numpy as np
 from harness.metrics.pixel import LIMITS, THRESHOLDS, PixelScores
 from harness.metrics.registry import (
     Metric,
+    acquaint,
+    computed,
+    described,
     find,
     get,
+    headlines,
     known_metrics,
     lacking,
     register,
@@ -29,7 +33,10 @@ __all__ = [
     "Metric",
     "PixelScores",
     "Scored",
+    "acquaint",
+    "computed",
     "curves_of",
+    "described",
     "evaluate",
     "evaluate_with_curves",
     "find",
@@ -45,11 +52,6 @@ __all__ = [
 ]
 
 CURVE_POINTS = 1000  # enough for any figure: the line moves by less than 0.002
-
-
-def headlines() -> list[str]:
-    """Metrics that are shown first, and where there is room for few."""
-    return [metric.name for metric in known_metrics() if metric.headline]
 
 
 def evaluate(

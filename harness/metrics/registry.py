@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from harness.metrics.pixel import LIMITS, THRESHOLDS, area_to_limit
 from harness.metrics.scored import Scored
+from methods import plugins
 
 NEEDS = SCORES, CURVES, MAPS = ("scores", "curves", "maps")
 PERCENT = "%"  # unit of shares in [0, 1], which tables print in percent
@@ -58,6 +59,19 @@ class Metric:
                 f"{self.name!r} is no name for a metric that needs {self.needs}: it begins with "
                 f"{_NAME[self.needs]} and has a-z, 0-9, _ and . only"
             )
+
+    @classmethod
+    def stored(cls, name: str, about: Mapping[str, Any]) -> Metric:
+        """What `about` says of one whose values are stored. Raises TypeError, ValueError."""
+        parts = tuple((key, value) for key, value in about["parts"])
+        known = dict(about) | {"parts": parts, "order": tuple(about["order"])}
+        return cls(name=name, formula=_unloaded, **known)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """All but its name and formula, as it is stored beside the values of one from outside."""
+        known = ("label", "needs", "parts", "smaller_is_better", "unit", "headline", "order")
+        return {name: getattr(self, name) for name in (*known, "version")}
 
     @property
     def of_images(self) -> bool:
@@ -104,7 +118,12 @@ class Metric:
         return f"{100 * value:.1f}" if self.unit == PERCENT else f"{value:.3g}"
 
 
+def _unloaded(scored: Scored) -> float:
+    raise ValueError("the plug-in that computes it is not loaded (--plugin)")
+
+
 _METRICS: dict[str, Metric] = {}
+_STORED: dict[str, Metric] = {}  # of plug-ins that are not loaded, as stored values tell of them
 
 
 def register(metric: Metric) -> Metric:
@@ -126,6 +145,23 @@ def forget(name: str) -> None:
     _METRICS.pop(name, None)
 
 
+def acquaint(about: Mapping[str, Mapping[str, Any]]) -> None:
+    """Learn of metrics whose values are stored (`Metric.about`), so that tables can show them.
+
+    They are computed for nothing: whoever has their plug-in loaded registers them.
+    """
+    for name, one in about.items():
+        try:
+            _STORED[name] = Metric.stored(name, one)
+        except (KeyError, TypeError, ValueError):  # of a version that tells of them otherwise
+            continue
+
+
+def described(chosen: Iterable[Metric]) -> dict[str, dict[str, Any]]:
+    """What is stored of those that are not Relief's own, so that values can be shown without."""
+    return {m.name: m.about for m in chosen if m.name not in _OWN and not _AUPRO.fullmatch(m.name)}
+
+
 def get(name: str) -> Metric:
     """The metric of that name; AUPRO at any limit. Raises ValueError for an unknown one."""
     if (found := find(name)) is None:
@@ -135,12 +171,10 @@ def get(name: str) -> Metric:
 
 
 def find(name: str) -> Metric | None:
-    """As `get`; None for an unknown one, such as that of a plug-in which is not there."""
-    if name in _METRICS:
-        return _METRICS[name]
+    """As `get`; None for an unknown one, such as that of a plug-in of which nothing is stored."""
     match = _AUPRO.fullmatch(name)
-    if match is None:
-        return None
+    if match is None or name in _METRICS:
+        return _METRICS.get(name) or _STORED.get(name)
     limit = float(match[2])
     made = _aupro(limit) if match[1] is None else _aupro_exact(limit)
     return made if made.name == name else None  # one name a limit: 0.3, not .30
@@ -151,26 +185,37 @@ def known_metrics() -> list[Metric]:
     return sorted(_METRICS.values(), key=lambda metric: (metric.order, metric.name))
 
 
+def headlines() -> list[str]:
+    """Metrics that are shown first, and where there is room for few."""
+    there = sorted((_STORED | _METRICS).values(), key=lambda metric: (metric.order, metric.name))
+    return [metric.name for metric in there if metric.headline]
+
+
 def lacking(wanted: Sequence[Metric], signatures: Mapping[str, str]) -> list[Metric]:
     """Those that stored values lack, or have in another version. signatures: of these values"""
     return [m for m in wanted if m.name not in signatures or m.stale(signatures[m.name])]
 
 
 def values_of(scored: Scored, metrics: Sequence[Metric]) -> dict[str, float]:
-    """Name -> value, in one pass over what is there.
+    """Name -> value, in one pass over what is there; one whose formula raises is left out."""
+    return computed(scored, metrics)[0]
 
-    A metric whose formula raises is left out, with a warning: it can be computed later from what
-    is stored, and takes no other with it.
+
+def computed(scored: Scored, metrics: Sequence[Metric]) -> tuple[dict[str, float], dict[str, str]]:
+    """Name -> value; name -> why there is none, of those whose formula raises.
+
+    These are told by a warning, too. They can be computed later from what is stored, and take no
+    other with them.
     """
-    found = {}
+    found, failures = {}, {}
     for metric in metrics:
         try:
             found[metric.name] = float(metric.formula(scored))
         except Exception as error:  # whatever a metric from outside may raise
-            why = f"{type(error).__name__}: {error}"
+            failures[metric.name] = why = plugins.told(error)
             where = scored.name or "category"
             warnings.warn(f"{where}: {metric.name} is left out: {why}", stacklevel=2)
-    return found
+    return found, failures
 
 
 def signatures(
@@ -235,3 +280,4 @@ for _metric in (
     *(make(limit) for limit in LIMITS for make in (_aupro, _aupro_exact)),
 ):
     _METRICS[_metric.name] = _metric
+_OWN = frozenset(_METRICS)

@@ -27,10 +27,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Scores:
-    """Of a cell in a protocol, by metric; None where undefined."""
+    """Of a cell in a protocol, by metric.
+
+    metrics: None where undefined; failures: why there is no value; outside: what metrics of
+    plug-ins are (harness/metrics/registry.py: Metric.about)
+    """
 
     metrics: dict[str, float | None] = field(default_factory=dict)
     signatures: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    outside: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def with_(self, other: Mapping[str, Any], only: str = "") -> Scores:
         """With those of a record's or a file's set over its own, whose names begin with `only`."""
@@ -38,13 +44,19 @@ class Scores:
         def new(name: str) -> dict[str, Any]:
             return {k: v for k, v in (other.get(name) or {}).items() if k.startswith(only)}
 
-        return Scores(self.metrics | new("metrics"), self.signatures | new("signatures"))
+        failures = {k: why for k, why in self.failures.items() if k not in new("metrics")}
+        return Scores(
+            self.metrics | new("metrics"),
+            self.signatures | new("signatures"),
+            failures | new("failures"),
+            self.outside | new("outside"),
+        )
 
 
 def scores_of(record: Record, protocol: str) -> Scores:
     """All that is known of a finished cell in a protocol, the latest of each metric."""
     later = read(record)
-    paper = [{"metrics": record.metrics, "signatures": record.signatures}, later.get(PAPER, {})]
+    paper = [record.values, later.get(PAPER, {})]
     found, only = Scores(), "" if protocol == PAPER else OF_IMAGES
     for part in paper:
         found = found.with_(part, only)
@@ -81,9 +93,8 @@ def keep(record: Record, protocol: str, found: Mapping[str, Any], code: str) -> 
     code: fingerprint of what computed them
     """
     known = read(record)
-    before = known.get(protocol, {})
-    both = Scores(before.get("metrics", {}), before.get("signatures", {})).with_(found)
-    known[protocol] = {"metrics": both.metrics, "signatures": both.signatures}
+    both = Scores().with_(known.get(protocol, {})).with_(found)
+    known[protocol] = {name: part for name, part in vars(both).items() if part}
     known[protocol] |= {"when": time.time(), "code": code}
     values = {"key": record.key, "files": compared(record), "protocols": known}
     write_json(path_of(record), sealed(values))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from harness.metrics import get, headlines
-from harness.store import COMMON, PAPER
-from reports.forms.text import grouped, of_pixels
+from harness.store import COMMON
+from reports.forms.text import beside_common, grouped, of_pixels
 from reports.forms.words import BELOW_SIGNS, below_text
 from reports.numbers.leaderboard import Board, Row, in_protocol
 from reports.numbers.names import (
@@ -37,18 +37,19 @@ def escaped(text: str) -> str:
 def leaderboard_latex(boards: list[Board]) -> str:
     """A table for every dataset, setting, protocol and headline metric, by category.
 
-    boards: of both protocols; metrics of images are the same in both, and stand once
+    boards: of all protocols; metrics of images are the same in both, and stand once
     """
     parts = [
         "% \\usepackage{booktabs}. In percent; best bold, second underlined, then the standard\n"
         "% deviation over seeds; below, where a paper prints one, its value."
     ]
-    papers = grouped(in_protocol(boards, PAPER))
+    others = [grouped(in_protocol(boards, protocol)) for protocol in beside_common(boards)]
     for dataset, settings in grouped(in_protocol(boards, COMMON)).items():
         for setting, of_setting in settings.items():
-            paper = papers.get(dataset, {}).get(setting, {})
             parts += [_table(of_setting[metric]) for metric in headlines() if metric in of_setting]
-            parts += [_table(paper[metric]) for metric in of_pixels(paper)]
+            for other in others:
+                found = other.get(dataset, {}).get(setting, {})
+                parts += [_table(found[metric]) for metric in of_pixels(found)]
     return "\n\n".join(parts) + "\n"
 
 

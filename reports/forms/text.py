@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.metrics import get, headlines
-from harness.store import COMMON, DONE, PAPER, Results
+from harness.store import COMMON, DONE, PAPER, PROTOCOLS, Results
 from methods.marks import DEMO as DEMO_MARK
 from methods.marks import meaning
 from reports.forms.words import (
@@ -26,6 +26,7 @@ from reports.forms.words import (
 from reports.numbers.frame import (
     PENDING,
     printable,
+    protocols_of,
     read_results,
     results_frame,
     unscored_lines,
@@ -42,6 +43,7 @@ from reports.numbers.names import (
     method_label,
     metric_label,
     metric_text,
+    protocol_label,
     setting_label,
     status_label,
 )
@@ -57,6 +59,10 @@ COMMON_TEXT = (
 PAPER_TEXT = (
     "Each method at the pixels of its own view, as its paper scored it: for comparison with "
     "published numbers."
+)
+SHRUNK_TEXT = (
+    "As in the common protocol, maps and ground truth then shrunk to so many pixels of the longer "
+    "side; not comparable with the tables above."
 )
 
 
@@ -142,13 +148,14 @@ def leaderboard_markdown(
         "",
     ]
     lines += [line for text in lacking for line in (_escaped(text), "")]
-    papers = grouped(in_protocol(boards, PAPER))
     for dataset, settings in grouped(in_protocol(boards, COMMON)).items():
         lines += [f"## {_escaped(dataset)}", "", COMMON_TEXT, ""]
         for setting, of_setting in settings.items():
             lines += _markdown_setting(setting, of_setting, marks)
-        for setting, of_setting in papers.get(dataset, {}).items():
-            lines += _markdown_paper(setting, of_setting, marks)
+        for protocol in beside_common(boards):
+            of_dataset = grouped(in_protocol(boards, protocol)).get(dataset, {})
+            for setting, of_setting in of_dataset.items():
+                lines += _markdown_means(setting, of_setting, marks)
     if any(row.published for board in boards for row in board.rows):
         lines += [f"In brackets: what the paper prints; {VERDICT_KEY}.", ""]
     if marks:
@@ -236,8 +243,8 @@ def _markdown_setting(setting: str, boards: dict[str, Board], marks: list[str]) 
     return [*lines, *_markdown_table(["method", *main.categories, "mean"], rows), ""]
 
 
-def _markdown_paper(setting: str, boards: dict[str, Board], marks: list[str]) -> list[str]:
-    """The means of pixel metrics in the papers' own protocol."""
+def _markdown_means(setting: str, boards: dict[str, Board], marks: list[str]) -> list[str]:
+    """The means of pixel metrics in another protocol than the common one."""
     metrics = of_pixels(boards)
     if not metrics:
         return []
@@ -246,15 +253,22 @@ def _markdown_paper(setting: str, boards: dict[str, Board], marks: list[str]) ->
         [_signed(row, marks), *(_marked_score(boards[m], same(boards[m], row)) for m in metrics)]
         for row in main.rows
     ]
-    title = f"### {_escaped(setting_label(setting))}, papers' own protocol"
+    title = f"### {_escaped(setting_label(setting))}, {protocol_label(main.protocol)}"
+    says = PAPER_TEXT if main.protocol == PAPER else SHRUNK_TEXT
     table = _markdown_table(["method", *map(metric_label, metrics)], rows)
     below = below_text(main)
-    return [title, "", PAPER_TEXT, "", *table, "", *([below, ""] if below else [])]
+    return [title, "", says, "", *table, "", *([below, ""] if below else [])]
 
 
 def of_pixels(boards: dict[str, Board]) -> list[str]:
-    """Those of the headline metrics that depend on the protocol."""
-    return [metric for metric in headline(boards) if not get(metric).of_images]
+    """Those of the headline metrics that depend on the protocol; without any, all that do."""
+    found = [metric for metric in boards if not get(metric).of_images]
+    return [metric for metric in found if metric in headline(boards)] or found
+
+
+def beside_common(boards: Sequence[Board]) -> list[str]:
+    """The other protocols that cells were scored in."""
+    return [p for p in dict.fromkeys(board.protocol for board in boards) if p != COMMON]
 
 
 def same(board: Board, row: Row) -> Row:
@@ -334,6 +348,10 @@ def leaderboard_text(store: Results, launch: dict) -> Group:
         parts.append(Text(DEMO, style="yellow"))
     parts += [Text(f"{mark}: {meaning(mark)}", style="yellow") for mark in marks]
     parts += [Text(printable(line), style="yellow") for line in unscored_lines(launch, results)]
+    if shrunk := [name for name in protocols_of(results) if name not in PROTOCOLS]:
+        parts.append(
+            Text(f"Also scored in {', '.join(shrunk)}: see leaderboard.md, .csv and .tex.")
+        )
     parts.append(Text(f"{printable(launch['name'])}: {counts_text(frame)}"))
     return Group(*parts)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from harness.metrics import find, known_metrics, lacking
+from harness.metrics import Metric, acquaint, find, known_metrics, lacking
 from harness.store import COMMON, DONE, PROTOCOLS, Record, Results
 from harness.store import IDENTITY as OF_A_CELL
-from harness.store.rescored import Scores, scores_of
+from harness.store.rescored import Scores, read, scores_of
 from methods.errors import UserError
-from reports.numbers.names import metric_order
+from reports.numbers.names import metric_label, metric_order
 
 PENDING = "pending"  # asked for, no result yet
 UNSCORED = "unscored"  # done, but this metric was not computed for it in this protocol
@@ -59,8 +61,11 @@ def results_frame(
     """
     results = read_results(store, launch) if results is None else results
     scores = {key: scores_of(r, protocol) for key, r in results.items() if r.done}
+    for known in scores.values():
+        acquaint(known.outside)
     found = {name for known in scores.values() for name in known.metrics}
-    found |= {name for result in results.values() for name in result.metrics}
+    if protocol in PROTOCOLS:  # of another one only what was asked for
+        found |= {name for result in results.values() for name in result.metrics}
     metrics = sorted(filter(find, found), key=metric_order)
     cells = [marked(launch, cell) for cell in launch["cells"]]
     rows = [
@@ -80,30 +85,48 @@ def results_frame(
     return frame
 
 
+def protocols_of(results: Mapping[str, Record]) -> tuple[str, ...]:
+    """Those that cells were scored in: the two of every cell, then common@PIXELS by size."""
+    done = [record for record in results.values() if record.done]
+    found = {name for record in done for name in (*record.protocols, *read(record))}
+    return (*PROTOCOLS, *sorted(found - set(PROTOCOLS), key=lambda name: (len(name), name)))
+
+
 def unscored_lines(launch: dict, results: dict[str, Record]) -> list[str]:
-    """What finished cells lack, or have of another version, and which command mends it."""
+    """What finished cells lack, have of another version or failed in, and what mends it."""
     done = {key: result for key, result in results.items() if result.done}
-    lines = []
+    again = " and ".join(f"`relief rescore {part}`" for part in launch.get("parts", [launch["id"]]))
+    lines, failed = [], defaultdict[str, dict[str, str]](dict)
+    names = {name for record in done.values() for name in record.metrics}
     for protocol in PROTOCOLS:
-        missing: dict[str, int] = {}
-        stale: dict[str, int] = {}
-        for record in done.values():
-            known = scores_of(record, protocol).signatures
-            for metric in lacking(known_metrics(), known):
-                group = stale if metric.name in known else missing
-                group[metric.label] = group.get(metric.label, 0) + 1
+        missing: list[list[Metric]] = []
+        stale: list[list[Metric]] = []
+        for key, record in done.items():
+            known = scores_of(record, protocol)
+            acquaint(known.outside)
+            names |= set(known.metrics)
+            lacks = lacking(known_metrics(), known.signatures)
+            lacks = [metric for metric in lacks if metric.name not in known.failures]
+            missing.append([metric for metric in lacks if metric.name not in known.signatures])
+            stale.append([metric for metric in lacks if metric.name in known.signatures])
+            for name, why in known.failures.items():
+                failed[name][key] = why
         what = "the common protocol" if protocol == COMMON else "the papers' own protocol"
-        for group, words in ((missing, "lack"), (stale, "have another version of")):
-            if group:
-                names = list(group)
-                listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if names[4:] else "")
-                command = " ".join(["relief rescore", *[launch["id"]] * ("+" not in launch["id"])])
+        for cells, words in ((missing, "lack"), (stale, "have another version of")):
+            if count := sum(map(bool, cells)):
+                labels = list(dict.fromkeys(metric.label for lacks in cells for metric in lacks))
+                more = f" and {len(labels) - 4} more" if labels[4:] else ""
+                listed = ", ".join(labels[:4]) + more
                 lines.append(
-                    f"{max(group.values())} of {len(done)} finished cells {words} {listed} in "
-                    f"{what}: `{command}` computes them from the stored maps, without a fit."
+                    f"{count} of {len(done)} finished cells {words} {listed} in {what}: "
+                    f"{again} computes them from the stored maps, without a fit."
                 )
-    unknown = {name for r in done.values() for name in r.metrics if find(name) is None}
-    if unknown:
+    for name, whys in failed.items():
+        lines.append(
+            f"{metric_label(name)} failed in {len(whys)} of {len(done)} finished cells: "
+            f"{next(iter(whys.values()))}. Once that is mended, {again} computes it."
+        )
+    if unknown := {name for name in names if find(name) is None}:
         lines.append(
             f"Left out, since no plug-in that is loaded knows them: {', '.join(sorted(unknown))} "
             "(--plugin)."

@@ -211,9 +211,10 @@ def leaderboards(frame: pd.DataFrame, scores: dict[str, pd.DataFrame] | None = N
 def boards_of_all(
     frames: dict[str, pd.DataFrame], scores: dict[str, pd.DataFrame] | None = None
 ) -> list[Board]:
-    """Of every protocol, the common one first. frames: protocol -> its results frame
+    """Of every protocol, the common one first, others than the two last.
 
-    Metrics of images are the same in all, and are tested once.
+    frames: protocol -> its results frame. Metrics of images are the same in all, and are tested
+    once.
     """
     common, paper = frames[COMMON], frames[PAPER]
     boards = leaderboards(common, scores)
@@ -224,6 +225,9 @@ def boards_of_all(
         [*shared, *leaderboards(paper.drop(columns=of_images))],
         key=lambda b: (order.index(b.dataset), setting_order(b.setting), metric_order(b.metric)),
     )
+    for protocol in (name for name in frames if name not in (COMMON, PAPER)):
+        of_images = [name for name in metric_names(frames[protocol]) if get(name).of_images]
+        others += leaderboards(frames[protocol].drop(columns=of_images))
     return [*boards, *others]
 
 

@@ -40,7 +40,9 @@ def setting_order(setting: str) -> tuple:
 
 
 def protocol_label(protocol: str) -> str:
-    return PROTOCOLS.get(protocol, protocol)
+    """ "common protocol", "common protocol at 512 px" of the longer side."""
+    name, _, longest = protocol.partition("@")
+    return PROTOCOLS.get(name, name) + (f" at {longest} px" if longest else "")
 
 
 def status_label(status: str) -> str:

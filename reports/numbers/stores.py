@@ -102,6 +102,7 @@ def gather(parts: Sequence[tuple[Store, dict]]) -> tuple[Results, dict]:
     names = dict.fromkeys(launch["name"] for launch in launches)
     return Stores(list(stores.values())), {
         "id": "+".join(launch["id"] for launch in launches),
+        "parts": [f"{one['id']} --store {store.path}" for store, one in parts],
         "name": " + ".join(names),
         "demo": all(launch.get("demo") for launch in launches),
         "started": max(launch["started"] for launch in launches),

@@ -19,7 +19,6 @@ from harness.store import (
     COMMON,
     DONE,
     PAPER,
-    PROTOCOLS,
     DamagedError,
     Record,
     Results,
@@ -61,6 +60,7 @@ from reports.numbers.frame import (
     PENDING,
     metric_names,
     printable,
+    protocols_of,
     read_results,
     read_scores,
     results_frame,
@@ -115,7 +115,7 @@ def write_report(
 
 def _write_report(store: Checked, launch: dict, folder: Path, show: Sequence[str]) -> Path:
     results = read_results(store, launch)
-    frames = {p: results_frame(store, launch, results, p) for p in PROTOCOLS}
+    frames = {p: results_frame(store, launch, results, p) for p in protocols_of(results)}
     frame = frames[COMMON]
     scores = read_scores(store, frame)
     boards, cost = boards_of_all(frames, scores), cost_frame(frame)

@@ -11,9 +11,11 @@ from harness import metrics
 from harness.engine import rescore as engine
 from harness.engine.executors import InProcess
 from harness.metrics import Metric, known_metrics, registry
-from harness.store import COMMON, DONE, PAPER, SKIPPED, Store
+from harness.metrics.outside import join
+from harness.store import COMMON, DONE, FAILED, PAPER, SKIPPED, Store
 from harness.store.files import checksum, sealed, write_json
 from harness.store.rescored import path_of, scores_of
+from methods import plugins
 from methods.errors import UserError
 from tests.harness.conftest import planned
 from tests.harness.engine.test_job import cells
@@ -90,6 +92,36 @@ def test_a_new_metric_is_computed_for_finished_cells(store):
                 assert found.signatures["i_spread"] == "i_spread|v:1"
     finally:
         registry.forget("i_spread")
+
+
+def test_a_formula_that_raises_is_a_failure_with_its_place_and_spares_the_others(store, tmp_path):
+    (tmp_path / "bad.py").write_text(
+        "from harness.metrics import Metric\n\n\ndef wrong(scored):\n    return 1 / 0\n\n\n"
+        'BAD = Metric("i_bad", "bad", wrong, needs="scores")\n'
+    )
+    plugins.use([str(tmp_path / "bad.py")])
+    join()
+    try:
+        ended = again(store, ["i_bad", "aupro_0.15"], [PAPER])
+        assert {one.status for one in ended} == {FAILED}
+        assert f"i_bad: ZeroDivisionError: division by zero ({tmp_path}/bad.py, line 5)" == (
+            ended[0].reason
+        )
+        for record in cells(store, planned()):
+            found = scores_of(record, PAPER)
+            assert "aupro_0.15" in found.metrics and "i_bad" not in found.metrics
+            assert "bad.py, line 5" in found.failures["i_bad"]
+        (tmp_path / "bad.py").write_text(
+            (tmp_path / "bad.py").read_text().replace("1 / 0", "1 / 4")
+        )
+        join()
+        assert {one.status for one in again(store, ["i_bad"], [PAPER])} == {DONE}
+        found = scores_of(cells(store, planned())[0], PAPER)
+        assert found.metrics["i_bad"] == 0.25 and not found.failures
+        assert found.outside["i_bad"]["label"] == "bad"
+    finally:
+        plugins.use([])
+        join()
 
 
 def test_a_raised_version_is_computed_again_and_nothing_else(store, monkeypatch):

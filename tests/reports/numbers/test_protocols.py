@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness.metrics import Metric, register, registry
+from harness.metrics import Metric, find, known_metrics, register, registry, signatures
 from harness.store import COMMON, PAPER, Store
 from harness.store.files import sealed, write_json
 from harness.store.rescored import keep
@@ -14,6 +14,7 @@ from reports.forms.latex import leaderboard_latex
 from reports.forms.text import leaderboard_markdown
 from reports.numbers.frame import read_results, results_frame, unscored_lines
 from reports.numbers.leaderboard import boards_of_all, in_protocol, leaderboard_csv
+from reports.numbers.stores import gather
 from reports.page.render import write_report
 from tests.reports.fake_store import build_launch
 
@@ -123,6 +124,89 @@ def test_a_metric_that_no_cell_has_is_told_and_one_computed_later_is_shown(launc
         assert "i_new,common,mean,0.500000" in leaderboard_csv(found)
     finally:
         registry.forget("i_new")
+
+
+def test_scores_at_other_pixels_have_tables_of_their_own(launch, tmp_path):
+    store, of = launch
+    signature = "p_auroc|curve:roc|thresholds:all|conn:none|res:sensor@32|mask:>0|v:1"
+    for record in read_results(store, of).values():
+        found = {"metrics": {"p_auroc": 0.625}, "signatures": {"p_auroc": signature}}
+        keep(record, "common@32", found, "")
+    page = write_report(store, of, tmp_path / "report")
+    rows = csv.DictReader(io.StringIO((tmp_path / "report" / "leaderboard.csv").read_text()))
+    shrunk = [row for row in rows if row["protocol"] == "common@32"]
+    assert {row["metric"] for row in shrunk} == {"p_auroc"}
+    assert {float(row["value"]) for row in shrunk} == {0.625}
+    text = (tmp_path / "report" / "leaderboard.md").read_text()
+    assert "RGB, common protocol at 32 px" in text and "62.5" in text
+    latex = (tmp_path / "report" / "leaderboard.tex").read_text()
+    assert "P-AUROC, synthetic, RGB, common protocol at 32 px" in latex
+    assert "res:sensor@32" in page.read_text()  # among the signatures
+    cells = (tmp_path / "report" / "cells.csv").read_text()
+    assert "common@32" in cells and "0.625" in cells
+
+
+def test_values_of_a_plug_in_are_shown_without_it(launch):
+    store, of = launch
+    rate = Metric("i_miss_rate", "I-miss", lambda s: 0.5, needs="scores", smaller_is_better=True)
+    for i, record in enumerate(read_results(store, of).values()):
+        found = {
+            "metrics": {rate.name: 0.2 + 0.1 * i},
+            "signatures": {rate.name: "i_miss_rate|v:1"},
+        }
+        keep(
+            record, PAPER, found | {"outside": {rate.name: json.loads(json.dumps(rate.about))}}, ""
+        )
+    try:
+        shown = board(boards(store, of), "i_miss_rate", COMMON)
+        assert [row.method for row in shown.rows] == ["das3d", "m3dm"]  # the smaller first
+        assert shown.rows[0].mean.value == pytest.approx(0.3)
+        assert "I-miss" not in " ".join(unscored_lines(of, read_results(store, of)))
+        assert find("i_miss_rate").label == "I-miss"
+    finally:
+        registry._STORED.clear()
+
+
+def test_values_of_which_nothing_is_known_are_named(launch):
+    store, of = launch
+    record = next(iter(read_results(store, of).values()))
+    keep(record, PAPER, {"metrics": {"i_old": 0.5}, "signatures": {"i_old": "i_old|v:1"}}, "")
+    line = unscored_lines(of, read_results(store, of))[-1]
+    assert "i_old" in line and "--plugin" in line
+
+
+def test_a_metric_that_failed_is_told_with_its_reason_and_not_as_lacking(launch):
+    store, of = launch
+    register(Metric("i_new", "I-new", lambda scored: 1 / 0, needs="scores"))
+    try:
+        records = read_results(store, of)
+        for record in records.values():
+            keep(record, PAPER, {"failures": {"i_new": "ZeroDivisionError (mine.py, line 8)"}}, "")
+        line = unscored_lines(of, records)[-1]
+        assert line.startswith("I-new failed in 4 of 4 finished cells: ZeroDivisionError (mine.py")
+        value = {"metrics": {"i_new": 0.5}, "signatures": {"i_new": "i_new|v:1"}}
+        for record in records.values():
+            keep(record, PAPER, value, "")
+        assert "I-new" not in " ".join(unscored_lines(of, records))
+    finally:
+        registry.forget("i_new")
+
+
+def test_cells_that_lack_anything_are_counted_once_and_the_command_names_each_launch(launch):
+    store, of = launch
+    lacks = ("p_ap", "p_ap", "i_f1max", "")  # of each cell
+    for record, lacking in zip(read_results(store, of).values(), lacks):
+        known = [metric for metric in known_metrics() if metric.name != lacking]
+        found = {"metrics": {m.name: 0.5 for m in known}}
+        for protocol in (COMMON, PAPER):
+            keep(record, protocol, found | {"signatures": signatures(48, metrics=known)}, "")
+    common, paper = unscored_lines(of, read_results(store, of))
+    for line in (common, paper):
+        assert line.startswith("3 of 4 finished cells lack P-AP, I-F1max in ")
+    both = gather([(store, of), (store, of | {"id": "other"})])[1]
+    line = unscored_lines(both, read_results(store, both))[0]
+    for name in (of["id"], "other"):
+        assert f"`relief rescore {name} --store {store.path}`" in line
 
 
 def test_a_value_of_another_version_is_told(launch):
