@@ -101,11 +101,11 @@ def compare(
     from reports.forms.compare_text import comparison_csv, comparison_text
     from reports.numbers.compare import chosen
     from reports.numbers.compare import compare as compare_frames
+    from reports.numbers.evidence import read_evidence
     from reports.numbers.frame import (
         IDENTITY,
         metric_names,
         read_results,
-        read_scores,
         results_frame,
         unscored_lines,
     )
@@ -116,7 +116,7 @@ def compare(
         known = f"{', '.join(PROTOCOLS)}, {COMMON}@PIXELS"
         raise UserError(f"unknown protocol {protocol!r}; known: {known}")
     filters = [_pairs(only_a, "--a"), _pairs(only_b, "--b")]
-    frames, scores, damaged = [], [], []
+    frames, evidence, damaged = [], [], []
     for path, launch, choice in zip((a, b), (launch_a, launch_b), filters):
         of_path = Store(path)
         store = Checked(of_path)
@@ -127,7 +127,7 @@ def compare(
         frames.append(frame)
         for line in unscored_lines(found, results):
             errors.print(f"[yellow]{escape(f'{path}: {line}')}[/yellow]", soft_wrap=True)
-        scores.append(read_scores(store, frame))
+        evidence.append(read_evidence(store, frame))
         damaged += store.damaged.values()
     known = set(metric_names(frames[0])) & set(metric_names(frames[1]))
     metrics = metric or [name for name in headlines() if name in known]
@@ -138,7 +138,7 @@ def compare(
         )
     ignore = tuple(name for name in IDENTITY if name in filters[0] or name in filters[1])
     found = compare_frames(
-        frames[0], frames[1], metrics, scores[0], scores[1], ignore=ignore, margin=margin / 100
+        frames[0], frames[1], metrics, *evidence, ignore=ignore, margin=margin / 100
     )
     console.print(f"{protocol_label(protocol).capitalize()}.")
     console.print(comparison_text(found))

@@ -22,6 +22,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from harness.metrics.by_image import ByImage, ImagePixels
 from harness.metrics.image import image_name
 from harness.metrics.images import Images, known_of
 from harness.metrics.ranking import Ranking
@@ -47,11 +48,13 @@ class PixelScores(Ranking):
 
     normal (N,) ascending scores outside every region; anomalous (A,) ascending scores inside;
     weight (A,) float64, 1 / pixels of the region that the anomalous score lies in; regions,
-    their number. Images may be spread over several objects and merged.
+    their number; images (n,), the same of each. Images may be spread over several objects and
+    merged.
     """
 
     weight: np.ndarray
     regions: int
+    images: tuple[ImagePixels, ...] = ()
 
     @classmethod
     def of(cls, maps, masks, name: str = "", ids: Sequence[str] | None = None) -> PixelScores:
@@ -72,21 +75,24 @@ class PixelScores(Ranking):
         dtype = np.result_type(np.float32, *dtypes)
         normal, filled = np.empty(count, dtype), 0
         anomalous, weight, regions = [np.empty(0, dtype)], [np.empty(0)], 0
+        images = []
         for i, (scores, mask) in enumerate(zip(maps, masks)):
             _check(scores, mask, image_name(i, name, ids))
             inside = mask > 0
             outside = scores[~inside]
             normal[filled : filled + outside.size] = outside
             filled += outside.size
-            if outside.size == scores.size:
-                continue
-            labels, found = label_regions(inside)
-            labels = labels[inside]
-            anomalous.append(scores[inside].astype(dtype))
-            weight.append(1.0 / np.bincount(labels)[labels])
-            regions += found
+            found = 0
+            if outside.size < scores.size:
+                labels, found = label_regions(inside)
+                labels = labels[inside]
+                anomalous.append(scores[inside].astype(dtype))
+                weight.append(1.0 / np.bincount(labels)[labels])
+                regions += found
+            bad = (anomalous[-1], weight[-1]) if found else (anomalous[0], weight[0])
+            images.append(ImagePixels.of(scores, inside, *bad, found))
         anomalous, weight = np.concatenate(anomalous), np.concatenate(weight)
-        return cls._sorted(normal[:filled], anomalous, weight, regions)
+        return cls._sorted(normal[:filled], anomalous, weight, regions, tuple(images))
 
     @classmethod
     def merge(cls, shards: Sequence[PixelScores]) -> PixelScores:
@@ -96,13 +102,19 @@ class PixelScores(Ranking):
             np.concatenate([s.anomalous for s in shards]),
             np.concatenate([s.weight for s in shards]),
             sum(s.regions for s in shards),
+            tuple(image for s in shards for image in s.images),
         )
 
     @classmethod
-    def _sorted(cls, normal, anomalous, weight, regions) -> PixelScores:
+    def _sorted(cls, normal, anomalous, weight, regions, images) -> PixelScores:
         normal.sort()  # in place: by far the largest array
         order = np.argsort(anomalous, kind="stable")
-        return cls(normal, anomalous[order], weight[order], regions)
+        return cls(normal, anomalous[order], weight[order], regions, images)
+
+    @cached_property
+    def by_image(self) -> ByImage:
+        """Each image's part. Some normal pixels stand for all of an image (by_image.PIXELS)."""
+        return ByImage.of_pixels(self.images, self.normal)
 
     def warn_if_degenerate(self, name: str = "") -> None:
         """Without regions or normal pixels every pixel metric is NaN."""

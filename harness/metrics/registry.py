@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+
+from harness.metrics.by_image import Totals
 from harness.metrics.pixel import LIMITS, THRESHOLDS, area_to_limit
 from harness.metrics.scored import Scored
 from methods import plugins
@@ -34,6 +37,8 @@ class Metric:
     signature: parts that say what exactly it is, e.g. {"curve": "roc", "thresholds": "all"}
     version: raised when the same maps and scores give another number; stored values count as
         stale then, and `relief rescore` computes them again without a fit
+    weighted: the same of any weighting of the images, for intervals (influence.py). Without it a
+        metric of images is computed again without each image, one of pixels has no interval
     """
 
     registry: ClassVar[str] = "metrics"  # in a plug-in's file it is found by this
@@ -47,6 +52,7 @@ class Metric:
     headline: bool = False  # shown first, and where there is room for few
     order: tuple[float, ...] = (2,)  # in lists, before the name
     version: int = 1
+    weighted: Callable[[Totals], np.ndarray] | None = None
 
     def __post_init__(self):
         known = tuple(_NAME.get(self.needs, "").split(" or "))
@@ -241,6 +247,7 @@ def _aupro(limit: float) -> Metric:
         parts=(("curve", "pro"), ("thresholds", str(THRESHOLDS)), ("conn", "8")),
         headline=limit == LIMITS[0],
         order=(0, 1) if limit == LIMITS[0] else (1, -limit, 0),
+        weighted=lambda totals: totals.aupro(limit),
     )
 
 
@@ -252,11 +259,15 @@ def _aupro_exact(limit: float) -> Metric:
         needs=MAPS,
         parts=(("curve", "pro"), ("thresholds", "all"), ("conn", "8")),
         order=(1, -limit, 1),
+        weighted=lambda totals: totals.aupro_exact(limit),
     )
 
 
 def _separation(name: str, label: str, what: str, curve: str, place: int, **more) -> Metric:
-    """AUROC, average precision or best F1, of images or of pixels. what: a Ranking's method."""
+    """AUROC, average precision or best F1, of images or of pixels.
+
+    what: the method of a Ranking and of Totals
+    """
     of_images = name.startswith("i_")
     connectivity = () if of_images else (("conn", "none"),)
     return Metric(
@@ -266,6 +277,7 @@ def _separation(name: str, label: str, what: str, curve: str, place: int, **more
         needs=SCORES if of_images else MAPS,
         parts=(("curve", curve), ("thresholds", "all"), *connectivity),
         order=(0, place),
+        weighted=lambda totals: getattr(totals, what)(),
         **more,
     )
 

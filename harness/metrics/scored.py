@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from harness.metrics.by_image import ByImage
 from harness.metrics.image import image_ranking
 from harness.metrics.pixel import PixelScores
 from harness.metrics.ranking import Ranking
@@ -66,6 +67,12 @@ class Scored:
         pixels = PixelScores.of(self.maps, self.masks, self.name, self.ids)
         pixels.warn_if_degenerate(self.name)
         return pixels
+
+    def by_image(self, of_images: bool) -> ByImage:
+        """Each image's part in the sums that metrics of images, or of pixels, are made of."""
+        if of_images:
+            return ByImage.of_scores(np.asarray(self.scores), np.asarray(self.labels))
+        return self.pixels.by_image
 
     @cached_property
     def curve(self) -> tuple[np.ndarray, np.ndarray]:

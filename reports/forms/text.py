@@ -23,6 +23,7 @@ from reports.forms.words import (
     points,
     verdict_sign,
 )
+from reports.numbers.evidence import read_evidence
 from reports.numbers.frame import (
     PENDING,
     printable,
@@ -324,7 +325,7 @@ def leaderboard_text(store: Results, launch: dict) -> Group:
     """
     results = read_results(store, launch)
     frame = results_frame(store, launch, results)
-    boards, parts = leaderboards(frame), []
+    boards, parts = leaderboards(frame, read_evidence(store, frame)), []
     marks = row_marks(launch, boards)
     for dataset, settings in grouped(boards).items():
         metrics = headline(next(iter(settings.values())))

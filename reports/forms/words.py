@@ -35,17 +35,20 @@ def test_text(board: Board) -> str:
     """Which test made the groups of a board."""
     if board.tested_on == "images":
         return (
-            "Groups by DeLong's paired test on the test images of every category, Holm's "
-            "correction over all pairs."
+            "Groups by a paired test on the test images of every category (I-AUROC: DeLong's), "
+            "Holm's correction over all pairs."
         )
     if board.tested_on == "categories":
-        count = len(board.categories)
-        few = "; so few categories cannot separate methods" if count < 6 else ""
         return (
-            f"Groups by flipping the signs of the differences of {count} categories, Holm's "
-            f"correction over all pairs{few}."
+            f"Groups by flipping the signs of the differences of {len(board.categories)} "
+            "categories, Holm's correction over all pairs."
         )
-    return "No groups: there are no image scores and no second category to test with."
+    if sum(bool(row.rank) for row in board.rows) < 2:
+        return "No groups: there are no two complete rows to compare."
+    return (
+        "No groups: what each test image does to this metric is not known of every row, and "
+        f"{len(board.categories)} categories are too few to tell rows apart by their signs."
+    )
 
 
 def below_sign(row: Row) -> str:

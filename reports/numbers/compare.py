@@ -4,9 +4,12 @@ A pair is a cell of one side and the cell of the other with the same names. Only
 done on both sides give differences (B - A); what A has and B lost is listed, since a method that
 crashes has not got better. Intervals and p-values come from the first of these that exists:
 
-- images: both sides scored the same test images (I-AUROC; DeLong's paired error);
+- images: both sides scored the same test images, and know what each does to the metric
+  (harness/metrics/intervals.py); categories are fixed;
 - seeds: at least two seeds in common (Student's t of the differences);
-- categories: at least two categories, for an overall difference only (Student's t).
+- categories: at least FEW categories, for an overall difference only (Student's t). Of fewer there
+  is none: with one or two degrees of freedom a t-interval is many times as wide as anything that
+  can be, and differences of categories, some of them at the upper end, are not normal.
 
 A regression is a loss beyond the margin (of a metric of which less is better: a rise) whose
 p-value stays under the level after Holm's correction over everything tested.
@@ -21,25 +24,20 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 from scipy.stats import t as student
 
 from harness.metrics import get
+from harness.metrics.intervals import Difference, Influence, of_seeds, paired_difference
 from harness.metrics.registry import PERCENT
 from harness.store import DONE
 from methods.errors import UserError
+from reports.numbers.evidence import NONE, Evidence
 from reports.numbers.frame import IDENTITY
 from reports.numbers.names import metric_order
-from reports.numbers.paired import (
-    ALPHA,
-    Difference,
-    Placements,
-    auroc_difference,
-    class_scores,
-    holm,
-)
+from reports.numbers.paired import ALPHA, holm
 
 OVERALL = "mean"
+FEW = 6  # categories, of fewer than which no t-interval is shown
 WORSE, BETTER, SAME, UNTESTED = "worse", "better", "same", "untested"
 
 
@@ -95,15 +93,15 @@ def compare(
     a: pd.DataFrame,
     b: pd.DataFrame,
     metrics: list[str],
-    scores_a: dict[str, pd.DataFrame] | None = None,
-    scores_b: dict[str, pd.DataFrame] | None = None,
+    evidence_a: Evidence = NONE,
+    evidence_b: Evidence = NONE,
     ignore: tuple[str, ...] = (),
     margin: float = 0.0,
 ) -> Comparison:
     """Compare two results frames.
 
     ignore: names in which the two cells of a pair may differ, e.g. ("setting",); A's are shown
-    metrics: those compared, where both have them; scores_*: image scores by key
+    metrics: those compared, where both have them; evidence_*: with what images do to them
     margin: smallest loss that counts, in [0, 1]; of metrics in another unit 100 times that
     """
     names = [name for name in IDENTITY if name not in ignore]
@@ -126,8 +124,8 @@ def compare(
     for group, cells in both.groupby(["dataset", "setting", "method", "variant"], sort=False):
         for metric in sorted(metrics, key=metric_order):
             if {metric, f"{metric}_b"} <= set(cells.columns):
-                scores = scores_a or {}, scores_b or {}
-                found += _changes(group, metric, cells, *scores, _margin(metric, margin))
+                evidence = evidence_a, evidence_b
+                found += _changes(group, metric, cells, evidence, _margin(metric, margin))
     lost, gained = (
         tuple(_words(row) for _, row in pairs[have & ~have_not].iterrows())
         for have, have_not in ((done_a, done_b), (done_b, done_a))
@@ -152,8 +150,7 @@ def _changes(
     group: tuple[str, str, str, str],
     metric: str,
     cells: pd.DataFrame,
-    scores_a: dict[str, pd.DataFrame],
-    scores_b: dict[str, pd.DataFrame],
+    evidence: tuple[Evidence, Evidence],
     margin: float,
 ) -> list[Change]:
     """Overall, then by category, of the pairs of one dataset, setting, method and variant."""
@@ -164,32 +161,50 @@ def _changes(
     cells = cells[cells[metric].notna() & cells[f"{metric}_b"].notna()]
     if cells.empty:
         return []
-    one, other = (
-        ({}, {})
-        if metric != "i_auroc"
-        else (_placements(cells, "key", scores_a), _placements(cells, "key_b", scores_b))
-    )
-    changes, means = [], []
+    changes, means, images = [], [], []
     for category, part in cells.groupby("category", sort=False):
         a, b = part[metric].to_numpy(float), part[f"{metric}_b"].to_numpy(float)
-        means.append((a.mean(), b.mean()))
-        images = (
-            category in one
-            and category in other
-            and auroc_difference({category: one[category]}, {category: other[category]})
-        )
-        tested = _from_images(images, margin) if images else _student(b - a, "seeds", margin)
-        changes.append(change(category, a.mean(), b.mean(), tested))
+        mean_a, mean_b = float(a.mean()), float(b.mean())
+        means.append((mean_a, mean_b))
+        images.append(_influences(part, metric, evidence))
+        found = _of_images(means[-1:], images[-1:])
+        tested = _from_images(found, margin) if found else _student(b - a, "seeds", margin)
+        changes.append(change(category, mean_a, mean_b, tested))
     a, b = (float(np.mean(side)) for side in zip(*means))
-    images = len(one) == len(other) == len(means) and auroc_difference(one, other)
     seeds = _by_seed(cells, metric)
-    if images:
-        tested = _from_images(images, margin)
+    if found := _of_images(means, images):
+        tested = _from_images(found, margin)
     elif len(seeds) > 1:
         tested = _student(seeds, "seeds", margin)
-    else:
+    elif len(means) >= FEW:
         tested = _student(np.array([y - x for x, y in means]), "categories", margin)
+    else:
+        tested = _Tested(None, "", None)
     return [change(OVERALL, a, b, tested), *changes]
+
+
+def _influences(
+    part: pd.DataFrame, metric: str, evidence: tuple[Evidence, Evidence]
+) -> tuple[Influence, Influence] | None:
+    """Of a category's images on both sides' means over seeds; None if one is not known."""
+    sides = []
+    for key, known in zip(("key", "key_b"), evidence):
+        parts = [known.influence(k, metric) for k in part[key]]
+        found = [one for one in parts if one is not None]
+        sides.append(of_seeds(found) if len(found) == len(parts) else None)
+    a, b = sides
+    return (a, b) if a is not None and b is not None else None
+
+
+def _of_images(
+    means: list[tuple[float, float]], images: list[tuple[Influence, Influence] | None]
+) -> Difference | None:
+    """B - A of the mean over categories."""
+    known = [sides for sides in images if sides is not None]
+    if len(known) < len(images):
+        return None
+    by = float(np.mean([b - a for a, b in means]))
+    return paired_difference(by, [b for _, b in known], [a for a, _ in known])
 
 
 def _by_seed(cells: pd.DataFrame, metric: str) -> np.ndarray:
@@ -200,10 +215,7 @@ def _by_seed(cells: pd.DataFrame, metric: str) -> np.ndarray:
 
 
 def _from_images(difference: Difference, margin: float) -> _Tested:
-    """Of B - A from a test of A - B."""
-    low, high = difference.interval()
-    p = _p(-difference.value, difference.error, margin, norm.sf)
-    return _Tested((-high, -low), "images", p)
+    return _Tested(difference.interval(), "images", difference.p_beyond(margin))
 
 
 def _student(differences: np.ndarray, basis: str, margin: float) -> _Tested:
@@ -222,20 +234,6 @@ def _p(value: float, error: float, margin: float, tail: Callable[[float], float]
     if beyond <= 0:
         return 1.0
     return float(min(1.0, 2 * tail(beyond / error))) if error > 0 else 0.0
-
-
-def _placements(
-    cells: pd.DataFrame, key: str, scores: dict[str, pd.DataFrame]
-) -> dict[str, Placements]:
-    """Of the categories whose cells all have image scores with both classes."""
-    found = {}
-    for category, part in cells.groupby("category", sort=False):
-        if not set(part[key]) <= set(scores):
-            continue
-        separated = class_scores([scores[k] for k in part[key]])
-        if separated:
-            found[category] = Placements.of(*separated)
-    return found
 
 
 def _corrected(changes: list[Change], margin: float) -> list[Change]:

@@ -1,11 +1,11 @@
 """Paired tests between methods, and what they leave of a ranking.
 
-I-AUROC is tested on the test images: both methods scored the same ones, so their areas are
-correlated, and DeLong's method gives the standard error of the difference from the share of the
-other class that each image beats, its placement (DeLong et al., Biometrics 1988). Categories are
-independent, seeds are averaged image by image, the normal and the anomalous images are two strata.
+Where each image's influence on a metric is known, two methods are tested on the images that both
+scored (harness/metrics/intervals.py; of I-AUROC that is DeLong's test). Categories are fixed
+and independent, seeds are averaged image by image, the normal and the anomalous images are two
+strata.
 
-The pixel metrics leave one number a category. They are tested by flipping the signs of the
+Otherwise one number a category is left, and methods are tested by flipping the signs of the
 differences between categories (exact permutation test of the mean). Few categories cannot
 separate anything: with n of them no p-value is below 2 / 2^n.
 
@@ -15,15 +15,10 @@ Holm's step-down correction holds the chance of any false claim among all pairs 
 from __future__ import annotations
 
 import itertools
-import math
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import pandas as pd
-from scipy.stats import norm
 
-from harness.metrics.ranking import share_below
 from methods.seeds import generator_for
 
 ALPHA = 0.05
@@ -31,85 +26,9 @@ EXACT_UPTO = 14  # categories for which all 2^n signs are tried; beyond, FLIPS r
 FLIPS = 20_000
 
 
-@dataclass(frozen=True)
-class Placements:
-    """Where each image of a category stands among those of the other class; means over seeds.
-
-    anomalous (M,): share of normal images it beats; normal (N,): share of anomalous images that
-    beat it. Both have the AUROC as mean. ids (M + N,): which images these are.
-    """
-
-    anomalous: np.ndarray
-    normal: np.ndarray
-    ids: tuple[str, ...]
-
-    @classmethod
-    def of(cls, normal: np.ndarray, anomalous: np.ndarray, ids: tuple[str, ...] = ()) -> Placements:
-        """normal (S, N), anomalous (S, M): a row of scores a seed."""
-        beaten, beating = np.zeros(anomalous.shape[1]), np.zeros(normal.shape[1])
-        for n, a in zip(normal, anomalous):
-            beaten += share_below(np.sort(n), a)
-            beating += 1 - share_below(np.sort(a), n)
-        return cls(beaten / len(normal), beating / len(normal), ids)
-
-    @property
-    def freedom(self) -> int:
-        """Degrees of freedom, at least: those of the smaller class."""
-        return max(min(len(self.anomalous), len(self.normal)) - 1, 1)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Of two means: estimate, its standard error and the two-sided p-value."""
-
-    value: float
-    error: float
-    p: float
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        reach = float(norm.ppf((1 + level) / 2)) * self.error
-        return self.value - reach, self.value + reach
-
-
-def class_scores(
-    tables: list[pd.DataFrame],
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None:
-    """normal (S, N), anomalous (S, M) and the images' ids from the image scores of S seeds.
-
-    None if the seeds scored different images, a score is not finite or a class is missing.
-    """
-    tables = [table.sort_values("id") for table in tables]  # one order for all
-    ids = tuple(tables[0]["id"])
-    if any(tuple(table["id"]) != ids for table in tables):
-        return None
-    scores = np.stack([table["score"].to_numpy(float) for table in tables])  # (S, N + M)
-    anomalous = tables[0]["label"].to_numpy() > 0
-    if anomalous.all() or not anomalous.any() or not np.isfinite(scores).all():
-        return None
-    return scores[:, ~anomalous], scores[:, anomalous], ids
-
-
-def auroc_difference(one: dict[str, Placements], other: dict[str, Placements]) -> Difference | None:
-    """Of two methods' mean I-AUROC over categories.
-
-    None unless both saw the same images, at least two of either class in every category.
-    """
-    if one.keys() != other.keys() or any(one[c].ids != other[c].ids for c in one):
-        return None
-    if any(min(len(p.anomalous), len(p.normal)) < 2 for p in one.values()):
-        return None
-    values, variances = zip(*(_difference(one[c], other[c]) for c in one))
-    value, error = float(np.mean(values)), math.sqrt(sum(variances)) / len(values)
-    if error == 0:  # equal on every image, or all of them on the right side for one method
-        return Difference(value, 0.0, 1.0 if value == 0 else 0.0)
-    return Difference(value, error, float(2 * norm.sf(abs(value) / error)))
-
-
-def _difference(one: Placements, other: Placements) -> tuple[float, float]:
-    """Value and variance of the difference of two AUROCs on the same images."""
-    anomalous, normal = one.anomalous - other.anomalous, one.normal - other.normal
-    variance = sum(v.var(ddof=1) / len(v) for v in (anomalous, normal))
-    return anomalous.mean(), variance
+def separable(categories: int, pairs: int) -> bool:
+    """Whether flipping signs could tell any two of so many pairs of rows apart."""
+    return max(pairs, 1) * 2.0 / 2**categories < ALPHA
 
 
 def sign_flip(differences: np.ndarray) -> float:

@@ -5,8 +5,8 @@ whether the paper's run could be one more of them: its value is "within error" w
 the 95 % prediction interval t * s * sqrt(1 + 1/n) of one more run around the mean of our n seeds.
 Since n is small, s is pooled over the categories, which are trained apart: C (n - 1) degrees of
 freedom; the spread of a mean over them is s / sqrt(C). Paper and we score the same test images, so
-these add nothing; only where there is a single seed does the bootstrap interval over images stand
-in. Rounding is forgiven in every case.
+these add nothing; only where there is a single seed does the interval over images stand in.
+Rounding is forgiven in every case.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ class Verdict:
     text: str  # WITHIN, ABOVE, BELOW or UNKNOWN
     margin: float | None  # half-width of the error, with the rounding; None if unknown
     basis: str  # "seeds", "images" or "" where the error is unknown
+    interval: tuple[float, float] | None = None  # of the difference, 95 %, with the rounding
 
 
 @cache
@@ -195,12 +196,12 @@ def verdict(
     difference = ours - quoted.value
     if spread is not None:
         margin, basis = spread.reach() + ROUNDING, "seeds"
-        inside = abs(difference) <= margin
+        low, high = difference - margin, difference + margin
     elif interval is not None:
-        low, high = interval
-        margin, basis = (high - low) / 2 + ROUNDING, "images"
-        inside = low - ROUNDING <= quoted.value <= high + ROUNDING
+        low, high = (end - quoted.value for end in interval)
+        low, high, basis = low - ROUNDING, high + ROUNDING, "images"
+        margin = (high - low) / 2
     else:
         return Verdict(quoted, difference, UNKNOWN, None, "")
-    text = WITHIN if inside else ABOVE if difference > 0 else BELOW
-    return Verdict(quoted, difference, text, margin, basis)
+    text = WITHIN if low <= 0 <= high else ABOVE if difference > 0 else BELOW
+    return Verdict(quoted, difference, text, margin, basis, (low, high))

@@ -56,6 +56,7 @@ from reports.forms.words import (
 from reports.numbers import names
 from reports.numbers.choice import MIDDLE
 from reports.numbers.cost import cost_frame, hours_frame
+from reports.numbers.evidence import read_evidence
 from reports.numbers.frame import (
     PENDING,
     metric_names,
@@ -73,7 +74,6 @@ from reports.numbers.leaderboard import (
     leaderboard_csv,
     leaderboard_table,
 )
-from reports.numbers.statistics import RESAMPLES
 from reports.numbers.stores import Checked, checked
 from reports.page import pages
 from reports.page.figures import legend
@@ -118,7 +118,8 @@ def _write_report(store: Checked, launch: dict, folder: Path, show: Sequence[str
     frames = {p: results_frame(store, launch, results, p) for p in protocols_of(results)}
     frame = frames[COMMON]
     scores = read_scores(store, frame)
-    boards, cost = boards_of_all(frames, scores), cost_frame(frame)
+    evidence = {p: read_evidence(store, of, scores) for p, of in frames.items()}
+    boards, cost = boards_of_all(frames, evidence), cost_frame(frame)
     common, pixels = in_protocol(boards, COMMON), _of_pixels(in_protocol(boards, PAPER))
     lacking = unscored_lines(launch, results)
     again = badge(results.values())
@@ -173,7 +174,6 @@ def _write_report(store: Checked, launch: dict, folder: Path, show: Sequence[str
                 if len(found) > 1
             },
             settings=_settings(frame, results),
-            resamples=RESAMPLES,
             quoted={board.dataset for board in boards for row in board.rows if row.published},
             common_text=COMMON_TEXT,
             paper_text=PAPER_TEXT,

@@ -18,7 +18,8 @@ from rich.table import Table
 from harness.store import PAPER, Record, Results, write_text
 from reports.forms.text import DEMO
 from reports.numbers.comparison import GRAVITY, MEANING, OTHER, SEPARATOR, comparison
-from reports.numbers.frame import read_results, read_scores, results_frame
+from reports.numbers.evidence import read_evidence
+from reports.numbers.frame import read_results, results_frame
 from reports.numbers.leaderboard import Board, leaderboards
 from reports.numbers.names import metric_label, setting_label
 from reports.numbers.published import (
@@ -69,7 +70,7 @@ def study_lines(store: Results, launch: dict) -> list[Line]:
     study = launch["study"]
     results = read_results(store, launch)
     frame = _with_parts(results_frame(store, launch, results, PAPER), results)
-    boards = leaderboards(frame, read_scores(store, frame))
+    boards = leaderboards(frame, read_evidence(store, frame))
     found = {tuple(cell["printed"]) + (cell["setting"],): cell for cell in launch["cells"]}
     left_out = {tuple(row["printed"]): row["why"] for row in study.get("left_out", ())}
     known = set(known_categories(study["dataset"]))

@@ -6,7 +6,8 @@ import pytest
 
 from harness.store import Store
 from reports.forms.latex import leaderboard_latex
-from reports.numbers.frame import read_scores, results_frame
+from reports.numbers.evidence import read_evidence
+from reports.numbers.frame import results_frame
 from reports.numbers.leaderboard import leaderboards
 from reports.numbers.stores import Stores, gather
 from reports.page.render import write_report
@@ -18,7 +19,7 @@ NASTY = r"50% a_b & {c} #1 \x ~^ $y$"
 
 def boards_of(store, launch):
     frame = results_frame(store, launch)
-    return leaderboards(frame, read_scores(store, frame))
+    return leaderboards(frame, read_evidence(store, frame))
 
 
 def test_latex_tables_are_balanced_and_no_text_of_data_is_a_command(build):

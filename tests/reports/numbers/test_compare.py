@@ -3,11 +3,15 @@ import json
 import numpy as np
 import pytest
 
+from harness.metrics import Scored, get
+from harness.metrics.influence import influences
+from harness.metrics.intervals import Influence
 from harness.metrics.ranking import auroc
 from harness.store import write_json
 from harness.store.files import sealed
 from reports.forms.compare_text import comparison_csv
 from reports.numbers.compare import BETTER, OVERALL, SAME, UNTESTED, WORSE, chosen, compare
+from reports.numbers.evidence import Evidence, of_scores, read_evidence
 from reports.numbers.frame import read_scores, results_frame
 from tests.reports.fake_store import build_launch
 
@@ -23,24 +27,23 @@ ONE = {
 
 def side(store, launch):
     frame = results_frame(store, launch)
-    return frame, read_scores(store, frame)
+    return frame, read_evidence(store, frame)
 
 
 def compared(a, b, metrics=("i_auroc",), **choices):
-    (frame_a, scores_a), (frame_b, scores_b) = a, b
-    return compare(frame_a, frame_b, list(metrics), scores_a, scores_b, **choices)
+    (frame_a, evidence_a), (frame_b, evidence_b) = a, b
+    return compare(frame_a, frame_b, list(metrics), evidence_a, evidence_b, **choices)
 
 
-def weakened(found, amount):
+def weakened(store, launch, amount):
     """The same cells with the scores of anomalous images moved down."""
-    frame, scores = found[0].copy(), {}
-    for i, key in enumerate(frame["key"]):
-        table = found[1][key].copy()
+    frame, found = results_frame(store, launch), {}
+    for i, (key, table) in enumerate(read_scores(store, frame).items()):
         table.loc[table["label"] == 1, "score"] -= amount
-        scores[key] = table
+        found[key] = of_scores(table)
         good = table["label"] == 0
         frame.loc[i, "i_auroc"] = auroc(table["score"][good], table["score"][~good])
-    return frame, scores
+    return frame, Evidence(found)
 
 
 def overall(found, metric="i_auroc"):
@@ -56,8 +59,8 @@ def test_a_side_compared_with_itself_has_not_changed(build):
 
 
 def test_a_loss_is_a_regression_and_the_way_back_is_none(build):
-    one = side(*build(**ONE))
-    worse = weakened(one, 1.5)
+    store, launch = build(**ONE)
+    one, worse = side(store, launch), weakened(store, launch, 1.5)
     found = overall(compared(one, worse))
     assert found.verdict == WORSE and found.basis == "images" and found.p < 0.001
     assert found.by == pytest.approx(worse[0]["i_auroc"].mean() - one[0]["i_auroc"].mean())
@@ -68,22 +71,26 @@ def test_a_loss_is_a_regression_and_the_way_back_is_none(build):
 
 
 def test_a_loss_smaller_than_the_margin_does_not_count(build):
-    one = side(*build(**ONE))
-    worse = weakened(one, 1.5)
+    store, launch = build(**ONE)
+    one, worse = side(store, launch), weakened(store, launch, 1.5)
     lost = -overall(compared(one, worse)).by
     assert overall(compared(one, worse, margin=lost * 1.1)).verdict == SAME
     assert overall(compared(one, worse, margin=lost / 10)).verdict == WORSE
 
 
-def test_without_image_scores_seeds_decide_and_then_categories(build):
-    frame, _ = side(*build(**ONE))
+@pytest.mark.parametrize("count, basis", [(5, ""), (6, "categories")])
+def test_without_image_scores_seeds_decide_and_then_categories_if_there_are_enough(
+    build, count, basis
+):
+    frame, _ = side(*build(**ONE | {"categories": list("abcdef")[:count]}))
     rng = np.random.default_rng(0)
     worse = frame.assign(p_auroc=frame["p_auroc"] - 0.05 - 0.001 * rng.random(len(frame)))
     found = compare(frame, worse, ["p_auroc"])
     assert overall(found, "p_auroc").basis == "seeds" and overall(found, "p_auroc").verdict == WORSE
     first, other = (f[f["seed"] == 0] for f in (frame, worse))
     found = compare(first, other, ["p_auroc"])
-    assert overall(found, "p_auroc").basis == "categories"
+    assert overall(found, "p_auroc").basis == basis
+    assert (overall(found, "p_auroc").interval is None) == (not basis)
     assert {c.verdict for c in found.changes[1:]} == {UNTESTED}
 
 
@@ -101,17 +108,18 @@ def test_no_difference_is_called_one_in_about_5_of_100():
         "status": "done",
     }
     labels = np.repeat([0, 1], [30, 60])
-    for _ in range(300):
+    for _ in range(200):
         sides = []
         shared = rng.normal(size=90)
         for key in "ab":
             score = shared + rng.normal(size=90) + 1.5 * labels
-            table = pd.DataFrame({"id": np.arange(90), "label": labels, "score": score})
             area = auroc(score[:30], score[30:])
-            sides.append((pd.DataFrame([names | {"key": key, "i_auroc": area}]), {key: table}))
+            values = influences(Scored(score, labels), [get("i_auroc")])["i_auroc"]
+            known = Evidence({key: {"i_auroc": Influence.of(values, labels)}})
+            sides.append((pd.DataFrame([names | {"key": key, "i_auroc": area}]), known))
         (one,) = [c for c in compared(*sides).changes if c.category == OVERALL]
         wrong += one.p < 0.05
-    assert wrong / 300 <= 0.08
+    assert wrong / 200 <= 0.08
 
 
 def test_a_result_that_b_lost_is_named(build, tmp_path):
@@ -123,8 +131,8 @@ def test_a_result_that_b_lost_is_named(build, tmp_path):
 
 
 def test_two_settings_of_one_store_are_compared(build):
-    frame, scores = side(*build(**ONE | {"settings": ["rgb", "rgb+3d"]}))
-    sides = [(chosen(frame, {"setting": s}), scores) for s in ("rgb", "rgb+3d")]
+    frame, known = side(*build(**ONE | {"settings": ["rgb", "rgb+3d"]}))
+    sides = [(chosen(frame, {"setting": s}), known) for s in ("rgb", "rgb+3d")]
     found = compared(*sides, ignore=("setting",))
     assert found.pairs == 6 and overall(found).b > overall(found).a
 

@@ -5,7 +5,8 @@ import pytest
 
 from harness.store import write_json
 from reports.forms.text import lead_text
-from reports.numbers.frame import read_scores, results_frame
+from reports.numbers.evidence import read_evidence
+from reports.numbers.frame import results_frame
 from reports.numbers.leaderboard import leaderboard_csv, leaderboards
 
 VALUES = {  # (method, category, seed): I-AUROC
@@ -30,7 +31,7 @@ def given(values=VALUES, **others):
 
 def boards_of(store, launch):
     frame = results_frame(store, launch)
-    return leaderboards(frame, read_scores(store, frame))
+    return leaderboards(frame, read_evidence(store, frame))
 
 
 def board(store, launch, metric="i_auroc"):
@@ -117,7 +118,8 @@ def test_csv_says_what_each_value_is_and_why_one_is_missing(build):
     lines = leaderboard_csv(boards_of(*build(**choices))).splitlines()
     assert lines[0] == (
         "dataset,setting,method,variant,metric,protocol,category,value,std,seeds,status,"
-        "low,high,group,below,published,difference,verdict,source,marks"
+        "low,high,group,below,published,difference,verdict,source,marks,"
+        "difference_low,difference_high,difference_basis,tested_on,signature"
     )
     lines = [",".join(line.split(",")[:11]) for line in lines]
     assert lines[1:4] == [

@@ -1,0 +1,50 @@
+"""What each test image does to each metric: the influences that intervals are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.metrics.registry import Metric
+from harness.metrics.scored import Scored
+
+
+def influences(scored: Scored, metrics: Sequence[Metric]) -> dict[str, np.ndarray]:
+    """Metric -> (n,) float32 in the order of the images (intervals.py: Influence).
+
+    Those of which it can be told: metrics of pixels need the maps and `Metric.weighted`. NaN where
+    nothing is left without the image.
+    """
+    labels = np.asarray(scored.labels) > 0
+    others = np.where(labels, labels.sum(), (~labels).sum()) - 1
+    found = {}
+    for of_images in (True, False):
+        wanted = [metric for metric in metrics if metric.of_images == of_images]
+        if not wanted or (scored.scores if of_images else scored.maps) is None:
+            continue
+        parts = scored.by_image(of_images)
+        whole, without = parts.all(), parts.all_but_one()
+        for metric in wanted:
+            if metric.weighted is not None:
+                change = metric.weighted(whole) - metric.weighted(without)
+            elif of_images:
+                change = _one_by_one(scored, metric)
+            else:
+                continue
+            found[metric.name] = (others * change).astype(np.float32)
+    return found
+
+
+def _one_by_one(scored: Scored, metric: Metric) -> np.ndarray:
+    """The value less that without each image, for a formula that knows nothing of weights."""
+    scores, labels = np.asarray(scored.scores), np.asarray(scored.labels)
+
+    def value(kept: np.ndarray) -> float:
+        try:
+            return float(metric.formula(Scored(scores[kept], labels[kept], name=scored.name)))
+        except Exception:  # whatever a metric from outside may raise: its value is told elsewhere
+            return np.nan
+
+    every = np.arange(len(scores))
+    return value(every) - np.array([value(np.delete(every, i)) for i in every])

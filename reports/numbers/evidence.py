@@ -1,0 +1,70 @@
+"""What finished cells say beside their values: influences of images, signatures, whose data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from harness.metrics import Scored, find, known_metrics
+from harness.metrics.influence import influences
+from harness.metrics.intervals import Influence
+from harness.store import COMMON, DONE, Record, Results
+from harness.store.rescored import scores_of
+from reports.numbers.frame import read_scores
+
+OfCells = Mapping[str, Mapping[str, str]]  # key -> metric -> text
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """By key of the cell, then by metric, in one protocol; what is not known is left out."""
+
+    influences: Mapping[str, Mapping[str, Influence]] = field(default_factory=dict)
+    signatures: OfCells = field(default_factory=dict)
+
+    def influence(self, key: str, metric: str) -> Influence | None:
+        return self.influences.get(key, {}).get(metric)
+
+    def signature(self, key: str, metric: str) -> str:
+        return self.signatures.get(key, {}).get(metric, "")
+
+
+NONE = Evidence()
+
+
+def read_evidence(
+    store: Results, frame: pd.DataFrame, scores: Mapping[str, pd.DataFrame] | None = None
+) -> Evidence:
+    """Of the finished cells of a frame, in its protocol.
+
+    scores: image scores by key (`read_scores`); read here if not given
+    """
+    scores = read_scores(store, frame) if scores is None else scores
+    done = frame.loc[frame["status"] == DONE, "key"].unique()
+    found = {key: record for key in done if (record := store.result(key)) and record.done}
+    protocol = frame["protocol"].iloc[0] if len(frame) else COMMON
+    return Evidence(
+        {key: of_scores(scores[key]) for key in found if key in scores},
+        {key: signatures_of(record, protocol) for key, record in found.items()},
+    )
+
+
+def signatures_of(record: Record, protocol: str) -> dict[str, str]:
+    """Metric -> signature of a finished cell, without parts that play no role in it."""
+    known = scores_of(record, protocol).signatures.items()
+    metrics = {name: find(name) for name, _ in known}
+    return {name: m.comparable(text) if (m := metrics[name]) else text for name, text in known}
+
+
+def of_scores(table: pd.DataFrame) -> dict[str, Influence]:
+    """Of the metrics of images, from the image scores of a cell."""
+    scores, labels = table["score"].to_numpy(float), table["label"].to_numpy()
+    if not np.isfinite(scores).all():
+        return {}
+    metrics = [metric for metric in known_metrics() if metric.of_images]
+    found = influences(Scored(scores, labels), metrics)
+    ids = table["id"].astype(str).tolist()
+    return {name: Influence.of(values, labels, ids) for name, values in found.items()}
