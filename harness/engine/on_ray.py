@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from tenacity import RetryCallState, Retrying, stop_after_attempt
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from harness.engine.cluster import reach
 from harness.engine.code import bring, lay_token, lift_token, signature
@@ -98,7 +98,12 @@ class OnRay:
                 "include_dashboard": False,
                 "object_store_memory": 100 * 2**20,
             }
-        attempts = Retrying(stop=stop_after_attempt(3), reraise=True, before_sleep=self._again)
+        attempts = Retrying(
+            stop=stop_after_attempt(3),
+            retry=retry_if_exception(_may_pass),
+            reraise=True,
+            before_sleep=self._again,
+        )
         where = "Ray" if self.address is None else f"the Ray cluster at {self.address}"
         with said(f"waiting for {where} to start"), kept_handlers():
             attempts(self.ray.init, **options)
@@ -312,6 +317,12 @@ class OnRay:
     def _leave(self) -> None:
         with suppress(TimeoutError):
             limited(self.ray.shutdown, LEAVE_S)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether Ray may start if asked again: not where its folders cannot be."""
+    folders = (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
+    return not isinstance(error, folders) and "AF_UNIX" not in str(error)
 
 
 def _living_nodes(ray: Any) -> list[dict[str, Any]]:

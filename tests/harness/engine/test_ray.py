@@ -46,3 +46,11 @@ def test_impossible_requests_are_refused_at_once_with_the_resource_named(tmp_pat
     with pytest.raises(InfeasibleError, match="1 GPUs"):
         drive(store, toy.job("fast", gpus=1.0))
     assert toy.ran(store) == []
+
+
+@pytest.mark.parametrize("folder", ["/proc/nothing", "x" * 100])
+def test_a_start_that_cannot_succeed_is_tried_once(tmp_path, monkeypatch, capsys, folder):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / folder))
+    with pytest.raises(OSError, match="No such file|AF_UNIX"):
+        OnRay(cpus=1, gpus=0, task=toy.task)
+    assert "ray_start" not in capsys.readouterr().out
