@@ -1,10 +1,14 @@
-"""The published methods, our baselines, and methods of plug-ins; `get("das3d")` imports one."""
+"""The published methods, our baselines, and methods of plug-ins.
+
+`get("das3d")` imports one; `declared("das3d")` only what a plan needs of it, without torch.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from methods import plugins
@@ -26,13 +30,27 @@ def get(name: str) -> Any:
     Raises PluginError if it is that of a plug-in which is broken.
     """
     if name in METHODS:
-        module, attribute = METHODS[name].split(":")
-        return getattr(import_module(module), attribute)
+        return _imported(*METHODS[name].split(":"))
     if offer := plugins.find("methods", name):
         return _checked(offer)
     near = difflib.get_close_matches(name, known(), 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise UserError(f"unknown method {name!r}; known: {', '.join(known())}{hint}")
+
+
+def declared(name: str) -> Any:
+    """What a plan needs of it: its declaration (methods/declaration.py), or the class as it is.
+
+    A declaration is the class of that name in `declaration.py` beside the method's module; those of
+    plug-ins need none. Raises as `get`.
+    """
+    module, _, attribute = METHODS.get(name, "").partition(":")
+    beside = f"{module.rpartition('.')[0]}.declaration"
+    return _imported(beside, attribute) if module and find_spec(beside) else get(name)
+
+
+def _imported(module: str, attribute: str) -> Any:
+    return getattr(import_module(module), attribute)
 
 
 def known() -> tuple[str, ...]:

@@ -14,15 +14,18 @@ import time
 import types
 import typing
 import zipfile
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from methods.declaration import SETTINGS, DeclaredMethod, DeclaredStage
+from methods.declaration import Preparation as Preparation
+from methods.declaration import View as View  # the whole contract is here for authors
 from methods.files import replaced
 from methods.seeds import seed_for
 from methods.validation import Look
@@ -31,54 +34,6 @@ if TYPE_CHECKING:
     import torch  # settings and plans need the contract, and not what computes
 
 log = logging.getLogger(__name__)
-
-SETTINGS = ("rgb", "3d", "rgb+3d")
-BACKGROUNDS = (
-    "plane",  # what the method's own code takes away: `published` in configurations
-    "support",  # all but what stands on the supporting plane, for any sensor: `plane` there
-    "mask",  # all but what the user's own masks show
-    "removed",  # what has no point: the clouds come without their background
-    "none",  # nothing: all is object
-    "auto",  # one of "support", "mask" and "none", chosen by the training samples
-)
-
-
-@dataclass(frozen=True)
-class View:
-    """A preprocessing recipe: what the harness makes of a sample before a method sees it.
-
-    The recipes of the five methods are in methods/views.py, their builders in harness/data.
-    """
-
-    name: ClassVar[str]
-    same_as: ClassVar[type[View] | None] = None  # a view of equal files, which are made only once
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # fields that are one of a few words
-    background: str = "plane"  # how the object is told from the rest, one of BACKGROUNDS
-
-    def on(self, background: str) -> Self:
-        """The same recipe for scenes with that background."""
-        return dataclasses.replace(self, background=background)
-
-    def __post_init__(self):
-        for name, known in {"background": BACKGROUNDS, **self.options}.items():
-            if (value := getattr(self, name)) not in known:
-                known = ", ".join(known)
-                raise ValueError(
-                    f"unknown {name} {value!r} in {type(self).__name__}; known: {known}"
-                )
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """What a method's authors did differently on a dataset of another layout than MVTec 3D-AD's.
-
-    reading: options of the dataset's reader; view: fields of every view of the method;
-    train_samples: at most so many of a category are trained on.
-    """
-
-    reading: Mapping[str, Any] = field(default_factory=dict)
-    view: Mapping[str, Any] = field(default_factory=dict)
-    train_samples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -236,26 +191,8 @@ def save_tensors(path: Path, state: dict) -> None:
         torch.save(state, file)
 
 
-class Stage(ABC):
-    """Work that several cells share, such as a pre-trained network or frozen features.
-
-    One job per settings, seed (unless `seeded` is False) and, where it reads data, per dataset or
-    category: everything else that determines the result is in its Settings. Cells, and stages
-    that build on it, find what it saved in `run.stages[name]`.
-
-    `name`, `version` and `Settings` are as in `Method`.
-    reads: "nothing";
-           "train": the training samples of all categories of the cell's dataset;
-           "category": every split of the cell's category, unlabelled (for frozen features).
-    few_shot: whether a stage that reads "train" is trained on the few samples of a few-shot cell,
-        or, False, on all there are.
-    """
-
-    name: ClassVar[str]
-    version: ClassVar[int] = 1
-    reads: ClassVar[str] = "nothing"
-    seeded: ClassVar[bool] = True
-    few_shot: ClassVar[bool] = True
+class Stage(DeclaredStage):
+    """Work that several cells share: what `DeclaredStage` says of it, and how it is done."""
 
     def __init__(self, settings: Any, run: Run | None = None):
         self.settings, self.run = settings, run or Run()
@@ -263,38 +200,6 @@ class Stage(ABC):
     def seed(self, purpose: str, *names: object) -> int:
         """A seed of this stage's own, whatever it reads, e.g. seed("simulate", step)."""
         return seed_for(purpose, self.name, self.run.seed, *names)
-
-    @classmethod
-    def version_of(cls, settings: Any) -> int:
-        """As `Method.version_of`."""
-        return cls.version
-
-    @classmethod
-    def view(cls, settings: Any) -> View | None:
-        """The view of the samples; None where the stage reads nothing."""
-        return None
-
-    @classmethod
-    def inputs(cls, settings: Any) -> Mapping[str, Path | None]:
-        """As `Method.inputs`."""
-        return {}
-
-    @classmethod
-    def stage_settings(cls, settings: Any) -> Mapping[str, Any]:
-        """The stages it builds on: names of the method's `stages` -> the settings of each.
-
-        Where one that reads a category serves one that reads all of them, `run.stages` has an
-        entry "name/category" for each.
-        """
-        return {}
-
-    @classmethod
-    def fault(cls, settings: Any, samples: int) -> str:
-        """Why so few training samples, over all categories, cannot be fitted, and what would do.
-
-        Empty if they can. A run is refused by it when it is planned; of stages that read "train".
-        """
-        return ""
 
     @abstractmethod
     def fit(self, data: Mapping[str, Samples]) -> None:
@@ -314,27 +219,11 @@ class Stage(ABC):
         return {}
 
 
-class Method(ABC):
-    """One published approach, for one setting and one job.
-
-    Class attributes: `name`; `version`, raised whenever the same settings give other numbers;
-    `Settings`, a frozen dataclass with every constant, its unit and source; `variants`, named
-    overrides of settings ("train.steps": 0), such as the rows of the paper's ablation tables;
-    `stages`, the classes of the work it shares between cells; `validates`, whether `fit` looks at
-    its training as `run.validation` says, which methods without steps of training cannot;
-    `prepared`, what is published of its preparation of other datasets than MVTec 3D-AD: layout
-    (harness/data/datasets.py) -> changes.
-
-    `Settings` is not declared here: under a common type a class's own would not be known as such.
-    """
+class Method(DeclaredMethod):
+    """One published approach, for one setting and one job: `DeclaredMethod`, and how it is done."""
 
     registry: ClassVar[str] = "methods"  # in a plug-in's file it is found by this
-    name: ClassVar[str]
-    version: ClassVar[int] = 1
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     stages: ClassVar[Mapping[str, type[Stage]]] = {}
-    validates: ClassVar[bool] = False
-    prepared: ClassVar[Mapping[str, Preparation]] = {}
 
     def __init__(self, settings: Any, setting: str, run: Run | None = None):
         if setting not in SETTINGS:
@@ -344,36 +233,6 @@ class Method(ABC):
     def seed(self, purpose: str, *names: object) -> int:
         """A seed of this method's own on its category, e.g. seed("simulate", step)."""
         return seed_for(purpose, self.name, self.run.category, self.run.seed, *names)
-
-    @classmethod
-    def version_of(cls, settings: Any) -> int:
-        """`version`, or another where a change gave other numbers with some settings alone."""
-        return cls.version
-
-    @classmethod
-    @abstractmethod
-    def view(cls, settings: Any, setting: str) -> View:
-        """The view of the data that these settings want."""
-
-    @classmethod
-    def supported(cls, settings: Any) -> tuple[str, ...]:
-        """Which of SETTINGS there are with these settings; a plan leaves the others out."""
-        return SETTINGS
-
-    @classmethod
-    def inputs(cls, settings: Any, setting: str) -> Mapping[str, Path | None]:
-        """Files and folders outside the dataset that determine the result (textures, weights).
-
-        Dotted names of all settings that hold a path ("texture.folder") -> the path, or None where
-        it has no part in the result. A job's key holds their content and not the paths. Raises
-        ValueError or OSError with what to do if one is needed and not given.
-        """
-        return {}
-
-    @classmethod
-    def stage_settings(cls, settings: Any, setting: str) -> Mapping[str, Any]:
-        """The stages a cell builds on: names of `stages` -> the settings of each."""
-        return {}
 
     @classmethod
     def published(cls, settings: Any, setting: str) -> Mapping[str, Callable[[Path], Any]]:

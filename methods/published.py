@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from methods.marks import RANDOM_INIT
+
 FOLDER = "RELIEF_WEIGHTS"  # variable of the environment
 PUBLISHED = "published"  # in place of a path: the file of its published name in that folder
 UNSTATED = "not stated in what we read: see there"
@@ -142,3 +144,65 @@ def in_folder(name: str) -> Path | None:
         return None
     path = Path(folder).expanduser() / name
     return path if path.is_file() else next(Path(folder).expanduser().rglob(name), None)
+
+
+def weight_file(given: str | None, setting: str, advice: str, name: str = "") -> Path | None:
+    """The file that a setting of weights means, None if it asks for random ones; see `existing`."""
+    return None if given == RANDOM_INIT else existing(given, setting, advice, name)
+
+
+def existing(given: str | None, setting: str, advice: str, name: str = "") -> Path:
+    """The file that `setting` gives. name: of the file, where a folder that holds it will do, too.
+
+    Nothing, or "published", is the file of that name in RELIEF_WEIGHTS. Raises ValueError if
+    nothing is given, FileNotFoundError if it is not there; both end with `advice`.
+    """
+    if name and given in (None, "", PUBLISHED) and (found := in_folder(name)):
+        return found
+    if given == PUBLISHED:
+        where = os.environ.get(FOLDER)
+        state = f"{where} has no {name}" if where else f"{FOLDER} names no folder"
+        raise FileNotFoundError(f"{setting}={PUBLISHED}: {state}: {advice}")
+    if not given:
+        raise ValueError(f"{setting} is not set: {advice}")
+    path = Path(given)
+    path = path / name if name and path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"{setting}: {path} is not a file: {advice}")
+    return path
+
+
+@dataclass(frozen=True)
+class Backbone:
+    tag: str  # of timm
+    file: str  # the usual name of its weights
+
+    @property
+    def source(self) -> str:
+        """Where they are published."""
+        known = [file.source for file in FILES if file.file == self.file]
+        return known[0] if known else f"https://huggingface.co/timm/{self.tag}"
+
+
+BACKBONES = {
+    "vit_base_patch8_224_dino": Backbone(
+        "vit_base_patch8_224.dino",
+        "dino_vitbase8_pretrain.pth",
+    ),
+    "vit_small_patch8_224_dino": Backbone(
+        "vit_small_patch8_224.dino",
+        "dino_deitsmall8_pretrain.pth",
+    ),
+    "vit_base_patch8_224": Backbone(
+        "vit_base_patch8_224.augreg_in21k_ft_in1k",
+        "vit_base_patch8_224.augreg_in21k_ft_in1k.safetensors",
+    ),
+    "vit_base_patch8_224_in21k": Backbone(
+        "vit_base_patch8_224.augreg_in21k",
+        "vit_base_patch8_224.augreg_in21k.safetensors",
+    ),
+    "vit_tiny_patch16_224": Backbone(
+        "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+        "vit_tiny_patch16_224.augreg_in21k_ft_in1k.safetensors",
+    ),
+}

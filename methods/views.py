@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from methods.contract import View
+from methods.declaration import View
 
 
 @dataclass(frozen=True)

@@ -48,14 +48,14 @@ def variants(name: str | None) -> Rows:
             "changes": ", ".join(f"{k}={v}" for k, v in changes.items()),
         }
         for method in chosen
-        for variant, changes in registered.get(method).variants.items()
+        for variant, changes in registered.declared(method).variants.items()
     ]
 
 
 def settings(name: str | None) -> Rows:
     if not name:
         raise UserError(f"settings of which method? known: {', '.join(registered.known())}")
-    rows = described.leaves(registered.get(name).Settings())
+    rows = described.leaves(registered.declared(name).Settings())
     return [row | {"key": f"{name}.{row['key']}"} for row in rows]
 
 
@@ -129,7 +129,7 @@ def weights(name: str | None) -> Rows:
     """Settings that take a file of weights, and what they say of it."""
     rows = []
     for method in [name] if name else registered.known():
-        for row in described.leaves(registered.get(method).Settings()):
+        for row in described.leaves(registered.declared(method).Settings()):
             text = "str" in row["type"]  # of a path
             if text and {"weights", "pretrained"} & set(row["key"].split(".")):
                 about = {"setting": f"{method}.{row['key']}", "default": row["default"]}

@@ -16,7 +16,7 @@ from harness.data.views import quality
 from harness.data.views.background import object_pixels
 from harness.data.views.choice import Choice
 from harness.data.views.reference import Reference, measure
-from methods.contract import seed_for
+from methods.seeds import seed_for
 from methods.views import M3dmView
 
 NORMAL = ("ok", "okay", "normal", "nominal", "healthy")  # how others call good

@@ -23,8 +23,9 @@ from harness.data.views.choice import resolved
 from harness.data.views.preview import finished
 from harness.data.views.quality import MEANING
 from harness.data.views.reference import measure
-from methods.contract import View, seed_for
+from methods.declaration import View
 from methods.errors import UserError
+from methods.seeds import seed_for
 from methods.views import BtfView
 
 TILE_PX = 192  # longer side of an image on the sheet
@@ -76,7 +77,7 @@ def choose(
 
 
 def raw_row(category: Category, ref: Ref, background: str) -> Row:
-    """RGB, depth, the object by that background (of contract.BACKGROUNDS), ground truth."""
+    """RGB, depth, the object by that background (of declaration.BACKGROUNDS), ground truth."""
     try:
         sample = ref.read()
     except DataError as fault:

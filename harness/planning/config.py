@@ -27,7 +27,7 @@ from harness.planning.entries import EntryError, filled, nested
 from harness.planning.jobs import Protocol, Resources
 from harness.store import canonical, write_text
 from methods import plugins
-from methods.contract import SETTINGS
+from methods.declaration import SETTINGS
 from methods.errors import UserError
 from methods.marks import DEMO, TEST_SELECTED
 from methods.names import BASELINES
@@ -172,7 +172,7 @@ class Config:
 
     def variants_of(self, method: str) -> dict[str, dict[str, Any]]:
         """Name -> changes of the settings: the method's own, then those of this configuration."""
-        return {**methods.get(method).variants, **self.variants.get(method, {})}
+        return {**methods.declared(method).variants, **self.variants.get(method, {})}
 
     def split(self, entry: str) -> tuple[str, str]:
         """ "das3d/untrained" -> ("das3d", "untrained"); ConfigError for unknown names.
@@ -204,7 +204,7 @@ class Config:
     def supported(self, entry: str) -> list[str]:
         """Those of the settings asked for that a method or variant has, in their order."""
         method, variant = self.split(entry)
-        there = methods.get(method).supported(self.settings_of(method, variant))
+        there = methods.declared(method).supported(self.settings_of(method, variant))
         return [setting for setting in self.settings if setting in there]
 
     def plain(self) -> dict:
@@ -251,7 +251,7 @@ def check_supported(config: Config, entry: str) -> None:
     """Raise ConfigError if a method or variant has none of the settings asked for."""
     if not config.supported(entry):
         method, variant = config.split(entry)
-        there = methods.get(method).supported(config.settings_of(method, variant))
+        there = methods.declared(method).supported(config.settings_of(method, variant))
         raise ConfigError(
             f"methods: {entry} has the settings {', '.join(there)}, and only "
             f"{', '.join(config.settings)} is asked for"
@@ -326,7 +326,7 @@ def typed(given: dict[str, Any], source: str) -> Config:
         asked = [str(entry).partition("/")[0] for entry in given.get("methods") or ()]
         foreign = [name for name in (*asked, *given) if _foreign(name)]
         options = {
-            m: _options(m, methods.get(m).Settings, canonical(given.pop(m, {})))
+            m: _options(m, methods.declared(m).Settings, canonical(given.pop(m, {})))
             for m in dict.fromkeys((*methods.METHODS, *foreign))
         }
         config = structured(Config, given)
@@ -471,7 +471,7 @@ def settings_of(method: str, overrides: Sequence[str] = ()) -> Any:
     given = _changes(overrides)
     if other := sorted(set(given) - {method}):
         raise ConfigError(f"{', '.join(map(str, other))}: only settings of {method} matter here")
-    return structured(methods.get(method).Settings, given.get(method, {}), method)
+    return structured(methods.declared(method).Settings, given.get(method, {}), method)
 
 
 def with_overrides(settings: Any, overrides: dict[str, Any], name: str = "") -> Any:

@@ -21,7 +21,7 @@ def differences(config: Config) -> dict[str, dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     for method in dict.fromkeys(config.split(entry)[0] for entry in config.methods):
-        default = plain(methods.get(method).Settings())
+        default = plain(methods.declared(method).Settings())
         entries = {
             entry: flat(plain(config.settings_of(*config.split(entry))), default, method)
             for entry in config.methods

@@ -21,7 +21,7 @@ from harness.planning.sources import Source, background, layout, sources, valida
 from harness.planning.values import plain, set_dotted
 from harness.store import IDENTITY, canonical, key_of, title_of
 from methods import marks, plugins
-from methods.contract import Method, Preparation, Stage, View
+from methods.declaration import DeclaredMethod, DeclaredStage, Preparation, View
 from methods.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def missing_inputs(config: Config) -> list[str]:
     missing: dict[str, None] = {}
     for entry in config.methods:
         method, variant = config.split(entry)
-        cls, settings = methods.get(method), config.settings_of(method, variant)
+        cls, settings = methods.declared(method), config.settings_of(method, variant)
         for setting in config.supported(entry):
             try:
                 cls.inputs(settings, setting)
@@ -124,7 +124,7 @@ class _Expansion:
         if config.training.selection == "best_validation":
             _check_validation(config, name, dataset)
 
-    def _prepared(self, cls: type[Method]) -> Preparation:
+    def _prepared(self, cls: type[DeclaredMethod]) -> Preparation:
         """How the method's authors prepared such data, unless something is given for all."""
         given = self.dataset.eyecandies.geometry or self.dataset.background in GIVEN
         return Preparation() if given else cls.prepared.get(self.layout, Preparation())
@@ -139,7 +139,7 @@ class _Expansion:
     def cell(self, identity: dict) -> dict:
         """A row of results: its identity and its job's key."""
         category, setting, seed = (identity[name] for name in ("category", "setting", "seed"))
-        cls = methods.get(identity["method"])
+        cls = methods.declared(identity["method"])
         offer = methods.offered(identity["method"])
         asked = (identity["method"], identity["variant"], setting)
         shown, stages, version, (settings, inputs, paths) = self._once(self._asked, *asked)
@@ -190,18 +190,20 @@ class _Expansion:
 
     def _asked(self, method: str, variant: str, setting: str) -> tuple[View, dict, int, tuple]:
         """A method's view, its stages' settings, its version, and its settings without paths."""
-        cls, settings = methods.get(method), self.config.settings_of(method, variant)
+        cls, settings = methods.declared(method), self.config.settings_of(method, variant)
         plain_ones = _without_paths(settings, cls.inputs(settings, setting))
         stages = cls.stage_settings(settings, setting)
         return cls.view(settings, setting), stages, cls.version_of(settings), plain_ones
 
-    def _stage(self, cls: type[Method], name: str, options: Any, category: str, seed: int) -> str:
+    def _stage(
+        self, cls: type[DeclaredMethod], name: str, options: Any, category: str, seed: int
+    ) -> str:
         """category: that of the cell that builds on it."""
         seed = seed if cls.stages[name].seeded else 0
         return self._once(self._new_stage, cls, name, options, category, seed)
 
     def _new_stage(
-        self, cls: type[Method], name: str, options: Any, category: str, seed: int
+        self, cls: type[DeclaredMethod], name: str, options: Any, category: str, seed: int
     ) -> str:
         stage = cls.stages[name]
         read = {"nothing": [], "train": list(self.sources), "category": [category]}[stage.reads]
@@ -239,17 +241,17 @@ class _Expansion:
         title = f"{cls.name} {name}{of}{f' {seed}' if stage.seeded else ''}"
         return self._add(spec, title, place, cls.name)
 
-    def _check_stage(self, stage: type[Stage], options: Any, limit: int | None) -> None:
+    def _check_stage(self, stage: type[DeclaredStage], options: Any, limit: int | None) -> None:
         counts = [min(source.train, limit or source.train) for source in self.sources.values()]
         if not all(counts):  # another fault, told by the job that reads the category
             return
         if fault := stage.fault(options, sum(counts)):
             raise ConfigError(f"{self.name}: {fault}")
 
-    def _view(self, cls: type[Method], category: str, recipe: View) -> str:
+    def _view(self, cls: type[DeclaredMethod], category: str, recipe: View) -> str:
         return self._once(self._new_view, cls, category, recipe)
 
-    def _new_view(self, cls: type[Method], category: str, recipe: View) -> str:
+    def _new_view(self, cls: type[DeclaredMethod], category: str, recipe: View) -> str:
         prepared = self._prepared(cls)
         source, changes = self._sources(prepared)[category], dict(prepared.view)
         behind = changes.pop("background", background(self.dataset, self.layout))
@@ -281,7 +283,7 @@ class _Expansion:
         self.jobs.setdefault(job.key, job)
         return job.key
 
-    def _train_samples(self, cls: type[Method], few_shot: bool = True) -> int | None:
+    def _train_samples(self, cls: type[DeclaredMethod], few_shot: bool = True) -> int | None:
         """How many of each category are trained on: asked for, or the most that was published.
 
         None: all. few_shot: False: not the few that were asked for

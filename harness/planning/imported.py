@@ -16,7 +16,7 @@ from harness.planning.plan import Plan
 from harness.planning.sources import sources
 from harness.store import IDENTITY, title_of
 from methods import names
-from methods.contract import SETTINGS
+from methods.declaration import SETTINGS
 from methods.marks import IMPORTED_MAPS
 
 

@@ -42,7 +42,7 @@ def sources(
 ) -> dict[str, Source]:
     """The wanted categories of a dataset. Reads its listing, never the content of its files.
 
-    published: how a method's authors read it (methods/contract.py: Preparation)
+    published: how a method's authors read it (methods/declaration.py: Preparation)
     """
     if dataset.kind == "synthetic":
         wanted = _wanted(name, dataset, tuple(synthetic.CATEGORIES))
@@ -67,7 +67,7 @@ def sources(
 
 
 def background(dataset: Dataset, kind: str) -> str:
-    """The recipe's word for what a configuration wants (methods.contract.BACKGROUNDS)."""
+    """The recipe's word for what a configuration wants (methods.declaration.BACKGROUNDS)."""
     asked = dataset.background
     if asked == "auto":
         return "plane" if kind in ("mvtec3d", "eyecandies") else "auto"  # as published

@@ -162,7 +162,7 @@ class Sweep:
             and self.early.looks
             and self.objective.on == "validation"
             and not set(self.objective.metrics) & set(COSTS)
-            and methods.get(self.entry[0]).validates
+            and methods.declared(self.entry[0]).validates
         )
 
     @property

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import torch
 
+from methods.baseline import declaration
 from methods.baseline.colour import lab
-from methods.baseline.settings import Settings
 from methods.blocks.maps import window_mean
 from methods.blocks.samples import unit_rgb
 from methods.contract import Batch, Method, Prediction, Progress, Samples, save_tensors
-from methods.views import PlainView
 
 DEVIATION = 1.4826  # standard deviations of a normal distribution per median absolute deviation
 ROWS = 16  # of the image at once: their values of all samples are in memory
@@ -33,25 +32,8 @@ class Normal:
     scale: torch.Tensor
 
 
-class Baseline(Method):
-    name = "baseline"
-    Settings = Settings
-    variants = {cue: {"cue": cue} for cue in ("plane", "colour", "missing")}
-
+class Baseline(declaration.Baseline, Method):
     normal: dict[str, Normal]  # by cue
-
-    @classmethod
-    def view(cls, settings: Settings, setting: str) -> PlainView:
-        return settings.prep
-
-    @classmethod
-    def supported(cls, settings: Settings) -> tuple[str, ...]:
-        return {
-            "plane": ("3d", "rgb+3d"),
-            "colour": ("rgb", "rgb+3d"),
-            "both": ("rgb+3d",),
-            "missing": ("3d", "rgb+3d"),
-        }[settings.cue]
 
     def fit(self, train: Samples, validation: Samples) -> None:
         """validation has no part in it."""

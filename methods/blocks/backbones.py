@@ -6,51 +6,13 @@ today), so every name stands for a tag (methods/m3dm/README.md, section 2).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import timm
 import torch
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 
 from methods.blocks.weights import fit_own, load
-from methods.published import FILES
-
-
-@dataclass(frozen=True)
-class Backbone:
-    tag: str  # of timm
-    file: str  # the usual name of its weights
-
-    @property
-    def source(self) -> str:
-        """Where they are published."""
-        known = [file.source for file in FILES if file.file == self.file]
-        return known[0] if known else f"https://huggingface.co/timm/{self.tag}"
-
-
-BACKBONES = {
-    "vit_base_patch8_224_dino": Backbone(
-        "vit_base_patch8_224.dino",
-        "dino_vitbase8_pretrain.pth",
-    ),
-    "vit_small_patch8_224_dino": Backbone(
-        "vit_small_patch8_224.dino",
-        "dino_deitsmall8_pretrain.pth",
-    ),
-    "vit_base_patch8_224": Backbone(
-        "vit_base_patch8_224.augreg_in21k_ft_in1k",
-        "vit_base_patch8_224.augreg_in21k_ft_in1k.safetensors",
-    ),
-    "vit_base_patch8_224_in21k": Backbone(
-        "vit_base_patch8_224.augreg_in21k",
-        "vit_base_patch8_224.augreg_in21k.safetensors",
-    ),
-    "vit_tiny_patch16_224": Backbone(
-        "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
-        "vit_tiny_patch16_224.augreg_in21k_ft_in1k.safetensors",
-    ),
-}
+from methods.published import BACKBONES
 
 
 class ImageTokens(nn.Module):

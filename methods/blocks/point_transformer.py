@@ -15,7 +15,6 @@ from torch import nn
 from methods.blocks.at_once import AtOnce
 from methods.blocks.mlp import Mlp
 
-MODES = ("batchstat", "official", "eval")
 NORM_EPS = 1e-5
 AT_ONCE = AtOnce(cpu=16, accelerator=1024)  # groups whose activations fit into a cache
 

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-LEARNING = ("ema", "gradient")
 CHUNK = 1 << 26  # distances held at once: 256 MB in float32
 
 

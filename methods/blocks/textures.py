@@ -2,8 +2,7 @@
 
 A texture source is called with a random generator and returns one RGB texture, uint8
 (size, size, 3). `texture_source` makes one from its name; `augmented` changes its textures by
-three of DRAEM's augmenters. The source matters to the results, so `source_name` says what
-"auto" stands for.
+three of DRAEM's augmenters. The names of sources are in texture_choice.py.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -20,29 +18,13 @@ import torch
 
 from methods.blocks import augmenters
 from methods.blocks.perlin import perlin_noise
+from methods.blocks.texture_choice import Choice, texture_folder
 
 Texture = Callable[[np.random.Generator], np.ndarray]
 
-SOURCES = ("dtd", "imagenet", "folder", "other_categories", "bundled", "procedural", "auto")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 # MVTec 3D-AD, Eyecandies
 _TRAINING_IMAGES = ("*/train/good/rgb/*.png", "*/train/data/*_image_4.png")
-
-
-def source_name(source: str, folder: str | None, published: str = "dtd") -> str:
-    """What `source` amounts to, for reports. published: what "auto" is where there is a folder."""
-    if source != "auto":
-        return source
-    return published if folder else "bundled+procedural"
-
-
-def texture_folder(source: str, folder: str | None, setting: str = "texture") -> Path | None:
-    """The folder that `source` reads, None if none. FileNotFoundError if it is not there."""
-    if source not in SOURCES:
-        raise ValueError(f"unknown texture source {source!r}; known: {', '.join(SOURCES)}")
-    if source in ("bundled", "procedural") or (source == "auto" and not folder):
-        return None
-    return _existing(source, folder, setting)
 
 
 def texture_source(
@@ -73,37 +55,10 @@ def texture_source(
     return Images(sorted(files), size, crop=source == "other_categories")
 
 
-class Choice(Protocol):
-    """What a method's settings say of its textures."""
-
-    source: str  # one of SOURCES
-    folder: str | None
-    augment: bool  # change each texture by three augmenters
-
-
 def chosen_texture(choice: Choice, size: int, category: str, setting: str) -> Texture:
     """The source that settings choose, as `texture_source` makes it."""
     texture = texture_source(choice.source, size, choice.folder, category, setting)
     return augmented(texture) if choice.augment else texture
-
-
-def _existing(source, folder, setting) -> Path:
-    if folder and Path(folder).is_dir():
-        return Path(folder)
-    given = f"{folder} is not a folder" if folder else f"{setting}.folder is not set"
-    meaning = {
-        "folder": "any folder of images",
-        "imagenet": "the ImageNet-1k training set, one folder of JPEGs a class",
-        "other_categories": "the root of the data set, with one folder a category",
-    }.get(
-        source,
-        "the Describable Textures Dataset, 47 folders of JPEGs, "
-        "https://www.robots.ox.ac.uk/~vgg/data/dtd",
-    )
-    raise FileNotFoundError(
-        f"{given}, and {setting}.source {source!r} needs {meaning}: give its path as "
-        f"{setting}.folder, or set {setting}.source to 'auto' to do without"
-    )
 
 
 class Images:

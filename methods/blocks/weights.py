@@ -1,11 +1,10 @@
-"""Weights: their files, how one fits a network, told key by key, and random ones in their place.
+"""Weights: how a file fits a network, told key by key, and random ones in its place.
 
 Nothing is ever downloaded, and nothing in a file is executed.
 """
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,8 +15,6 @@ import torch
 from torch import nn
 
 from methods.errors import UserError
-from methods.marks import RANDOM_INIT
-from methods.published import FOLDER, PUBLISHED, in_folder
 
 
 class WeightsError(UserError):
@@ -111,32 +108,6 @@ def require_tensors(state: Mapping, source: object) -> dict[str, torch.Tensor]:
             "expected a plain state dict of tensors"
         )
     return dict(state)
-
-
-def weight_file(given: str | None, setting: str, advice: str, name: str = "") -> Path | None:
-    """The file that a setting of weights means, None if it asks for random ones; see `existing`."""
-    return None if given == RANDOM_INIT else existing(given, setting, advice, name)
-
-
-def existing(given: str | None, setting: str, advice: str, name: str = "") -> Path:
-    """The file that `setting` gives. name: of the file, where a folder that holds it will do, too.
-
-    Nothing, or "published", is the file of that name in RELIEF_WEIGHTS. Raises ValueError if
-    nothing is given, FileNotFoundError if it is not there; both end with `advice`.
-    """
-    if name and given in (None, "", PUBLISHED) and (found := in_folder(name)):
-        return found
-    if given == PUBLISHED:
-        where = os.environ.get(FOLDER)
-        state = f"{where} has no {name}" if where else f"{FOLDER} names no folder"
-        raise FileNotFoundError(f"{setting}={PUBLISHED}: {state}: {advice}")
-    if not given:
-        raise ValueError(f"{setting} is not set: {advice}")
-    path = Path(given)
-    path = path / name if name and path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(f"{setting}: {path} is not a file: {advice}")
-    return path
 
 
 @contextmanager

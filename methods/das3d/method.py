@@ -2,51 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from methods.blocks.draem import image_score, init_weights
 from methods.blocks.samples import rgbd
-from methods.blocks.textures import chosen_texture, source_name, texture_folder
+from methods.blocks.texture_choice import source_name
+from methods.blocks.textures import chosen_texture
 from methods.blocks.training import NetworkMethod, epoch_order, optimise
-from methods.contract import Batch, Prediction, Preparation, Run, Samples
+from methods.contract import Batch, Prediction, Run, Samples
+from methods.das3d import declaration
 from methods.das3d.network import Das3dNet, das3d_loss
 from methods.das3d.settings import Settings
 from methods.das3d.synthesis import Draws, draw_samples, synthesise
-from methods.views import Das3dView
 
 
-class Das3d(NetworkMethod):
-    name = "das3d"
-    Settings = Settings
-    # Eyecandies (methods/das3d/README.md, section 1): M3DM's converter in place of RANSAC.
-    prepared = {"eyecandies": Preparation({"geometry": "m3dm"}, {"background": "removed"})}
-    variants = {
-        "no_skew_no_dropout": {"skew.enabled": False, "p_d": 0.0},  # Table 6
-        "skew_only": {"p_d": 0.0},
-        "dropout_only": {"skew.enabled": False},
-        "untrained": {"train.steps": 0},
-    }
-
+class Das3d(declaration.Das3d, NetworkMethod):
     def __init__(self, settings: Settings, setting: str, run: Run | None = None):
         super().__init__(settings, setting, run)
         self.net = Das3dNet(settings, setting)
         init_weights(self.net, torch.Generator().manual_seed(self.seed("init")))
         # channels_last: a fifth to a quarter less time for narrow networks on the CPU.
         self.net.to(self.run.device, memory_format=torch.channels_last).eval()
-
-    @classmethod
-    def view(cls, settings: Settings, setting: str) -> Das3dView:
-        return settings.prep
-
-    @classmethod
-    def inputs(cls, settings: Settings, setting: str) -> dict[str, Path | None]:
-        used = "rgb" in setting and settings.train.steps > 0
-        texture = settings.texture
-        folder = texture_folder(texture.source, texture.folder, "das3d.texture") if used else None
-        return {"texture.folder": folder}
 
     def fit(self, train: Samples, validation: Samples) -> None:
         s = self.settings.train

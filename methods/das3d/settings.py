@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from methods.blocks.settings import choose, divisible, odd
-from methods.blocks.textures import SOURCES
+from methods.blocks.texture_choice import SOURCES
 from methods.views import Das3dView
 
 FEATURES = ("b1", "b2", "db3", "db4", "out")

@@ -14,37 +14,19 @@ import torch
 from methods.blocks.draem import image_score
 from methods.blocks.samples import rgbd
 from methods.blocks.swin_unet import SwinUnet, load_pretrained
-from methods.blocks.textures import chosen_texture, source_name, texture_folder
+from methods.blocks.texture_choice import source_name
+from methods.blocks.textures import chosen_texture
 from methods.blocks.training import NetworkMethod, ahead, epoch_order, optimise, settle_norms
-from methods.blocks.weights import existing
-from methods.contract import Batch, Prediction, Preparation, Run, Samples
+from methods.contract import Batch, Prediction, Run, Samples
+from methods.dbrn import declaration
 from methods.dbrn.dropout import inference_drops, training_drops
 from methods.dbrn.losses import dbrn_loss
 from methods.dbrn.network import AllDrops, DbrnNet, Output, SameImage, init_weights
 from methods.dbrn.settings import Settings
 from methods.dbrn.simulation import Draws, Simulated, draw_samples, simulate
-from methods.views import DbrnView
 
 
-class Dbrn(NetworkMethod):
-    name = "dbrn"
-    Settings = Settings
-    # Ours: the paper has no Eyecandies (methods/dbrn/README.md, section 2.6).
-    prepared = {"eyecandies": Preparation({"geometry": "m3dm"}, {"background": "none"})}
-    variants = {
-        "ms": {"multi_scale": True},  # Tables I, II: Ours (MS)
-        "res_unet_swin_unet": {"recon.net": "res_unet", "disc.net": "swin_unet"},  # III, VI
-        "res_unet_unet": {"recon.net": "res_unet"},
-        "swin_unet_swin_unet": {"disc.net": "swin_unet"},
-        "no_loss_weighting": {"loss.weights": (1.0, 1.0, 1.0, 1.0)},  # Table IV
-        "lfg_only": {"loss.weights": (1.0, 4.0, 1.0, 1.0)},
-        "lmask_only": {"loss.weights": (1.0, 1.0, 10.0, 1.0)},
-        "fusion_early_cat": {"fusion": "early"},  # Table V
-        "fusion_deep_hadamard": {"fusion": "hadamard"},
-        "fusion_deep_cat": {"fusion": "cat"},
-        "untrained": {"train.steps": 0},
-    }
-
+class Dbrn(declaration.Dbrn, NetworkMethod):
     def __init__(self, settings: Settings, setting: str, run: Run | None = None):
         super().__init__(settings, setting, run)
         self.net = DbrnNet(settings, setting)
@@ -64,24 +46,6 @@ class Dbrn(NetworkMethod):
         if self.settings.test.compile:
             torch._dynamo.reset()
             self._anomaly_map = torch.compile(self.net.anomaly_map, options={"freezing": True})
-
-    @classmethod
-    def version_of(cls, settings: Settings) -> int:
-        return 2 if settings.test.dropout else cls.version  # 2: drops are drawn by opaque ids
-
-    @classmethod
-    def view(cls, settings: Settings, setting: str) -> DbrnView:
-        return settings.prep
-
-    @classmethod
-    def inputs(cls, settings: Settings, setting: str) -> dict[str, Path | None]:
-        texture, weights = settings.texture, settings.swin.pretrained
-        if weights:
-            advice = "it takes a checkpoint of Swin-T or Swin-Unet; leave it out to start from none"
-            weights = existing(weights, "dbrn.swin.pretrained", advice)
-        used = "rgb" in setting and settings.train.steps > 0
-        folder = texture_folder(texture.source, texture.folder, "dbrn.texture") if used else None
-        return {"texture.folder": folder, "swin.pretrained": weights}
 
     def fit(self, train: Samples, validation: Samples) -> None:
         s = self.settings.train

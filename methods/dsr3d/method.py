@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,49 +11,20 @@ import torch
 from methods.blocks.losses import focal
 from methods.blocks.training import NetworkMethod, optimise
 from methods.blocks.weights import Fit
-from methods.contract import Batch, Prediction, Preparation, Run, Samples
-from methods.dsr3d import anomalies, samples
+from methods.contract import Batch, Prediction, Run, Samples
+from methods.dsr3d import anomalies, declaration, samples
+from methods.dsr3d.declaration import dada_file, weights_setting
 from methods.dsr3d.model import Dsr3dNet, smooth, stage2_loss
 from methods.dsr3d.settings import Settings
-from methods.dsr3d.stage import FILE, DadaStage, RealDadaStage, StageSettings
-from methods.dsr3d.weights import dada_file, load_authors, published_dada, read
+from methods.dsr3d.stage import FILE, DadaStage, RealDadaStage
+from methods.dsr3d.weights import load_authors, published_dada, read
 from methods.marks import IMPORTED
-from methods.views import Dsr3dView
 
 PHASES = ("train", "upsample")
 
 
-class Dsr3d(NetworkMethod):
-    name = "3dsr"
-    Settings = Settings
-    # Helpers are all that is published: the plane of three pixels is theirs, the rest is as on
-    # MVTec 3D-AD, at a tenth of the size (methods/dsr3d/README.md, section 1).
-    prepared = {"eyecandies": Preparation(view={"plane": "pixels"})}
+class Dsr3d(declaration.Dsr3d, NetworkMethod):
     stages = {"dada": DadaStage, "dada_real": RealDadaStage}
-    variants = {
-        "paper": {  # what the text says, not the code
-            "dada.loss.norm": "l2",
-            "dada.loss.reduction": "modality",
-            "dada.net.codebook": "gradient",
-            "anomaly.replacement": "random",
-            "anomaly.shuffle_probability": 0.0,
-            "anomaly.p_both": 1.0,
-            "loss.feature": "l1",
-            "loss.mask_l1_weight": 0.0,
-            "score.smoothing": "gaussian",
-            "score.smooth_map": False,
-            "prep.depth_low": 0.0,
-            "prep.depth_high": 1.0,
-            "prep.hole_passes": 1,
-        },
-        # Table 5
-        "dsr_naive": {"dada.net.grouped": False, "dada.depth.source": "real"},
-        "no_perlin": {"dada.depth.source": "gray"},
-        "no_affine": {"dada.depth.alpha": [1.0, 1.0]},
-        "vqvae": {"dada.net.grouped": False},
-        "vqvae_weighted": {"dada.net.grouped": False, "dada.loss.lambda_d": 10.0},
-        "untrained": {"train.steps": 0, "rgb.train.steps": 0, "rgb.upsampler.train.steps": 0},
-    }
 
     def __init__(self, settings: Settings, setting: str, run: Run | None = None):
         super().__init__(settings, setting, run)
@@ -64,31 +34,8 @@ class Dsr3d(NetworkMethod):
         self.net.to(self.run.device, memory_format=torch.channels_last).eval()
 
     @classmethod
-    def view(cls, settings: Settings, setting: str) -> Dsr3dView:
-        return replace(settings.prep, size=settings.rgb.size) if setting == "rgb" else settings.prep
-
-    @classmethod
-    def inputs(cls, settings: Settings, setting: str) -> dict[str, Path | None]:
-        weights = settings.of(setting).dada.weights
-        own = _weights_setting(setting)
-        names = ("dada.weights", "rgb.dada.weights", "dada.images.folder", "rgb.dada.images.folder")
-        return dict.fromkeys(names) | {
-            own: dada_file(weights, f"3dsr.{own}", setting) if weights else None
-        }
-
-    @classmethod
-    def stage_settings(cls, settings: Settings, setting: str) -> dict[str, StageSettings]:
-        dada = settings.of(setting).dada
-        if dada.weights:
-            return {}
-        if dada.depth.source == "real":
-            prep = replace(settings.prep, size=dada.size)
-            return {"dada_real": StageSettings(setting, dada, prep)}
-        return {"dada": StageSettings(setting, dada)}
-
-    @classmethod
     def published(cls, settings: Settings, setting: str) -> dict[str, Callable[[Path], Fit]]:
-        return {_weights_setting(setting): published_dada(settings.of(setting).dada, setting)}
+        return {weights_setting(setting): published_dada(settings.of(setting).dada, setting)}
 
     def fit(self, train: Samples, validation: Samples) -> None:
         self._load_dada()
@@ -108,7 +55,7 @@ class Dsr3d(NetworkMethod):
     def _load_dada(self) -> None:
         dada, net = self.pipeline.dada, self.net.autoencoder
         if dada.weights:
-            name = f"3dsr.{_weights_setting(self.setting)}"
+            name = f"3dsr.{weights_setting(self.setting)}"
             file = dada_file(dada.weights, name, self.setting)
             load_authors(net, read(file), file)
             return
@@ -189,8 +136,3 @@ class Dsr3d(NetworkMethod):
         if weights := self.pipeline.dada.weights:
             notes["dada"] = f"{IMPORTED} weights, {Path(weights).name}"
         return notes
-
-
-def _weights_setting(setting: str) -> str:
-    """The name of the setting that takes the autoencoder's weights."""
-    return "rgb.dada.weights" if setting == "rgb" else "dada.weights"

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Optional
 
-from methods.blocks.quantiser import LEARNING
 from methods.blocks.settings import choose, divisible, odd
 from methods.later import later
 from methods.views import Dsr3dView
+
+LEARNING = ("ema", "gradient")  # of the codebook (methods/blocks/quantiser.py)
 
 _choose = partial(choose, "3dsr")
 _odd = partial(odd, "3dsr")

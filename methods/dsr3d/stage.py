@@ -9,41 +9,30 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
 
 from methods.blocks.samples import unit_rgb
-from methods.blocks.textures import source_name, texture_folder, texture_source
+from methods.blocks.texture_choice import source_name
+from methods.blocks.textures import texture_source
 from methods.blocks.training import optimise, weight_sizes
-from methods.contract import Run, Samples, Stage, View, save_tensors
+from methods.contract import Run, Samples, Stage, save_tensors
+from methods.dsr3d import declaration
 from methods.dsr3d.dada import Autoencoder, Coded
-from methods.dsr3d.settings import Dada, DadaLoss
+from methods.dsr3d.declaration import StageSettings, images_setting, needs_images
+from methods.dsr3d.settings import DadaLoss
 from methods.dsr3d.simulation import Draws, draw_sample, images, stack
-from methods.views import Dsr3dView
 
 FILE = "dada.pt"
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class StageSettings:
-    """What determines a trained autoencoder; made by `Dsr3d.stage_settings`."""
-
-    setting: str = "rgb+3d"
-    dada: Dada = Dada()
-    prep: Optional[Dsr3dView] = None  # of the dataset's images, where it is trained on them
-
-
-class DadaStage(Stage):
-    name = "dada"
-    Settings = StageSettings
-
+class DadaStage(declaration.DadaStage, Stage):
     def __init__(self, settings: StageSettings, run: Run | None = None):
         super().__init__(settings, run)
         s = settings
@@ -51,13 +40,6 @@ class DadaStage(Stage):
         self.net.init_weights(torch.Generator().manual_seed(self.seed("init")))
         self.net.to(self.run.device, memory_format=torch.channels_last).eval()
         self.used: dict[str, int] = {}
-
-    @classmethod
-    def inputs(cls, settings: StageSettings) -> dict[str, Path | None]:
-        s, folder = settings.dada.images, None
-        if needs_images(settings) and settings.dada.train.steps:
-            folder = texture_folder(s.source, s.folder, images_setting(settings))
-        return {"dada.images.folder": folder}
 
     def fit(self, train: Mapping[str, Samples]) -> None:
         s = self.settings.dada
@@ -118,16 +100,7 @@ class DadaStage(Stage):
         return {"dada_images": source_name(s.source, s.folder, "imagenet")}
 
 
-class RealDadaStage(DadaStage):
-    """The same on the RGB and depth images of the dataset (ablation "dsr_naive")."""
-
-    name = "dada_real"
-    reads = "train"
-
-    @classmethod
-    def view(cls, settings: StageSettings) -> View:
-        return settings.prep
-
+class RealDadaStage(declaration.RealDadaStage, DadaStage):
     def _sampler(self, train: Mapping[str, Samples]):
         s, setting, device = self.settings.dada, self.settings.setting, self.run.device
         names = sorted(train)
@@ -150,18 +123,6 @@ class RealDadaStage(DadaStage):
 
     def notes(self) -> dict[str, str]:
         return {"dada_images": "the dataset's own, RGB and depth"}
-
-
-def images_setting(settings: StageSettings) -> str:
-    """What configurations call its images."""
-    return "3dsr.rgb.dada.images" if settings.setting == "rgb" else "3dsr.dada.images"
-
-
-def needs_images(settings: StageSettings) -> bool:
-    depth = settings.dada.depth.source
-    if depth == "real":
-        return False
-    return "rgb" in settings.setting or depth == "gray"
 
 
 def dada_loss(coded: Coded, x: torch.Tensor, s: DadaLoss, setting: str) -> dict[str, torch.Tensor]:

@@ -14,10 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from methods import published
 from methods.blocks.weights import (
     Fit,
-    existing,
     fit,
     load,
     read_checkpoint,
@@ -68,27 +66,6 @@ def load_authors(
 ) -> None:
     """Fill `net` with `state`, under the authors' keys or ours; WeightsError unless all fits."""
     load(net, compare(state, net), source)
-
-
-DADA_FILES = {  # of the settings
-    "rgb": "vq_model_pretrained_128_4096.pckl",
-    "3d": "DADA_D.pckl",
-    "rgb+3d": "DADA_RGB_D.pckl",
-}
-
-
-def dada_file(given: str, name: str, setting: str) -> Path:
-    """The authors' autoencoder of a setting: what `name` gives, or its own in the folder given."""
-    own = published.named(DADA_FILES[setting])
-    advice = (
-        f"setting {setting} takes {own.file}, published at {own.source}; give its path, the folder "
-        f"that holds those of all settings, or {published.PUBLISHED}; leave it out to train the "
-        "autoencoder here"
-    )
-    path = existing(given, name, advice, own.file)
-    if path.name != own.file and path.name in DADA_FILES.values():
-        raise ValueError(f"{name}: {path.name} is of another setting: {advice}")
-    return path
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,31 +20,13 @@ from methods.blocks.kept import Kept, Rows, Writer
 from methods.blocks.points import farthest_points, nearest_points, pack, take
 from methods.blocks.samples import standardised, unit_rgb
 from methods.contract import Batch, Progress, Run, Samples, Stage
-from methods.m3dm.settings import Point, Rgb
-from methods.m3dm.weights import point_file, point_network, rgb_file, rgb_network
+from methods.m3dm import declaration
+from methods.m3dm.declaration import PointStage, RgbStage
+from methods.m3dm.weights import point_network, rgb_network
 from methods.marks import RANDOM_INIT
 from methods.seeds import seed_for
-from methods.views import M3dmView
 
 IDS, LATE = "ids.json", "late"
-
-
-@dataclass(frozen=True)
-class RgbStage:
-    prep: M3dmView = M3dmView()
-    rgb: Rgb = Rgb()
-    weights: str | None = None
-    cache: str = "float32"
-    batch: int = 4
-
-
-@dataclass(frozen=True)
-class PointStage:
-    prep: M3dmView = M3dmView()
-    point: Point = Point()
-    weights: str | None = None
-    cache: str = "float32"
-    batch: int = 4
 
 
 class RgbExtractor:
@@ -99,26 +79,10 @@ def _as_kept(x: torch.Tensor, dtype: str) -> torch.Tensor:
     return x.half().float() if dtype == "float16" else x
 
 
-class FeatureStage(Stage):
+class FeatureStage(declaration.FeatureStage, Stage):
     """Features of every sample of a category, streamed to disk; a killed run goes on."""
 
-    reads = "category"
-    seeded = False
     extractor: ClassVar[type]
-
-    @classmethod
-    def view(cls, settings: Any) -> M3dmView:
-        return settings.prep
-
-    @classmethod
-    @abstractmethod
-    def file(cls, settings: Any) -> Path | None:
-        """The file of its weights; None for random ones."""
-
-    @classmethod
-    def inputs(cls, settings: Any) -> dict[str, Path | None]:
-        path = cls.file(settings)
-        return {"weights": path} if path else {}
 
     def fit(self, data: Mapping[str, Samples]) -> None:
         run, s = self.run, self.settings
@@ -156,29 +120,12 @@ class FeatureStage(Stage):
         return {"weights": RANDOM_INIT} if self.settings.weights == RANDOM_INIT else {}
 
 
-class RgbFeatures(FeatureStage):
-    name = "rgb_features"
-    Settings = RgbStage
+class RgbFeatures(declaration.RgbFeatures, FeatureStage):
     extractor = RgbExtractor
 
-    @classmethod
-    def file(cls, settings: RgbStage) -> Path | None:
-        return rgb_file(settings.weights, settings.rgb)
 
-
-class PointFeatures(FeatureStage):
-    name = "point_features"
-    Settings = PointStage
+class PointFeatures(declaration.PointFeatures, FeatureStage):
     extractor = PointExtractor
-
-    @classmethod
-    def version_of(cls, settings: PointStage) -> int:
-        # 2: stochastic depth is drawn by opaque ids
-        return 2 if settings.point.mode == "official" else cls.version
-
-    @classmethod
-    def file(cls, settings: PointStage) -> Path | None:
-        return point_file(settings.weights, settings.point)
 
     @property
     def late(self) -> bool:

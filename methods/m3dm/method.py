@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,36 +17,30 @@ from methods.blocks.memory_bank import MemoryBank, reweighted_score
 from methods.blocks.training import weight_sizes
 from methods.blocks.weights import Fit
 from methods.contract import Batch, Method, Prediction, Progress, Run, Samples, save_tensors
-from methods.m3dm.features import Features, PointFeatures, PointStage, RgbFeatures, RgbStage
+from methods.m3dm import declaration
+from methods.m3dm.declaration import feature_stages, uff_file, weights_used
+from methods.m3dm.features import Features, PointFeatures, RgbFeatures
 from methods.m3dm.fusion import fit_svm, smooth_maps
 from methods.m3dm.patches import Patches
 from methods.m3dm.pfa import group_map
-from methods.m3dm.settings import CONVERTED, VARIANTS, Settings
+from methods.m3dm.settings import Settings
 from methods.m3dm.uff import FeatureFusion
-from methods.m3dm.uff_stage import FILE, UffStage, UffTraining
+from methods.m3dm.uff_stage import FILE, UffStage
 from methods.m3dm.weights import (
     image_net,
     load_uff,
     make_uff,
-    point_file,
     point_net,
     published_point,
-    rgb_file,
-    uff_file,
 )
 from methods.marks import RANDOM_INIT
 from methods.seeds import seed_for
-from methods.views import M3dmView
 
 COLUMN = {"xyz": 0, "rgb": 1, "fusion": 2}  # of the weights of the decision
 
 
-class M3dm(Method):
-    name = "m3dm"
-    Settings = Settings
-    variants = VARIANTS
+class M3dm(declaration.M3dm, Method):
     stages = {stage.name: stage for stage in (RgbFeatures, PointFeatures, UffStage)}
-    prepared = {"eyecandies": CONVERTED}
 
     def __init__(self, settings: Settings, setting: str, run: Run | None = None):
         super().__init__(settings, setting, run)
@@ -56,34 +49,8 @@ class M3dm(Method):
         self.banks: dict[str, MemoryBank] = {}
         self.moments = dict.fromkeys(self.names, (0.0, 1.0))  # shift and scale of a bank
         self.decision: dict[str, torch.Tensor] = {}  # weights (K,) of the SVMs
-        features = Features(_feature_stages(settings, setting), self.run, self.run.category)
+        features = Features(feature_stages(settings, setting), self.run, self.run.category)
         self.patches = Patches(features, settings.pfa)
-
-    @classmethod
-    def view(cls, settings: Settings, setting: str) -> M3dmView:
-        return settings.prep
-
-    @classmethod
-    def inputs(cls, settings: Settings, setting: str) -> dict[str, Path | None]:
-        w, banks = settings.weights, settings.banks_of(setting)
-        found: dict[str, Path | None] = {"weights.rgb": None, "weights.point": None}
-        if {"rgb", "fusion"} & set(banks):
-            found["weights.rgb"] = rgb_file(w.rgb, settings.rgb)
-        if {"xyz", "fusion"} & set(banks):
-            found["weights.point"] = point_file(w.point, settings.point)
-        fusion = "fusion" in banks and settings.uff.enabled
-        found["weights.uff"] = uff_file(w.uff) if fusion and w.uff else None
-        literal = {f"weights.{k}" for k in _used(settings, setting) if getattr(w, k) == RANDOM_INIT}
-        return {name: path for name, path in found.items() if name not in literal}
-
-    @classmethod
-    def stage_settings(cls, settings: Settings, setting: str) -> dict[str, Any]:
-        stages = _feature_stages(settings, setting)
-        if "uff" in _used(settings, setting) and settings.weights.uff is None:
-            stages[UffStage.name] = UffTraining(
-                stages[RgbFeatures.name], stages[PointFeatures.name], settings.pfa, settings.uff
-            )
-        return stages
 
     @classmethod
     def published(cls, settings: Settings, setting: str) -> dict[str, Callable[[Path], Fit]]:
@@ -106,7 +73,7 @@ class M3dm(Method):
 
     def _fusion_network(self, train: Samples) -> FeatureFusion | None:
         s, device = self.settings, self.run.device
-        if "uff" not in _used(s, self.setting):
+        if "uff" not in weights_used(s, self.setting):
             return None
         features = self.patches.features(train.batch([0], device))
         sizes = features["point"].shape[2], features["rgb"].shape[1]
@@ -297,7 +264,7 @@ class M3dm(Method):
             self.patches.uff = net.to(self.run.device).eval().requires_grad_(False)
 
     def sizes(self) -> dict[str, int]:
-        s, used = self.settings, _used(self.settings, self.setting)
+        s, used = self.settings, weights_used(self.settings, self.setting)
         nets = [self.patches.uff] if self.patches.uff else []
         with torch.device("meta"):  # there are none here where a stage kept their features
             nets += [image_net(s.rgb, s.prep.size)] if "rgb" in used else []
@@ -308,31 +275,9 @@ class M3dm(Method):
         return {**weights, **banks, "bank_bytes": held}
 
     def notes(self) -> dict[str, str]:
-        w, used = self.settings.weights, _used(self.settings, self.setting)
+        w, used = self.settings.weights, weights_used(self.settings, self.setting)
         notes = {"weights": RANDOM_INIT} if RANDOM_INIT in [getattr(w, k) for k in used] else {}
         if "uff" in used:
             known = {None: "trained", RANDOM_INIT: RANDOM_INIT}
             notes["uff"] = known.get(w.uff, "file")
         return notes
-
-
-def _used(settings: Settings, setting: str) -> list[str]:
-    """The fields of `weights` that have a part in the result."""
-    banks = set(settings.banks_of(setting))
-    fusion = "fusion" in banks
-    return [
-        *(["rgb"] if fusion or "rgb" in banks else []),
-        *(["point"] if fusion or "xyz" in banks else []),
-        *(["uff"] if fusion and settings.uff.enabled else []),
-    ]
-
-
-def _feature_stages(settings: Settings, setting: str) -> dict[str, Any]:
-    s, used = settings, _used(settings, setting)
-    common = {"prep": s.prep, "cache": s.cache, "batch": s.batch}
-    stages = {
-        RgbFeatures.name: RgbStage(rgb=s.rgb, weights=s.weights.rgb, **common),
-        PointFeatures.name: PointStage(point=s.point, weights=s.weights.point, **common),
-    }
-    kept = {"rgb": RgbFeatures.name, "point": PointFeatures.name}
-    return {name: stages[name] for part, name in kept.items() if part in used}

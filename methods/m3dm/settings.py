@@ -16,10 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from methods.blocks.backbones import BACKBONES
-from methods.blocks.point_transformer import MODES
 from methods.blocks.settings import choose
-from methods.contract import Preparation
+from methods.declaration import Preparation
+from methods.published import BACKBONES
 from methods.views import M3dmView
 
 # Eyecandies (section 1.3): the converter takes the conveyor away and pads nothing.
@@ -29,6 +28,7 @@ CONVERTED = Preparation(
     train_samples=400,  # (code; paper: fewer, chosen on the test set)
 )
 
+MODES = ("batchstat", "official", "eval")  # of norms and stochastic depth of point features
 BANKS = ("xyz", "rgb", "fusion")  # in the order of the code
 COMBINATIONS = (*BANKS, "xyz,rgb", "xyz,rgb,fusion")
 

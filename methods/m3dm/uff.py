@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from methods.blocks.mlp import Mlp
+from methods.m3dm.declaration import iterations_per_epoch
 from methods.m3dm.settings import Uff
 from methods.seeds import seed_for
 
@@ -71,27 +72,6 @@ def contrastive_loss(query: torch.Tensor, key: torch.Tensor, temperature: float 
     starts = range(0, len(query), ROWS)
     parts = [checkpoint(block, query[i : i + ROWS], i, use_reentrant=False) for i in starts]
     return 2 * temperature * torch.stack(parts).sum() / len(query)
-
-
-def iterations_per_epoch(samples: int, s: Uff) -> int:
-    return s.iterations or samples // s.batch
-
-
-def too_few(samples: int, s: Uff) -> str:
-    """Why so few samples make no update, and what would do; empty if they make one."""
-    n = iterations_per_epoch(samples, s)
-    if n >= s.accumulation:
-        return ""
-    batch = min(s.batch, samples)
-    fits = s.iterations or samples // batch
-    smaller = f" m3dm.uff.batch={batch}" if batch < s.batch else ""
-    return (
-        f"m3dm.uff: {samples} training samples over all categories, in batches of {s.batch}, are "
-        f"{n} iterations an epoch, and an update takes {s.accumulation}: it would never learn. "
-        f"Set m3dm.uff.accumulation={fits}{smaller} (one update an epoch), give the authors' "
-        "fusion with m3dm.weights.uff=FILE, leave it out with m3dm.uff.enabled=false, or leave "
-        "setting rgb+3d out"
-    )
 
 
 def learning_rate(epoch: float, s: Uff) -> float:

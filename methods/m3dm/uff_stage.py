@@ -3,61 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from methods.blocks.training import Constant, optimise
 from methods.contract import Run, Samples, Stage, save_tensors
-from methods.m3dm.features import Features, PointFeatures, PointStage, RgbFeatures, RgbStage
+from methods.m3dm import declaration
+from methods.m3dm.declaration import UffTraining
+from methods.m3dm.features import Features
 from methods.m3dm.patches import Patches
 from methods.m3dm.pfa import image_patches, misaligned
-from methods.m3dm.settings import Pfa, Uff
-from methods.m3dm.uff import sample_order, too_few, updates
+from methods.m3dm.uff import sample_order, updates
 from methods.m3dm.weights import make_uff
 from methods.marks import RANDOM_INIT
-from methods.views import M3dmView
 
 FILE = "uff.pt"
 
 
-@dataclass(frozen=True)
-class UffTraining:
-    rgb: RgbStage = RgbStage()
-    point: PointStage = PointStage()
-    pfa: Pfa = Pfa()
-    uff: Uff = Uff()
-
-
-class UffStage(Stage):
-    name = "uff"
-    Settings = UffTraining
-    reads = "train"
-    few_shot = False  # the code trains one fusion on the whole dataset (README, section 5.3)
-
-    @classmethod
-    def view(cls, settings: UffTraining) -> M3dmView:
-        return settings.rgb.prep
-
-    @classmethod
-    def inputs(cls, settings: UffTraining) -> dict[str, Path | None]:
-        return {
-            f"{part}.{name}": path
-            for part, stage in (("rgb", RgbFeatures), ("point", PointFeatures))
-            for name, path in stage.inputs(getattr(settings, part)).items()
-        }
-
-    @classmethod
-    def stage_settings(cls, settings: UffTraining) -> dict[str, Any]:
-        return {RgbFeatures.name: settings.rgb, PointFeatures.name: settings.point}
-
-    @classmethod
-    def fault(cls, settings: UffTraining, samples: int) -> str:
-        return too_few(samples, settings.uff)
-
+class UffStage(declaration.UffStage, Stage):
     def __init__(self, settings: UffTraining, run: Run | None = None):
         super().__init__(settings, run)
         self.net = None

@@ -1,4 +1,4 @@
-"""Which weight files M3DM needs, where they are published, and how they load."""
+"""How M3DM's networks are made and their weight files load."""
 
 from __future__ import annotations
 
@@ -11,43 +11,13 @@ import timm
 import torch
 from torch import nn
 
-from methods import published
-from methods.blocks.backbones import BACKBONES, ImageTokens
+from methods.blocks.backbones import ImageTokens
 from methods.blocks.point_transformer import ENCODERS, PointTransformer, encoder_keys
-from methods.blocks.weights import Fit, drawn_from, fit, fit_own, load, read_checkpoint, weight_file
+from methods.blocks.weights import Fit, drawn_from, fit, fit_own, load, read_checkpoint
+from methods.m3dm.declaration import point_file, rgb_file
 from methods.m3dm.settings import Point, Rgb
 from methods.m3dm.uff import FeatureFusion
-from methods.marks import RANDOM_INIT
 from methods.seeds import seed_for
-
-POINT_FILES = {"point_mae": "pointmae_pretrain.pth", "point_bert": "Point-BERT.pth"}  # by family
-UFF_FILE = "uff_pretrain.pth"
-
-
-def _file(given: str | None, setting: str, name: str, source: str) -> Path | None:
-    """The file that `setting` means: given itself, or `name` in the folder given."""
-    advice = (
-        f"it takes {name}, published at {source}; give its path, or the folder it is in, or put it "
-        f"into the folder {published.FOLDER}. For a run with random weights, which marks its "
-        f"results, set {setting}={RANDOM_INIT}"
-    )
-    return weight_file(given, setting, advice, name)
-
-
-def rgb_file(given: str | None, s: Rgb) -> Path | None:
-    backbone = BACKBONES[s.backbone]
-    return _file(given, "m3dm.weights.rgb", backbone.file, backbone.source)
-
-
-def point_file(given: str | None, s: Point) -> Path | None:
-    own = published.named(POINT_FILES[s.family])
-    checksum = f" (SHA-256 {own.sha256})" if own.sha256 else ""
-    return _file(given, "m3dm.weights.point", own.file, own.source + checksum)
-
-
-def uff_file(given: str | None) -> Path | None:
-    own = published.named(UFF_FILE)
-    return _file(given, "m3dm.weights.uff", own.file, own.source)
 
 
 def image_net(s: Rgb, size: int) -> ImageTokens:

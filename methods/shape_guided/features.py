@@ -6,7 +6,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,38 +13,17 @@ import torch
 
 from methods.blocks.kept import Kept, Rows, Writer
 from methods.contract import Batch, Progress, Samples, Stage
+from methods.shape_guided import declaration
 from methods.shape_guided.appearance import normalised
+from methods.shape_guided.declaration import rgb_path
 from methods.shape_guided.settings import Rgb
-from methods.shape_guided.weights import appearance, load_backbone, rgb_path
-from methods.views import ShapeGuidedView
+from methods.shape_guided.weights import appearance, load_backbone
 
 ROWS, INDEX = "rgb.f32", "rgb.json"
 
 
-@dataclass(frozen=True)
-class FeatureSettings:
-    prep: ShapeGuidedView = ShapeGuidedView()
-    rgb: Rgb = Rgb()
-    weights: str | None = None
-    batch: int = 8
-
-
-class RgbFeatures(Stage):
+class RgbFeatures(declaration.RgbFeatures, Stage):
     """Float32 features (G, C) of every sample, streamed to disk; a killed run goes on."""
-
-    name = "rgb_features"
-    Settings = FeatureSettings
-    reads = "category"
-    seeded = False
-
-    @classmethod
-    def view(cls, settings: FeatureSettings) -> ShapeGuidedView:
-        return settings.prep
-
-    @classmethod
-    def inputs(cls, settings: FeatureSettings) -> dict[str, Path | None]:
-        path = rgb_path(settings.weights, settings.rgb.backbone)
-        return {"weights": path} if path else {}
 
     def fit(self, data: Mapping[str, Samples]) -> None:
         s, run = self.settings, self.run

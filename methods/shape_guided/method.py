@@ -6,9 +6,8 @@ What the parts compute: methods/shape_guided/README.md, sections 4 and 5.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ from methods.contract import (
     Batch,
     Method,
     Prediction,
-    Preparation,
     Progress,
     Run,
     Samples,
@@ -28,17 +26,16 @@ from methods.contract import (
 )
 from methods.marks import RANDOM_INIT
 from methods.seeds import seed_for
-from methods.shape_guided import inference
-from methods.shape_guided.features import FeatureSettings, KeptFeatures, RgbFeatures, described
+from methods.shape_guided import declaration, inference
+from methods.shape_guided.declaration import guided, rgb_path, sdf_path, uses_shape
+from methods.shape_guided.features import KeptFeatures, RgbFeatures, described
 from methods.shape_guided.memory import Builder, Memory, cells_of
 from methods.shape_guided.patches import cut_cloud, normalise, points_of
-from methods.shape_guided.settings import VARIANTS, Settings
+from methods.shape_guided.settings import Settings
 from methods.shape_guided.stage import (
     CHECKPOINT,
     CutPatches,
     Cuts,
-    CutSettings,
-    ExpertSettings,
     ShapeExpert,
 )
 from methods.shape_guided.weights import (
@@ -46,11 +43,8 @@ from methods.shape_guided.weights import (
     load_backbone,
     load_shape_net,
     published_shape_net,
-    rgb_path,
-    sdf_path,
     shape_net,
 )
-from methods.views import ShapeGuidedView
 from methods.work import appearance_macs, patch_macs
 
 
@@ -65,20 +59,14 @@ class Described:
     cells: torch.Tensor  # (P, G) bool
 
 
-class ShapeGuided(Method):
-    name = "shape_guided"
-    version = 2
-    Settings = Settings
+class ShapeGuided(declaration.ShapeGuided, Method):
     stages = {stage.name: stage for stage in (RgbFeatures, CutPatches, ShapeExpert)}
-    variants = VARIANTS
-    # Eyecandies, on which the authors published nothing: M3DM's converter, as for its view.
-    prepared = {"eyecandies": Preparation({"geometry": "m3dm"}, {"background": "none"})}
 
     def __init__(self, settings: Settings, setting: str, run: Run | None = None):
         super().__init__(settings, setting, run)
         self.uses_rgb = "rgb" in setting
-        self.guided = _guided(settings, setting)
-        self.uses_shape = _uses_shape(settings, setting)
+        self.guided = guided(settings, setting)
+        self.uses_shape = uses_shape(settings, setting)
         self.memory: Memory | None = None
         self.a, self.b = 1.0, 0.0  # RGB scores on the scale of SDF scores
         self.searched = [0, 0]  # features searched, samples
@@ -97,38 +85,8 @@ class ShapeGuided(Method):
             self.kept = KeptFeatures(folders[RgbFeatures.name], cells, self.run.category)
 
     @classmethod
-    def view(cls, settings: Settings, setting: str) -> ShapeGuidedView:
-        return settings.prep
-
-    @classmethod
-    def inputs(cls, settings: Settings, setting: str) -> dict[str, Path | None]:
-        found: dict[str, Path | None] = {"weights.rgb": None, "weights.sdf": None}
-        if "rgb" in setting:
-            found["weights.rgb"] = rgb_path(settings.weights.rgb, settings.rgb.backbone)
-        if _uses_shape(settings, setting):
-            found["weights.sdf"] = sdf_path(settings.weights.sdf)
-        # "random-init" holds no path and stays in the settings where it is used.
-        used = {"weights.rgb": "rgb" in setting, "weights.sdf": _uses_shape(settings, setting)}
-        given = {"weights.rgb": settings.weights.rgb, "weights.sdf": settings.weights.sdf}
-        return {k: v for k, v in found.items() if not (used[k] and given[k] == RANDOM_INIT)}
-
-    @classmethod
-    def stage_settings(cls, settings: Settings, setting: str) -> dict[str, Any]:
-        s = settings
-        patches = s.patches.scaled
-        needed: dict[str, Any] = {CutPatches.name: CutSettings(s.prep, patches)}
-        if "rgb" in setting:
-            needed[RgbFeatures.name] = FeatureSettings(s.prep, s.rgb, s.weights.rgb, s.batch)
-        if _uses_shape(s, setting) and s.weights.sdf is None:
-            points = s.train.points or patches.points
-            patches = replace(patches, points=points, overlap=s.train.overlap)
-            train = replace(s.train, points=None)
-            needed[ShapeExpert.name] = ExpertSettings(s.prep, patches, s.net, train)
-        return needed
-
-    @classmethod
     def published(cls, settings: Settings, setting: str) -> dict[str, Callable[[Path], Fit]]:
-        uses = _uses_shape(settings, setting)
+        uses = uses_shape(settings, setting)
         return {"weights.sdf": published_shape_net(settings.net)} if uses else {}
 
     def fit(self, train: Samples, validation: Samples) -> None:
@@ -361,15 +319,6 @@ class ShapeGuided(Method):
         if self.uses_shape and s.sdf:
             notes["sdf_weights"] = RANDOM_INIT if s.sdf == RANDOM_INIT else Path(s.sdf).name
         return notes
-
-
-def _guided(settings: Settings, setting: str) -> bool:
-    s = settings.search
-    return {"rgb": s.guided_rgb, "3d": False, "rgb+3d": s.guided}[setting]
-
-
-def _uses_shape(settings: Settings, setting: str) -> bool:
-    return "3d" in setting or _guided(settings, setting)
 
 
 def _to(tensors: dict[str, torch.Tensor], device) -> dict[str, torch.Tensor]:

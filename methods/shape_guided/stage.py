@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,42 +12,24 @@ import torch
 from methods.blocks.kept import Rows, by_id
 from methods.blocks.training import Constant, optimise
 from methods.contract import Progress, Run, Samples, Stage, save_tensors
+from methods.shape_guided import declaration
+from methods.shape_guided.declaration import ExpertSettings
 from methods.shape_guided.patches import cut_cloud, points_of
 from methods.shape_guided.sdf import pull_loss, queries_around, query_spread
-from methods.shape_guided.settings import Net, Patches, Train
 from methods.shape_guided.weights import SHAPE_KEY, shape_net
-from methods.views import ShapeGuidedView
 
 CHECKPOINT = "shape_expert.pth"
 
 
-@dataclass(frozen=True)
-class ExpertSettings:
-    """train.points and train.overlap have become those of `patches`."""
-
-    prep: ShapeGuidedView = ShapeGuidedView()
-    patches: Patches = Patches(overlap=Train.overlap)
-    net: Net = Net()
-    train: Train = Train()
-
-
-class ShapeExpert(Stage):
+class ShapeExpert(declaration.ShapeExpert, Stage):
     """One shape expert for all categories of a dataset.
 
     methods/shape_guided/README.md, sections 1.5 and 2.
     """
 
-    name = "shape_expert"
-    Settings = ExpertSettings
-    reads = "train"
-
     def __init__(self, settings: ExpertSettings, run: Run | None = None):
         super().__init__(settings, run)
         self.net = shape_net(settings.net, self.seed("init")).to(self.run.device)
-
-    @classmethod
-    def view(cls, settings: ExpertSettings) -> ShapeGuidedView:
-        return settings.prep
 
     def fit(self, data: Mapping[str, Samples]) -> None:
         s = self.settings.train
@@ -122,22 +103,8 @@ class ShapeExpert(Stage):
         return {"sdf_weights": f"trained for {self.steps} steps"}
 
 
-@dataclass(frozen=True)
-class CutSettings:
-    prep: ShapeGuidedView = ShapeGuidedView()
-    patches: Patches = Patches()
-
-
-class CutPatches(Stage):
+class CutPatches(declaration.CutPatches, Stage):
     """Pixel ids of the patches of every sample of a category."""
-
-    name = "patches"
-    Settings = CutSettings
-    reads = "category"
-
-    @classmethod
-    def view(cls, settings: CutSettings) -> ShapeGuidedView:
-        return settings.prep
 
     def fit(self, data: Mapping[str, Samples]) -> None:
         total, done = sum(map(len, data.values())), 0

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from methods import published
 from methods.blocks.weights import (
     Fit,
     WeightsError,
@@ -18,41 +17,14 @@ from methods.blocks.weights import (
     load,
     read_checkpoint,
     require_tensors,
-    weight_file,
 )
 from methods.seeds import seed_for
 from methods.shape_guided.appearance import Appearance
 from methods.shape_guided.sdf import ShapeNet
 from methods.shape_guided.settings import Net, Rgb
 
-AUTHORS = "wide_resnet50_2"  # the backbone of theirs
 SHAPE_KEY = "sdf_model"  # of the authors' checkpoint, ckpt_000601.pth
 UNUSED = ("layer3.", "layer4.", "fc.")  # parts of timm's ImageNet networks behind layer2
-
-
-def rgb_path(path: str | None, backbone: str) -> Path | None:
-    """The file of `weights.rgb`, None if it asks for random weights; errors say what would do."""
-    own = published.of("shape_guided.weights.rgb")[0]
-    advice = (
-        f"give the ImageNet weights of timm's {backbone} (for {AUTHORS} the authors' are "
-        f"{own.file}, published at {own.source}; in the folder {published.FOLDER} it is found), "
-        "or 'random-init' for random ones"
-    )
-    name = own.file if backbone == AUTHORS else ""
-    return weight_file(path, "shape_guided.weights.rgb", advice, name)
-
-
-def sdf_path(path: str | None) -> Path | None:
-    """The file of `weights.sdf`; None if the stage trains the expert or random weights will do."""
-    if path is None:
-        return None
-    own = published.of("shape_guided.weights.sdf")[0]
-    advice = (
-        f"give the authors' checkpoint ({own.file}, at {own.source}) or one saved here, "
-        f"{published.PUBLISHED} for that file in the folder {published.FOLDER}, nothing to train "
-        "one, or 'random-init' for random weights"
-    )
-    return weight_file(path, "shape_guided.weights.sdf", advice, own.file)
 
 
 def appearance(rgb: Rgb) -> Appearance:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from methods.blocks import augmenters, textures
+from methods.blocks import augmenters, texture_choice, textures
 from methods.blocks.draem import Discriminative, Reconstructive, init_weights
 from methods.blocks.losses import focal, ssim, ssim_map
 from methods.blocks.perlin import draw_perlin, perlin_noise, rotate
@@ -251,7 +251,7 @@ def write_images(folder, names):
         cv2.imwrite(str(folder / name), image)
 
 
-@pytest.mark.parametrize("source", textures.SOURCES)
+@pytest.mark.parametrize("source", texture_choice.SOURCES)
 def test_every_source_gives_textures(source, tmp_path):
     write_images(tmp_path, ["a/train/good/rgb/0.png", "b/train/good/rgb/0.png"])
     folder = str(tmp_path) if source in ("dtd", "imagenet", "folder", "other_categories") else None
@@ -300,6 +300,6 @@ def test_a_folder_without_images_is_an_error(tmp_path):
 
 
 def test_auto_is_named_by_what_it_uses():
-    assert textures.source_name("auto", None) == "bundled+procedural"
-    assert textures.source_name("auto", "somewhere") == "dtd"
-    assert textures.source_name("procedural", None) == "procedural"
+    assert texture_choice.source_name("auto", None) == "bundled+procedural"
+    assert texture_choice.source_name("auto", "somewhere") == "dtd"
+    assert texture_choice.source_name("procedural", None) == "procedural"

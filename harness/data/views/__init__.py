@@ -28,7 +28,8 @@ from harness.data.views.reference import Reference, measure
 from harness.data.views.registry import builder_of
 from harness.store.frames import frames_told
 from harness.store.prepared import INDEX, MASK
-from methods.contract import View, seed_for
+from methods.declaration import View
+from methods.seeds import seed_for
 
 VERSION = 2  # raise when the same recipe gives other arrays
 PARTS = (*SPLITS, simulated.SPLIT)  # what a view holds of a category

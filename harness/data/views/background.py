@@ -16,7 +16,7 @@ from harness.data.views import support
 from harness.data.views.clusters import dbscan, largest_cluster
 from harness.data.views.plane import border_plane
 from harness.store.frames import Frame, Size
-from methods.contract import View
+from methods.declaration import View
 from methods.views import BtfView
 
 ROWS = 32  # of the image at once: their distances stay in the cache

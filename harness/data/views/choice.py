@@ -14,7 +14,7 @@ import numpy as np
 from harness.data.samples import Category, Ref
 from harness.data.views.reference import Reference, measure
 from harness.data.views.support import NOTHING
-from methods.contract import View
+from methods.declaration import View
 
 LOOKED_AT = 9  # training samples, at even distances
 LEAST_OBJECT = 0.005  # share of the image that something on the plane has to cover
@@ -25,7 +25,7 @@ AGREE = 0.6  # share of the samples that must have such a plane
 
 @dataclass(frozen=True)
 class Choice:
-    background: str  # a word of methods.contract.BACKGROUNDS, not "auto"
+    background: str  # a word of methods.declaration.BACKGROUNDS, not "auto"
     why: str
 
     @property

@@ -12,7 +12,7 @@ from harness.data.views import prepare
 from harness.data.views.quality import Quality, judge
 from harness.data.views.reference import Reference, measure
 from harness.data.views.registry import builder_of
-from methods.contract import View
+from methods.declaration import View
 
 LOOKED_AT = 9  # training samples, for the usual plane
 FINISHED_BY = 50  # training samples that stand for all in what needs all of them

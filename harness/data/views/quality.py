@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.data.resize import nearest
 from harness.data.views.reference import GRID, Reference
-from methods.contract import View
+from methods.declaration import View
 
 MOST_TURN_DEG = 3.0  # the plane's angle to that of the median sample
 LEAST_KEPT = 0.5  # share of the object's pixels that are the view's foreground

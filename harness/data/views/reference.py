@@ -12,7 +12,7 @@ import numpy as np
 from harness.data.samples import Sample
 from harness.data.views import support
 from harness.store.frames import Frame
-from methods.contract import seed_for
+from methods.seeds import seed_for
 
 SIDE_PX = 240  # longer side of the cloud that is looked at
 GRID = 64  # points a side at which object and foreground are compared

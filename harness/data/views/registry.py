@@ -12,7 +12,7 @@ from harness.data.samples import Sample
 from harness.data.views import background, das3d, dbrn, dsr3d, m3dm, plain
 from harness.store.frames import Frame, Size
 from methods import plugins
-from methods.contract import View
+from methods.declaration import View
 from methods.errors import UserError
 from methods.views import Das3dView, DbrnView, Dsr3dView, M3dmView, PlainView, ShapeGuidedView
 

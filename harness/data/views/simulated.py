@@ -16,7 +16,8 @@ import numpy as np
 from harness.data.samples import DataError, Ref, Sample
 from harness.data.views.background import object_pixels, region
 from methods.blocks.textures import texture_source
-from methods.contract import View, seed_for
+from methods.declaration import View
+from methods.seeds import seed_for
 from methods.views import BtfView
 
 SPLIT = "simulated"
