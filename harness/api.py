@@ -117,9 +117,9 @@ def run(
     where, schedule = Store(store), plan.config.schedule
     where.check_writable()
     launch = plan.record(where)
-    if plan.pending(where):
+    if pending := plan.pending(where):
         executor = InProcess() if serial else OnRay(address, workers, gpus, schedule.isolation)
-        Driver(plan, where, executor, schedule).run()
+        Driver(plan, where, executor, schedule, pending=pending).run()
     return Results(where, launch)
 
 

@@ -106,7 +106,7 @@ def execute(
             Live(store, launch["id"], len(pending)) as live,
             interruptible() as check,
         ):
-            driver = Driver(plan, store, executor, plan.config.schedule, display.listen)
+            driver = Driver(plan, store, executor, plan.config.schedule, display.listen, pending)
 
             def tick(running: Mapping[str, Running]) -> None:
                 check()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -88,7 +88,9 @@ class Driver:
         executor: Executor,
         schedule: Schedule,
         listen: Listener = lambda event: None,
+        pending: Sequence[Job] | None = None,
     ):
+        """pending: what `plan.pending(store)` has just given, where the caller knows it"""
         self.plan, self.store, self.executor = plan, store, executor
         self.schedule, self.listen = schedule, listen
         self.running: dict[str, Running] = {}
@@ -96,7 +98,7 @@ class Driver:
         self.mended: Counter[str] = Counter()
         self.room = Room(executor.offers)
         self.packing = Packing(schedule.packing_margin, self.room.memory_for)
-        pending = plan.pending(store)
+        pending = plan.pending(store) if pending is None else pending
         taken = list(store.taken()) if pending else []
         self.packing.learn(taken)
         seconds, rank = expected(pending, Durations(taken))

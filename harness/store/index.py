@@ -2,11 +2,12 @@
 
     STORE/index.txt    a line for each record that was read and found sound
 
-A line holds the stamp of the record's file, the sizes of the job's other files, and what the job
-took. It is believed as long as the stamp is that of the file now, and every file has its size: then
-the record says what it said when its checksum was compared. Anything else, a line that is torn, an
-index that is gone or of another version, only means that records are read again. Lines are
-appended, the last of a key counts; several processes may do so.
+A line holds the stamps of the record's file and of the folders that hold the job's files, and what
+the job took. It is believed as long as these are their stamps now: whatever is added, removed,
+renamed or replaced in a folder gives it another one. So a job costs two looks and not one a file;
+a file that is cut short where it lies is found by whoever reads the record (`Record.check`).
+Anything else, a line that is torn, an index that is gone or of another version, only means that
+records are read again. Lines are appended, the last of a key counts; several processes may do so.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import os
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -25,14 +26,14 @@ from harness.store.records import RESULT, SCHEMA, Record
 from methods.files import PART
 
 FILE = "index.txt"
-HEAD = b"relief index 1\n"  # raise when lines mean something else, or `alike` does
+HEAD = b"relief index 2\n"  # raise when lines mean something else, or `alike` does
 RECORD, SEPARATOR = os.fsencode(RESULT), os.fsencode(os.sep)
 KEPT = 256  # lines that are held back before they are written
 SLACK = 1000  # lines of no use that are not worth writing the file anew
 
 
 class Stamp(NamedTuple):
-    """A state of a file: any change of it is another stamp. Times in ns, of the file system."""
+    """A state of a file or folder: any change is another stamp. Times in ns, of the file system."""
 
     modified: int
     changed: int  # also by what sets `modified` back
@@ -43,9 +44,12 @@ class Stamp(NamedTuple):
     def of(cls, path: str | bytes | Path) -> Stamp | None:
         """None if there is no such file."""
         try:
-            stat = os.stat(path)
+            return cls.seen(os.stat(path))
         except OSError:
             return None
+
+    @classmethod
+    def seen(cls, stat: os.stat_result) -> Stamp:
         return cls(stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
 
 
@@ -60,26 +64,21 @@ class Index:
         self._stale = 0  # lines in the file that later ones replace
 
     def sound(self, key: str) -> Stamp | None:
-        """The stamp of a job's record, if the index knows it and all its files have their sizes."""
+        """The stamp of a job's record, if the index knows it and its folders as they are."""
         line = self._known.get(key)
         if line is None or not (parts := _parts(line)):
             return None
         folder = b"%s%s%s" % (self._jobs, key.encode(), SEPARATOR)
-        stamp = Stamp.of(folder + RECORD)
-        if stamp is None or parts[1] != b"%d %d %d %d" % stamp:
-            return None
         try:
-            for i in range(3, len(parts), 2):
-                if os.stat(folder + parts[i]).st_size != int(parts[i + 1]):
+            stamp = Stamp.seen(os.stat(folder + RECORD))
+            if parts[1] != b"%d %d %d %d" % stamp:
+                return None
+            for name, seen in zip(parts[3::2], parts[4::2]):
+                if seen != b"%d %d %d %d" % Stamp.seen(os.stat(folder + name)):
                     return None
         except OSError:
             return None
         return stamp
-
-    def stamp(self, key: str) -> Stamp | None:
-        """The one that is known, whatever the file has now."""
-        parts = _parts(self._known.get(key, b""))
-        return Stamp(*map(int, parts[1].split())) if parts else None
 
     def taken(self, key: str) -> Taken | None:
         """What the job took when it was last looked at. Raises KeyError if it is not known."""
@@ -88,14 +87,17 @@ class Index:
         values = json.loads(parts[2])
         return None if values is None else Taken(*values)
 
-    def learn(self, key: str, record: Record, stamp: Stamp) -> None:
-        """Keep what was found sound. Of schema 1 nothing is kept: it lists no files."""
+    def learn(self, key: str, record: Record, stamp: Stamp, folders: Mapping[str, Stamp]) -> None:
+        """Keep what was found sound. Of schema 1 nothing is kept: it lists no files.
+
+        folders: as `folders_of` saw them before the files were looked at
+        """
         if record.schema != SCHEMA:
             return
         taken = Taken.of(record)
         parts = [b"%d %d %d %d" % stamp, json.dumps(taken and taken.plain()).encode()]
-        for name, (size, _) in record.files.items():
-            parts += [os.fsencode(name), b"%d" % size]
+        for name, seen in folders.items():
+            parts += [os.fsencode(name), b"%d %d %d %d" % seen]
         text = b"\t".join(parts)
         if b"\n" in text or text.count(b"\t") != len(parts) - 1:
             return  # a name that a line cannot hold
@@ -163,8 +165,15 @@ class Index:
         self._stale = 0
 
 
+def folders_of(record: Record) -> dict[str, Stamp]:
+    """The folders that hold a job's files, by their path below its own; those that are there."""
+    names = {name.rpartition("/")[0] for name in record.files} | {""}
+    found = {name: Stamp.of(record.folder / name) for name in sorted(names)}
+    return {name: stamp for name, stamp in found.items() if stamp is not None}
+
+
 def _parts(line: bytes) -> list[bytes]:
-    """Checksum, stamp, what the job took, then names and sizes; empty if the line is torn."""
+    """Checksum, stamp, what the job took, then folders and stamps; empty if the line is torn."""
     check, _, text = line.partition(b"\t")
     try:
         return line.split(b"\t") if int(check, 16) == zlib.crc32(text) else []

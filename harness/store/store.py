@@ -42,7 +42,7 @@ from harness.store.files import (
     write_json,
     write_text,
 )
-from harness.store.index import Index, Stamp
+from harness.store.index import Index, Stamp, folders_of
 from harness.store.locks import Lock
 from harness.store.processes import Holder
 from harness.store.records import RESULT, SCHEMA, DamagedError, Record
@@ -68,7 +68,7 @@ class Store:
     def __init__(self, path: str | Path):
         self.path = Path(path).expanduser().resolve()
         self.index = Index(self.path)
-        self._done: dict[str, Stamp] = {}  # records whose files had their sizes, when looked at
+        self._done: dict[str, Stamp] = {}  # of records that were sound, when looked at
         self._records: OrderedDict[str, tuple[Stamp, Record | DamagedError]] = OrderedDict()
         self._verified: set[str] = set()
 
@@ -117,10 +117,10 @@ class Store:
             self.progress_file(key).unlink(missing_ok=True)
 
     def done(self, key: str) -> bool:
-        """Whether the job is finished and all its files are there in their sizes.
+        """Whether the job is finished and all its files are there.
 
-        Sizes are looked at once for each store object. The record itself is read only if the index
-        does not know it as it is.
+        The record is read, and the sizes of its files are looked at, only if the index does not
+        know the job's folder as it is.
         """
         known = self._done.get(key)
         if known is not None and known == Stamp.of(f"{self.index.jobs}{key}{os.sep}{RESULT}"):
@@ -180,8 +180,9 @@ class Store:
             found: Record | DamagedError
             try:
                 found = Record.read(path)
+                folders = folders_of(found)
                 found.check()
-                self._learn(key, found, stamp)
+                self._learn(key, found, stamp, folders)
             except FileNotFoundError:
                 return None
             except DamagedError as error:
@@ -199,10 +200,10 @@ class Store:
             return None
         return known[1]
 
-    def _learn(self, key: str, record: Record, stamp: Stamp) -> None:
+    def _learn(self, key: str, record: Record, stamp: Stamp, folders: dict[str, Stamp]) -> None:
         self._done[key] = stamp
-        if self.index.stamp(key) != stamp:
-            self.index.learn(key, record, stamp)
+        if self.index.sound(key) != stamp:
+            self.index.learn(key, record, stamp, folders)
 
     def _forget(self, key: str) -> None:
         self._records.pop(key, None)

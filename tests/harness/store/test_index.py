@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from harness.store import DamagedError, Record, Store
+from harness.store import DAMAGED, DamagedError, Record, Store
 from harness.store.alike import alike
 from harness.store.index import FILE, SLACK
 from harness.store.records import RESULT, Spec
@@ -17,6 +17,8 @@ def jobs(tmp_path):
     store, made = Store(tmp_path), [toy.job(f"job {i}") for i in range(5)]
     for job in made:
         (store.work(job.key) / "maps.npy").write_bytes(b"0123456789")
+        (store.work(job.key) / "model").mkdir()
+        (store.work(job.key) / "model" / "mean.pt").write_bytes(b"0123456789")
         toy.publish(store, job.describe())
         assert store.done(job.key)
     store.index.flush()
@@ -48,8 +50,10 @@ def test_a_job_that_is_known_to_be_done_is_passed_over_without_reading_its_recor
 @pytest.mark.parametrize(
     "change",
     [
-        lambda folder: (folder / "maps.npy").write_bytes(b"01234"),
         lambda folder: (folder / "maps.npy").unlink(),
+        lambda folder: (folder / "model" / "mean.pt").unlink(),
+        lambda folder: os.replace(folder / "maps.npy", folder / "model" / "maps.npy"),
+        lambda folder: _replaced(folder / "maps.npy", b"01234"),
         lambda folder: (folder / RESULT).write_text("{}"),
         lambda folder: (folder / RESULT).unlink(),
     ],
@@ -57,6 +61,30 @@ def test_a_job_that_is_known_to_be_done_is_passed_over_without_reading_its_recor
 def test_a_known_job_whose_files_changed_is_not_done(tmp_path, jobs, change):
     change(Store(tmp_path).folder(jobs[2].key))
     assert [Store(tmp_path).done(job.key) for job in jobs] == [True, True, False, True, True]
+
+
+def _replaced(path, content):
+    """As programs write: a new file takes the place of the old one."""
+    path.with_suffix(".new").write_bytes(content)
+    os.replace(path.with_suffix(".new"), path)
+
+
+def test_a_file_cut_short_where_it_lies_is_found_by_whoever_reads_the_record(tmp_path, jobs):
+    (Store(tmp_path).folder(jobs[2].key) / "maps.npy").write_bytes(b"01234")
+    store = Store(tmp_path)
+    assert store.done(jobs[2].key)  # by its folder, which is as it was
+    found = store.result(jobs[2].key)
+    assert found.status == DAMAGED and "maps.npy has 5 bytes and should have 10" in found.reason
+    with pytest.raises(DamagedError):
+        store.finished(jobs[2].key)
+
+
+def test_a_known_job_costs_a_look_at_its_record_and_one_at_each_folder(tmp_path, jobs, monkeypatch):
+    store, looks, plain = Store(tmp_path), [], os.stat
+    assert store.done(jobs[0].key)  # reads the index
+    monkeypatch.setattr(os, "stat", lambda path, **more: looks.append(path) or plain(path, **more))
+    assert store.done(jobs[1].key)
+    assert len(looks) == 3
 
 
 def test_a_record_with_other_bytes_of_the_same_size_and_time_is_read_again(tmp_path, jobs):
