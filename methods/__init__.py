@@ -35,7 +35,9 @@ def get(name: str) -> Any:
         return _checked(offer)
     near = difflib.get_close_matches(name, known(), 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UserError(f"unknown method {name!r}; known: {', '.join(known())}{hint}")
+    broken = [f"{one.source} ({one.why})" for one in plugins.broken()]
+    perhaps = f"; it may be in what cannot be loaded: {', '.join(broken)}" if broken else ""
+    raise UserError(f"unknown method {name!r}; known: {', '.join(known())}{hint}{perhaps}")
 
 
 def declared(name: str) -> Any:

@@ -122,7 +122,8 @@ def find(kind: str, name: str) -> Offer | None:
         listed = " and ".join(map(str, offers))
         raise PluginError(f"{name!r} of {kind} is in two plug-ins, {listed}: leave one out")
     if not offers and broken:
-        raise PluginError("\n".join(map(str, broken)))
+        told = "\n".join(map(str, broken))
+        raise PluginError(f"{told}\nNo other plug-in has {name!r} of {kind}.", broken[0])
     return offers[0] if offers else None
 
 

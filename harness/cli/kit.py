@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -48,21 +49,25 @@ def test(
     from harness.engine.rehearsal import rehearsal
     from harness.planning import config as configs
     from methods.contract import SETTINGS
-    from methods.contract_suite import Result, run
+    from methods.contract_suite import CHECKS, Result, run
 
     name, overrides = split_arguments(what, "method")
     method, _, variant = name.partition("/")
     if modality not in (None, *SETTINGS):
         raise UserError(f"unknown setting {modality!r}; known: {', '.join(SETTINGS)}")
+    methods.get(method)  # first: a name that is unknown has nothing to do with the configuration
     loaded = configs.load(config, [f"methods=[{name}]", *overrides])
     settings = loaded.settings_of(method, variant)
 
+    width = max(map(len, CHECKS))
+
     def tell(result: Result) -> None:
         colour = COLOURS[result.state]
-        says = f"[{colour}]{result.state:7}[/{colour}] {result.check:9} {escape(result.says)}"
+        says = f"[{colour}]{result.state:7}[/{colour}] {result.check:{width}} {escape(result.says)}"
         console.print(says, soft_wrap=True)
         if result.why:
-            console.print(f"{'':18}{escape(result.why)}", soft_wrap=True)
+            why = textwrap.indent(result.why, " " * (width + 9))
+            console.print(escape(why), soft_wrap=True)
 
     failed = 0
     for setting in [modality] if modality else methods.get(method).supported(settings):

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from harness.cli.terminal import console, errors
-from harness.store import Record, Store
+from harness.store import FAILED, Record, Store
 from methods.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]  # of this installation
 EXIT_FAILED_JOBS = 1
+SHOWN_FAILURES = 3  # whose files are named
 
 StorePath = Annotated[
     Path, typer.Option("--store", envvar="RELIEF_STORE", help="Folder of results; made if missing.")
@@ -156,6 +157,10 @@ def exit_with(failures: list[Record], damaged: Sequence[str] = ()) -> None:
             f"[red]{len(failures)} jobs did not finish[/red]; the report lists the reasons, "
             "the same command tries them again"
         )
+        raised = [record for record in failures if record.status == FAILED]
+        for record in raised[:SHOWN_FAILURES]:
+            where = escape(str(record.folder / f"{record.key}.json"))
+            errors.print(f"log and traceback: {where}", soft_wrap=True)
     if failures or damaged:
         raise typer.Exit(EXIT_FAILED_JOBS)
 

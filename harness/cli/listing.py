@@ -6,6 +6,7 @@ imports none.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from harness.cli import described
 from harness.cli.terminal import console, errors
 from methods import names, plugins
 from methods.errors import UserError
+from methods.plugins import PluginError
 
 OURS = "Relief"
 ROOT = Path(__file__).parents[2]
@@ -34,10 +36,25 @@ def methods(name: str | None) -> Rows:
         found.append(
             {"name": own, "printed": names.METHODS.get(own, own), "says": says, "from": OURS}
         )
-    outside = [offer for offer in plugins.offers("methods") if offer.name not in registered.METHODS]
-    return found + [
-        {"name": o.name, "printed": o.name, "says": "", "from": str(o)} for o in outside
-    ]
+    for offer in _outside():
+        if _unfit(offer) is None:
+            says = (inspect.getdoc(offer.load()) or "").partition("\n")[0].rstrip(".")
+            about = {"name": offer.name, "printed": offer.name, "says": says}
+            found.append(about | {"from": str(offer)})
+    return found
+
+
+def _outside() -> list[plugins.Offer]:
+    return [one for one in plugins.offers("methods") if one.name not in registered.METHODS]
+
+
+def _unfit(offer: plugins.Offer) -> str | None:
+    """Why a method of a plug-in cannot be used; None if it can."""
+    try:
+        registered.get(offer.name)
+    except PluginError as error:
+        return str(error)
+    return None
 
 
 def variants(name: str | None) -> Rows:
@@ -170,6 +187,10 @@ def list_(
     else:
         found = {what: LISTS[what](name)}
     broken = [{"plug-in": one.source, "why": one.why} for one in plugins.broken()]
+    named = {one["plug-in"] for one in broken}
+    for offer in _outside():
+        if (why := _unfit(offer)) and not any(offer.source in name for name in named):
+            broken.append({"plug-in": str(offer), "why": why})
     if as_json:
         print(json.dumps(found | {"broken": broken}, indent=1, ensure_ascii=False))
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 from rich.markup import escape
@@ -56,12 +56,25 @@ def import_maps(
 
     given = Imported(maps, name, setting, data, variant, dataset, seed, scores)
     where, planned = Store(store), plan(given)
+    known = where.recorded(planned.launch_id)
     launch, failures = execute(
         planned, where, tracking, workers=workers, address=address, serial=serial
     )
+    if known is None and not _done(where, launch):  # nothing to report, nor to compare with
+        where.forget_launch(launch["id"])
+        exit_with(failures)
     found = conclude(where, launch, tracking)
-    others = [other["id"] for other in where.launches() if other["id"] != launch["id"]]
+    others = [
+        other["id"]
+        for other in where.launches()
+        if other["id"] != launch["id"] and _done(where, other)
+    ]
     if others and not failures:
         both = f"relief report --launch {others[-1]} --launch {launch['id']}"
         console.print(f"Beside others: {escape(both)}", soft_wrap=True)
     exit_with(failures, cleared(where, found))
+
+
+def _done(store: Store, launch: dict[str, Any]) -> bool:
+    """Whether any of its cells is."""
+    return any(store.done(cell["key"]) for cell in launch["cells"])

@@ -49,6 +49,8 @@ def report(
     from harness.metrics.outside import join_of
     from reports.numbers.stores import Checked, gather
 
+    if stores:
+        _check_stores(stores)
     places = [Store(path) for path in stores or [store]]
     parts = [
         (place, place.launch(name))
@@ -275,6 +277,21 @@ def behind(error: Exception) -> None:
         "Results are in the store; `relief sync` catches up later.",
         soft_wrap=True,
     )
+
+
+def _check_stores(paths: list[Path]) -> None:
+    """Raise UserError where a launch stands in the place of a store."""
+    there = [path for path in paths if path.is_dir()] or [DEFAULT_STORE]
+    for path in paths:
+        if path.is_dir():
+            continue
+        for store in there:
+            if store.is_dir() and any(str(path) == one["id"] for one in Store(store).launches()):
+                where = "" if store == DEFAULT_STORE else f" {store}"
+                raise UserError(
+                    f"{path} is a launch of {store}, and report takes stores: "
+                    f"`relief report{where} --launch {path}`"
+                )
 
 
 def _named(store: Store, launches: list[str] | None, alone: bool) -> list[str | None]:

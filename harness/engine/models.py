@@ -7,7 +7,7 @@ learnt from the training samples, the stages, and the files of weights that it w
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ import torch
 
 import methods
 from harness.data.views.registry import builder_of
+from harness.engine.code import PLUGINS
 from harness.engine.runners import recipe
 from harness.planning.expand import tree_fingerprint
 from harness.planning.values import set_dotted
-from harness.store import Record, Store
+from harness.store import Record, Spec, Store
 from harness.store.models import Stored
 from harness.store.records import MODEL
+from methods import plugins
 from methods.contract import Method, Run, View, settings_from
 from methods.errors import UserError
 
@@ -58,6 +60,7 @@ def load(
     if device.type == "cpu":  # other threads sum in another order
         torch.set_num_threads(record.environment.get("threads") or torch.get_num_threads())
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+    _check_code(store, record, spec.method, spec, methods.offered)
     cls = methods.get(spec.method)
     settings = _settings(store, record, cls, given)
     if (version := cls.version_of(settings)) != spec.values.get("version"):
@@ -76,7 +79,41 @@ def load(
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"{record.folder / MODEL} is no model of {stored.name}: {why}") from error
     prepared = _needed(store, spec.needs.named["view"], stored)
+    view = prepared.spec.view["name"]
+    _check_code(store, record, view, prepared.spec, lambda name: plugins.find("views", name))
     return Model(stored, method, _view(prepared), prepared, device)
+
+
+def _check_code(
+    store: Store,
+    record: Record,
+    name: str,
+    spec: Spec,
+    offered: Callable[[str], plugins.Offer | None],
+) -> None:
+    """Raise UserError unless the plug-in of a method or view is here, with the code of then."""
+    code = spec.values.get("plugin")
+    if code is None:
+        return
+    offer = offered(name)
+    if offer is not None and offer.code == code:
+        return
+    launches = [
+        one for one in store.launches() if any(record.key == c["key"] for c in one["cells"])
+    ]
+    sources = dict.fromkeys(
+        source for one in launches for source in one["config"].get("plugins", ())
+    )
+    copies = sorted(map(str, (store.path / PLUGINS / code).glob("*")))
+    ways = [f"--plugin {source}" for source in copies or ([] if offer else sources)]
+    if offer is None:
+        how = f"give {ways[0]}" if ways else "install the package that has it"
+        raise UserError(f"{record.key} needs {name!r} of a plug-in that is not loaded: {how}")
+    then = f", or give the code of then by {ways[0]} alone" if ways else ""
+    raise UserError(
+        f"{record.key} was fitted with {name!r} of code {code}, and {offer} has code {offer.code} "
+        f"now: run its launch again{then}"
+    )
 
 
 def _needed(store: Store, key: str, stored: Stored) -> Record:

@@ -42,6 +42,8 @@ def plan(given: Imported) -> Plan:
     )
     ((name, dataset),) = config.datasets.items()
     name = given.dataset or name
+    config.datasets = {name: dataset}
+    config.name = "-".join(filter(None, (config.name, given.variant, given.dataset)))
     opened = open_dataset(dataset.kind, dataset.folder(name))
     there = files.categories_of(given.maps)
     if unknown := sorted(set(there) - set(opened.categories)):

@@ -431,6 +431,10 @@ class Store:
             self.set_file_aside(path, f"{path} is a folder and should be a file")
         write_json(path, sealed(launch))
 
+    def forget_launch(self, launch_id: str) -> None:
+        """As if it had not been asked for; results are not touched."""
+        (self.path / "launches" / f"{launch_id}.json").unlink(missing_ok=True)
+
     def known_launches(self) -> list[dict[str, Any]]:
         """As `launches`. Raises FileNotFoundError where there is none."""
         if not (found := self.launches()):

@@ -57,9 +57,24 @@ def test_plug_ins_are_listed_and_broken_ones_with_the_reason(tmp_path):
     plugins.use(given)
     found = listed("methods")
     (mine,) = (row for row in found["methods"] if row["name"] == "mean_depth")
-    assert mine["from"] == given[0]
+    assert mine["from"] == given[0] and mine["says"].startswith("Distance of each pixel's depth")
     (broken,) = found["broken"]
     assert broken["plug-in"] == given[1] and "No module named 'no_such_package'" in broken["why"]
+
+
+def test_a_method_that_cannot_be_used_is_listed_as_broken(tmp_path):
+    text = FILES["mine.py"].replace("@dataclass(frozen=True)\nclass Settings", "class Settings")
+    (tmp_path / "mine.py").write_text(text)
+    plugins.use([str(tmp_path / "mine.py")])
+    found = listed("methods")
+    assert "mean_depth" not in [row["name"] for row in found["methods"]]
+    (broken,) = found["broken"]
+    assert broken["plug-in"] == str(tmp_path / "mine.py") and "dataclass" in broken["why"]
+
+
+def test_an_unknown_method_is_told_without_a_configuration():
+    said = str(CliRunner().invoke(app, ["test", "nothere"]).exception)
+    assert said.startswith("unknown method 'nothere'; known: dbrn") and "yaml" not in said
 
 
 def test_an_unknown_list_is_answered_with_the_known_ones():
@@ -104,6 +119,9 @@ def test_a_new_method_keeps_the_contract_at_once_and_fails_it_when_it_is_spoilt(
     )
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 1 and "failed  same_seed" in done.output, done.output
+    lines = [line for line in done.output.splitlines() if line.startswith(("passed", "failed"))]
+    says = 9 + max(map(len, CHECKS))
+    assert all(line[says - 1] == " " != line[says] for line in lines), lines
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Maps from elsewhere become cells like any other: scored, stored, compared and tested."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from typer.testing import CliRunner
 
+from harness.cli.app import app
 from harness.data import synthetic
 from harness.data.datasets import open_dataset
 from harness.engine import rescore as engine
@@ -109,6 +112,40 @@ def test_other_forms_of_files_give_the_same_scores(maps, data, tmp_path, suffix)
     for a, b in zip(one.cells, two.cells):
         first = Store(tmp_path / "one").finished(a["key"]).metrics
         assert first == Store(tmp_path / "two").finished(b["key"]).metrics
+
+
+def test_the_same_maps_under_other_names_are_launches_of_their_own(maps, data, tmp_path):
+    store = Store(tmp_path / "store")
+    imported(maps, data, store)
+    imported(maps, data, store, dataset="mine too")
+    imported(maps, data, store, variant="old")
+    assert len(store.launches()) == 3
+    names = [(one["cells"][0]["dataset"], one["cells"][0]["variant"]) for one in store.launches()]
+    own = data.name
+    assert set(names) == {(own, ""), ("mine too", ""), (own, "old")}
+
+
+def command(maps, data, store, **more):
+    given = {"--setting": "rgb", "--data": data, "--store": store.path, "--tracking": "none"}
+    options = [str(part) for pair in (given | more).items() for part in pair]
+    return CliRunner().invoke(app, ["import", str(maps), "--serial", *options])
+
+
+def test_an_import_that_fails_leaves_no_launch_and_is_not_offered(maps, data, tmp_path):
+    store = Store(tmp_path / "store")
+    shutil.rmtree(maps / "tread")
+    path = maps / "cookie/test/good/000.tiff"
+    right = path.read_bytes()
+    tifffile.imwrite(path, np.full((48, 48), np.nan, np.float32))
+    failed = command(maps, data, store, **{"--name": "bad"})
+    assert failed.exit_code == 1 and "good/000.tiff has 2304 values" in failed.output
+    assert not store.launches()
+    path.write_bytes(right)
+    alone = command(maps, data, store, **{"--name": "one"})
+    assert alone.exit_code == 0 and "Beside others" not in alone.output, alone.output
+    second = command(maps, data, store, **{"--name": "two"})
+    (one, two) = (launch["id"] for launch in store.launches())
+    assert f"relief report --launch {one} --launch {two}" in second.output.replace("\n", "")
 
 
 def test_missing_and_extra_maps_are_named_before_anything_runs(maps, data):

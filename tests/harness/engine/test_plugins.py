@@ -1,11 +1,15 @@
 """Plug-ins: what they may break, what they change, and how they come to workers."""
 
+import contextlib
+import io
 import shutil
 
 import pytest
+import typer
 
 import methods
 from harness.cli.errors import describe, plugged
+from harness.cli.launch import exit_with
 from harness.data import datasets
 from harness.data.views import registry
 from harness.engine.code import PLUGINS, admit_plugins, lay_plugins
@@ -18,7 +22,7 @@ from harness.store import Store
 from methods import plugins
 from methods.errors import UserError
 from methods.plugins import PluginError
-from tests.harness.conftest import planned
+from tests.harness.conftest import planned, run
 from tests.test_bring_your_own import FILES, alone  # noqa: F401
 
 
@@ -114,6 +118,30 @@ def test_a_bug_in_asking_for_inputs_is_not_taken_for_advice(mine):
     mine.write_text("from methods.errors import UserError\n" + mine.read_text())
     with pytest.raises(ConfigError, match="get the weights"):
         planned("methods=[mean_depth]")
+
+
+def test_a_bug_in_fitting_is_told_with_file_and_line(mine, tmp_path):
+    text = FILES["mine.py"].replace(
+        "        self.mean = train", "        1 / 0\n        self.mean = train"
+    )
+    mine.write_text(text)
+    store = Store(tmp_path / "store")
+    (failure,) = run(planned("methods=[mean_depth]"), store).failures
+    line = text[: text.index("1 / 0")].count("\n") + 1
+    assert failure.reason == f"ZeroDivisionError: division by zero ({mine}, line {line})"
+    told = io.StringIO()
+    with pytest.raises(typer.Exit), contextlib.redirect_stderr(told):
+        exit_with([failure])
+    assert str(store.failure(failure.key)) in told.getvalue()
+
+
+def test_a_name_that_nobody_has_is_told_with_what_cannot_be_loaded(mine, tmp_path, monkeypatch):
+    broken = [plugins.Broken("their_package 1.0", "ImportError: no torchvision")]
+    monkeypatch.setattr(plugins, "broken", lambda: broken)
+    with pytest.raises(
+        UserError, match=r"unknown method 'its_own'.*their_package 1.0 \(ImportError"
+    ):
+        methods.get("its_own")
 
 
 def test_two_plug_ins_with_one_name_are_refused(mine, tmp_path):

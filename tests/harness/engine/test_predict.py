@@ -16,14 +16,17 @@ from harness.cli.app import app
 from harness.data.parts import find_parts
 from harness.data.samples import DataError
 from harness.engine.answers import overlay
+from harness.engine.code import lay_plugins
 from harness.engine.models import load
 from harness.engine.predict import Fault, Threshold, arrays_of, normal_scores, predict
 from harness.store import DamagedError, Store
 from harness.store.frames import frame_of
 from harness.store.models import find, models
+from methods import plugins
 from methods.errors import UserError
 from tests.harness.conftest import planned, run
 from tests.methods.tiny import SIZES, TINY
+from tests.test_bring_your_own import FILES
 
 DATA = (
     "datasets.synthetic.synthetic={preset: tiny, train: 9, validation: 3, good: 2, per_defect: 1}"
@@ -162,6 +165,35 @@ def test_a_model_of_another_version_or_kind_is_refused(fitted, monkeypatch):
     monkeypatch.setattr(cls, "load", broken)
     with pytest.raises(UserError, match=r"is no model of baseline/rgb\+3d.*KeyError"):
         load(store, find(store, key), CPU)
+
+
+def test_a_model_of_a_plug_in_asks_for_the_code_that_fitted_it(tmp_path, monkeypatch):
+    mine = tmp_path / "mine.py"
+    mine.write_text(FILES["mine.py"])
+    plugins.use([str(mine)])
+    try:
+        store = Store(tmp_path / "store")
+        plan = planned(
+            "methods=[mean_depth]", DATA, "protocol.keep_models=true", f"plugins=[{mine}]"
+        )
+        plan.record(store)
+        lay_plugins(store.path)
+        assert not run(plan, store).failures
+        key, code = plan.cells[0]["key"], plugins.fingerprint(str(mine))
+        assert load(store, find(store, key), CPU).method.name == "mean_depth"
+        monkeypatch.setattr(plugins, "_stands_in", {})  # as in another process
+        mine.write_text(FILES["mine.py"] + "\n# changed\n")
+        copy = store.path / "plugins" / code / "mine.py"
+        said = f"fitted with 'mean_depth' of code {code}.*run its launch again.*--plugin {copy}"
+        with pytest.raises(UserError, match=said):
+            load(store, find(store, key), CPU)
+        plugins.use([])
+        with pytest.raises(UserError, match=f"not loaded: give --plugin {copy}"):
+            load(store, find(store, key), CPU)
+        plugins.use([str(copy)])
+        assert load(store, find(store, key), CPU).method.name == "mean_depth"
+    finally:
+        plugins.use([])
 
 
 def test_weights_are_found_by_their_launch_and_checked_by_content(fitted, tmp_path):
