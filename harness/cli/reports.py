@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -27,6 +29,7 @@ Launches = Annotated[
     typer.Option("--launch", help="Launch id (default: each store's latest); repeat for several."),
 ]
 Filters = Optional[list[str]]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def report(
@@ -44,6 +47,7 @@ def report(
             "or an id as test/hole/003; repeat for several."
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the leaderboard of one or several stores, from their files alone."""
     from harness.metrics.outside import join_of
@@ -63,8 +67,31 @@ def report(
     found = Checked(store_of)
     if out is None and len(parts) == 1:
         out = places[0].path / "reports" / wanted["id"]
-    write(found, wanted, out or Path("relief-report"), images)
+    folder = out or Path("relief-report")
+    if as_json:
+        _print_report(found, wanted, folder.resolve(), images)
+    else:
+        write(found, wanted, folder, images)
     exit_if_damaged(found)
+
+
+def _print_report(store: Checked, launch: dict, folder: Path, images: list[str] | None) -> None:
+    """Write the report and print as JSON what it has (harness/cli/README.md, section 4)."""
+    import pandas as pd
+
+    from reports.numbers.choice import MIDDLE
+    from reports.numbers.frame import read_results, unscored_lines
+    from reports.page.render import write_report
+
+    page = write_report(store, launch, folder, images or [MIDDLE])
+    results = read_results(store, launch)
+    status = Counter(
+        r.status if (r := results.get(c["key"])) else "pending" for c in launch["cells"]
+    )
+    rows = pd.read_parquet(page.parent / "leaderboard.parquet").to_json(orient="records")
+    about = {"launch": launch["id"], "name": launch["name"], "page": str(page)}
+    about |= {"cells": dict(status), "told": unscored_lines(launch, results)}
+    print(json.dumps(about | {"leaderboard": json.loads(rows or "[]")}, indent=1))
 
 
 def compare(
@@ -95,12 +122,17 @@ def compare(
         typer.Option("--fail-on-regression", help="Exit with 3 if B is worse or lost a result."),
     ] = False,
     csv: Annotated[Optional[Path], typer.Option(help="Write the table to this file, too.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Compare two stores, commits or settings cell by cell, with intervals and tests."""
     from harness.metrics import headlines
     from harness.metrics.outside import join_of
     from harness.store import write_text
-    from reports.forms.compare_text import comparison_csv, comparison_text
+    from reports.forms.compare_text import (
+        comparison_csv,
+        comparison_plain,
+        comparison_text,
+    )
     from reports.numbers.compare import chosen
     from reports.numbers.compare import compare as compare_frames
     from reports.numbers.evidence import read_evidence
@@ -142,10 +174,13 @@ def compare(
     found = compare_frames(
         frames[0], frames[1], metrics, *evidence, ignore=ignore, margin=margin / 100
     )
-    console.print(f"{protocol_label(protocol).capitalize()}.")
-    console.print(comparison_text(found))
+    if as_json:
+        print(json.dumps(comparison_plain(found, protocol), indent=1))
+    else:
+        console.print(f"{protocol_label(protocol).capitalize()}.")
+        console.print(comparison_text(found))
     threads = [sorted({int(t) for t in frame["threads"].dropna()}) for frame in frames]
-    if threads[0] != threads[1]:
+    if threads[0] != threads[1] and not as_json:
         a_threads, b_threads = (", ".join(map(str, part)) or "unknown" for part in threads)
         console.print(
             f"Threads: A {a_threads}, B {b_threads}; their sums round otherwise, so equal settings "

@@ -1,6 +1,8 @@
-"""A comparison for the terminal and as CSV."""
+"""A comparison for the terminal, as CSV and as JSON."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pandas as pd
 from rich.console import Group
@@ -47,7 +49,24 @@ def comparison_text(found: Comparison, categories: bool = True) -> Group:
 
 
 def comparison_csv(found: Comparison) -> str:
-    rows = [
+    rows = pd.DataFrame(_rows(found))
+    return rows.to_csv(index=False, lineterminator="\n", float_format="%.6f")
+
+
+def comparison_plain(found: Comparison, protocol: str) -> dict[str, Any]:
+    """For scripts: what the table has, shares in [0, 1], and the cells that one side lacks."""
+    return {
+        "protocol": protocol,
+        "pairs": found.pairs,
+        "regressions": len(found.regressions),
+        "lost": list(found.lost),
+        "gained": list(found.gained),
+        "changes": _rows(found),
+    }
+
+
+def _rows(found: Comparison) -> list[dict[str, Any]]:
+    return [
         {name: value for name, value in vars(change).items() if name != "interval"}
         | {
             "difference": change.by,
@@ -56,7 +75,6 @@ def comparison_csv(found: Comparison) -> str:
         }
         for change in found.changes
     ]
-    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n", float_format="%.6f")
 
 
 def _text(value: str) -> Text:

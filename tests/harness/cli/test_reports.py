@@ -1,5 +1,8 @@
 """relief report and compare: which stores and launches, and what scripts read of them."""
 
+import csv
+import json
+
 import pytest
 from typer.testing import CliRunner
 
@@ -18,3 +21,32 @@ def store(tmp_path, monkeypatch):
 def test_a_launch_in_the_place_of_a_store_is_told_the_right_form(store):
     done = CliRunner().invoke(app, ["report", str(store), "fake-00000000"])
     assert f"relief report {store} --launch fake-00000000" in str(done.exception)
+
+
+def asked(*arguments):
+    done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_a_report_for_scripts_has_what_the_table_has(store, tmp_path):
+    found = asked("report", store, "--out", tmp_path / "out")
+    assert found["launch"] == "fake-00000000" and found["cells"] == {"done": 4}
+    assert found["page"] == str(tmp_path / "out" / "leaderboard.html")
+    rows = list(csv.DictReader((tmp_path / "out" / "leaderboard.csv").open()))
+    assert len(rows) == len(found["leaderboard"])
+    for row, wanted in zip(found["leaderboard"], rows):
+        assert list(row) == list(wanted) and row["metric"] == wanted["metric"]
+        assert row["value"] == pytest.approx(float(wanted["value"]), abs=1e-6)
+    assert any("relief rescore fake-00000000" in line for line in found["told"])
+
+
+def test_a_comparison_for_scripts_has_what_the_table_has(store, tmp_path):
+    to = tmp_path / "changes.csv"
+    given = ("--a", "method=das3d", "--b", "method=m3dm", "--csv", to)
+    found = asked("compare", store, store, *given)
+    assert found["protocol"] == "common" and found["pairs"] == 2 and found["lost"] == []
+    rows = list(csv.DictReader(to.open()))
+    assert [change["metric"] for change in found["changes"]] == [row["metric"] for row in rows]
+    change = found["changes"][0]
+    assert change["difference"] == change["b"] - change["a"] and list(change) == list(rows[0])
