@@ -1,10 +1,20 @@
-"""What validation finds while a training goes on; no torch here, so that the store may read it."""
+"""What is known of a training on the way: which losses are kept, and what validation finds.
+
+No torch here, so that the store may read it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+POINTS = 500  # the most losses that are kept of a phase, spread evenly over its steps
+
+
+def on_curve(step: int, total: int) -> bool:
+    """Whether the loss after so many steps of a phase is kept; that of the last one is."""
+    return step % math.ceil(total / POINTS) == 0 or step == total
 
 
 @dataclass(frozen=True)

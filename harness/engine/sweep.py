@@ -8,6 +8,7 @@ Tune's state is pickled: continue sweeps in stores of your own only.
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import sys
@@ -17,10 +18,11 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.engine.driver import Driver, Listener
+from harness.engine.effort import account
 from harness.engine.executors import LostError
 from harness.engine.on_ray import OnRay
 from harness.engine.own_ray import guarded
-from harness.engine.trial import Site, compute, effort
+from harness.engine.trial import Site, compute
 from harness.engine.tuning import ANEW, ENVIRONMENT, search
 from harness.metrics.pareto import pareto_front
 from harness.planning.jobs import Resources
@@ -91,7 +93,7 @@ def _search(
     fits = _fits(plan.config.resources_of(sweep.entry[0]), executor.nodes)
     site = Site(executor.excluded, fits)
     compute(sweep, DEFAULT, {}, store, folder, site, since=record["started"])
-    search(sweep, store, folder, executor, fits, say)
+    search(sweep, store, folder, record, executor, fits, say)
 
 
 def _end(error: LostError) -> None:
@@ -146,9 +148,12 @@ def _plain(sweep: Sweep) -> dict:
 def _conclude(sweep: Sweep, folder: SweepFolder, record: dict) -> None:
     """Name what became of every trial, and the best of those that have all their cells."""
     trials = folder.trials()
-    for trial in trials:
+    told = copy.deepcopy(trials)
+    account(folder.store, trials, record["started"])
+    for trial, before in zip(trials, told, strict=True):
         if trial["status"] == RUNNING:
-            trial |= {"status": STOPPED, "effort": effort(folder.store, trial)}
+            trial["status"] = STOPPED
+        if trial != before:
             folder.write_trial(trial)
     done = [trial for trial in trials if trial["status"] == DONE]
     if not done:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from harness.engine.driver import Driver
@@ -21,7 +20,7 @@ from harness.engine.on_ray import OnRay
 from harness.planning.plan import Plan
 from harness.planning.space import Sweep, describe
 from harness.store import DONE, FAILED, Record, Store
-from harness.store.curve import read_curve, read_looks
+from harness.store.curve import read_looks
 from harness.store.sweeps import RUNNING, SweepFolder
 from methods.errors import UserError
 from methods.validation import Look, chosen
@@ -123,7 +122,7 @@ class _Teller:
     def tell(self) -> None:
         for cell in self.plan.cells[len(self.record["cells"]) :]:
             result = self.store.result(cell["key"]) if self.store.done(cell["key"]) else None
-            where = result.folder if result else _work(self.store, cell["key"])
+            where = result.folder if result else self.store.progress_file(cell["key"]).parent
             looks = read_looks(where) if self.sweep.inside else []
             for place, look in enumerate(looks):
                 if place >= self.looked and look.share < 1:  # the whole is told by the result
@@ -161,71 +160,5 @@ class _Teller:
         scored = [c["scores"] for c in self.record["cells"]] + ([running] if running else [])
         means = {m: sum(s[m] for s in scored) / len(scored) for m in self.metrics}
         self.record |= {"means": means, "trained": trained, "ended": time.time()}
-        self.record["effort"] = effort(self.store, self.record)
         self.folder.write_trial(self.record)
         self.report(means, trained)
-
-
-def effort(store: Store, trial: Mapping[str, Any]) -> dict[str, float]:
-    """What a trial's jobs took, and what its early end saved.
-
-    Steps of training; seconds of jobs, and these times their shares of a GPU. What the store had
-    before took nothing. A cell that never began is counted as long as the others.
-    """
-    took = [(cell, gpus, _taken(store, key, trial["started"])) for key, cell, gpus in trial["jobs"]]
-    totals = [t.total for cell, _, t in took if cell and t.total]
-    usual = sum(totals) / len(totals) if totals else 0.0
-    steps = sum(t.steps for *_, t in took)
-    left = sum((t.total or usual) - t.reached for cell, _, t in took if cell and not t.done)
-    of_cells = [t for cell, _, t in took if cell and t.steps]
-    pace = sum(t.seconds for t in of_cells) / max(1, sum(t.steps for t in of_cells))
-    share = max((gpus for cell, gpus, _ in took if cell), default=0.0)
-    return {
-        "steps": steps,
-        "saved_steps": left,
-        "seconds": sum(t.seconds for *_, t in took),
-        "saved_seconds": left * pace,
-        "gpu_seconds": sum(gpus * t.seconds for _, gpus, t in took),
-        "saved_gpu_seconds": left * pace * share,
-    }
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """Of a job: steps and seconds since the trial began; the steps it has come to, of how many."""
-
-    done: bool
-    steps: int = 0
-    reached: int = 0
-    total: int = 0
-    seconds: float = 0.0
-
-
-def _work(store: Store, key: str) -> Path:
-    """Where an unfinished job has its files, if it has begun."""
-    return store.progress_file(key).parent
-
-
-def _taken(store: Store, key: str, since: float) -> _Taken:
-    result = store.result(key) if store.done(key) else None
-    folder = result.folder if result else _work(store, key)
-    progress = {} if result else store.progress(key) or {}
-    steps, totals = {}, {}
-    for phase, points in read_curve(folder).items():
-        steps[phase] = totals[phase] = points[-1][0]
-    for look in read_looks(folder):
-        steps[look.phase] = max(steps.get(look.phase, 0), look.step)
-        totals[look.phase] = look.total
-    if progress.get("loss") is not None:
-        phase = progress["phase"]
-        steps[phase] = max(steps.get(phase, 0), progress["step"])
-        totals[phase] = progress["total"]
-    reached, total = sum(steps.values()), sum(totals.values())
-    if result:
-        fresh = (result.started or 0.0) >= since
-        return _Taken(True, reached * fresh, reached, total, fresh * result.timings["total_s"])
-    began = progress.get("started", 0.0)
-    if began < since:
-        return _Taken(False, 0, reached, total)
-    seen = store.progress_file(key).stat().st_mtime
-    return _Taken(False, reached, reached, total, max(0.0, seen - began))

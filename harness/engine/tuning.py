@@ -41,13 +41,15 @@ def search(
     sweep: Sweep,
     store: Store,
     folder: SweepFolder,
+    record: dict[str, Any],
     executor: OnRay,
     fits: int,
     say: Callable[[str], None],
 ) -> None:
     """All trials but that of the unchanged settings; goes on with those of a killed search.
 
-    fits: how many cells run at a time, which trials share alike; say: takes a line about each
+    record: of the sweep, which keeps the trials' order; fits: how many cells run at a time, which
+    trials share alike; say: takes a line about each trial
     """
     from ray import tune
 
@@ -68,6 +70,7 @@ def search(
         for path in (folder.path / "trials").glob("*.json"):
             if path.stem != DEFAULT:
                 path.unlink()
+        record.pop("order", None)
         hours = sweep.search.hours
         tuner = tune.Tuner(
             trainable,
@@ -89,7 +92,7 @@ def search(
                 failure_config=tune.FailureConfig(max_failures=LOST),
             ),
         )
-    _Told.say, _Told.folder = say, folder
+    _Told.say, _Told.folder, _Told.record = say, folder, record
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told of by us
     tuner.fit()
 
@@ -99,12 +102,19 @@ class _Told:
 
     say: Callable[[str], None] = print
     folder: SweepFolder
+    record: dict[str, Any]
 
 
 def _teller() -> Any:
     from ray import tune
 
     class Teller(tune.Callback):
+        def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+            order = [one.trial_id for one in trials]  # as they were drawn
+            if _Told.record.get("order") != order:
+                _Told.record["order"] = order
+                _Told.folder.write(_Told.record)
+
         def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
             self._say(trials, trial)
 
@@ -112,14 +122,14 @@ def _teller() -> Any:
             self._say(trials, trial)
 
         def _say(self, trials: list, trial: Any) -> None:
-            ended = 1 + sum(t.is_finished() for t in trials if t is not trial)
+            number = 1 + [one.trial_id for one in trials].index(trial.trial_id)
             if (record := _Told.folder.read_trial(trial.trial_id)) is None:
-                _Told.say(f"trial {ended}: {trial.get_error()}")  # refused before it began
+                _Told.say(f"trial {number}: {trial.get_error()}")  # refused before it began
                 return
             means = " ".join(f"{m}={mean:.4f}" for m, mean in record["means"].items())
             after = f"{record['trained']:.3g} of {record['of']} cells"
             outcome = record["reason"] or f"{means} after {after}"
-            _Told.say(f"trial {ended}: {record['settings']}: {outcome}")
+            _Told.say(f"trial {number}: {record['settings']}: {outcome}")
 
     return Teller()
 

@@ -1,11 +1,11 @@
 """What a training said of itself on the way, as small files beside its job's result.
 
-    <job>/curve.csv         phase,step,loss: a line a point, phases and steps in their order
+    <job>/curve.csv         phase,step,loss: a line a point, at evenly spread steps
     <job>/validation.csv    phase,step,total,share and a column for each metric: a line a look
                             (methods/validation.py), where its validation samples were looked at
 
-Losses come by the clock, so which steps are there differs from run to run; looks are taken at the
-same steps, but not by every launch. Results do not depend on either.
+Both are of the same steps in every run. But a killed attempt may leave a gap of some seconds in its
+losses, and not every launch looks. Results do not depend on either.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.store.files import write_text
-from methods.validation import Look
+from methods.validation import Look, on_curve
 
 log = logging.getLogger(__name__)
 
 FILE, LOOKS = "curve.csv", "validation.csv"
 ASIDE = (FILE, LOOKS)  # files that equal results need not share
-POINTS = 500  # the most that a phase keeps, spread evenly over its steps
 WRITE_EVERY_S = 10.0
 
 Points = list[tuple[int, float]]
@@ -59,9 +58,7 @@ class Curve:
         points = self.phases.setdefault(progress.phase, [])
         while points and points[-1][0] >= progress.step:  # steps since the checkpoint come again
             points.pop()
-        gap = progress.total / POINTS
-        last = progress.step == progress.total
-        if points and progress.step - points[-1][0] < gap and not last:
+        if not on_curve(progress.step, progress.total):
             return
         points.append((progress.step, progress.loss))
         if time.monotonic() - self.written >= WRITE_EVERY_S:

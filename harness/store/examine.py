@@ -166,6 +166,7 @@ def _needed(store: Store) -> _Needed:
         sweep = SweepFolder(store, path.name)
         trials, record, torn = sweep.peek()
         fresh += [cell["key"] for trial in trials for cell in trial.get("cells", ())]
+        fresh += [key for trial in trials for key, *_ in trial.get("jobs", ())]  # stopped ones, too
         needed.partly |= torn or record is None or record.get("ended") is None
     while fresh:
         key = fresh.pop()

@@ -7,6 +7,9 @@ STORE/sweeps/<id>/tune/             Tune's own state, from which a killed sweep 
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +74,7 @@ class SweepFolder:
         paths = [p for p in (self.path / "trials").glob("*.json") if p not in torn]
         own = self.path / RECORD
         record = read_record(own) if own.exists() and own not in torn else None
-        return [read_record(path) for path in paths], record, bool(torn)
+        return numbered([read_record(path) for path in paths], record), record, bool(torn)
 
     def damaged(self) -> dict[Path, str]:
         """Records that cannot be read, and why."""
@@ -119,10 +122,29 @@ class SweepFolder:
                 self.trial(trial["id"]).unlink()
 
     def trials(self) -> list[dict[str, Any]]:
-        """All trials, the unchanged settings first, then as they started."""
+        """All trials in the order of their numbers."""
         paths = sorted((self.path / "trials").glob("*.json"))
         found = [trial for path in paths if (trial := self._read(path)) is not None]
-        return sorted(found, key=lambda t: (t["id"] != DEFAULT, t["started"], t["id"]))
+        return numbered(found, self.record)
+
+
+def numbered(
+    trials: Iterable[dict[str, Any]], record: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    """Trials with their "number", in that order: 0 has the unchanged settings, the others are
+    counted as the search drew them; in a record without that order, as they started.
+    """
+    order = {trial: n for n, trial in enumerate((record or {}).get("order", ()), 1)}
+    others = itertools.count(len(order) + 1)
+
+    def place(trial: Mapping[str, Any]) -> tuple[bool, float, float, str]:
+        number = order.get(trial["id"], math.inf)
+        return trial["id"] != DEFAULT, number, trial["started"], trial["id"]
+
+    found = sorted(trials, key=place)
+    for trial in found:
+        trial["number"] = 0 if trial["id"] == DEFAULT else order.get(trial["id"]) or next(others)
+    return found
 
 
 def read_record(path: Path) -> dict[str, Any]:

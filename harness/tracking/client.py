@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from harness.store import Store
-from harness.tracking.content import DIGEST, LAUNCH, RUNNING, SEEN, Content
+from harness.tracking.content import DIGEST, KILLED, LAUNCH, RUNNING, SEEN, Content
 from harness.tracking.database import (
     WAIT_S,
     artifacts_of,
@@ -124,6 +124,12 @@ class Launched:
             else:
                 update(self.client, run, content)
 
+    def drop(self, keys: Iterable[str]) -> None:
+        """End and delete the runs of children that are no more."""
+        for key in keys:
+            self.client.set_terminated(self.runs[key].id, KILLED)
+            self.client.delete_run(self.runs[key].id)
+
     def open_with(
         self,
         about: Mapping[str, Any],
@@ -142,17 +148,24 @@ class Launched:
 
 
 def unchanged(
-    store: Store, about: Mapping[str, Any], uri: str | None, seen: Mapping[str, str]
+    store: Store,
+    about: Mapping[str, Any],
+    uri: str | None,
+    seen: Mapping[str, str],
+    alone: bool = False,
 ) -> Synced | None:
     """That nothing is to be written, where that can be told without MLflow.
 
-    seen: by key, "" for the parent, of what each run is to be written from
+    seen: by key, "" for the parent, of what each run is to be written from; alone: and there must
+    be no other runs
     """
     uri = checked_uri(store, uri)
     known = in_file(uri, about["name"], about["id"])
     if known is None or moved(store, uri):
         return None
     experiment, runs = known
+    if alone and runs.keys() - seen.keys():
+        return None
     if any(key not in runs or runs[key].tags.get(SEEN) != told for key, told in seen.items()):
         return None
     return Synced(experiment, 0, len(seen) - 1)

@@ -53,14 +53,14 @@ def sync_sweep(
     folder = SweepFolder(store, sweep_id)
     if running is None:
         running = lock_of(store, sweep_id).held
-    trials, record, _ = folder.peek()
+    trials, record, torn = folder.peek()
     if record is None:
         raise FileNotFoundError(f"no sweep {sweep_id!r} in {store.path}")
     seen = {trial["id"]: digest_of([FORM, trial, running]) for trial in trials}
     status = _status(record, running)
     pages = [(path.name, path.stat().st_mtime_ns) for path in sorted(folder.path.glob("*.*"))]
     seen[""] = digest_of([FORM, status, record.get("best"), pages])
-    if (done := unchanged(store, record, uri, seen)) is not None:
+    if (done := unchanged(store, record, uri, seen, alone=not torn)) is not None:
         return done
     with launched(store, record, uri, wait_s) as runs:
         stale = [trial for trial in trials if runs.seen(trial["id"]) != seen[trial["id"]]]
@@ -74,6 +74,8 @@ def sync_sweep(
             tags = {PARENT: runs.parent.id, SEEN: seen[trial["id"]], LAUNCH: sweep_id}
             contents[trial["id"]] = _trial(trial, usual, running, tags)
         runs.write(contents)
+        if not torn:
+            runs.drop(runs.runs.keys() - seen.keys())  # of a search that was begun again
         if not running:
             runs.write_parent(parent)
         means = [f"mean/{name}" for name in record["sweep"]["objective"]["metrics"]]
@@ -107,7 +109,7 @@ def _trial(
         trial["status"], FINISHED
     )
     return Content(
-        name=trial["id"],
+        name=f"trial {trial['number']}",
         status=status,
         started=trial["started"],
         ended=None if status == RUNNING else ended,
@@ -178,7 +180,7 @@ def _note(record: Mapping[str, Any], trials: list[dict[str, Any]]) -> str:
         means = " | ".join(f"{trial['means'].get(name, math.nan):.4f}" for name in metrics)
         settings = trial["settings"].replace("|", "\\|")
         lines.append(
-            f"| {trial['id']} | {settings} | {means} | {len(trial['cells'])} of {trial['of']} |"
+            f"| {trial['number']} | {settings} | {means} | {len(trial['cells'])} of {trial['of']} |"
         )
     return "\n".join([*lines, "", f"{_counts(record, trials)}."])
 

@@ -20,8 +20,9 @@ from torch import nn
 
 from methods.blocks.watch import Watch
 from methods.contract import Method, Progress, Run, save_tensors
+from methods.validation import on_curve
 
-REPORT_EVERY_S = 0.5
+REPORT_EVERY_S = 0.5  # beside the steps whose losses are kept
 
 
 class Schedule(Protocol):
@@ -98,7 +99,7 @@ def optimise(
         optimiser.step()
 
         done, now = step + 1, time.monotonic()
-        if now - reported >= REPORT_EVERY_S or done == schedule.steps:
+        if now - reported >= REPORT_EVERY_S or on_curve(done, schedule.steps):
             seconds_left = (now - start) / (done - first) * (schedule.steps - done)
             number = sum(part.item() for part in parts)
             if not math.isfinite(number):

@@ -58,7 +58,7 @@ def trials_frame(record: dict, trials: list[dict]) -> pd.DataFrame:
     names = list(record["sweep"]["space"])
     rows = [
         {
-            "trial": number,
+            "trial": trial["number"],
             **{name: _text(trial["values"].get(name)) for name in names},
             **{metric: trial["means"].get(metric) for metric in _metrics(record)},
             "cells": _trained(trial),
@@ -71,7 +71,7 @@ def trials_frame(record: dict, trials: list[dict]) -> pd.DataFrame:
             "status": trial["status"],
             "reason": trial["reason"],
         }
-        for number, trial in enumerate(trials)
+        for trial in trials
     ]
     return pd.DataFrame(rows)
 
@@ -239,14 +239,13 @@ def _numbered(record: dict, trials: list[dict]) -> list[dict]:
     return [
         trial
         | {
-            "number": number,
             "trained": _trained(trial),
             "effort": trial.get("effort") or {},
             "shown": {
                 m: f"{trial['means'][m]:.4f}" if m in trial["means"] else "–" for m in metrics
             },
         }
-        for number, trial in enumerate(trials)
+        for trial in trials
     ]
 
 

@@ -1,6 +1,7 @@
 """A sweep's trial: what it reports, in which order, and what it says that it took. No Ray here."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from harness.engine import sweep as sweeps
 from harness.engine import trial as trials
 from harness.engine import tuning
+from harness.engine.effort import account, effort
 from harness.engine.executors import InProcess
 from harness.engine.job import run_job
-from harness.engine.trial import Site, compute, effort
+from harness.engine.trial import Site, compute
 from harness.planning.config import ConfigError
 from harness.planning.jobs import Resources
 from harness.planning.space import load
@@ -76,14 +78,27 @@ def test_a_trial_reports_every_look_and_every_cell_however_many_run_at_a_time(
     assert reports[2][1] == (first + cells[1].looks()[0].metrics["p_auroc"]) / 2
     (trial,) = SweepFolder(one, "s").trials()
     assert trial["status"] == DONE and trial["means"] == {"p_auroc": reports[3][1]}
-    assert trial["trained"] == 2 and trial["effort"]["steps"] == 8
-    assert trial["effort"]["saved_steps"] == 0 < trial["effort"]["seconds"]
+    assert trial["trained"] == 2
     assert told(swept, one, Here()) == reports  # from what the store has
-    (again,) = SweepFolder(one, "s").trials()
-    assert again["effort"]["steps"] == 8  # it is the same trial, of which this is the next attempt
-    compute(swept, "other", {}, one, SweepFolder(one, "s"), Here())
-    other = SweepFolder(one, "s").read_trial("other")
-    assert other["effort"]["steps"] == other["effort"]["seconds"] == 0  # it was known
+
+
+def test_a_job_counts_once_for_the_first_trial_that_needed_it(swept, views, tmp_path):
+    store, began = beside(views, tmp_path / "store"), time.time()
+    folder = SweepFolder(store, "s")
+    compute(swept, "first", {}, store, folder, Here())
+    killed = folder.read_trial("first")
+    assert killed is not None
+    folder.trial("first").unlink()  # as of a search that is begun again
+    compute(swept, "again", {}, store, folder, Here())
+    compute(swept, "other", {}, store, folder, Here())
+    trials = folder.trials()
+    account(store, trials, since=began)
+    again, other = (trial["effort"] for trial in trials)
+    assert again["steps"] == 8 and again["saved_steps"] == 0 < again["seconds"]
+    assert other["steps"] == other["seconds"] == 0
+    later = folder.trials()
+    account(store, later, since=time.time())
+    assert later[0]["effort"]["steps"] == 0  # the store had it before that sweep
 
 
 def look(step, value, total=4):
@@ -130,11 +145,12 @@ def test_the_effort_of_a_stopped_trial_is_what_it_took_and_what_it_saved(telling
     write_looks(store.work(first), [look(10, 0.5, total=100)])
     progress = {"phase": "train", "step": 12, "total": 100, "loss": 0.1, "started": 6.0}
     store.progress_file(first).write_text(json.dumps(progress))
-    found = effort(store, teller.record)
+    jobs = teller.record["jobs"]
+    found = effort(store, jobs, since=5.0)
     assert found["steps"] == 12 and found["saved_steps"] == 88 + 100  # the second never began
     assert found["saved_seconds"] == pytest.approx(found["seconds"] / 12 * 188)
     assert found["gpu_seconds"] == found["seconds"] / 2
-    before = effort(store, teller.record | {"started": 7.0})  # what was there is not its own
+    before = effort(store, jobs, since=7.0)  # what was there is not its own
     assert before["steps"] == before["seconds"] == 0 and before["saved_steps"] == 188
 
 

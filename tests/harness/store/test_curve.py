@@ -1,21 +1,29 @@
-import itertools
-
 import pytest
 
-from harness.store.curve import POINTS, Curve, read_curve
+from harness.store.curve import Curve, read_curve
 from methods.contract import Progress
+from methods.validation import POINTS
 from tests.harness.conftest import planned
 
 
 def test_a_long_training_keeps_a_bounded_number_of_points_spread_over_it(tmp_path):
-    curve, steps = Curve(tmp_path), 20_000
+    curve, steps = Curve(tmp_path), 20_011
     for step in range(1, steps + 1):
         curve.add(Progress("train", step, steps, 1 / step))
     curve.write()
     (points,) = read_curve(tmp_path).values()
-    assert 0.9 * POINTS <= len(points) <= POINTS + 1
-    assert points[0][0] == 1 and points[-1] == (steps, pytest.approx(1 / steps))
-    assert max(b - a for (a, _), (b, _) in itertools.pairwise(points)) <= 2 * steps / POINTS
+    assert [step for step, _ in points] == [*range(41, steps, 41), steps]
+    assert len(points) <= POINTS + 1 and points[-1][1] == pytest.approx(1 / steps)
+
+
+def test_the_points_are_the_same_steps_however_slow_the_machine_is(tmp_path):
+    """Reports come by the clock, too; these are for the display."""
+    slow, fast = Curve(tmp_path / "slow"), Curve(tmp_path / "fast")
+    for step in range(1, 1001):
+        slow.add(Progress("train", step, 1000, 1 / step))
+        if step % 2 == 0:
+            fast.add(Progress("train", step, 1000, 1 / step))
+    assert slow.phases == fast.phases and len(slow.phases["train"]) == POINTS
 
 
 def test_a_continued_training_replaces_the_steps_that_it_repeats(tmp_path):

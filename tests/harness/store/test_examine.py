@@ -25,6 +25,7 @@ from harness.store.examine import (
     repair,
 )
 from harness.store.files import unsealed
+from harness.store.sweeps import SweepFolder
 
 VIEW, CELL, OLD = "a" * 16, "b" * 16, "c" * 16
 
@@ -63,6 +64,16 @@ def test_what_no_launch_needs_is_an_orphan_and_what_its_jobs_need_is_not(store):
 def test_shared_work_of_an_unfinished_launch_of_an_earlier_version_is_no_orphan(store):
     store.write_launch({"id": "m", "started": 1.0, "cells": [{"key": "d" * 16}]})
     assert kinds(store) == []
+
+
+def test_what_a_sweep_kept_of_the_trainings_that_it_stopped_is_no_orphan(store):
+    key, folder = "d" * 16, SweepFolder(store, "s")
+    (store.work(key) / "checkpoint.pt").write_bytes(b"x")
+    assert (ORPHANED, f"work/{key}") in kinds(store)
+    folder.write({"id": "s", "name": "s", "started": 1.0, "ended": 2.0})
+    trial = {"id": "t", "status": "stopped", "started": 1.0, "cells": []}
+    folder.write_trial(trial | {"jobs": [[key, True, 0.5]]})
+    assert kinds(store) == [(UNFINISHED, f"work/{key}"), (ORPHANED, f"jobs/{OLD}")]
 
 
 def test_a_flipped_byte_is_found_by_reading_and_a_missing_file_without(store):

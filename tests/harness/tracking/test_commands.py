@@ -53,14 +53,35 @@ def test_every_trial_has_the_swept_settings_the_unchanged_ones_too(store):
     runs = found.search_runs([experiment.experiment_id])
     params = {r.info.run_name: r.data.params for r in runs if content.PARENT in r.data.tags}
     assert params == {
-        "default": {"das3d.loss.w_focal": "1.0", "das3d.p_z.1": "0.6"},
-        "t1": {"das3d.loss.w_focal": "2.0", "das3d.p_z.1": "0.9"},
+        "trial 0": {"das3d.loss.w_focal": "1.0", "das3d.p_z.1": "0.6"},
+        "trial 1": {"das3d.loss.w_focal": "2.0", "das3d.p_z.1": "0.9"},
     }
     parent = next(r for r in runs if content.PARENT not in r.data.tags)
     assert parent.info.status == "FINISHED" and parent.data.metrics["best/i_auroc"] == 0.7
     for told in (parent.data.tags, experiment.tags):
-        assert "| t1 |  | 0.7000 | 1 of 1 |" in told[content.NOTE]
+        assert "| 1 |  | 0.7000 | 1 of 1 |" in told[content.NOTE]
     assert "das3d.loss.w_focal" in experiment.tags["mlflow.sharedViewState.found-1"]
+
+
+def test_no_run_of_a_sweep_that_ended_says_running_or_stands_twice(store):
+    """A search that is begun again draws the same points under other names."""
+    folder = SweepFolder(store, "found-1")
+    record, trial = folder.known_record, folder.read_trial("t1")
+    folder.write(record | {"ended": None, "best": None})
+    folder.write_trial(trial | {"status": "running", "ended": None})
+    tracking.sync_sweep(store, "found-1", running=True)
+    folder.trial("t1").unlink()
+    folder.write_trial(trial | {"id": "t2"})
+    folder.write(record | {"best": "t2"})
+    tracking.sync_sweep(store, "found-1")
+    found, _ = client.connect(store, None)
+    number = found.get_experiment_by_name("found").experiment_id
+    runs = found.search_runs([number], run_view_type=3)  # deleted ones, too
+    assert {run.info.status for run in runs} <= {"FINISHED", "FAILED", "KILLED"}
+    alive = [run for run in runs if run.info.lifecycle_stage == "active"]
+    keys = sorted(run.data.tags.get(content.KEY, "") for run in alive)
+    assert keys == ["", "default", "t2"]
+    assert tracking.sync_sweep(store, "found-1").written == 0
 
 
 def test_a_description_that_somebody_wrote_stays(store):

@@ -28,7 +28,9 @@ def bytes_of(folder):
 
 def sweep_record():
     domain = {"kind": "uniform", "low": 0.0, "high": 1.0, "values": None, "log": False}
-    trial = dict(id="default", settings="unchanged", status="done", reason="", values={}, of=1)
+    trial = dict(
+        id="default", number=0, settings="unchanged", status="done", reason="", values={}, of=1
+    )
     trial |= dict(started=1.0, ended=2.0, cells=[{}], means={"i_auroc": 0.5})
     sweep = dict(
         space={"das3d.p_d": domain},

@@ -11,7 +11,7 @@ def with_effort(gpu):
     default |= {"effort": spent, "trained": 1}
     ended = {"steps": 20, "saved_steps": 80, "seconds": 720.0, "saved_seconds": 2880.0}
     ended |= {"gpu_seconds": 720.0 * gpu, "saved_gpu_seconds": 2880.0 * gpu}
-    stopped = default | {"id": "a", "status": "stopped", "cells": [], "trained": 0.2}
+    stopped = default | {"id": "a", "number": 1, "status": "stopped", "cells": [], "trained": 0.2}
     return record, [default, stopped | {"effort": ended, "means": {"i_auroc": 0.4}}]
 
 
