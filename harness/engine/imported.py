@@ -16,7 +16,7 @@ from harness.engine import scoring
 from harness.metrics import Scored
 from harness.metrics.images import Images
 from harness.planning.jobs import Place
-from harness.store import COMMON, Spec, Store, write_json
+from harness.store import COMMON, PAPER, Spec, Store, influences, write_json
 from harness.store.records import MAP_IDS, MAPS, write_curves, write_scores
 
 AS_MAXIMUM = "the maximum of the map, as MVTec's evaluation tool takes it"
@@ -38,6 +38,7 @@ def score_imported(spec: Spec, place: Place, store: Store, work: Path) -> dict[s
     scored.check()
     found = scoring.signed(scored, metrics.known_metrics(), own_size(truth.sizes))
     common = scoring.resigned(found, "sensor")
+    influences.write(work, influences.taken_out({PAPER: found, COMMON: common}))
     write_scores(work, truth.ids, truth.defects, truth.labels, scores)
     write_curves(work, metrics.curves_of(scored))
     if not stored:

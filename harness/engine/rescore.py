@@ -38,6 +38,7 @@ from harness.store import (
     DamagedError,
     Record,
     Store,
+    influences,
 )
 from harness.store.prepared import INDEX, MASK
 from harness.store.rescored import keep, scores_of
@@ -60,8 +61,20 @@ class Ended:
 def lacking(
     record: Record, protocol: str, wanted: Sequence[Metric], anew: bool = False
 ) -> list[Metric]:
-    """The metrics that a finished cell lacks in a protocol, or has in another version."""
-    return metrics.lacking(wanted, {} if anew else scores_of(record, protocol).signatures)
+    """The metrics that a finished cell lacks in a protocol, or has in another version.
+
+    Also those of which no interval can be shown, where that can be mended from its maps.
+    """
+    missing = metrics.lacking(wanted, {} if anew else scores_of(record, protocol).signatures)
+    if not _keeps_all(record):
+        return missing
+    known = influences.influences_of(record, protocol)
+    bare = [m for m in wanted if m.weighted and not m.of_images and m.name not in known]
+    return [m for m in wanted if m in missing or m in bare]
+
+
+def _keeps_all(record: Record) -> bool:
+    return record.maps_kept == record.counts.get("test")
 
 
 def jobs_for(
@@ -202,6 +215,7 @@ def rescore_cell(description: dict[str, Any], store_path: str, attempt: int = 1)
             for protocol, names in job.spec["protocols"].items():
                 wanted = [metrics.get(name) for name in names]
                 found = scored(store, record, protocol, wanted, job.place.truth)
+                influences.keep(record, influences.taken_out({protocol: found}))
                 keep(record, protocol, found, fingerprint())
                 failures |= found.get("failures", {})
     except DamagedError as error:
@@ -235,7 +249,7 @@ def scored(
     needs = {metric.needs for metric in wanted}
     resolution: Any = "none"
     given: dict[str, Any] = {}
-    if protocol == PAPER and MAPS not in needs:
+    if protocol == PAPER and MAPS not in needs and not (CURVES in needs and _keeps_all(record)):
         if CURVES in needs:
             curves = record.curves()
             if curves is None:

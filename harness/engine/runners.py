@@ -42,7 +42,7 @@ from harness.engine.measure import (
 )
 from harness.planning.jobs import Job, Resources
 from harness.planning.values import set_dotted
-from harness.store import Record, Spec, Store
+from harness.store import PAPER, Record, Spec, Store, influences
 from harness.store.records import write_curves, write_maps, write_scores
 from methods.contract import Batch, Progress, Run, Samples, View, seed_for, settings_from
 from methods.marks import NOTED, VIEW_SUSPECT
@@ -261,6 +261,9 @@ def run_cell(task: Task) -> dict[str, Any]:
         sizes["macs"] = macs(method.predict, singles[0])
 
     write_scores(task.work, test.ids, truth.defects, truth.labels, scores)
+    influences.write(
+        task.work, influences.taken_out({PAPER: values, **at_sensor.get("protocols", {})})
+    )
     write_curves(task.work, curves)
     write_maps(task.work, [test.ids[i] for i in kept_maps], maps[kept_maps])
     if protocol.keep_models:

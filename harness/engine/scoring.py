@@ -18,6 +18,7 @@ from harness import metrics
 from harness.data.truth import SensorTruth, read_truth
 from harness.metrics import Metric, Scored
 from harness.metrics.images import Images
+from harness.metrics.influence import influences
 from harness.store import COMMON, PAPER, Record, Store
 from harness.store.frames import Frame, frame_of
 from methods.errors import UserError
@@ -80,11 +81,16 @@ def beside(
 
 
 def signed(scored: Scored, wanted: Sequence[Metric], resolution: Any) -> dict[str, Any]:
-    """Metrics and their signatures; why others failed; what those from outside are."""
+    """Metrics and their signatures; why others failed; what those from outside are.
+
+    "influences" of the images on those of pixels, which no record holds (store/influences.py).
+    """
     values, failures = metrics.computed(scored, wanted)
     known = [metric for metric in wanted if metric.name in values]
     found = {"metrics": values, "signatures": metrics.signatures(resolution, metrics=known)}
+    of_pixels = [metric for metric in known if not metric.of_images]
     beside = {"failures": failures, "outside": metrics.described(known)}
+    beside |= {"influences": influences(scored, of_pixels)}
     return found | {name: part for name, part in beside.items() if part}
 
 

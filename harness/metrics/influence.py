@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
+from harness.metrics.by_image import Totals
 from harness.metrics.registry import Metric
 from harness.metrics.scored import Scored
+from methods import plugins
 
 
 def influences(scored: Scored, metrics: Sequence[Metric]) -> dict[str, np.ndarray]:
@@ -26,25 +29,32 @@ def influences(scored: Scored, metrics: Sequence[Metric]) -> dict[str, np.ndarra
         parts = scored.by_image(of_images)
         whole, without = parts.all(), parts.all_but_one()
         for metric in wanted:
-            if metric.weighted is not None:
-                change = metric.weighted(whole) - metric.weighted(without)
-            elif of_images:
-                change = _one_by_one(scored, metric)
-            else:
+            if metric.weighted is None and not of_images:
+                continue
+            try:
+                change = _change(scored, metric, whole, without)
+            except Exception as error:  # whatever a metric from outside may raise
+                where = scored.name or "category"
+                why = f"it has no interval: {plugins.told(error)}"
+                warnings.warn(f"{where}: {metric.name}: {why}", stacklevel=2)
                 continue
             found[metric.name] = (others * change).astype(np.float32)
     return found
 
 
+def _change(scored: Scored, metric: Metric, whole: Totals, without: Totals) -> np.ndarray:
+    """The value less that without each image (n,)."""
+    if metric.weighted is None:
+        return _one_by_one(scored, metric)
+    return metric.weighted(whole) - metric.weighted(without)
+
+
 def _one_by_one(scored: Scored, metric: Metric) -> np.ndarray:
-    """The value less that without each image, for a formula that knows nothing of weights."""
+    """For a formula that knows nothing of weights."""
     scores, labels = np.asarray(scored.scores), np.asarray(scored.labels)
 
     def value(kept: np.ndarray) -> float:
-        try:
-            return float(metric.formula(Scored(scores[kept], labels[kept], name=scored.name)))
-        except Exception:  # whatever a metric from outside may raise: its value is told elsewhere
-            return np.nan
+        return float(metric.formula(Scored(scores[kept], labels[kept], name=scored.name)))
 
     every = np.arange(len(scores))
     return value(every) - np.array([value(np.delete(every, i)) for i in every])

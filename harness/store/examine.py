@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from filelock import Timeout
 
-from harness.store import rescored
+from harness.store import influences, rescored
 from harness.store.files import checksum, sealed, unsealed, write_json
 from harness.store.index import FILE
 from harness.store.records import RESULT, SCHEMA, DamagedError, Record, RecordError
@@ -200,9 +200,11 @@ def _records(store: Store) -> Iterator[Finding]:
         except (OSError, ValueError) as error:
             remedy = "it counts as no failure; the same `relief run` tries the job again"
             yield Finding(TORN, path, f"it cannot be read: {_short(error)}", remedy, _weight(path))
-    for path in sorted((store.path / rescored.FOLDER).glob("*.json")):
+    for path in sorted((store.path / rescored.FOLDER).glob("*.*")):
+        if (check := {".json": rescored.check, ".npz": influences.check}.get(path.suffix)) is None:
+            continue
         try:
-            rescored.check(path)
+            check(path)
         except (OSError, ValueError) as error:
             remedy = "`relief rescore` computes it again"
             yield Finding(TORN, path, f"it cannot be read: {_short(error)}", remedy, _weight(path))

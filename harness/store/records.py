@@ -420,15 +420,26 @@ class Record:
         with self._reading(path):
             return pq.ParquetFile(path).read()
 
+    @property
+    def maps_kept(self) -> int:
+        """How many anomaly maps are there; their file is not read."""
+        if not (self.folder / MAPS).exists() or not (self.folder / MAP_IDS).exists():
+            return 0
+        return len(self._map_ids())
+
     def maps(self) -> Maps | None:
         """Its anomaly maps, those that were kept; None if none was."""
         if not (self.folder / MAPS).exists() or not (self.folder / MAP_IDS).exists():
             return None
-        self.check_contents(MAP_IDS, MAPS)
-        with self._reading(self.folder / MAP_IDS):
-            ids = tuple(json.loads((self.folder / MAP_IDS).read_text(encoding="utf-8"))["ids"])
+        self.check_contents(MAPS)
+        ids = self._map_ids()
         with self._reading(self.folder / MAPS):
             return Maps(ids, np.load(self.folder / MAPS, mmap_mode="r", allow_pickle=False))
+
+    def _map_ids(self) -> tuple[str, ...]:
+        self.check_contents(MAP_IDS)
+        with self._reading(self.folder / MAP_IDS):
+            return tuple(json.loads((self.folder / MAP_IDS).read_text(encoding="utf-8"))["ids"])
 
     def curves(self) -> dict[str, np.ndarray] | None:
         """Its PRO curves by name; None if not kept."""

@@ -12,6 +12,7 @@ from harness.metrics import Scored, find, known_metrics
 from harness.metrics.influence import influences
 from harness.metrics.intervals import Influence
 from harness.store import COMMON, DONE, Record, Results
+from harness.store.influences import influences_of
 from harness.store.rescored import scores_of
 from reports.numbers.frame import read_scores
 
@@ -47,9 +48,17 @@ def read_evidence(
     found = {key: record for key in done if (record := store.result(key)) and record.done}
     protocol = frame["protocol"].iloc[0] if len(frame) else COMMON
     return Evidence(
-        {key: of_scores(scores[key]) for key in found if key in scores},
+        {key: _of(found[key], scores[key], protocol) for key in found if key in scores},
         {key: signatures_of(record, protocol) for key, record in found.items()},
     )
+
+
+def _of(record: Record, table: pd.DataFrame, protocol: str) -> dict[str, Influence]:
+    """Of the metrics of images and of pixels."""
+    labels, ids = table["label"].to_numpy(), table["id"].astype(str).tolist()
+    of_pixels = influences_of(record, protocol).items()
+    fitting = {name: values for name, values in of_pixels if len(values) == len(ids)}
+    return of_scores(table) | {n: Influence.of(v, labels, ids) for n, v in fitting.items()}
 
 
 def signatures_of(record: Record, protocol: str) -> dict[str, str]:

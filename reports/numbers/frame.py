@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from harness.metrics import Metric, acquaint, find, known_metrics, lacking
-from harness.store import COMMON, DONE, PROTOCOLS, Record, Results
+from harness.store import COMMON, DONE, PAPER, PROTOCOLS, Record, Results
 from harness.store import IDENTITY as OF_A_CELL
+from harness.store.influences import influences_of
 from harness.store.rescored import Scores, read, scores_of
 from methods.errors import UserError
 from reports.numbers.names import metric_label, metric_order
@@ -126,12 +127,37 @@ def unscored_lines(launch: dict, results: dict[str, Record]) -> list[str]:
             f"{metric_label(name)} failed in {len(whys)} of {len(done)} finished cells: "
             f"{next(iter(whys.values()))}. Once that is mended, {again} computes it."
         )
+    lines += _bare_lines(list(done.values()), again)
     if unknown := {name for name in names if find(name) is None}:
         lines.append(
             f"Left out, since no plug-in that is loaded knows them: {', '.join(sorted(unknown))} "
             "(--plugin)."
         )
     return lines
+
+
+def _bare_lines(done: Sequence[Record], again: str) -> list[str]:
+    """Of how many finished cells the metrics of pixels have no intervals, and what mends it."""
+    bare = [record for record in done if _is_bare(record)]
+    kept = [record for record in bare if record.maps_kept == record.counts.get("test")]
+    lines = []
+    if kept:
+        lines.append(
+            f"{len(kept)} of {len(done)} finished cells lack what intervals of pixel metrics are "
+            f"made of: {again} computes it from the stored maps, without a fit."
+        )
+    if gone := len(bare) - len(kept):
+        lines.append(
+            f"{gone} of {len(done)} finished cells have no intervals of pixel metrics: they were "
+            "scored by an earlier version and did not keep all maps."
+        )
+    return lines
+
+
+def _is_bare(record: Record) -> bool:
+    known = influences_of(record, COMMON) or influences_of(record, PAPER)
+    scored = [find(name) for name in scores_of(record, PAPER).metrics]
+    return not known and any(m is not None and m.weighted and not m.of_images for m in scored)
 
 
 def marked(launch: dict, cell: dict) -> dict:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.metrics import get
 from harness.metrics.ranking import auroc
-from harness.store import SCHEMA, Store, write_json
+from harness.store import SCHEMA, Store, influences, write_json
 from harness.store.files import sealed
 
 HOSTILE = '<script>alert("1")</script>'
@@ -223,7 +223,21 @@ def _finish(store: Store, cell: dict, changes: dict, arrays: bool) -> None:
         "ended": 1.75e9 + 90,
     }
     result |= changes
+    if arrays:
+        influences.write(work, _influences(cell, result, labels))
     store.publish(cell["key"], json.loads(json.dumps({"protocols": _common(result)} | result)))
+
+
+def _influences(cell: dict, result: dict, labels: np.ndarray) -> influences.Parts:
+    """Of every pixel metric, in both protocols."""
+    rng = _rng("influences", *cell.values())
+    names = [name for name in result["metrics"] if not get(name).of_images]
+    drawn = {name: 0.2 * rng.normal(size=len(labels)) for name in names}
+    found = {"paper": result, "common": _common(result)["common"]}
+    return {
+        protocol: {one["signatures"][name]: values for name, values in drawn.items()}
+        for protocol, one in found.items()
+    }
 
 
 def _common(result: dict) -> dict:

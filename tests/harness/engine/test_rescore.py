@@ -12,11 +12,13 @@ from harness.engine import rescore as engine
 from harness.engine.executors import InProcess
 from harness.metrics import Metric, known_metrics, registry
 from harness.metrics.outside import join
-from harness.store import COMMON, DONE, FAILED, PAPER, SKIPPED, Store
+from harness.store import COMMON, DONE, FAILED, PAPER, SKIPPED, Store, influences
+from harness.store.examine import examine
 from harness.store.files import checksum, sealed, write_json
 from harness.store.rescored import path_of, scores_of
 from methods import plugins
 from methods.errors import UserError
+from reports.numbers.frame import unscored_lines
 from tests.harness.conftest import planned
 from tests.harness.engine.test_job import cells
 
@@ -62,6 +64,58 @@ def test_an_old_cell_gains_the_common_protocol_and_its_record_stays(store, tiny_
         assert found.signatures == before.protocols[COMMON]["signatures"]
         assert (record.folder / "result.json").read_bytes() == text
     assert again(store) == []  # nothing is lacking any more
+
+
+def without_influences(store):
+    """The cells as a version wrote them that kept no influences of images."""
+    for record in cells(store, planned()):
+        values = json.loads((record.folder / "result.json").read_text())
+        del values["files"][influences.FILE]
+        (record.folder / influences.FILE).unlink()
+        write_json(record.folder / "result.json", sealed(values))
+    return Store(store.path)
+
+
+def test_an_old_cell_gains_what_intervals_are_made_of(store):
+    had = {
+        (record.key, p): influences.influences_of(record, p)
+        for record in cells(store, planned())
+        for p in (COMMON, PAPER)
+    }
+    store = without_influences(store)
+    records = {record.key: record for record in cells(store, planned())}
+    (line,) = unscored_lines(launch(), records)
+    assert "2 of 2 finished cells lack what intervals" in line and "`relief rescore" in line
+    assert {one.status for one in again(store)} == {DONE}
+    assert unscored_lines(launch(), records) == [] == again(store)
+    for (key, protocol), before in had.items():
+        found = influences.influences_of(records[key], protocol)
+        assert found.keys() == before.keys() and len(found) == 17
+        for name, values in before.items():
+            assert np.array_equal(found[name], values, equal_nan=True), name
+
+
+def test_influences_that_cannot_be_read_are_told_and_computed_again(store, caplog):
+    store = without_influences(store)
+    again(store)
+    record = cells(store, planned())[0]
+    influences.path_of(record).write_bytes(b"PK torn")
+    assert influences.influences_of(record, COMMON) == {} and "relief rescore" in caplog.text
+    assert influences.path_of(record) in [finding.path for finding in examine(store)]
+    assert [one.key for one in again(store)] == [record.key]
+    assert influences.influences_of(record, COMMON)
+
+
+def test_influences_count_only_beside_values_of_their_signature(store, monkeypatch):
+    raised = dataclasses.replace(metrics.get("p_ap"), version=2)
+    monkeypatch.setitem(registry._METRICS, "p_ap", raised)
+    record = cells(store, planned())[0]
+    before = influences.influences_of(record, PAPER)["p_ap"]
+    again(store)
+    found = influences.influences_of(record, PAPER)
+    assert np.array_equal(found["p_ap"], before, equal_nan=True)
+    influences.path_of(record).unlink()
+    assert "p_ap" not in influences.influences_of(record, PAPER)  # the cell's own are of version 1
 
 
 def test_everything_comes_out_as_the_cells_had_it(store):
