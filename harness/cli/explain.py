@@ -11,7 +11,7 @@ from rich.table import Table
 
 from harness.cli.display import duration
 from harness.cli.terminal import console
-from harness.planning.costs import Durations, expected
+from harness.planning.costs import expected, forecast
 from harness.planning.makespan import Slot, bounds, makespan, simulate
 from harness.planning.packing import Packing
 from harness.planning.plan import Plan
@@ -28,7 +28,7 @@ def explain(plan: Plan, store: Store, workers: int | None, gpus: int | None) -> 
     offers = machines(workers, gpus)
     packing = Packing(plan.config.schedule.packing_margin, lambda r: offers[0].memory_gb)
     packing.learn(taken)
-    durations = Durations(taken)
+    durations = forecast(plan, taken)
     seconds, rank = expected(pending, durations)
     slots = simulate(pending, seconds, offers, rank, packing.reserve)
     sources = Counter(durations.sourced(job)[1] for job in pending)
@@ -78,8 +78,8 @@ def _summary(slots: list[Slot], offers: list[Offer], sources: Counter[str]) -> N
         f"{sum(o.cpus for o in offers):g} CPUs and {sum(o.gpus for o in offers)} GPUs at least "
         f"{duration(least.least)}, expected [bold]{duration(expected)}[/bold] "
         f"({expected / least.least if least.least else 1:.2f} of that). "
-        f"Durations: {sources['measured']} measured of jobs alike, {sources['model']} by the "
-        f"size of the training, {sources['guess']} guessed"
+        f"Durations: {sources['measured']} measured of jobs alike, {sources['model']} by "
+        f"what they compute, {sources['guess']} guessed"
         f"{' (of which only the order means something)' if sources['guess'] else ''}.",
         soft_wrap=True,
     )

@@ -162,9 +162,11 @@ def _tell_views(planned: Plan, store: Store) -> None:
 
 def _tell_work(planned: Plan, where: Store, tflops: float, gpus: int) -> None:
     from harness.cli.display import duration
-    from harness.planning.work import estimate
+    from harness.planning.budget import budget
+    from harness.planning.work import Speeds
+    from methods.load import Machine
 
-    found = estimate(planned, where, tflops)
+    found = budget(planned, where, Speeds(Machine.gpu(tflops)))
     table = Table("method", "work", "GPU-hours", title=f"at {tflops:g} TFLOP/s, kept up")
     for (method, part), seconds in found.gpu_s.items():
         table.add_row(method, part, f"{seconds / 3600:.3g}")

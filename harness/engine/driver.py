@@ -16,7 +16,7 @@ from harness.engine.executors import CRASHED, Executor, InfeasibleError, LostErr
 from harness.engine.heartbeat import WAITING, Pulse, Pulses
 from harness.engine.outcomes import BROKEN, REFUSED, Outcome
 from harness.planning.config import Schedule
-from harness.planning.costs import Durations, expected
+from harness.planning.costs import expected, forecast
 from harness.planning.jobs import Job
 from harness.planning.outlook import Outlook
 from harness.planning.packing import Packing
@@ -101,7 +101,7 @@ class Driver:
         pending = plan.pending(store) if pending is None else pending
         taken = list(store.taken()) if pending else []
         self.packing.learn(taken)
-        seconds, rank = expected(pending, Durations(taken))
+        seconds, rank = expected(pending, forecast(plan, taken))
         self.outlook = Outlook(seconds, rank)
         self.queue = Queue(plan.jobs.values(), rank, self.packing.reserve)
         for job in pending:

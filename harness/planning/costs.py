@@ -1,4 +1,4 @@
-"""How long jobs take: measured ones alike, else by the size of the training, else a plain guess.
+"""How long jobs take: measured ones alike, else by what they compute, else a plain guess.
 
 From the durations follows the rank of a job: the seconds of the longest path that begins with it.
 Starting the highest rank first keeps the longest chain of a benchmark from being its end.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from harness.planning.jobs import Job
 from harness.planning.plan import Plan
+from harness.planning.work import Speeds, Work
 from harness.store import Store
 from harness.store.alike import Taken
 
@@ -18,32 +19,12 @@ Model = Callable[[Job], float | None]  # seconds that a job should take; None if
 # s, where nothing is known: features of a category, a bank of them; only their order matters
 GUESSES = {"dataset": 60.0, "view": 120.0, "truth": 30.0, "stage": 900.0, "cell": 600.0}
 TWIN_S = 1.0  # of a view that takes over another's files
-SAMPLE_S = (
-    0.003  # forward and backward of one sample of 256 px on a large GPU, networks as published
-)
-EPOCH_S = 60.0  # where a training is counted in epochs: all categories' samples once
-
-
-def by_training(job: Job) -> float | None:
-    """Seconds by the steps, batch and image size of the job's own training; None if it has none."""
-    spec = job.about
-    levels = [spec.settings.get(spec.setting), spec.settings.get(spec.stage), spec.settings]
-    for level in (found for found in levels if isinstance(found, dict)):
-        train = level.get("train")
-        if not isinstance(train, dict):
-            continue
-        if steps := train.get("steps"):
-            size = level.get("size") or spec.settings.get("prep", {}).get("size") or 256
-            return steps * train.get("batch", 1) * (size / 256) ** 2 * SAMPLE_S
-        if (epochs := train.get("epochs")) and spec.kind == "stage":
-            return epochs * EPOCH_S
-    return None
 
 
 class Durations:
     """Seconds that jobs take."""
 
-    def __init__(self, taken: Iterable[Taken] = (), model: Model = by_training):
+    def __init__(self, taken: Iterable[Taken] = (), model: Model = lambda job: None):
         self.model = model
         self.sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0])
         for one in taken:
@@ -72,6 +53,17 @@ class Durations:
         if (seconds := self.model(job)) is not None:
             return seconds, "model"
         return (TWIN_S if job.place.twin else GUESSES.get(job.about.kind, 600.0)), "guess"
+
+
+def forecast(plan: Plan, taken: Iterable[Taken], speeds: Speeds | None = None) -> Durations:
+    """What each job of a plan should take: the one answer for plans, launches and their outlook.
+
+    taken: what finished jobs took; speeds: of the machine, where they are known. Without them, the
+    jobs of a demo are not counted, which would take about as long as some of them.
+    """
+    if speeds is None and plan.config.demo:
+        return Durations(taken)
+    return Durations(taken, Work(plan.jobs.values(), speeds or Speeds()))
 
 
 def ranks(jobs: Iterable[Job], seconds: Callable[[Job], float]) -> dict[str, float]:

@@ -47,6 +47,7 @@ class Place:
     kind: str = ""  # of the dataset that a view reads (harness/data/datasets.py)
     root: str = ""  # its folder, unless a job makes it
     samples: int = 0  # of a view's training split, for what jobs should take
+    tested: int = 0  # likewise of its test split
     twin: str = ""  # key of a view that is equal but for its name: its files are taken
     truth: str = ""  # key of the category's ground truth at the sensor's pixels, of a cell
     inputs: Mapping[str, str] = field(default_factory=dict)  # dotted setting -> path

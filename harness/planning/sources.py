@@ -58,11 +58,10 @@ def sources(
     found = {}
     for c in _wanted(name, dataset, opened.categories):
         category = opened.category(c)
-        train = len(category.examine("train")[0])
+        train, test = (len(category.examine(split)[0]) for split in ("train", "test"))
         _check_few(name, dataset, c, train)
-        found[c] = Source(
-            fingerprint(category), reading, replace(place, samples=train), train, None, offer
-        )
+        own = replace(place, samples=train, tested=test)
+        found[c] = Source(fingerprint(category), reading, own, train, None, offer)
     return found
 
 
@@ -150,7 +149,11 @@ def _synthetic(
         "recipe": plain(recipe),
     }
     job = Job(spec, f"make {name}/{category}", resources=config.resources_of("dataset"))
-    train = recipe.counts(category)["train/good"]
+    counts = recipe.counts(category)
+    train = counts["train/good"]
+    test = sum(count for split, count in counts.items() if split.startswith("test/"))
     _check_few(name, dataset, category, train)
     reading = _reading(name, dataset, recipe.layout, published)
-    return Source(job.key, reading, Place(kind=recipe.layout, samples=train), train, job)
+    return Source(
+        job.key, reading, Place(kind=recipe.layout, samples=train, tested=test), train, job
+    )

@@ -1,25 +1,35 @@
-"""What jobs should take by what they compute: the MACs of methods/work.py at a given speed.
+"""What jobs should take by what they compute: the loads of methods/work.py on a given machine.
 
 Measured jobs alike go before (harness/planning/costs.py). A job that shares its GPU computes at its
-share of the speed.
+share of the speed; one without a GPU computes on its CPU cores.
 """
 
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import methods
-from harness.planning.costs import Durations
 from harness.planning.jobs import Job
-from harness.planning.plan import Plan
-from harness.store import Store, canonical
+from harness.store import canonical
+from methods.load import CORE, GPU_TFLOPS, Load, Machine
 
 TEST = 120  # test samples of a category (the mean of MVTec 3D-AD's)
 TRAIN = 266  # training samples of a category, likewise, where a view does not say
 VIEWED = 1.2  # all samples of a category, in those trained on and tested: validation and its twins
+# CPU s a sample of 800 px, files to arrays (tests/benchmarks/README.md)
+PREPARED_S, TRUTH_S = 0.1, 0.01
+STARTED_S = 0.3  # of any job: reading, checking and writing its files
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """What jobs run on: one GPU, and one core of a CPU."""
+
+    gpu: Machine = Machine.gpu(GPU_TFLOPS)
+    core: Machine = CORE
 
 
 @dataclass(frozen=True)
@@ -32,18 +42,23 @@ class Sizes:
 
 
 class Work:
-    """MACs and seconds of the jobs of a plan."""
+    """Loads and seconds of the jobs of a plan."""
 
-    def __init__(self, jobs: Iterable[Job], tflops: float):
-        self.jobs, self.tflops = {job.key: job for job in jobs}, tflops
+    def __init__(self, jobs: Iterable[Job], speeds: Speeds = Speeds()):
+        self.jobs, self.speeds = {job.key: job for job in jobs}, speeds
 
-    def macs(self, job: Job) -> float | None:
-        """None of jobs that compute with no network of the five methods."""
+    def load(self, job: Job) -> Load | None:
+        """None of jobs of which nothing is known: made data, and methods that are not ours."""
         spec = job.about
+        if spec.kind in ("view", "truth") and job.place.samples:
+            each = PREPARED_S if spec.kind == "view" else TRUTH_S
+            return Load(host_s=each * VIEWED * (job.place.samples + (job.place.tested or TEST)))
         if spec.kind not in ("cell", "stage") or spec.method not in methods.METHODS:
             return None
-        sizes = self._sizes(job)
-        return _macs(spec.method, spec.stage, spec.setting, canonical(spec.settings), sizes)
+        counted = _load(
+            spec.method, spec.stage, spec.setting, canonical(spec.settings), self._sizes(job)
+        )
+        return None if counted is None else counted + Load(host_s=STARTED_S)
 
     def _sizes(self, job: Job) -> Sizes:
         needs = job.about.needs
@@ -51,72 +66,40 @@ class Work:
         limit = job.about.train_samples
         counts = [self.jobs[key].place.samples or TRAIN for key in views if key in self.jobs]
         train = [min(count, limit or count) for count in counts]
-        test = sum(min(TEST, count) for count in counts)
+        test = sum(self.jobs[key].place.tested or TEST for key in views if key in self.jobs)
         return Sizes(sum(train), test, max(1, len(counts)))
 
-    def full_gpu_s(self, job: Job) -> float | None:
-        """Seconds with a whole GPU."""
-        macs = self.macs(job)
-        return None if macs is None else 2 * macs / (self.tflops * 1e12)
+    def whole_s(self, job: Job) -> float | None:
+        """Seconds with a whole GPU, where the job has a GPU at all."""
+        return self._seconds(job, 1.0)
 
     def __call__(self, job: Job) -> float | None:
-        """Seconds with the share of a GPU that the job reserves: a model for `Durations`."""
-        seconds = self.full_gpu_s(job)
-        share = min(1.0, job.resources.gpus) or 1.0
-        return None if seconds is None else seconds / share
+        """Seconds with what the job reserves: a model for `Durations`."""
+        return self._seconds(job, min(1.0, job.resources.gpus))
+
+    def _seconds(self, job: Job, share: float) -> float | None:
+        if (load := self.load(job)) is None:
+            return None
+        if job.resources.gpus > 0:
+            return self.speeds.gpu.seconds(load, share)
+        return self.speeds.core.seconds(load, job.resources.cpus)
 
 
 @functools.lru_cache(maxsize=4096)
-def _macs(method: str, stage: str, setting: str, settings: str, sizes: Sizes) -> float | None:
-    import json
-
-    from methods import work
+def _load(method: str, stage: str, setting: str, settings: str, sizes: Sizes) -> Load | None:
+    from methods import work  # torch comes with it
     from methods.contract import settings_from
 
-    cls = methods.get(method)
+    cls = methods.declared(method)
     values = json.loads(settings)
-    if stage:
-        count = work.STAGES.get((method, stage))
-        owner = cls.stages[stage]
-        samples = sizes.train
-        if owner.reads == "category":
-            samples = round(VIEWED * (sizes.train + sizes.test))
-        return count(settings_from(owner.Settings, values), samples) if count else None
-    return work.CELLS[method](settings_from(cls.Settings, values), setting, sizes.train, sizes.test)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a plan will take. gpu_s: seconds of a whole GPU, by method and by stage or setting."""
-
-    gpu_s: dict[tuple[str, str], float]
-    too_long: list[tuple[str, float, float]]  # jobs that pass their limit: title, hours, limit
-    longest_s: float  # of the longest chain of jobs, each with its share
-
-    @property
-    def total_s(self) -> float:
-        return sum(self.gpu_s.values())
-
-    def wall_s(self, gpus: float) -> float:
-        """With so many GPUs: neither the work nor the longest chain can be had sooner."""
-        return max(self.total_s / gpus, self.longest_s)
-
-
-def estimate(plan: Plan, store: Store, tflops: float) -> Estimate:
-    """Of the jobs still to do: measured ones alike where there are any, else by their work."""
-    from harness.planning.costs import ranks
-
-    pending = plan.pending(store)
-    model = Work(plan.jobs.values(), tflops)
-    durations = Durations(store.taken(), model)
-    gpu_s: dict[tuple[str, str], float] = defaultdict(float)
-    too_long = []
-    for job in pending:
-        seconds, source = durations.sourced(job)
-        if job.about.kind in ("cell", "stage") and source != "guess":
-            part = job.about.stage or job.about.setting
-            gpu_s[job.about.method, part] += seconds * (min(1.0, job.resources.gpus) or 1.0)
-        if seconds > job.resources.hours * 3600:
-            too_long.append((job.title, seconds / 3600, job.resources.hours))
-    longest = max(ranks(pending, durations.of).values(), default=0.0)
-    return Estimate(dict(gpu_s), too_long, longest)
+    if not stage:
+        count = work.CELLS.get(method)
+        own = settings_from(cls.Settings, values)
+        return count(own, setting, sizes.train, sizes.test) if count else None
+    if (count := work.STAGES.get((method, stage))) is None:
+        return None
+    owner = cls.stages[stage]
+    samples = sizes.train
+    if owner.reads == "category":
+        samples = round(VIEWED * (sizes.train + sizes.test))
+    return count(settings_from(owner.Settings, values), samples)

@@ -7,6 +7,7 @@ the papers write it).
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -62,7 +63,7 @@ class Quantiser(nn.Module):
             self.codebook.uniform_(-reach, reach, generator=generator)
 
     def forward(self, z: torch.Tensor) -> Quantised:
-        with torch.autocast(z.device.type, enabled=False):
+        with whole_precision(z.device.type):
             z = z.float()
             B, D, H, W = z.shape
             rows = z.permute(0, 2, 3, 1).reshape(-1, D)  # (N, D), N = B*H*W
@@ -97,6 +98,12 @@ class Quantiser(nn.Module):
         for state in (self.codebook, self.ema_sum):
             state.copy_(torch.where(dead, seeds, state))
         self.ema_count.copy_(torch.where(dead[:, 0], 1, self.ema_count))
+
+
+def whole_precision(device: str) -> AbstractContextManager:
+    """No autocast, on devices that have one."""
+    known = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if known else nullcontext()
 
 
 def nearest_codes(rows: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:

@@ -189,7 +189,7 @@ def listing(folder: Path) -> Path:
 
 def order(name: str, data: str | None, gpus: list[int]) -> None:
     from harness.planning import config
-    from harness.planning.costs import Durations, expected
+    from harness.planning.costs import expected, forecast
     from harness.planning.expand import build
     from harness.planning.makespan import bounds, makespan, simulate
     from harness.planning.room import Offer
@@ -198,7 +198,7 @@ def order(name: str, data: str | None, gpus: list[int]) -> None:
         data = data or str(listing(Path(folder)))
         plan = build(config.load(name, MADE, data=data))
     jobs = list(plan.jobs.values())
-    seconds, longest = expected(jobs, Durations())
+    seconds, longest = expected(jobs, forecast(plan, ()))
     print(f"{len(jobs)} jobs, {len(plan.cells)} cells\n")
     print("| GPUs | least, h | plan order, h | over least | longest path first, h | over least |")
     print("|---|---|---|---|---|---|")

@@ -1,8 +1,8 @@
-"""Expected against measured CPU seconds of jobs: python -m tests.benchmarks.bench_work
+"""Expected against measured CPU seconds of ten jobs: python -m tests.benchmarks.bench_work
 
-Seconds are those of all threads, so that others on the machine do not matter much. Expected twice:
-at the speed that a few convolutions reach in the same process, and at the speed that the method's
-first job reached, as a measured GPU would be asked for with --tflops.
+The ten are named in JOBS, all five methods, stages and cells, three settings. The machine's rates
+are measured first (methods/calibrate.py); nothing is fitted to the jobs. Seconds are those of all
+threads, one thread a job, so that others on the machine do not matter much.
 """
 
 from __future__ import annotations
@@ -11,78 +11,68 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-
 from harness.engine.job import run_job
 from harness.planning import config
 from harness.planning.expand import build
-from harness.planning.work import Work
+from harness.planning.work import Speeds, Work
 from harness.store import Store
+from methods.calibrate import measured
 
-METHODS = "methods=[das3d,dbrn,3dsr,shape_guided]"
 CHANGES = [
-    METHODS,
+    "methods=[das3d,dbrn,3dsr,m3dm,shape_guided]",
     "settings=[rgb,3d,rgb+3d]",
     "datasets.synthetic.categories=[cookie]",
-    "datasets.synthetic.synthetic={size: 100, train: 12, validation: 1, good: 2, per_defect: 1}",
+    "datasets.synthetic.synthetic={size: 100, train: 24, validation: 2, good: 4, per_defect: 2}",
     "protocol.latency_samples=0",
     "das3d.recon.width=32",
     "das3d.disc.base=32",
-    "das3d.train.steps=10",
-    "dbrn.train.steps=10",
-    "dbrn.train.norm_batches=1",
-    "3dsr.dada.train.steps=20",
-    "3dsr.rgb.dada.train.steps=20",
+    "das3d.train.steps=12",
+    "dbrn.train.steps=16",
+    "dbrn.train.norm_batches=2",
     "3dsr.dada.net.hidden=64",
-    "3dsr.train.steps=10",
-    "3dsr.rgb.train.steps=10",
+    "3dsr.dada.train.steps=40",
+    "3dsr.rgb.dada.train.steps=40",
+    "3dsr.train.steps=24",
+    "3dsr.rgb.train.steps=24",
     "3dsr.rgb.upsampler.train.steps=10",
-    "shape_guided.train.steps=60",
+    "shape_guided.train.steps=120",
 ]
-
-
-LEAST_S = 0.3  # less is not the networks' work
-
-
-def tflops() -> float:
-    """Of convolutions with backward passes, per CPU second."""
-    x = torch.randn(4, 64, 64, 64).to(memory_format=torch.channels_last).requires_grad_()
-    w = torch.randn(64, 64, 3, 3).to(memory_format=torch.channels_last).requires_grad_()
-    work, started = 0.0, 0.0
-    for i in range(20):
-        if i == 2:
-            started = time.process_time()
-        F.conv2d(x, w, padding=1).square().mean().backward()
-        work += 2 * 3 * x[:, 0].numel() * w.numel() * (i >= 2)
-    return work / (time.process_time() - started) / 1e12
+JOBS = (  # method, stage, setting
+    ("das3d", "", "rgb+3d"),
+    ("das3d", "", "3d"),
+    ("dbrn", "", "rgb+3d"),
+    ("dbrn", "", "rgb"),
+    ("3dsr", "dada", "rgb+3d"),
+    ("3dsr", "", "rgb+3d"),
+    ("3dsr", "", "rgb"),
+    ("m3dm", "point_features", ""),
+    ("m3dm", "", "rgb+3d"),
+    ("shape_guided", "shape_expert", ""),
+)
 
 
 def main() -> None:
     plan = build(config.load("demo", CHANGES))
-    speed = tflops()
-    model = Work(plan.jobs.values(), speed)
-    print(f"{1000 * speed:.1f} GFLOP per CPU second")
+    core = measured("cpu")
+    print(core)
+    model, found = Work(plan.jobs.values(), Speeds(core=core)), []
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
-        given, reached = [], {}
-        ratios: list[float] = []
         for job in plan.jobs.values():
             started = time.process_time()
             run_job(job.describe(), str(store.path))
-            took, expected = time.process_time() - started, model(job)
-            if not expected or took < LEAST_S or not store.done(job.key):
-                continue
-            first = reached.setdefault(job.about.method, took / expected)
-            given.append(expected / took)
-            ratios += [first * expected / took] if first != took / expected else []
-            print(
-                f"{job.title:40} {took:7.2f} s, expected {expected:7.2f} s ({given[-1]:.2f}), "
-                f"at the speed of {job.about.method}'s first {first * expected:7.2f} s"
-            )
-        for name, found in (("of convolutions", given), ("of the method's first job", ratios)):
-            within = sum(0.5 <= r <= 2 for r in found)
-            print(f"at the speed {name}: {within} of {len(found)} within a factor of 2")
+            took, expected, about = time.process_time() - started, model(job), job.about
+            assert store.done(job.key), store.result(job.key)
+            setting = about.setting or about.settings.get("setting", "")
+            chosen = (about.method, about.stage, setting) in JOBS
+            if expected is not None and took > 0:
+                found += [expected / took] if chosen else []
+                print(
+                    f"{'*' if chosen else ' '} {job.title:42} {setting:7} {took:7.2f} s, expected "
+                    f"{expected:7.2f} s ({expected / took:.2f})",
+                    flush=True,
+                )
+    print(f"* the ten: {sum(0.5 <= r <= 2 for r in found)} of {len(found)} within a factor of 2")
 
 
 if __name__ == "__main__":

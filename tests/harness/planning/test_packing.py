@@ -3,7 +3,7 @@
 import pytest
 
 from harness.planning import config
-from harness.planning.costs import EPOCH_S, GUESSES, SAMPLE_S, Durations, by_training
+from harness.planning.costs import GUESSES, Durations
 from harness.planning.jobs import Job, Place, Resources
 from harness.planning.packing import CONTEXT_BYTES, GIB, Packing
 from harness.store.alike import Taken
@@ -79,18 +79,3 @@ def test_durations_are_those_of_the_category_then_of_jobs_alike_then_a_models_th
     assert Durations(model=lambda job: 5.0).of(job()) == 5
     assert Durations(model=lambda job: 5.0).sourced(job()) == (5, "model")
     assert durations.of(job(twin="0" * 16)) < 60
-
-
-def test_a_training_is_expected_to_take_as_long_as_its_steps_batch_and_image_say():
-    def of(kind="cell", setting="3d", stage="", **settings):
-        spec = {"kind": kind, "method": "m", "setting": setting, "stage": stage, "needs": {}}
-        return by_training(Job(spec | {"settings": settings}, "a job"))
-
-    train = {"steps": 1000, "batch": 8}
-    assert of(train=train, prep={"size": 256}) == pytest.approx(1000 * 8 * SAMPLE_S)
-    assert of(train=train, prep={"size": 512}) == pytest.approx(4 * 1000 * 8 * SAMPLE_S)
-    own = {"train": {"steps": 10, "batch": 1}}  # of a setting, or of a stage
-    assert of(setting="rgb", rgb=own, train=train) == pytest.approx(10 * SAMPLE_S)
-    assert of("stage", "", "dada", dada=own, train=train) == pytest.approx(10 * SAMPLE_S)
-    assert of("stage", "", "expert", train={"epochs": 5, "steps": None}) == 5 * EPOCH_S
-    assert of(bank={"share": 0.1}) is None and of(train={"epochs": 5}) is None

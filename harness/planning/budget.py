@@ -1,0 +1,45 @@
+"""What a plan will take: GPU-hours by method, its end on so many GPUs, jobs beyond their limit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from harness.planning.costs import forecast, ranks
+from harness.planning.plan import Plan
+from harness.planning.work import Speeds
+from harness.store import Store
+
+
+@dataclass(frozen=True)
+class Budget:
+    """gpu_s: seconds of a whole GPU, by method and by stage or setting."""
+
+    gpu_s: dict[tuple[str, str], float]
+    too_long: list[tuple[str, float, float]]  # jobs that pass their limit: title, hours, limit
+    longest_s: float  # of the longest chain of jobs, each with its share
+
+    @property
+    def total_s(self) -> float:
+        return sum(self.gpu_s.values())
+
+    def wall_s(self, gpus: float) -> float:
+        """With so many GPUs: neither the work nor the longest chain can be had sooner."""
+        return max(self.total_s / gpus, self.longest_s)
+
+
+def budget(plan: Plan, store: Store, speeds: Speeds) -> Budget:
+    """Of the jobs still to do: measured ones alike where there are any, else by their work."""
+    pending = plan.pending(store)
+    durations = forecast(plan, store.taken(), speeds)
+    gpu_s: dict[tuple[str, str], float] = defaultdict(float)
+    too_long = []
+    for job in pending:
+        seconds, source = durations.sourced(job)
+        if job.about.kind in ("cell", "stage") and source != "guess":
+            part = job.about.stage or job.about.setting
+            gpu_s[job.about.method, part] += seconds * (min(1.0, job.resources.gpus) or 1.0)
+        if seconds > job.resources.hours * 3600:
+            too_long.append((job.title, seconds / 3600, job.resources.hours))
+    longest = max(ranks(pending, durations.of).values(), default=0.0)
+    return Budget(dict(gpu_s), too_long, longest)
