@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import harness
-from harness.data.synthetic import PRESETS, write_category
+from harness.data.synthetic import PRESETS
+from harness.data.synthetic.generate import write_category
 from harness.engine.code import lay_plugins
 from harness.metrics import find, outside
 from harness.planning import config

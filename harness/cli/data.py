@@ -135,7 +135,8 @@ def synthetic(
     workers: Workers = None,
 ) -> None:
     """Make computed RGB-D samples with defects; the same options give the same bytes."""
-    from harness.data.synthetic import PRESETS, write_category
+    from harness.data.synthetic import PRESETS
+    from harness.data.synthetic.generate import write_category
 
     if preset not in PRESETS:
         raise UserError(f"no preset {preset!r}; known: {', '.join(PRESETS)}")

@@ -77,17 +77,21 @@ def settings(name: str | None) -> Rows:
 
 
 def views(name: str | None) -> Rows:
-    from harness.data.views import registry
+    from harness.data.views.recipes import ARRAYS, RECIPES
 
-    outside = [offer.name for offer in plugins.offers("views")]
-    chosen = [name] if name else [view.name for view in registry.OWN] + outside
+    outside = {offer.name: offer for offer in plugins.offers("views")}
     rows = []
-    for view in map(registry.view_named, chosen):
-        offer = registry.offered(view.recipe)
-        for array in view.arrays:
-            values = {"view": view.name, "array": array.name, "type": array.dtype}
+    for view in [name] if name else [*RECIPES, *outside]:
+        if own := RECIPES.get(view):
+            arrays, where = ARRAYS[own], OURS
+        else:
+            from harness.data.views.registry import view_named  # it imports what makes views
+
+            arrays, where = view_named(view).arrays, str(outside[view])
+        for array in arrays:
+            values = {"view": view, "array": array.name, "type": array.dtype}
             values |= {"shape": array.shape, "unit": array.unit, "says": array.content}
-            rows.append(values | {"from": str(offer or OURS)})
+            rows.append(values | {"from": where})
     return rows
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.samples import DataError
-from harness.data.views import INDEX, MASK, PARTS
+from harness.data.views.build import PARTS
+from harness.store.prepared import INDEX, MASK
 from methods.contract import Samples
 
 

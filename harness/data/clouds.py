@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
-from harness.data.files import printable, reading
+from harness.data.files import printable, read_tiff, reading
 from harness.data.samples import DataError
 
 CLOUDS = (".tiff", ".tif", ".npy", ".ply", ".pcd")
@@ -22,7 +21,7 @@ def read_cloud(path: Path, nonfinite: str, size: tuple[int, int] | None = None) 
     image, for the lists of points of PLY and PCD
     """
     suffix = path.suffix.lower()
-    read = {".npy": _npy, ".ply": _ply, ".pcd": _pcd}.get(suffix, tifffile.imread)
+    read = {".npy": _npy, ".ply": _ply, ".pcd": _pcd}.get(suffix, read_tiff)
     xyz = reading(path, lambda: read(path))
     if suffix in NAN_IS_MISSING and xyz.ndim == 2 and size and len(xyz) == size[0] * size[1]:
         xyz = xyz.reshape(*size, 3)

@@ -54,6 +54,12 @@ def read_json(path: Path) -> dict:
     return _mapping(path, lambda: json.loads(path.read_text(encoding="utf-8-sig")))
 
 
+def read_tiff(path: Path) -> np.ndarray:
+    import tifffile  # with it come a dozen modules that planning a run has no use for
+
+    return tifffile.imread(path)
+
+
 def read_matrix(path: Path) -> np.ndarray:
     """(4, 4) float64 from numbers in a text file"""
     matrix = reading(path, lambda: np.loadtxt(path))

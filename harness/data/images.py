@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
-import tifffile
 from PIL import Image, ImageOps
 
-from harness.data.files import printable, reading
+from harness.data.files import printable, read_tiff, reading
 from harness.data.samples import DataError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
@@ -77,7 +75,7 @@ def _colour(path: Path) -> np.ndarray:
     if path.suffix.lower() == ".npy":
         return np.load(path, allow_pickle=False)
     if path.suffix.lower() in (".tif", ".tiff"):
-        image = tifffile.imread(path)
+        image = read_tiff(path)
         if image.dtype != np.uint8:  # which Pillow cannot read in colour
             return image
     with Image.open(path) as image:
@@ -90,6 +88,8 @@ def _colour(path: Path) -> np.ndarray:
 
 def _sixteen_bits(path: Path) -> np.ndarray:
     """A PNG of 16 bits a colour, of which Pillow keeps the upper 8 only."""
+    import cv2
+
     image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise ValueError("the image cannot be decoded")
@@ -127,7 +127,7 @@ def _plain_array(path: Path) -> np.ndarray:
     if suffix == ".npy":
         return np.load(path, allow_pickle=False)
     if suffix in (".tif", ".tiff"):
-        return tifffile.imread(path)
+        return read_tiff(path)
     with Image.open(path) as image:
         return np.array(image)
 

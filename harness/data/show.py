@@ -17,12 +17,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from harness.data.samples import SPLITS, Category, DataError, Dataset, Ref
-from harness.data.views import MASK
 from harness.data.views.background import object_pixels, region
 from harness.data.views.choice import resolved
 from harness.data.views.preview import finished
 from harness.data.views.quality import MEANING
 from harness.data.views.reference import measure
+from harness.store.prepared import MASK
 from methods.declaration import View
 from methods.errors import UserError
 from methods.seeds import seed_for

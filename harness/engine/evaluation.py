@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from harness import metrics
-from harness.data import views
 from harness.data.blind import Blind, blind
 from harness.data.cache import open_truth
+from harness.data.views import simulated
 from harness.engine.early import check_prediction
 from methods.contract import Method, Prediction, Progress, Samples
 
@@ -52,7 +52,7 @@ def validate(
     """
     if not len(normal):
         return None
-    defective, truth = open_truth(folder, views.simulated.SPLIT)
+    defective, truth = open_truth(folder, simulated.SPLIT)
     quiet = functools.partial(predict_all, method, size=size, device=device, report=lambda _: None)
     found = [quiet(blind(split, category)) for split in (normal, defective)]
     maps = torch.cat([part.maps for part in found]).numpy()

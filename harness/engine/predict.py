@@ -20,7 +20,7 @@ import numpy as np
 from harness.data.blind import blind
 from harness.data.cache import open_split
 from harness.data.samples import SPLITS, DataError, Ref, Sample
-from harness.data.views import prepare
+from harness.data.views.build import prepare
 from harness.data.views.registry import builder_of
 from harness.engine.early import check_prediction
 from harness.engine.evaluation import predict_all

@@ -12,7 +12,8 @@ from harness.data import synthetic
 from harness.data.blind import blind
 from harness.data.cache import open_split, open_truth
 from harness.data.datasets import open_dataset
-from harness.data.views import PARTS, build_view
+from harness.data.synthetic.generate import write_category
+from harness.data.views.build import PARTS, build_view
 from methods.contract_suite import Case
 
 CATEGORY, SIZE_PX = "cookie", 100  # a multiple of 100, which BTF's padding keeps
@@ -25,7 +26,7 @@ def rehearsal(name: str, settings: Any, setting: str, folder: Path) -> Case:
     folder: an empty one, for data and whatever the method saves
     """
     spec = replace(synthetic.PRESETS["tiny"], size=SIZE_PX, categories=(CATEGORY,), **SAMPLES)
-    synthetic.write_category(folder / "data", CATEGORY, spec)
+    write_category(folder / "data", CATEGORY, spec)
     category = open_dataset("mvtec3d", folder / "data").category(CATEGORY)
     cls = methods.get(name)
     build_view(category, cls.view(settings, setting), folder / "view")

@@ -21,13 +21,14 @@ import torch
 
 import methods
 from harness import metrics
-from harness.data import synthetic, views
+from harness.data import synthetic
 from harness.data.blind import blind
 from harness.data.cache import open_split, open_truth
 from harness.data.datasets import open_dataset
 from harness.data.samples import Category, DataError
+from harness.data.synthetic import generate
 from harness.data.truth import build_truth
-from harness.data.views import quality, registry
+from harness.data.views import build, quality, registry
 from harness.engine import early, kept, scoring
 from harness.engine.evaluation import predict_all, validate
 from harness.engine.imported import score_imported
@@ -118,7 +119,7 @@ def make_dataset(task: Task) -> dict[str, Any]:
     clock = Clock()
     # whole, and not published by an attempt that was killed: nothing proves its bytes any more
     shutil.rmtree(task.work / task.spec.category, ignore_errors=True)
-    synthetic.write_category(
+    generate.write_category(
         task.work,
         task.spec.category,
         settings_from(synthetic.Spec, task.spec.recipe),
@@ -133,12 +134,12 @@ def prepare_view(task: Task) -> dict[str, Any]:
     spec, place, clock = task.spec, task.job.place, Clock()
     if place.twin:
         twin = task.store.verified(place.twin)
-        views.link_view(twin.folder, task.work)
+        build.link_view(twin.folder, task.work)
         clock.lap("prepare_s")
         known = {"summary": twin.summary, "speed": twin.speed, "twin": twin.key}
         return known | {"timings": clock.laps}
     category, view = _category(task), recipe(spec)
-    summary = views.build_view(
+    summary = build.build_view(
         category,
         view,
         task.work,
@@ -178,9 +179,9 @@ def run_stage(task: Task) -> dict[str, Any]:
     folders = {c: task.store.verified(key).folder for c, key in views_of.items()}
     if cls.reads == "category":
         ((category, folder),) = folders.items()
-        parts = {split: open_split(folder, split)[0] for split in views.PARTS}
+        parts = {split: open_split(folder, split)[0] for split in build.PARTS}
         data = {
-            split: blind(samples, category, draw=split in views.MASKED).samples
+            split: blind(samples, category, draw=split in build.MASKED).samples
             for split, samples in parts.items()
         }
     else:

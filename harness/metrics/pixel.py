@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import cv2
 import numpy as np
 
 from harness.metrics.by_image import ByImage, ImagePixels
@@ -36,6 +35,8 @@ def label_regions(inside: np.ndarray, connectivity: int = 8) -> tuple[np.ndarray
 
     -> labels (H, W) int32, 0 outside every component; the number of components
     """
+    import cv2
+
     count, labels = cv2.connectedComponents(
         np.ascontiguousarray(inside).view(np.uint8), connectivity=connectivity
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import methods
 from harness.data import truth, views
-from harness.data.views import registry
+from harness.data.views import recipes
 from harness.planning.config import Config, ConfigError, Dataset, check_supported, typed
 from harness.planning.jobs import Job, Place, Resources
 from harness.planning.plan import Plan
@@ -172,7 +172,7 @@ class _Expansion:
         place = Place(
             labels={"dataset": identity["dataset"], "variant": identity["variant"]},
             inputs=paths,
-            plugins=_plugins(offer, registry.offered(type(shown)), *plugins.offers("metrics")),
+            plugins=_plugins(offer, recipes.offered(type(shown)), *plugins.offers("metrics")),
             truth=self._once(self._truth, category),
             protocol=self.config.protocol,
             checkpoint_every_s=self.config.schedule.checkpoint_every_s,
@@ -267,7 +267,7 @@ class _Expansion:
             "view": {"name": recipe.name, **plain(recipe)},
             "needs": {"dataset": source.job.key} if source.job else {},
         }
-        offer = registry.offered(type(recipe))
+        offer = recipes.offered(type(recipe))
         spec |= _code_of(plugin=offer, reader=source.offer)
         made = canonical([category, (recipe.same_as or type(recipe)).name, plain(recipe)])
         first = self.made.setdefault(made, key_of(spec))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from harness.store.records import Record
@@ -55,6 +54,8 @@ class Frame:
         Padding goes; pixels that the view had cropped away have the map's least score, since
         nothing was found there.
         """
+        import cv2
+
         values = np.asarray(values)
         if values.shape != (self.height, self.width):
             sides = (self.width, self.height)

@@ -31,8 +31,8 @@ from sklearn.neighbors import KDTree
 from harness.data.cache import open_split
 from harness.data.datasets import open_dataset
 from harness.data.samples import Category, Sample
-from harness.data.views import build_view
 from harness.data.views.background import near_plane, object_pixels
+from harness.data.views.build import build_view
 from harness.data.views.clusters import dbscan, largest_cluster
 from harness.data.views.plane import border_points, fit_planes, ransac_plane
 from harness.data.views.registry import builder_of

@@ -13,8 +13,9 @@ import torch
 import methods
 from harness.data.cache import open_split
 from harness.data.datasets import open_dataset
-from harness.data.synthetic import PRESETS, write_category
-from harness.data.views import build_view
+from harness.data.synthetic import PRESETS
+from harness.data.synthetic.generate import write_category
+from harness.data.views.build import build_view
 from methods.blocks.draem import Discriminative, image_score
 from methods.blocks.res_unet import ResUnet
 from methods.blocks.samples import rgbd

@@ -16,18 +16,6 @@ from .noise import Noise, smoothstep
 from .render import ON_OBJECT_M, Raster
 from .shapes import MM
 
-KINDS = (
-    "bump",
-    "color",
-    "combined",
-    "contamination",
-    "crack",
-    "cut",
-    "dent",
-    "geometry_only",
-    "hole",
-    "missing",
-)
 # What a kind must leave as it was; every other kind may show in both.
 EXCLUDES = {"color": "depth", "geometry_only": "colour"}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import cv2
 import numpy as np
 
 FIELD_OF_VIEW_M = 0.13  # across the image width, at the camera's distance
@@ -111,6 +110,8 @@ class Raster:
 
 
 def look_up(field, axis_s, axis_t, s, t, outside: float = 0.0):
+    import cv2
+
     step = axis_s[1] - axis_s[0]
     x = ((s - axis_s[0]) / step).astype(np.float32)
     y = ((t - axis_t[0]) / step).astype(np.float32)
@@ -212,6 +213,8 @@ class Light:
 
 def shade(sight: Sight, normal, albedo, light: Light, pitch_m: float) -> np.ndarray:
     """Linear colour (h, w, 3): diffuse with an ambient part, a highlight, a contact shadow."""
+    import cv2
+
     to_camera = -sight.rays / np.linalg.norm(sight.rays, axis=-1, keepdims=True)
     half = light.direction + to_camera
     half /= np.linalg.norm(half, axis=-1, keepdims=True)

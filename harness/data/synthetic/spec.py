@@ -7,10 +7,22 @@ from dataclasses import dataclass
 
 from methods.errors import UserError
 
-from .defects import KINDS
 from .render import Camera, NearCamera
 from .shapes import CATEGORIES
 
+VERSION = 2  # raise when the same spec gives other files
+KINDS = (
+    "bump",
+    "color",
+    "combined",
+    "contamination",
+    "crack",
+    "cut",
+    "dent",
+    "geometry_only",
+    "hole",
+    "missing",
+)
 MIN_SIZE_PX, MAX_SIZE_PX = 32, 4096
 MAX_COUNT = 1000  # file names have three digits
 CAMERAS = {"mvtec3d": Camera, "eyecandies": NearCamera}  # by layout

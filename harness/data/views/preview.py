@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.data.samples import Category, DataError, Ref
-from harness.data.views import prepare
+from harness.data.views.build import prepare
 from harness.data.views.quality import Quality, judge
 from harness.data.views.reference import Reference, measure
 from harness.data.views.registry import builder_of

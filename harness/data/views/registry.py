@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.data.samples import Sample
 from harness.data.views import background, das3d, dbrn, dsr3d, m3dm, plain
+from harness.data.views.recipes import ARRAYS, Array, offered
 from harness.store.frames import Frame, Size
 from methods import plugins
 from methods.declaration import View
@@ -17,17 +18,6 @@ from methods.errors import UserError
 from methods.views import Das3dView, DbrnView, Dsr3dView, M3dmView, PlainView, ShapeGuidedView
 
 V = TypeVar("V", bound=View)
-
-
-@dataclass(frozen=True)
-class Array:
-    """What an array of a view holds. shape: of one sample, S the view's size in px."""
-
-    name: str
-    dtype: str
-    shape: str
-    unit: str  # and range
-    content: str
 
 
 @dataclass(frozen=True)
@@ -55,59 +45,17 @@ class Builder(Generic[V]):
         return self.recipe.name
 
 
-RGB = Array("rgb", "uint8", "S, S, 3", "0 to 255", "colour, as the image has it")
-OBJECT_RGB = Array("rgb", "uint8", "S, S, 3", "0 to 255", "colour; 0 where background was removed")
-XYZ = Array("xyz", "float32", "S, S, 3", "m", "camera frame, z away; 0 where missing or removed")
-FOREGROUND = Array("foreground", "bool", "S, S", "-", "the object")
-BTF = (OBJECT_RGB, XYZ)
 OWN: tuple[Builder[Any], ...] = (
     Builder(
-        Das3dView,
-        das3d.prepare,
-        das3d.learn,
-        das3d.finish,
-        (
-            OBJECT_RGB,
-            Array("depth", "float32", "S, S", "0 (near) to 1 (far)", "of the object; background 1"),
-            FOREGROUND,
-        ),
-        background.frame,
+        Das3dView, das3d.prepare, das3d.learn, das3d.finish, ARRAYS[Das3dView], background.frame
     ),
-    Builder(M3dmView, m3dm.prepare, arrays=BTF, frame=m3dm.frame),
-    Builder(ShapeGuidedView, m3dm.prepare, arrays=BTF, frame=m3dm.frame),
-    Builder(
-        DbrnView,
-        dbrn.prepare,
-        dbrn.learn,
-        dbrn.finish,
-        (
-            RGB,
-            Array("depth", "float32", "S, S", "0.2 (near) to 0.8 (far)", "holes are filled"),
-            FOREGROUND,
-        ),
-    ),
-    Builder(
-        Dsr3dView,
-        dsr3d.prepare,
-        arrays=(
-            RGB,
-            Array("depth", "float32", "S, S", "0.1 (near) to 0.9 (far)", "0 off the object"),
-            FOREGROUND,
-        ),
-    ),
-    Builder(
-        PlainView,
-        plain.prepare,
-        arrays=(
-            RGB,
-            Array("depth", "float32", "S, S", "m, 0 where not seen", "z, away from the camera"),
-            Array("height", "float32", "S, S", "m, 0 where not seen", "above the plane"),
-            Array("valid", "bool", "S, S", "-", "what the sensor saw"),
-        ),
-    ),
+    Builder(M3dmView, m3dm.prepare, arrays=ARRAYS[M3dmView], frame=m3dm.frame),
+    Builder(ShapeGuidedView, m3dm.prepare, arrays=ARRAYS[ShapeGuidedView], frame=m3dm.frame),
+    Builder(DbrnView, dbrn.prepare, dbrn.learn, dbrn.finish, ARRAYS[DbrnView]),
+    Builder(Dsr3dView, dsr3d.prepare, arrays=ARRAYS[Dsr3dView]),
+    Builder(PlainView, plain.prepare, arrays=ARRAYS[PlainView]),
 )
 _BY_NAME = {view.name: view for view in OWN}
-RECIPES: dict[str, type[View]] = {view.name: view.recipe for view in OWN}
 _BY_RECIPE: dict[type[View], Builder[Any]] = {view.recipe: view for view in OWN}
 
 
@@ -125,11 +73,6 @@ def view_named(name: str) -> Builder[Any]:
             f"harness.data.views.registry.Builder whose recipe is called {name!r}"
         )
     return found
-
-
-def offered(recipe: type[View]) -> plugins.Offer | None:
-    """The plug-in that builds a view; None for our own."""
-    return None if recipe in _BY_RECIPE else plugins.find("views", recipe.name)
 
 
 def builder_of(recipe: type[View]) -> Builder[Any]:

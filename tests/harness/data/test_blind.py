@@ -3,7 +3,7 @@ import pytest
 
 from harness.data.blind import Drawn, blind
 from harness.data.cache import open_split
-from harness.data.views import build_view
+from harness.data.views.build import build_view
 from methods.contract import Samples
 from methods.seeds import opaque_id
 from methods.views import Das3dView

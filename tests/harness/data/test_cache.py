@@ -9,7 +9,8 @@ import pytest
 
 from harness.data.cache import open_split, open_truth
 from harness.data.samples import DataError
-from harness.data.views import build_view, das3d, prepare
+from harness.data.views import das3d
+from harness.data.views.build import build_view, prepare
 from harness.data.views.registry import OWN
 from methods.contract import View, seed_for
 from methods.views import Das3dView, M3dmView

@@ -12,7 +12,8 @@ from PIL import Image
 from harness.data.check import ERROR, WARNING, check
 from harness.data.datasets import open_dataset
 from harness.data.samples import DataError
-from harness.data.synthetic import Spec, write_category
+from harness.data.synthetic import Spec
+from harness.data.synthetic.generate import write_category
 from tests.harness.data.scans import write_cloud
 
 FEW = Spec(48, ("cookie",), train=3, validation=1, good=2, per_defect=1, kinds=("hole", "crack"))

@@ -6,7 +6,8 @@ import pytest
 
 from harness.data.cache import open_split
 from harness.data.samples import DataError, Sample
-from harness.data.views import build_view, dbrn
+from harness.data.views import dbrn
+from harness.data.views.build import build_view
 from methods.views import DbrnView
 from tests.harness.data.scans import DEPTH_KINDS, kinds, scan, write_category
 

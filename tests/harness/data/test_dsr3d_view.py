@@ -6,7 +6,8 @@ from scipy import ndimage
 
 from harness.data.resize import resize
 from harness.data.samples import Sample
-from harness.data.views import build_view, dsr3d
+from harness.data.views import dsr3d
+from harness.data.views.build import build_view
 from methods.views import Dsr3dView
 from tests.harness.data.scans import DEPTH_KINDS, kinds, scan, write_category
 

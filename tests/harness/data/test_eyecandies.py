@@ -14,8 +14,9 @@ from harness.data.eyecandies import (
     without_conveyor,
 )
 from harness.data.samples import SPLITS, DataError, backproject, fingerprint
-from harness.data.synthetic import Spec, write_category
+from harness.data.synthetic import Spec
 from harness.data.synthetic.as_eyecandies import UNITS_PER_M
+from harness.data.synthetic.generate import write_category
 from harness.data.synthetic.sample import stage
 
 FEW = Spec(64, ("cookie",), train=2, validation=1, good=2, per_defect=1, layout="eyecandies")

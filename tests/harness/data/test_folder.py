@@ -11,7 +11,8 @@ from PIL import Image
 from harness.data.datasets import open_dataset, recognise
 from harness.data.mvtec3d import CAMERA
 from harness.data.samples import DataError, check_unit, fingerprint
-from harness.data.synthetic import Spec, write_category
+from harness.data.synthetic import Spec
+from harness.data.synthetic.generate import write_category
 from tests.harness.data.scans import scan, write_cloud
 from tests.harness.data.scans import write_category as write_scans
 

@@ -6,7 +6,8 @@ import pytest
 from harness.data.cache import open_split
 from harness.data.resize import resize
 from harness.data.samples import DataError
-from harness.data.views import background, build_view, m3dm
+from harness.data.views import background, m3dm
+from harness.data.views.build import build_view
 from harness.data.views.clusters import dbscan
 from harness.data.views.plane import border_plane, border_points
 from methods.contract import seed_for

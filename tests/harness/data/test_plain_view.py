@@ -3,7 +3,7 @@ import pytest
 
 from harness.data.resize import nearest, resize
 from harness.data.samples import DataError, Sample
-from harness.data.views import prepare
+from harness.data.views.build import prepare
 from harness.data.views.plain import middle_plane
 from methods.views import PlainView
 from tests.harness.data.scans import scan

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from harness.data.datasets import open_dataset
-from harness.data.views import build_view
+from harness.data.views.build import build_view
 from harness.data.views.choice import choose
-from harness.data.views.registry import RECIPES
+from harness.data.views.recipes import RECIPES
 from tests.harness.data.scans import scan, write_category, write_scan
 from tests.harness.data.tables import OBJECT, Scene, render
 from tests.harness.data.test_support import THREE

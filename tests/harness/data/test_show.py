@@ -8,7 +8,7 @@ from PIL import Image
 
 from harness.data.datasets import open_dataset
 from harness.data.show import choose, raw_row, view_rows, write_sheet
-from harness.data.views.registry import RECIPES
+from harness.data.views.recipes import RECIPES
 from tests.harness.data.scans import scan, write_category, write_scan
 
 

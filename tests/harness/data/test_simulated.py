@@ -5,7 +5,7 @@ import pytest
 
 from harness.data.cache import open_split
 from harness.data.samples import DataError
-from harness.data.views import build_view
+from harness.data.views.build import build_view
 from harness.data.views.simulated import KINDS, SPLIT, patch, simulate, spoil
 from methods.views import Das3dView
 from tests.harness.data.scans import write_category

@@ -19,12 +19,11 @@ from harness.data.synthetic import (
     KINDS,
     PRESETS,
     Spec,
-    make_sample,
-    write_category,
 )
+from harness.data.synthetic.generate import write_category
 from harness.data.synthetic.noise import Noise
 from harness.data.synthetic.render import Camera, NearCamera, see
-from harness.data.synthetic.sample import _scene, _sense
+from harness.data.synthetic.sample import _scene, _sense, make_sample
 from harness.data.synthetic.scene import Scene
 
 FEW = Spec(64, ("cookie",), train=2, validation=1, good=1, per_defect=1)
@@ -206,7 +205,8 @@ def test_a_kill_half_way_leaves_nothing_half_made_and_the_next_call_goes_on(cook
     script = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from harness.data.synthetic import Spec, write_category\n"
+        "from harness.data.synthetic import Spec\n"
+        "from harness.data.synthetic.generate import write_category\n"
         "def report(done, total):\n"
         "    if done == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"write_category(Path(sys.argv[1]), 'cookie', {FEW!r}, report)\n"

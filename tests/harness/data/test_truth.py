@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.data import synthetic, views
+from harness.data import synthetic
 from harness.data.datasets import open_dataset
 from harness.data.samples import DataError
+from harness.data.synthetic.generate import write_category
 from harness.data.truth import MASKS, build_truth, read_truth
+from harness.data.views.build import build_view
 from harness.store import Record
 from harness.store.frames import Frame, frame_of
 from methods.views import Das3dView, DbrnView, Dsr3dView, M3dmView, ShapeGuidedView
@@ -22,7 +24,7 @@ def roots(tmp_path_factory):
             layout=layout, size=60, categories=("cookie",), train=2, validation=1, good=2,
             per_defect=1,
         )  # fmt: skip
-        synthetic.write_category(root, "cookie", spec)
+        write_category(root, "cookie", spec)
         found[layout] = root
     return found
 
@@ -77,7 +79,7 @@ def test_a_damaged_truth_is_named(roots, tmp_path):
 )
 def test_every_view_says_which_part_of_the_image_it_shows(roots, tmp_path, view, padded):
     category = open_dataset("mvtec3d", roots["mvtec3d"]).category("cookie")
-    summary = views.build_view(category, view, tmp_path)
+    summary = build_view(category, view, tmp_path)
     record = Record({"summary": summary}, tmp_path)
     wanted = Frame.square((60, 60)) if padded else Frame.whole((60, 60))
     assert frame_of(record, (60, 60)) == wanted

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from harness.data.synthetic import Spec, write_category
+from harness.data.synthetic import Spec
+from harness.data.synthetic.generate import write_category
 from harness.planning import study
 from harness.store import DONE, Store
 from tests.harness.conftest import run

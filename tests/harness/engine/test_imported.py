@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from harness.cli.app import app
 from harness.data import synthetic
 from harness.data.datasets import open_dataset
+from harness.data.synthetic.generate import write_category
 from harness.engine import rescore as engine
 from harness.engine.executors import InProcess
 from harness.metrics import evaluate, get
@@ -33,7 +34,7 @@ def data(tmp_path_factory):
         spec = synthetic.Spec(
             size=48, categories=(name,), train=2, validation=0, good=3, per_defect=2
         )
-        synthetic.write_category(root, name, spec)
+        write_category(root, name, spec)
     return root
 
 

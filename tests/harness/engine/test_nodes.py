@@ -24,7 +24,8 @@ from tests.harness.conftest import TINY, planned
 def dataset(tmp_path_factory) -> Path:
     from dataclasses import replace
 
-    from harness.data.synthetic import PRESETS, write_category
+    from harness.data.synthetic import PRESETS
+    from harness.data.synthetic.generate import write_category
 
     folder = tmp_path_factory.mktemp("data")
     given = dict(categories=("cookie",), train=2, validation=1, good=1, per_defect=1)

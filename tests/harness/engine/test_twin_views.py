@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from harness.data import views
+from harness.data.views import build
 from harness.engine.job import run_job
 from harness.planning.jobs import Job, Place
 from harness.store import DONE, Store
@@ -40,8 +40,8 @@ def made(tmp_path_factory):
     store, built = Store(tmp_path_factory.mktemp("store")), []
     plan = plan_of(*BOTH)
     with pytest.MonkeyPatch.context() as patch:
-        build = views.build_view
-        patch.setattr(views, "build_view", lambda *a, **k: built.append(a[1]) or build(*a, **k))
+        whole = build.build_view
+        patch.setattr(build, "build_view", lambda *a, **k: built.append(a[1]) or whole(*a, **k))
         make(plan, store, *(k for k, job in plan.jobs.items() if job.spec["kind"] == "dataset"))
         make(plan, store, *(k for k, job in plan.jobs.items() if job.spec["kind"] == "view"))
     return store, built
@@ -110,7 +110,7 @@ def test_where_nothing_can_be_linked_the_files_are_copied(made, tmp_path, monkey
     source = made[0].folder(M3DM)
     (tmp_path / "train").mkdir()
     (tmp_path / "train/rgb.npy").write_bytes(b"half")  # of an attempt that was killed
-    views.link_view(source, tmp_path)
+    build.link_view(source, tmp_path)
     ours = files(tmp_path)
     assert {n: p.read_bytes() for n, p in ours.items()} == {
         n: p.read_bytes() for n, p in files(source).items()

@@ -9,7 +9,8 @@ import tifffile
 from PIL import Image
 
 from harness.data.cache import open_split
-from harness.data.synthetic import Spec, write_category
+from harness.data.synthetic import Spec
+from harness.data.synthetic.generate import write_category
 from harness.planning.config import ConfigError
 from harness.store import DONE, Store
 from tests.harness.conftest import planned, run

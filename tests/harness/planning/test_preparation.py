@@ -8,8 +8,9 @@ import pytest
 from harness.data.datasets import open_dataset
 from harness.data.eyecandies import inverse_pose_cloud, without_conveyor
 from harness.data.files import read_matrix
-from harness.data.synthetic import Spec, write_category
-from harness.data.views import prepare
+from harness.data.synthetic import Spec
+from harness.data.synthetic.generate import write_category
+from harness.data.views.build import prepare
 from harness.planning.config import ConfigError
 from harness.planning.values import plain
 from harness.store import DONE, Store

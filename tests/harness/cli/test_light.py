@@ -1,0 +1,75 @@
+"""Commands that compute nothing import nothing that computes, and so answer at once.
+
+They run one after another in one process: what none may import stays out to the end.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from harness.data.synthetic import PRESETS
+from harness.data.synthetic.generate import write_category
+from tests.harness.conftest import TINY
+from tests.reports.fake_store import build_launch
+
+ROOT = Path(__file__).parents[3]
+HEAVY = (
+    *("torch", "torchvision", "timm", "cv2", "scipy", "sklearn", "pandas", "pyarrow", "ray"),
+    *("mlflow", "optuna", "matplotlib", "tifffile", "trimesh", "pypcd4", "jinja2"),
+    *("concurrent.futures.process", "multiprocessing", "asyncio"),
+)
+FIVE = "methods=[dbrn,3dsr,das3d,m3dm,shape_guided,baseline]"
+SCRIPT = """
+import contextlib, io, json, sys
+from harness.cli import app
+heavy, commands = json.load(sys.stdin)
+for command in commands:
+    sys.argv = ["relief", *command]
+    told = io.StringIO()
+    code = 0
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+        try:
+            app.main()
+        except SystemExit as ended:
+            code = ended.code or 0
+    print(json.dumps([command, code, [m for m in heavy if m in sys.modules], told.getvalue()]))
+"""
+
+
+def test_commands_that_compute_nothing_import_nothing_that_computes(tmp_path):
+    write_category(tmp_path / "data", "cookie", PRESETS["tiny"])
+    store = build_launch(tmp_path / "store", views=False, arrays=False)[0].path
+    at = ["--store", str(store)]
+    commands = [
+        (["--help"], 0),
+        (["run", "--help"], 0),
+        (["run", "--sotre", "X"], 2),
+        (["plan", "methods=[dass3d]"], 2),
+        (["plan", "das3d.train.stepz=1"], 2),
+        (["plan", FIVE, *at], 0),
+        (["plan", FIVE, "--explain", *at], 0),
+        (["plan", str(TINY), "--data", str(tmp_path / "data"), *at], 0),
+        (["status", *at], 0),
+        (["status", "fake", *at], 0),
+        (["status", "demo", *at], 0),
+        (["studies", "list"], 0),
+        *((["list", what], 0) for what in ("methods", "variants", "views", "datasets")),
+        *((["list", what], 0) for what in ("metrics", "sweeps", "studies", "weights")),
+        (["list", "settings", "shape_guided"], 0),
+        (["weights", "list"], 0),
+        (["models", *at], 0),
+        (["store", "check", *at], 0),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        input=json.dumps([HEAVY, [command for command, _ in commands]]),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == len(commands), done.stderr
+    for (command, wanted), (_, code, heavy, told) in zip(commands, found):
+        assert not heavy, f"{command} imports {heavy}"
+        assert code == wanted, f"{command}: {told}"
