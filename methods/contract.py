@@ -8,12 +8,8 @@ metric itself. Nothing here knows of files' layouts, Ray or MLflow.
 from __future__ import annotations
 
 import dataclasses
-import logging
-import os
-import time
 import types
 import typing
-import zipfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,17 +19,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from methods.checkpoints import Checkpoints
+from methods.checkpoints import save_tensors as save_tensors  # the whole contract is here
 from methods.declaration import SETTINGS, DeclaredMethod, DeclaredStage
-from methods.declaration import Preparation as Preparation
-from methods.declaration import View as View  # the whole contract is here for authors
-from methods.files import replaced
+from methods.declaration import Preparation as Preparation  # for authors
+from methods.declaration import View as View
 from methods.seeds import seed_for
 from methods.validation import Look
 
 if TYPE_CHECKING:
     import torch  # settings and plans need the contract, and not what computes
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -133,62 +128,22 @@ class Run:
     stages: Mapping[str, Path] = field(default_factory=dict)
     validation: Validation | None = None
     part: Callable[[str], AbstractContextManager] = nullcontext
-    _saved_at: float = field(default_factory=time.monotonic, repr=False)
+    checkpoints: Checkpoints = field(init=False, repr=False)
 
-    @property
-    def checkpoint_path(self) -> Path | None:
-        return self.folder / "checkpoint.pt" if self.folder else None
-
-    @property
-    def checkpoints(self) -> tuple[Path, ...]:
-        """Where saved states are: the last, then the one before."""
-        path = self.checkpoint_path
-        return (path, path.with_name("checkpoint.before.pt")) if path else ()
+    def __post_init__(self) -> None:
+        self.checkpoints = Checkpoints(self.folder, self.checkpoint_every_s)
 
     def load_checkpoint(self) -> dict | None:
         """The last saved state that is whole, tensors on the CPU, or None at a fresh start."""
-        import torch
-
-        for path in self.checkpoints:
-            if not path.exists():
-                continue
-            if is_whole(path):
-                return torch.load(path, map_location="cpu", weights_only=True)
-            log.warning("checkpoint=%s is damaged: going on from the one before, if any", path)
-        return None
+        return self.checkpoints.load()
 
     def save_checkpoint(self, state: Callable[[], dict], now: bool = False) -> None:
         """Save what `state` returns, if the last save is `checkpoint_every_s` or more ago.
 
-        now: in any case
+        It is copied at once and written beside the fit, or rarer if that costs more than a
+        hundredth of its time. now: in any case, and written on return.
         """
-        path, since = self.checkpoint_path, time.monotonic() - self._saved_at
-        if path is None or (since < self.checkpoint_every_s and not now):
-            return
-        if path.exists():
-            os.replace(path, self.checkpoints[1])
-        save_tensors(path, state())
-        self._saved_at = time.monotonic()
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a file that torch.save wrote has all its bytes, as their checksums (CRC-32) say.
-
-    torch.load looks at them only in part: a flipped byte in a tensor would be another number.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError):
-        return False
-
-
-def save_tensors(path: Path, state: dict) -> None:
-    """torch.save that leaves the old file or the whole new one, never half of it."""
-    import torch
-
-    with replaced(path) as file:
-        torch.save(state, file)
+        self.checkpoints.save(state, now)
 
 
 class Stage(DeclaredStage):

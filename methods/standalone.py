@@ -36,7 +36,8 @@ class Standalone:
 
     def fit(self, **run: Any) -> Any:
         made = self.make(**run)
-        made.fit(self.data["train"], self.data["validation"])
+        with made.run.checkpoints:
+            made.fit(self.data["train"], self.data["validation"])
         return made
 
     def stage(self, name: str, settings: Any) -> Path:
@@ -52,7 +53,8 @@ class Standalone:
             run = Run(category=self.category, device=self.device, folder=folder, stages=below)
             made = cls(settings, run)
             one = {self.category: self.data["train"]}
-            made.fit(dict(self.data) if cls.reads == "category" else one)
+            with run.checkpoints:
+                made.fit(dict(self.data) if cls.reads == "category" else one)
             made.save(folder)
             self._stages[key] = folder
         return self._stages[key]

@@ -28,14 +28,13 @@ from typing import Any
 from harness.store import Store, write_json
 from harness.store.files import checksum, sync_tree
 from harness.store.records import MODEL
-from methods.contract import Run
+from methods import checkpoints
 
 log = logging.getLogger(__name__)
 
 FITTED, MARK = "fitted", "kept.json"
 KEEP_FROM_S = 5.0  # a fit that took less is not kept
-CHECKPOINTS = tuple(path.name for path in Run(folder=Path()).checkpoints)
-SCRATCH = (FITTED, f"{MODEL}/{MARK}", *CHECKPOINTS)  # in a work folder, and not in a result
+SCRATCH = (FITTED, f"{MODEL}/{MARK}", *checkpoints.NAMES)  # in a work folder, and not in a result
 
 
 def keep(method: Any, work: Path, about: dict[str, Any]) -> None:

@@ -191,7 +191,8 @@ def run_stage(task: Task) -> dict[str, Any]:
         }
     stage, name = cls(task.settings(cls), run), f"{spec.method} {spec.stage}"
     early.check_unfitted(name, stage)
-    stage.fit(data)
+    with run.checkpoints:
+        stage.fit(data)
     clock.lap("fit_s")
     stage.save(task.work)
     return {
@@ -340,7 +341,8 @@ def _fitted(
     looking = look_at(method, score, task.work, spec.selection, task.job.place.validate_every)
     clock.restart()
     normal = (blind(samples, spec.category, draw=False) for samples in (train, validation))
-    method.fit(*(split.samples for split in normal))
+    with method.run.checkpoints:
+        method.fit(*(split.samples for split in normal))
     clock.lap("fit_s")
     if looking.looks:
         clock.laps["validate_s"] = looking.seconds
