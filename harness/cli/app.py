@@ -16,6 +16,7 @@ from harness.cli import (
     maps,
     mlflow,
     models,
+    plan,
     reports,
     rescore,
     runs,
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 for command in (
     runs.run,
-    runs.plan,
+    plan.plan,
     status.status,
     reports.report,
     reports.compare,

@@ -2,90 +2,154 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
 
 from harness.cli.display import duration
-from harness.cli.terminal import console
-from harness.planning.costs import expected, forecast
+from harness.cli.terminal import console, show, table
+from harness.planning.costs import Durations, expected
+from harness.planning.jobs import Job
 from harness.planning.makespan import Slot, bounds, makespan, simulate
 from harness.planning.packing import Packing
 from harness.planning.plan import Plan
-from harness.planning.room import Offer
-from harness.store import Store
+from harness.planning.room import Offer, too_much
+from harness.store.alike import Taken
+from methods.errors import UserError
 
 SHOWN = 60  # jobs, on a terminal; all of them where it is piped
 NODE_GPUS = 8  # of a node, where more are asked for
 
 
-def explain(plan: Plan, store: Store, workers: int | None, gpus: int | None) -> None:
-    """Print the schedule of what is to do on so many CPUs and GPUs, by default this machine's."""
-    pending, taken = plan.pending(store), list(store.taken())
-    offers = machines(workers, gpus)
-    packing = Packing(plan.config.schedule.packing_margin, lambda r: offers[0].memory_gb)
+def explain(
+    plan: Plan,
+    pending: Sequence[Job],
+    taken: Sequence[Taken],
+    durations: Durations,
+    offers: Sequence[Offer],
+) -> Order:
+    """The schedule of what is to do on these nodes. Raises UserError if a job fits on none."""
+    most = max(offer.memory_gb for offer in offers)
+    packing = Packing(plan.config.schedule.packing_margin, lambda r: most)
     packing.learn(taken)
-    durations = forecast(plan, taken)
+    _check(pending, packing, offers)
     seconds, rank = expected(pending, durations)
     slots = simulate(pending, seconds, offers, rank, packing.reserve)
     sources = Counter(durations.sourced(job)[1] for job in pending)
-    _table(slots, rank)
-    _summary(slots, offers, sources)
+    return Order(slots, offers, rank, sources)
 
 
-def machines(workers: int | None, gpus: int | None) -> list[Offer]:
-    """Nodes with so many CPUs and GPUs in all; each has an equal part, and this machine's memory.
+def machines(workers: int | None, gpus: int | None, memory_gb: float | None) -> list[Offer]:
+    """Nodes with so many CPUs and GPUs in all, of which each has an equal part.
 
-    This machine's own numbers where none is given.
+    This machine's own numbers where none is given; of another machine memory is not counted.
     """
+    own = workers is None and gpus is None
     there = len(list(Path("/dev").glob("nvidia[0-9]*")))
     gpus = there if gpus is None else gpus
     nodes = max(1, -(-gpus // NODE_GPUS))
     cpus = workers or nodes * (os.cpu_count() or 1)
-    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    if memory_gb is None:
+        here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        memory_gb = here if own else math.inf
     return [
         Offer(cpus // nodes, gpus // nodes + (i < gpus % nodes), memory_gb) for i in range(nodes)
     ]
 
 
-def _table(slots: list[Slot], rank: dict[str, float]) -> None:
-    table = Table("", "job", "CPUs", "GPUs", "GiB", "starts", "ends", "path after it")
-    for column in table.columns[2:]:
-        column.justify = "right"
-    shown = slots[:SHOWN] if console.is_terminal else slots
-    for i, slot in enumerate(shown, 1):
-        r = slot.job.resources
-        times = (slot.start, slot.end, rank[slot.job.key] - (slot.end - slot.start))
-        amounts = (str(r.cpus), f"{r.gpus:g}", f"{r.memory_gb:g}")
-        table.add_row(str(i), escape(slot.job.title), *amounts, *map(duration, times))
-    console.print(table)
-    if len(slots) > len(shown):
-        console.print(f"and {len(slots) - len(shown)} more (piped, all are printed)")
-
-
-def _summary(slots: list[Slot], offers: list[Offer], sources: Counter[str]) -> None:
-    if not (pending := sources.total()):
-        console.print("nothing to do")
+def _check(pending: Sequence[Job], packing: Packing, offers: Sequence[Offer]) -> None:
+    """As `run` does before it starts anything."""
+    apart = [job for job in pending if not any(o.fits(packing.reserve(job)) for o in offers)]
+    if not apart:
         return
-    least = bounds(slots, offers)
-    spent = sum(slot.end - slot.start for slot in slots)
-    expected = makespan(slots)
-    console.print(
-        f"{len(slots)} jobs, {duration(spent)} in all; longest path {duration(least.path)}; on "
-        f"{sum(o.cpus for o in offers):g} CPUs and {sum(o.gpus for o in offers)} GPUs at least "
-        f"{duration(least.least)}, expected [bold]{duration(expected)}[/bold] "
-        f"({expected / least.least if least.least else 1:.2f} of that). "
-        f"Durations: {sources['measured']} measured of jobs alike, {sources['model']} by "
-        f"what they compute, {sources['guess']} guessed"
-        f"{' (of which only the order means something)' if sources['guess'] else ''}.",
-        soft_wrap=True,
+    sizes = Counter(f"{o.cpus:g} CPUs, {o.gpus} GPUs, {o.memory_gb:.1f} GiB" for o in offers)
+    there = "; ".join(f"{n} x {size}" if n > 1 else size for size, n in sizes.items())
+    why = too_much(packing.reserve(apart[0]), f"the nodes have: {there}")
+    raise UserError(
+        f"{len(apart)} of {len(pending)} jobs fit on no node, first {apart[0].title!r}: {why}; "
+        "--workers, --gpus and --memory ask about another machine"
     )
-    if len(slots) < pending:
+
+
+@dataclass(frozen=True)
+class Order:
+    """The jobs of a plan in time."""
+
+    slots: Sequence[Slot]
+    offers: Sequence[Offer]
+    rank: dict[str, float]
+    sources: Counter[str]  # of the durations
+
+    def after(self, slot: Slot) -> float:
+        """Seconds of the longest path from the end of a job."""
+        return max(0.0, self.rank[slot.job.key] - (slot.end - slot.start))
+
+    def plain(self) -> dict[str, Any]:
+        """For --json (harness/cli/README.md, section 4)."""
+        least = bounds(self.slots, self.offers)
+        return {
+            "jobs": [
+                {
+                    "key": slot.job.key,
+                    "title": slot.job.title,
+                    "cpus": slot.job.resources.cpus,
+                    "gpus": slot.job.resources.gpus,
+                    "memory_gb": slot.job.resources.memory_gb,
+                    "starts_s": slot.start,
+                    "ends_s": slot.end,
+                    "path_after_s": self.after(slot),
+                }
+                for slot in self.slots
+            ],
+            "nodes": [
+                {
+                    "cpus": offer.cpus,
+                    "gpus": offer.gpus,
+                    "memory_gb": None if math.isinf(offer.memory_gb) else offer.memory_gb,
+                }
+                for offer in self.offers
+            ],
+            "ends_s": makespan(self.slots),
+            "least_s": least.least,
+            "longest_path_s": least.path,
+            "expected_by": {name: self.sources[name] for name in ("measured", "model", "guess")},
+        }
+
+    def tell(self) -> None:
+        if not self.slots:
+            console.print("nothing to do")
+            return
+        numbers = ("", "CPUs", "GPUs", "GiB", "starts", "ends", "after it")
+        shown = table("", "job", *numbers[1:], numbers=numbers)
+        slots = self.slots[:SHOWN] if console.is_terminal else self.slots
+        for i, slot in enumerate(slots, 1):
+            r = slot.job.resources
+            times = (slot.start, slot.end, self.after(slot))
+            amounts = (str(r.cpus), f"{r.gpus:g}", f"{r.memory_gb:g}")
+            shown.add_row(str(i), escape(slot.job.title), *amounts, *map(duration, times))
+        show(shown)
+        if len(self.slots) > len(slots):
+            console.print(f"and {len(self.slots) - len(slots)} more (piped, all are printed)")
+        self._sum_up()
+
+    def _sum_up(self) -> None:
+        least = bounds(self.slots, self.offers)
+        spent = sum(slot.end - slot.start for slot in self.slots)
+        span, sources = makespan(self.slots), self.sources
         console.print(
-            f"[yellow]{pending - len(slots)} jobs fit on no such node[/yellow], or need one that "
-            "does not: --gpus and --workers say what there is",
+            f"{len(self.slots)} jobs, {duration(spent)} in all; longest path "
+            f"{duration(least.path)}; on {sum(o.cpus for o in self.offers):g} CPUs and "
+            f"{sum(o.gpus for o in self.offers)} GPUs at least {duration(least.least)}, expected "
+            f"[bold]{duration(span)}[/bold] ({span / least.least if least.least else 1:.2f} of "
+            f"that). After it: the longest path from a job's end. Durations: "
+            f"{sources['measured']} measured of jobs alike, {sources['model']} by what they "
+            f"compute, {sources['guess']} guessed"
+            f"{' (of which only the order means something)' if sources['guess'] else ''}.",
             soft_wrap=True,
         )

@@ -10,16 +10,16 @@ from typing import Annotated, Any, Optional
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from harness.cli.launch import DEFAULT_STORE, Background, Data, StorePath
 from harness.cli.runs import planned_of
-from harness.cli.terminal import console
-from harness.store import DONE, Store, title_of
+from harness.cli.terminal import show, table
+from harness.store import DONE, FAILED, Store, title_of
 from harness.store.processes import Process
 from methods.errors import UserError
 
 RUNNING, INTERRUPTED, PENDING = "running", "interrupted", "pending"
+NAMED = 20  # launches, in an error
 SILENT_S = 60.0  # a sign of life that is older, of another machine, says nothing
 
 What = Annotated[
@@ -45,20 +45,27 @@ def status(
         Optional[float],
         typer.Option(min=0.1, help="With --watch: seconds between two looks (2; piped 30)."),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; with --watch one line a look.")
+    ] = False,
 ) -> None:
-    """Print how far each launch in the store is, or one of them job by job."""
+    """Print how far each launch in the store is, or one of them job by job.
+
+    Ctrl-C ends --watch and nothing else.
+    """
     where = Store(store)
     if watched:
         from harness.cli.watch import watch
 
-        watch(where, _launch(where, what, data, background), every)
+        watch(where, _launch(where, what, data, background), every, as_json)
     elif not what and data is None:
-        _overview(where)
+        _overview(where, as_json)
     elif (launch_id := _named(where, what)) is not None:
-        _cells(where, where.launch(launch_id))
+        launch = where.launch(launch_id)
+        _jobs(where, launch_id, {c["key"]: title_of(c) for c in launch["cells"]}, as_json)
     else:
         where, plan = planned_of(what, store, data, background)
-        _jobs(where, plan.launch_id, {key: job.title for key, job in plan.jobs.items()})
+        _jobs(where, plan.launch_id, {k: job.title for k, job in plan.jobs.items()}, as_json)
 
 
 def _launch(
@@ -82,6 +89,13 @@ def _named(store: Store, what: list[str] | None) -> str | None:
     from harness.planning import config
 
     found = [name for name in known if name.startswith(what[0])]
+    if not found and what[0] not in config.shipped():
+        there = ", ".join(known[:NAMED]) + (", ..." if len(known) > NAMED else "")
+        there = f"there are {there}" if known else "there is none: start one with `relief run`"
+        raise UserError(
+            f"no launch in {store.path} begins with {what[0]!r}, and no configuration is called "
+            f"so; {there}"
+        )
     if not found or what[0] in config.shipped():
         return None
     if len(found) > 1:
@@ -132,29 +146,45 @@ def _lives(store: Store, name: str) -> bool:
         return False
 
 
-def _overview(store: Store) -> None:
+def _overview(store: Store, as_json: bool) -> None:
     from harness.cli.display import when
 
-    table = Table("launch", "started", "cells", "done", "failed", "running", "pending")
+    numbers, rows = ("cells", DONE, FAILED, RUNNING, PENDING), []
     states = States(store)
-    for launch in store.known_launches():
+    for launch in store.launches() if as_json else store.known_launches():
         found = Counter(states.of(cell["key"]) for cell in launch["cells"])
         waits = found[PENDING] + found[INTERRUPTED]
         failed = found.total() - waits - found[DONE] - found[RUNNING]
-        numbers = (len(launch["cells"]), found[DONE], failed, found[RUNNING], waits)
-        table.add_row(launch["id"], when(launch["started"]), *map(str, numbers))
-    console.print(table)
+        counts = (len(launch["cells"]), found[DONE], failed, found[RUNNING], waits)
+        about = {"launch": launch["id"], "started": launch["started"]}
+        rows.append(about | dict(zip(numbers, counts)))
     store.index.flush()
+    if as_json:
+        _print({"store": str(store.path), "launches": rows})
+        return
+    shown = table("launch", "started", *numbers, numbers=numbers)
+    for row in rows:
+        counts = (str(row[name]) for name in numbers)
+        shown.add_row(escape(row["launch"]), when(row["started"]), *counts)
+    show(shown)
 
 
-def _cells(store: Store, launch: dict[str, Any]) -> None:
-    _jobs(store, launch["id"], {cell["key"]: title_of(cell) for cell in launch["cells"]})
-
-
-def _jobs(store: Store, launch_id: str, titles: dict[str, str]) -> None:
-    table, states = Table("job", "state", "", title=launch_id), States(store)
+def _jobs(store: Store, launch_id: str, titles: dict[str, str], as_json: bool) -> None:
+    states, rows = States(store), []
     for key, title in titles.items():
         state = states.of(key)
-        table.add_row(escape(title), state, escape(states.note(key, state)))
-    console.print(table)
+        progress = store.progress(key) if state in (RUNNING, INTERRUPTED) else None
+        about = {"key": key, "title": title, "state": state, "note": states.note(key, state)}
+        rows.append(about | {"progress": progress})
     store.index.flush()
+    if as_json:
+        _print({"store": str(store.path), "launch": launch_id, "jobs": rows})
+        return
+    shown = table("job", "state", "", title=launch_id)
+    for row in rows:
+        shown.add_row(escape(row["title"]), row["state"], escape(row["note"]))
+    show(shown)
+
+
+def _print(found: dict[str, Any]) -> None:
+    print(json.dumps(found, indent=1, ensure_ascii=False))

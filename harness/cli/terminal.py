@@ -1,8 +1,34 @@
-"""The two streams that all commands print to."""
+"""The two streams that all commands print to, and how tables come out on them."""
 
 from __future__ import annotations
 
-from rich.console import Console
+import os
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
+PIPED = 10_000  # columns of a pipe
+
+
+def table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None) -> Table:
+    """A table that loses nothing in a narrow terminal: long texts go on in the next line.
+
+    numbers: those of the columns that stand to the right
+    """
+    made = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    for name in columns:
+        made.add_column(name, overflow="fold", justify="right" if name in numbers else "left")
+    return made
+
+
+def show(what: RenderableType) -> None:
+    """Print a table; in a pipe each row is one line, unless COLUMNS says how wide it may be."""
+    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
+        console.print(what)
+    else:
+        Console(file=console.file, width=PIPED, highlight=False, quiet=console.quiet).print(what)

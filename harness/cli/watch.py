@@ -21,8 +21,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.cli.display import describe_progress, duration, when
-from harness.cli.terminal import console
+from harness.cli.terminal import console, errors, show, table
 from harness.engine.heartbeat import BEAT_S, COMPUTING
+from harness.engine.interrupts import interruptible
 from harness.engine.live import file_of
 from harness.store import DONE, Store
 from harness.store.processes import Process
@@ -67,21 +68,55 @@ class Looker:
         return Picture(driver, beats, time.monotonic() - self.heard)
 
 
-def watch(store: Store, launch: dict[str, Any], every: float | None) -> None:
-    """Show a launch until it ends; with one picture of one that does not run."""
-    looker, live = Looker(store, launch["id"]), console.is_terminal
+def watch(store: Store, launch: dict[str, Any], every: float | None, as_json: bool = False) -> None:
+    """Show a launch until it ends; with one picture of one that does not run.
+
+    Ctrl-C ends the watch, and nothing else.
+    """
+    try:
+        with interruptible():
+            _watch(store, launch, every, as_json)
+    except KeyboardInterrupt:
+        name = launch["id"]
+        errors.print(
+            f"no longer watched; {escape(name)} goes on: `relief status {escape(name)} --watch` "
+            "shows it again",
+            soft_wrap=True,
+        )
+
+
+def _watch(store: Store, launch: dict[str, Any], every: float | None, as_json: bool) -> None:
+    looker, live = Looker(store, launch["id"]), console.is_terminal and not as_json
     every = every or (TERMINAL_S if live else PIPED_S)
     seen = looker.look()
     with Screen(console=console, auto_refresh=False) if live else nullcontext() as screen:
         while not seen.gone:
-            shown = _shown(store, launch, seen)
-            if screen is not None:
-                screen.update(shown, refresh=True)
+            if as_json:
+                _print(store, launch, seen)
+            elif screen is not None:
+                screen.update(_shown(store, launch, seen), refresh=True)
             else:
-                console.print(shown)
+                show(_shown(store, launch, seen))
             time.sleep(every)
             seen = looker.look()
-    console.print(*_ending(store, launch, seen), sep="\n", soft_wrap=True)
+    if as_json:
+        _print(store, launch, seen)
+    else:
+        console.print(*_ending(store, launch, seen), sep="\n", soft_wrap=True)
+
+
+def _print(store: Store, launch: dict[str, Any], seen: Picture) -> None:
+    """One look as a line of JSON (harness/cli/README.md, section 4)."""
+    driver = seen.driver
+    jobs = []
+    for key, job in driver.get("running", {}).items():
+        beat, progress = seen.beats.get(key, {}), store.progress(key)
+        where = {name: beat.get(name) for name in ("host", "pid", "since", "state")}
+        jobs.append({"key": key, **job, **where, "progress": progress})
+    names = ("started", "told", "total", "counts", "waiting", "ends", "there", "failures")
+    about = {"launch": launch["id"], "lives": not seen.gone, "silent_s": seen.silent_s}
+    about |= {name: driver.get(name) for name in names}
+    print(json.dumps(about | {"running": jobs}, ensure_ascii=False), flush=True)
 
 
 def _shown(store: Store, launch: dict[str, Any], seen: Picture) -> RenderableType:
@@ -109,11 +144,12 @@ def _shares(running: dict[str, Any], there: dict[str, Any]) -> str:
 
 
 def _table(store: Store, seen: Picture) -> Table:
-    table = Table("job", "where", "since", "CPUs", "GPUs", "GiB", "progress", "ends in")
+    numbers = ("since", "CPUs", "GPUs", "GiB", "ends in")
+    shown = table("job", "where", *numbers[:-1], "progress", "ends in", numbers=numbers)
     for key, job in seen.driver["running"].items():
         beat, progress = seen.beats.get(key, {}), store.progress(key) or {}
         since = max(0.0, time.time() - beat["since"]) if beat else None
-        table.add_row(
+        shown.add_row(
             escape(job["title"]),
             f"{beat['host']}:{beat['pid']}" if beat else "-",
             "-" if since is None else duration(since),
@@ -121,7 +157,7 @@ def _table(store: Store, seen: Picture) -> Table:
             "ended" if not beat and store.done(key) else escape(_progress(beat, progress)),
             _ends(job["takes"], since, progress),
         )
-    return table
+    return shown
 
 
 def _progress(beat: dict[str, Any], progress: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import torch
 from harness.engine.job import run_job
 from harness.engine.outcomes import BROKEN, Outcome
 from harness.planning.jobs import Job, Resources
-from harness.planning.room import Offer
+from harness.planning.room import Offer, too_much
 from harness.store.processes import Process
 from methods.errors import UserError
 
@@ -140,11 +140,3 @@ class InProcess:
 
     def close(self) -> None:
         self.queue.clear()
-
-
-def too_much(resources: Resources, have: str) -> str:
-    return (
-        f"a job asks for {resources.cpus} CPUs, {resources.gpus:g} GPUs and "
-        f"{resources.memory_gb:g} GiB, and {have}; change resources.default or resources.<method> "
-        "(resources.default.gpus=0 runs on the CPU), or add such a node"
-    )

@@ -53,7 +53,11 @@ class Live:
 
     def _picture(self, driver: Driver) -> dict[str, Any]:
         now, mono, outlook = time.time(), time.monotonic(), driver.outlook
-        since = {k: mono - r.started for k, r in driver.running.items() if r.started is not None}
+        running = {
+            key: (mono - r.started, (r.progress or {}).get("seconds_left"))
+            for key, r in driver.running.items()
+            if r.started is not None
+        }
         offers = driver.room.offers
         return Process.own().plain() | {
             "started": self.started,
@@ -61,7 +65,7 @@ class Live:
             "total": self.total,
             "counts": dict(driver.summary.counts),
             "waiting": len(driver.queue.waiting),
-            "ends": now + outlook.remaining(since, now - self.started),
+            "ends": now + outlook.remaining(running, now - self.started),
             "there": {
                 "nodes": len(offers),
                 "cpus": sum(offer.cpus for offer in offers),

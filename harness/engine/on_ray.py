@@ -17,14 +17,14 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from harness.engine.cluster import reach
 from harness.engine.code import bring, lay_token, lift_token, signature
-from harness.engine.executors import CRASHED, InfeasibleError, LostError, Task, too_much
+from harness.engine.executors import CRASHED, InfeasibleError, LostError, Task
 from harness.engine.heartbeat import DRIVER, NODE, end_idle
 from harness.engine.interrupts import kept_handlers
 from harness.engine.job import run_job
 from harness.engine.outcomes import BROKEN, REFUSED, Outcome
 from harness.engine.own_ray import children, limited, prepare_environment, quiet, said
 from harness.planning.jobs import Job, Resources
-from harness.planning.room import Offer
+from harness.planning.room import Offer, too_much
 from harness.store import FAILED, OUT_OF_MEMORY, TIMEOUT
 from harness.store.processes import Process
 

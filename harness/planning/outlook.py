@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+Running = tuple[float, float | None]  # s: for how long a job has run, what it says is left
+
 
 class Outlook:
     """Counts expected seconds of jobs that are not over; as cheap for many jobs as for few.
@@ -39,16 +41,25 @@ class Outlook:
         """Seconds that a job takes, as expectations have come true so far; None if unknown."""
         return self.seconds[key] * self._factor if key in self.seconds else None
 
-    def remaining(self, running: Mapping[str, float], since_start: float) -> float:
-        """Seconds until all jobs are over.
+    def left_of(self, key: str, ran: float, told: float | None) -> float | None:
+        """Seconds until a running job ends; None if nothing is known.
 
-        running: key -> for how long; since_start: of the launch
+        ran: for how long it has; told: what it says itself is left, which goes before
         """
-        under_way = sum(running.values())
+        if told is not None:
+            return told
+        takes = self.job(key)
+        return None if takes is None else max(0.0, takes - ran)
+
+    def remaining(self, running: Mapping[str, Running], since_start: float) -> float:
+        """Seconds until all jobs are over. since_start: of the launch"""
+        left = {k: self.left_of(k, *r) or 0.0 for k, r in running.items()}
+        under_way = sum(ran for ran, _ in running.values())
         beside = max(1.0, (self.taken + under_way) / since_start) if since_start else 1.0
-        work = max(0.0, self.left * self._factor - under_way) / beside
-        paths = (self.rank.get(k, 0.0) * self._factor - s for k, s in running.items())
-        return max(work, *paths, 0.0)
+        waiting = self.left - sum(self.seconds.get(k, 0.0) for k in running if k in self.open)
+        after = {k: self.rank.get(k, 0.0) - self.seconds.get(k, 0.0) for k in running}
+        paths = (left[k] + after[k] * self._factor for k in running)
+        return max((waiting * self._factor + sum(left.values())) / beside, *paths, 0.0)
 
     @property
     def _factor(self) -> float:

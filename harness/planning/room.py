@@ -33,6 +33,15 @@ class Offer:
         )
 
 
+def too_much(resources: Resources, have: str) -> str:
+    """What to say of a job that no node could run."""
+    return (
+        f"a job asks for {resources.cpus} CPUs, {resources.gpus:g} GPUs and "
+        f"{resources.memory_gb:g} GiB, and {have}; change resources.default or resources.<method> "
+        "(resources.default.gpus=0 runs on the CPU), or add such a node"
+    )
+
+
 @dataclass
 class _Node:
     """What is left of one."""

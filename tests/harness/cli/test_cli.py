@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from harness.cli import app as cli
@@ -6,10 +8,14 @@ from harness.store import Record, Store
 from tests.harness.conftest import TINY, planned
 
 
-def relief(capsys, monkeypatch, *arguments):
-    """Run the command in this process; -> exit code, stdout, stderr."""
+def relief(capsys, monkeypatch, *arguments, columns=200):
+    """Run the command in this process; -> exit code, stdout, stderr.
+
+    columns: of the terminal; None: a pipe of which nobody has said
+    """
     monkeypatch.setattr("sys.argv", ["relief", *map(str, arguments)])
-    monkeypatch.setattr(terminal.console, "_width", 200, raising=False)
+    monkeypatch.setattr(terminal.console, "_width", columns or 80, raising=False)
+    monkeypatch.setenv("COLUMNS", str(columns or ""))
     with pytest.raises(SystemExit) as ended:
         cli.main()
     captured = capsys.readouterr()
@@ -76,8 +82,52 @@ def test_a_plan_explains_in_which_order_jobs_start_and_when_they_should_end(
     code, out, _ = relief(capsys, monkeypatch, "plan", TINY, "resources.default.gpus=1", *where)
     assert code == 0 and "nothing to do" in out
     more = ("seeds=[0,1]", "resources.default.gpus=0.5", *where)
-    code, out, _ = relief(capsys, monkeypatch, "plan", TINY, *more, "--gpus", 0)
-    assert code == 0 and "2 jobs fit on no such node" in out
+    code, _, err = relief(capsys, monkeypatch, "plan", TINY, *more, "--gpus", 0)
+    assert code == 2 and "2 of 2 jobs fit on no node" in err
+    assert "asks for 1 CPUs, 0.5 GPUs" in err and "the nodes have: 1 CPUs, 0 GPUs" in err
+    code, out, _ = relief(capsys, monkeypatch, "plan", TINY, *more, "--gpus", 1)
+    assert code == 0 and "-0 s" not in out
+
+
+def test_a_plan_as_json_tells_each_job_its_place_in_time_and_the_work(
+    capsys, monkeypatch, tiny_store
+):
+    where = ("plan", TINY, "seeds=[0,1]", "--store", tiny_store.path, "--json")
+    code, out, _ = relief(capsys, monkeypatch, *where)
+    found = json.loads(out)
+    todo = [job for job in found["jobs"] if job["pending"]]
+    assert code == 0 and found["pending"] == len(todo) == 2 and found["cells"] == 4
+    assert {(job["expected_by"], job["seed"], job["done"]) for job in todo} == {
+        ("measured", 1, False)
+    }
+    code, out, _ = relief(capsys, monkeypatch, *where, "--explain", "--tflops", 10, "--workers", 1)
+    found = json.loads(out)
+    starts = [job["starts_s"] for job in found["schedule"]["jobs"]]
+    assert len(starts) == 2 and starts == sorted(starts)
+    assert found["schedule"]["ends_s"] >= found["schedule"]["least_s"] > 0
+    assert found["work"]["tflops"] == 10 and not found["work"]["too_long"]
+
+
+def test_an_order_counts_with_the_speed_that_is_asked_for(capsys, monkeypatch, tmp_path):
+    more = ("das3d.train.steps=1000", "--store", tmp_path, "--explain", "--json", "--workers", 1)
+    ends = []
+    for tflops in (1, 2):
+        _, out, _ = relief(
+            capsys, monkeypatch, "plan", "demo", "methods=[das3d]", *more, "--tflops", tflops
+        )
+        jobs = json.loads(out)["schedule"]["jobs"]
+        ends.append(sum(j["ends_s"] - j["starts_s"] for j in jobs if j["title"].startswith("das")))
+    assert ends[0] == pytest.approx(2 * ends[1])
+
+
+@pytest.mark.parametrize("columns", [80, None])
+def test_a_plan_cuts_nothing_at_80_columns_and_in_a_pipe(capsys, monkeypatch, tiny_store, columns):
+    for more in ([], ["--explain"]):
+        where = ("plan", "demo", "--store", tiny_store.path, *more)
+        _, out, _ = relief(capsys, monkeypatch, *where, columns=columns)
+        assert "…" not in out and "rgb+3d" in out
+        rows = [row for row in out.splitlines() if not row[:1].isdigit()]  # sentences are not cut
+        assert max(map(len, rows)) <= (80 if columns else 200)
 
 
 def test_a_plan_tells_the_quality_of_views_that_are_done(capsys, monkeypatch, tiny_store):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import threading
 import time
 from types import SimpleNamespace
@@ -146,6 +147,121 @@ def test_a_killed_driver_is_told_with_what_goes_on(capsys, monkeypatch, tmp_path
     assert code == 0 and "the driver of" in out and "the same `relief run` goes on" in out
 
 
+@pytest.fixture
+def alive(tmp_path):
+    """A launch whose driver is this process, with one job that says how far it is."""
+    store, job = (
+        Store(tmp_path),
+        toy.job("a job with a long name of many words that says what it is"),
+    )
+    launch = launch_of(toy.plan(job), store)
+    picture = {
+        "started": 1.0,
+        "told": 2.0,
+        "total": 3,
+        "counts": {DONE: 2},
+        "waiting": 0,
+        "ends": time.time() + 50,
+        "there": {"nodes": 1, "cpus": 2, "gpus": 0},
+        "failures": [],
+    }
+    about = {"title": job.title, "cpus": 1, "gpus": 0, "memory_gb": 0.1, "attempt": 1, "takes": 9}
+    write_json(
+        file_of(store, launch["id"]),
+        Process.own().plain() | picture | {"running": {job.key: about}},
+    )
+    store.work(job.key)
+    progress = {"phase": "train", "step": 3, "total": 9, "seconds_left": 50.0}
+    write_json(store.progress_file(job.key), progress)
+    with Heartbeat(store, job.key):
+        yield store, launch, job
+
+
+def watched_once(monkeypatch, ends):
+    """The watch sees one picture, then `ends` happens."""
+    clock = SimpleNamespace(sleep=lambda s: ends(), time=time.time, monotonic=time.monotonic)
+    monkeypatch.setattr(watch, "time", clock)
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_the_watch_and_says_that_the_launch_goes_on(alive, capsys, monkeypatch):
+    store, launch, _ = alive
+    watched_once(monkeypatch, interrupt)
+    code, out, err = relief(capsys, monkeypatch, "status", "--watch", "--store", store.path)
+    assert code == 0 and "2 of 3 jobs done" in out
+    assert f"{launch['id']} goes on" in err and "the same command" not in err
+
+
+def test_each_look_of_a_watch_is_a_line_of_json(alive, capsys, monkeypatch):
+    store, launch, job = alive
+    watched_once(monkeypatch, lambda: file_of(store, launch["id"]).unlink())
+    code, out, _ = relief(capsys, monkeypatch, "status", "--watch", "--json", "--store", store.path)
+    first, last = map(json.loads, out.splitlines())
+    assert code == 0 and first["lives"] and not last["lives"] and not last["running"]
+    (running,) = first["running"]
+    assert running["key"] == job.key and running["pid"] == os.getpid()
+    assert running["progress"]["seconds_left"] == 50 and first["counts"] == {DONE: 2}
+
+
+@pytest.mark.parametrize("columns", [80, None])
+def test_a_watch_cuts_nothing_at_80_columns_and_in_a_pipe(alive, capsys, monkeypatch, columns):
+    store, launch, job = alive
+    watched_once(monkeypatch, lambda: file_of(store, launch["id"]).unlink())
+    where = ("status", "--watch", "--store", store.path)
+    _, out, _ = relief(capsys, monkeypatch, *where, columns=columns)
+    assert "…" not in out
+    assert (job.title in out) != bool(columns)  # one line in a pipe
+    assert all(word in out for word in [*job.title.split(), "3/9", "train"])
+
+
+def test_a_name_that_no_launch_has_is_answered_with_those_there_are(
+    capsys, monkeypatch, tmp_path, tiny_store
+):
+    for more in ([], ["--watch"], ["--json"]):
+        where = ("status", "unknown", *more, "--store")
+        code, _, err = relief(capsys, monkeypatch, *where, tiny_store.path)
+        assert code == 2 and planned().launch_id in err.replace("\n", "")
+        code, _, err = relief(capsys, monkeypatch, *where, tmp_path)
+        assert code == 2 and "there is none: start one with `relief run`" in err
+
+
+def test_status_as_json_has_what_the_tables_have(capsys, monkeypatch, tiny_store):
+    where = ("--store", tiny_store.path, "--json")
+    _, out, _ = relief(capsys, monkeypatch, "status", *where)
+    cells = len(planned().cells)
+    (launch,) = [x for x in json.loads(out)["launches"] if x["launch"] == planned().launch_id]
+    assert launch["cells"] == launch["done"] == cells and launch["failed"] == 0
+    _, out, _ = relief(capsys, monkeypatch, "status", launch["launch"], *where)
+    jobs = json.loads(out)["jobs"]
+    assert {job["key"] for job in jobs} == {cell["key"] for cell in planned().cells}
+    assert {job["state"] for job in jobs} == {DONE}
+
+
+def test_the_expected_end_believes_what_a_running_job_says_is_left(tmp_path):
+    jobs = [toy.job("a"), toy.job("b")]
+    outlook = Outlook({j.key: 100.0 for j in jobs}, {jobs[0].key: 300.0, jobs[1].key: 100.0})
+    (a, b) = (job.key for job in jobs)
+    assert outlook.remaining({a: (10.0, None)}, 10.0) == 290  # the path after it
+    assert outlook.remaining({a: (10.0, 5.0)}, 10.0) == 205
+    assert outlook.remaining({a: (10.0, 4000.0)}, 10.0) == 4200
+    assert outlook.remaining({b: (10.0, 4000.0)}, 10.0) == 4100  # the other waits for its place
+    running = {a: SimpleNamespace(job=jobs[0], attempt=1, started=time.monotonic(), progress=None)}
+    driver = SimpleNamespace(
+        outlook=outlook,
+        running=running,
+        room=SimpleNamespace(offers=[]),
+        queue=SimpleNamespace(waiting={}),
+        summary=SimpleNamespace(counts={}, failures=[]),
+    )
+    live = Live(Store(tmp_path), "toy", 2)
+    assert live._picture(driver)["ends"] == pytest.approx(time.time() + 300, abs=5)
+    running[a].progress = {"phase": "train", "seconds_left": 4000.0}
+    assert live._picture(driver)["ends"] == pytest.approx(time.time() + 4200, abs=5)
+
+
 def test_the_expected_end_follows_what_jobs_took_and_how_many_ran_beside_each_other():
     seconds = {str(i): 100.0 for i in range(10)}
     outlook = Outlook(seconds, dict.fromkeys(seconds, 100.0))
@@ -153,7 +269,7 @@ def test_the_expected_end_follows_what_jobs_took_and_how_many_ran_beside_each_ot
     for i in range(4):  # each took twice as long, two at a time
         outlook.ended(str(i), 200.0)
     assert outlook.remaining({}, 400.0) == pytest.approx(600)
-    assert outlook.remaining({"4": 100.0, "5": 100.0}, 500.0) == pytest.approx(500)
+    assert outlook.remaining({"4": (100.0, None), "5": (100.0, None)}, 500.0) == pytest.approx(500)
     outlook.ended("4", None)
     outlook.ended("4", None)
     assert outlook.left == 500

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import methods
-from harness.cli import runs
+from harness.cli import plan as plans
 from harness.planning.config import ConfigError
 from harness.store import DONE, Store
 from tests.harness.conftest import TINY, planned, run
@@ -75,7 +75,7 @@ def test_a_cell_gets_what_its_stage_saved_and_carries_its_notes(tmp_path):
 
 
 def test_plan_lists_stages_among_shared_work(tmp_path, capsys):
-    runs.plan([str(TINY), "methods=[toy]", "settings=[3d]"], store=tmp_path)
+    plans.plan([str(TINY), "methods=[toy]", "settings=[3d]"], store=tmp_path)
     assert "toy mean" in capsys.readouterr().out
 
 

@@ -1,0 +1,246 @@
+"""relief plan: what `run` would do, what is done already, and how long the rest should take."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.markup import escape
+
+from harness.cli.display import duration
+from harness.cli.launch import DEFAULT_STORE, Background, Data, StorePath, tell_left_out
+from harness.cli.runs import What, planned_of
+from harness.cli.terminal import console, show, table
+from harness.planning.budget import Budget, budget
+from harness.planning.costs import Durations, forecast
+from harness.planning.jobs import Job
+from harness.planning.plan import Plan
+from harness.planning.work import Speeds
+from harness.store import Store
+from harness.store.alike import Taken
+from methods.load import Machine
+
+
+def plan(
+    what: What = None,
+    store: StorePath = DEFAULT_STORE,
+    data: Data = None,
+    background: Background = None,
+    explained: Annotated[
+        bool,
+        typer.Option("--explain", help="Each job: order, shares, expected start and end."),
+    ] = False,
+    workers: Annotated[
+        Optional[int], typer.Option(min=1, help="With --explain: CPUs in all (default: here).")
+    ] = None,
+    gpus: Annotated[
+        Optional[int], typer.Option(min=0, help="With --explain or --tflops: GPUs in all.")
+    ] = None,
+    memory: Annotated[
+        Optional[float],
+        typer.Option(
+            min=0.1,
+            help="With --explain: GiB of each node (default: here; not counted where --workers or "
+            "--gpus ask about another machine).",
+        ),
+    ] = None,
+    tflops: Annotated[
+        Optional[float],
+        typer.Option(min=0.001, help="Expected work at a speed that a GPU keeps up, in TFLOP/s."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print what `run` would do: jobs, what is done already, and the expected time.
+
+    With --tflops, what the methods compute at that speed: GPU-hours, and jobs beyond their limit.
+    """
+    from harness.cli.explain import explain, machines
+
+    where, planned = planned_of(what, store, data, background)
+    speeds = Speeds(Machine.gpu(tflops)) if tflops else None
+    found = Found.of(planned, where, speeds)
+    order = None
+    if explained:
+        order = explain(
+            planned, found.pending, found.taken, found.durations, machines(workers, gpus, memory)
+        )
+    work = budget(planned, where, speeds) if speeds else None
+    if as_json:
+        plain = found.plain() | ({"schedule": order.plain()} if order else {})
+        plain |= {"work": _plain_work(work, tflops, gpus or 1)} if work else {}
+        print(json.dumps(plain, indent=1, ensure_ascii=False))
+    elif order:
+        order.tell()
+    else:
+        _tell(found)
+        if work:
+            _tell_work(work, tflops, gpus or 1)
+        tell_left_out(planned)
+        _tell_views(found.views())
+
+
+@dataclass(frozen=True)
+class Found:
+    """A plan, and what a store has of it."""
+
+    plan: Plan
+    store: Store
+    pending: list[Job]
+    taken: list[Taken]  # by finished jobs of the store
+    durations: Durations
+
+    @classmethod
+    def of(cls, plan: Plan, store: Store, speeds: Speeds | None) -> Found:
+        pending, taken = plan.pending(store), list(store.taken())
+        return cls(plan, store, pending, taken, forecast(plan, taken, speeds))
+
+    def plain(self) -> dict[str, Any]:
+        """For --json (harness/cli/README.md, section 4)."""
+        todo = {job.key for job in self.pending}
+        return {
+            "launch": self.plan.launch_id,
+            "store": str(self.store.path),
+            "cells": len(self.plan.cells),
+            "pending": len(todo),
+            "jobs": [self._job(job, job.key in todo) for job in self.plan.jobs.values()],
+            "left_out": self.plan.left_out,
+            "views": self.views(),
+        }
+
+    def _job(self, job: Job, pending: bool) -> dict[str, Any]:
+        spec, r = job.about, job.resources
+        seconds, source = self.durations.sourced(job)
+        return {
+            "key": job.key,
+            "kind": spec.kind,
+            "title": job.title,
+            "method": spec.method,
+            "variant": job.place.labels.get("variant", ""),
+            "stage": spec.stage,
+            "setting": spec.setting,
+            "dataset": job.place.labels.get("dataset", ""),
+            "category": spec.category,
+            "seed": spec.values.get("seed"),
+            "done": self.store.done(job.key),
+            "pending": pending,
+            "cpus": r.cpus,
+            "gpus": r.gpus,
+            "memory_gb": r.memory_gb,
+            "hours": r.hours,
+            "expected_s": seconds,
+            "expected_by": source,
+        }
+
+    def views(self) -> list[dict[str, Any]]:
+        """What is known of the quality of views that are done, and what `background: auto` took."""
+        found = []
+        for key, job in self.plan.jobs.items():
+            if job.about.kind != "view" or not self.store.done(key):
+                continue
+            if (record := self.store.result(key)) is None:
+                continue
+            flags = record.summary.get("quality", {}).get("flags", {})
+            chosen = record.summary.get("background")
+            if flags or chosen:
+                about = {"key": key, "title": job.title, "flags": flags}
+                found.append(about | {"background": chosen or None})
+        return found
+
+
+def _tell(found: Found) -> None:
+    groups: dict[str, list[Job]] = defaultdict(list)
+    for job in found.plan.jobs.values():
+        groups[_group(job)].append(job)
+    numbers = ("jobs", "done", "to do", "CPUs", "GPUs", "expected")
+    shown = table("work", *numbers, numbers=numbers, title=found.plan.launch_id)
+    todo = {job.key for job in found.pending}
+    for name, jobs in groups.items():
+        left = [job for job in jobs if job.key in todo]
+        done = sum(found.store.done(job.key) for job in jobs)
+        r = jobs[0].resources
+        counts = (str(n) for n in (len(jobs), done, len(left), r.cpus))
+        shown.add_row(escape(name), *counts, f"{r.gpus:g}", _expected(found.durations, left))
+    show(shown)
+    console.print(
+        f"{len(found.plan.cells)} cells of {len(found.plan.jobs)} jobs, {len(todo)} to do. "
+        "Expected is the sum of the jobs' own times, by finished jobs alike in this store; ~ by "
+        "what jobs compute, ? where that is a guess.",
+        soft_wrap=True,
+    )
+
+
+def _group(job: Job) -> str:
+    """The row of the table that a job counts in."""
+    spec = job.about
+    if spec.kind == "cell":
+        name = "/".join(filter(None, (spec.method, job.place.labels.get("variant", ""))))
+        return f"{name} {spec.setting}"
+    return {
+        "dataset": "synthetic data",
+        "view": f"{spec.view.get('name')} view",
+        "truth": "ground truth",
+        "stage": f"{spec.method} {spec.stage}",
+    }[spec.kind]
+
+
+def _expected(durations: Durations, jobs: list[Job]) -> str:
+    if not jobs:
+        return "-"
+    found = [durations.sourced(job) for job in jobs]
+    sources = {source for _, source in found}
+    mark = "?" if "guess" in sources else "~" if "model" in sources else ""
+    return f"{mark}{duration(sum(seconds for seconds, _ in found))}"
+
+
+def _tell_views(views: list[dict[str, Any]]) -> None:
+    for view in views:
+        told = [f"{flag} in {count} samples" for flag, count in view["flags"].items()]
+        if chosen := view["background"]:
+            told.insert(0, f"background=auto took {chosen['chosen']}, as {chosen['why']}")
+        console.print(escape(f"{view['title']}: {'; '.join(told)}"), soft_wrap=True)
+
+
+def _tell_work(found: Budget, tflops: float | None, gpus: int) -> None:
+    shown = table(
+        "method",
+        "work",
+        "GPU-hours",
+        numbers=("GPU-hours",),
+        title=f"at {tflops:g} TFLOP/s, kept up",
+    )
+    for (method, part), seconds in found.gpu_s.items():
+        shown.add_row(method, part, f"{seconds / 3600:.3g}")
+    for method in dict.fromkeys(method for method, _ in found.gpu_s):
+        hours = sum(s for (name, _), s in found.gpu_s.items() if name == method) / 3600
+        shown.add_row(f"[bold]{method}[/bold]", "all", f"[bold]{hours:.3g}[/bold]")
+    show(shown)
+    console.print(
+        f"{found.total_s / 3600:.3g} GPU-hours; with {gpus} GPU{'s' * (gpus > 1)} "
+        f"{duration(found.wall_s(gpus))} at least, the longest chain {duration(found.longest_s)}."
+    )
+    for title, hours, limit in found.too_long:
+        console.print(
+            f"[yellow]{escape(title)}: about {hours:.0f} h, and its limit is {limit:g} h: raise "
+            "resources.METHOD.hours, or give it a whole GPU[/yellow]",
+            soft_wrap=True,
+        )
+
+
+def _plain_work(found: Budget, tflops: float | None, gpus: int) -> dict[str, Any]:
+    return {
+        "tflops": tflops,
+        "gpus": gpus,
+        "gpu_hours": [
+            {"method": method, "part": part, "hours": seconds / 3600}
+            for (method, part), seconds in found.gpu_s.items()
+        ],
+        "wall_s": found.wall_s(gpus),
+        "longest_s": found.longest_s,
+        "too_long": [
+            {"title": title, "hours": hours, "limit_hours": limit}
+            for title, hours, limit in found.too_long
+        ],
+    }
