@@ -17,18 +17,33 @@ from harness.planning.packing import CONTEXT_BYTES
 CARD_WORDS = (
     "CUDA out of memory",
     "CUDA error: out of memory",
+    "CUDA driver error: out of memory",
     "cudaErrorMemoryAllocation",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",  # cuDNN 9 says so of any allocation
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
     "CUFFT_ALLOC_FAILED",
     "CUSOLVER_STATUS_ALLOC_FAILED",
     "CUSPARSE_STATUS_ALLOC_FAILED",
     "CUSPARSE_STATUS_INSUFFICIENT_RESOURCES",
 )
-HOST_WORDS = ("DefaultCPUAllocator: ", "cudaHostAlloc", "Cannot allocate memory")
+HOST_WORDS = (
+    "DefaultCPUAllocator: ",
+    "cudaHostAlloc",
+    "Cannot allocate memory",
+    "(-4:Insufficient memory)",  # OpenCV
+)
 # after these the process's context is lost, or may be: an illegal access, a failed kernel
-BROKEN_WORDS = ("CUDA error", "CUDNN_STATUS_", "CUBLAS_STATUS_", "CUFFT_", "CUSOLVER_STATUS_")
+BROKEN_WORDS = (
+    "CUDA error",
+    "CUDA driver error",
+    "CUDNN_STATUS_",
+    "CUBLAS_STATUS_",
+    "CUFFT_",
+    "CUSOLVER_STATUS_",
+    "CUSPARSE_STATUS_",
+)
 
 
 def ran_out(error: BaseException) -> Literal["", "card", "host"]:
@@ -47,8 +62,9 @@ def ran_out(error: BaseException) -> Literal["", "card", "host"]:
 def breaks_cuda(error: BaseException) -> bool:
     """Whether the process must not use its GPU again. torch's own allocator fails soundly."""
     return any(
-        not isinstance(one, torch.OutOfMemoryError) and any(w in str(one) for w in BROKEN_WORDS)
+        isinstance(one, torch.AcceleratorError) or any(w in str(one) for w in BROKEN_WORDS)
         for one in _chain(error)
+        if not isinstance(one, torch.OutOfMemoryError)
     )
 
 
