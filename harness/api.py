@@ -105,6 +105,7 @@ def run(
     """
     from harness.engine.driver import Driver
     from harness.engine.executors import InProcess
+    from harness.engine.live import Live
     from harness.engine.on_ray import OnRay
     from harness.metrics.outside import join
     from harness.planning import config as configs
@@ -119,7 +120,9 @@ def run(
     launch = plan.record(where)
     if pending := plan.pending(where):
         executor = InProcess() if serial else OnRay(address, workers, gpus, schedule.isolation)
-        Driver(plan, where, executor, schedule, pending=pending).run()
+        driver = Driver(plan, where, executor, schedule, pending=pending)
+        with Live(where, launch["id"], len(pending)) as live:  # for `relief status --watch`
+            driver.run(lambda running: live.tell(driver))
     return Results(where, launch)
 
 

@@ -26,7 +26,7 @@ class Display(AbstractContextManager):
     """Overall progress and a row a running job. `listen` and `tick` fit engine.driver.Driver."""
 
     def __init__(self, console: Console, total: int, label: str):
-        self.console, self.total, self.ended = console, total, 0
+        self.console, self.total, self.ended, self.expected = console, total, 0, False
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -66,6 +66,15 @@ class Display(AbstractContextManager):
         colour = "yellow" if event.name in NEWS else "red"
         word = event.name if record is None else record.status
         return f"{count} [{colour}]{word}[/{colour}] {title}: {escape(event.reason)}"
+
+    def expect(self, seconds: float) -> None:
+        """Say when all should be over: in a log once, on a terminal all the time."""
+        if self.console.is_terminal:
+            self.bars.update(self.overall, note=f"jobs, about {duration(seconds)} left")
+        elif not self.expected:
+            self.expected = True
+            ends = when(time.time() + seconds)
+            self.console.print(f"expected end {ends}, in about {duration(seconds)}")
 
     def tick(self, running: Mapping[str, Running]) -> None:
         for key in set(self.tasks) - {k for k, r in running.items() if r.progress}:

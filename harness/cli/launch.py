@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -16,6 +18,7 @@ from methods.errors import UserError
 
 if TYPE_CHECKING:
     from harness.engine.on_ray import OnRay
+    from harness.planning.jobs import Job
     from harness.planning.plan import Plan
     from harness.tracking import Kind, Mirror
 
@@ -90,14 +93,19 @@ def execute(
     store.check_writable()
     launch, pending = plan.record(store), plan.pending(store)
     console.print(
-        f"[bold]{launch['id']}[/bold]: {len(plan.cells)} cells, {len(pending)} jobs to do, "
-        f"store {escape(str(store.path))}"
+        f"[bold]{launch['id']}[/bold]: {len(plan.cells)} cells, {len(pending)} jobs to do"
+        f"{_kinds(pending)}, store {escape(str(store.path))}",
+        soft_wrap=True,
     )
     tell_left_out(plan)
     if not pending:
         return launch, []
     isolation = plan.config.schedule.isolation
-    executor = InProcess() if serial else OnRay(address, workers, gpus, isolation)
+    if serial:
+        executor = InProcess()
+    else:
+        with step(f"joining Ray at {address}" if address else "starting Ray"):
+            executor = OnRay(address, workers, gpus, isolation)
     if address and isinstance(executor, OnRay):
         check_nodes(executor, plan, store)
     mirror = mirrored(store, "launch", launch["id"], tracking)
@@ -108,10 +116,12 @@ def execute(
             interruptible() as check,
         ):
             driver = Driver(plan, store, executor, plan.config.schedule, display.listen, pending)
+            display.expect(driver.remaining_s)
 
             def tick(running: Mapping[str, Running]) -> None:
                 check()
                 display.tick(running)
+                display.expect(driver.remaining_s)
                 live.tell(driver)
 
             failures = driver.run(tick).failures
@@ -125,6 +135,24 @@ def execute(
     finally:
         mirror.stop(plan.config.schedule.mlflow_wait_s)
     return launch, failures
+
+
+def _kinds(jobs: Sequence[Job]) -> str:
+    """ " (2 views, 4 cells)" """
+    counts = Counter(job.about.kind for job in jobs)
+    told = [f"{n} {kind}{'s' * (n > 1)}" for kind, n in counts.items()]
+    return f" ({', '.join(told)})" if told else ""
+
+
+@contextmanager
+def step(what: str) -> Generator[None]:
+    """Say what is being done before the first job, which may take a while."""
+    if console.is_terminal:
+        with console.status(f"{what} ..."):
+            yield
+    else:
+        console.print(f"{what} ...")
+        yield
 
 
 def tell_left_out(plan: Plan) -> None:

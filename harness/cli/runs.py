@@ -20,6 +20,7 @@ from harness.cli.launch import (
     execute,
     exit_with,
     split_arguments,
+    step,
 )
 from harness.cli.reports import cleared, conclude
 from harness.store import Store
@@ -46,7 +47,8 @@ def run(
     tracking: Tracking = None,
 ) -> None:
     """Run a benchmark; what is done already is not done again. Ends with the leaderboard."""
-    where, plan = planned_of(what, store, data, background)
+    with step("reading the configuration and listing the data"):
+        where, plan = planned_of(what, store, data, background)
     engine = dict(workers=workers, gpus=gpus, address=address, serial=serial)
     launch, failures = execute(plan, where, tracking, **engine)
     found = conclude(where, launch, tracking)

@@ -18,7 +18,7 @@ from harness.engine.outcomes import BROKEN, REFUSED, Outcome
 from harness.planning.config import Schedule
 from harness.planning.costs import expected, forecast
 from harness.planning.jobs import Job
-from harness.planning.outlook import Outlook
+from harness.planning.outlook import Outlook, side_by_side
 from harness.planning.packing import Packing
 from harness.planning.plan import Plan
 from harness.planning.queue import Queue
@@ -102,7 +102,8 @@ class Driver:
         taken = list(store.taken()) if pending else []
         self.packing.learn(taken)
         seconds, rank = expected(pending, forecast(plan, taken))
-        self.outlook = Outlook(seconds, rank)
+        work = ((seconds[job.key], self.packing.reserve(job)) for job in pending)
+        self.outlook = Outlook(seconds, rank, side_by_side(work, self.room.offers))
         self.queue = Queue(plan.jobs.values(), rank, self.packing.reserve)
         for job in pending:
             self.queue.add(job)
@@ -110,7 +111,7 @@ class Driver:
         self.pulses = Pulses(store)
         self.leaving: dict[str, Running] = {}  # done by what the store says, not by their workers
         self.told: set[str] = set()  # whose waits and silences were told
-        self.checked_at = self.watched_at = self.looked_at = time.monotonic()
+        self.began = self.checked_at = self.watched_at = self.looked_at = time.monotonic()
 
     def run(self, tick: Callable[[dict[str, Running]], None] = lambda running: None) -> Summary:
         """Until nothing waits or runs. `tick` is called about twice a second.
@@ -131,6 +132,17 @@ class Driver:
             self.executor.close()
             self.store.index.flush()
         return self.summary
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until all jobs are over, as far as can be told."""
+        now = time.monotonic()
+        running = {
+            key: (now - r.started, (r.progress or {}).get("seconds_left"))
+            for key, r in self.running.items()
+            if r.started is not None
+        }
+        return self.outlook.remaining(running, now - self.began)
 
     def _turn(self, tick: Callable[[dict[str, Running]], None]) -> None:
         self._submit()

@@ -52,20 +52,14 @@ class Live:
             write_brief(self.path, self._picture(driver))
 
     def _picture(self, driver: Driver) -> dict[str, Any]:
-        now, mono, outlook = time.time(), time.monotonic(), driver.outlook
-        running = {
-            key: (mono - r.started, (r.progress or {}).get("seconds_left"))
-            for key, r in driver.running.items()
-            if r.started is not None
-        }
         offers = driver.room.offers
         return Process.own().plain() | {
             "started": self.started,
-            "told": now,
+            "told": time.time(),
             "total": self.total,
             "counts": dict(driver.summary.counts),
             "waiting": len(driver.queue.waiting),
-            "ends": now + outlook.remaining(running, now - self.started),
+            "ends": time.time() + driver.remaining_s,
             "there": {
                 "nodes": len(offers),
                 "cpus": sum(offer.cpus for offer in offers),
@@ -78,7 +72,7 @@ class Live:
                     "gpus": running.job.resources.gpus,
                     "memory_gb": running.job.resources.memory_gb,
                     "attempt": running.attempt,
-                    "takes": outlook.job(key),
+                    "takes": driver.outlook.job(key),
                 }
                 for key, running in driver.running.items()
             },

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+from harness.planning.jobs import Resources
+from harness.planning.room import Offer
 
 Running = tuple[float, float | None]  # s: for how long a job has run, what it says is left
 
@@ -14,9 +17,13 @@ class Outlook:
     many jobs ran side by side.
     """
 
-    def __init__(self, seconds: Mapping[str, float], rank: Mapping[str, float]):
-        """seconds: that each job should take; rank: of the longest path that begins with it"""
-        self.seconds, self.rank = seconds, rank
+    def __init__(
+        self, seconds: Mapping[str, float], rank: Mapping[str, float], beside: float = 1.0
+    ):
+        """seconds: that each job should take; rank: of the longest path that begins with it;
+        beside: how many run side by side, until some have ended
+        """
+        self.seconds, self.rank, self.beside = seconds, rank, beside
         self.open = set(seconds)
         self.left = sum(seconds.values())
         self.expected = self.taken = 0.0  # of those that were done here
@@ -55,7 +62,9 @@ class Outlook:
         """Seconds until all jobs are over. since_start: of the launch"""
         left = {k: self.left_of(k, *r) or 0.0 for k, r in running.items()}
         under_way = sum(ran for ran, _ in running.values())
-        beside = max(1.0, (self.taken + under_way) / since_start) if since_start else 1.0
+        beside = self.beside
+        if self.taken and since_start:
+            beside = max(1.0, (self.taken + under_way) / since_start)
         waiting = self.left - sum(self.seconds.get(k, 0.0) for k in running if k in self.open)
         after = {k: self.rank.get(k, 0.0) - self.seconds.get(k, 0.0) for k in running}
         paths = (left[k] + after[k] * self._factor for k in running)
@@ -64,3 +73,20 @@ class Outlook:
     @property
     def _factor(self) -> float:
         return self.taken / self.expected if self.expected else 1.0
+
+
+def side_by_side(work: Iterable[tuple[float, Resources]], offers: Sequence[Offer]) -> float:
+    """How many jobs run at once if all that is scarcest is in use, at least 1.
+
+    work: seconds of each job and what it reserves meanwhile
+    """
+    seconds, wanted = 0.0, {"cpus": 0.0, "gpus": 0.0, "memory_gb": 0.0, "jobs": 0.0}
+    for took, resources in work:
+        seconds += took
+        for name in wanted:
+            wanted[name] += took * getattr(resources, name, 1.0)
+    least = 0.0  # s, if nothing is ever idle
+    for name, amount in wanted.items():
+        there = sum(getattr(offer, name) for offer in offers)
+        least = max(least, amount / there if there else 0.0)
+    return max(1.0, seconds / least) if least else 1.0

@@ -11,12 +11,15 @@ import pytest
 
 from harness.cli import watch
 from harness.cli.status import INTERRUPTED, RUNNING, SILENT_S, States
-from harness.engine.driver import Driver
+from harness.engine.driver import Driver, Running
 from harness.engine.executors import InProcess
 from harness.engine.heartbeat import Heartbeat
 from harness.engine.live import Live, file_of
 from harness.planning.config import Schedule
-from harness.planning.outlook import Outlook
+from harness.planning.costs import GUESSES
+from harness.planning.jobs import Resources
+from harness.planning.outlook import Outlook, side_by_side
+from harness.planning.room import Offer
 from harness.store import DONE, Store, write_json
 from harness.store.processes import Process
 from tests.harness import toy
@@ -240,26 +243,38 @@ def test_status_as_json_has_what_the_tables_have(capsys, monkeypatch, tiny_store
     assert {job["state"] for job in jobs} == {DONE}
 
 
-def test_the_expected_end_believes_what_a_running_job_says_is_left(tmp_path):
+def test_the_expected_end_believes_what_a_running_job_says_is_left():
     jobs = [toy.job("a"), toy.job("b")]
     outlook = Outlook({j.key: 100.0 for j in jobs}, {jobs[0].key: 300.0, jobs[1].key: 100.0})
-    (a, b) = (job.key for job in jobs)
+    a, b = (job.key for job in jobs)
     assert outlook.remaining({a: (10.0, None)}, 10.0) == 290  # the path after it
     assert outlook.remaining({a: (10.0, 5.0)}, 10.0) == 205
     assert outlook.remaining({a: (10.0, 4000.0)}, 10.0) == 4200
     assert outlook.remaining({b: (10.0, 4000.0)}, 10.0) == 4100  # the other waits for its place
-    running = {a: SimpleNamespace(job=jobs[0], attempt=1, started=time.monotonic(), progress=None)}
-    driver = SimpleNamespace(
-        outlook=outlook,
-        running=running,
-        room=SimpleNamespace(offers=[]),
-        queue=SimpleNamespace(waiting={}),
-        summary=SimpleNamespace(counts={}, failures=[]),
-    )
-    live = Live(Store(tmp_path), "toy", 2)
-    assert live._picture(driver)["ends"] == pytest.approx(time.time() + 300, abs=5)
-    running[a].progress = {"phase": "train", "seconds_left": 4000.0}
-    assert live._picture(driver)["ends"] == pytest.approx(time.time() + 4200, abs=5)
+
+
+def test_the_picture_of_a_launch_has_the_end_that_its_jobs_say(tmp_path):
+    store, job = Store(tmp_path), toy.job("a")
+    driver = Driver(toy.plan(job), store, InProcess(toy.task), Schedule())
+    live, expects = Live(store, "toy", 1), GUESSES["cell"]
+    assert live._picture(driver)["ends"] == pytest.approx(time.time() + expects, abs=5)
+    driver.running[job.key] = Running(job, 1, started=time.monotonic())
+    driver.running[job.key].progress = {"phase": "train", "seconds_left": 4000.0}
+    assert live._picture(driver)["ends"] == pytest.approx(time.time() + 4000, abs=5)
+
+
+def test_at_first_as_many_jobs_are_expected_beside_each_other_as_what_is_scarce_allows():
+    def beside(offers, **wanted):
+        return side_by_side([(60.0, Resources(**wanted))] * 9, offers)
+
+    node = Offer(8, 2, 64.0)
+    assert beside([node], cpus=1, gpus=0.5) == 4
+    assert beside([node, node], cpus=1, gpus=0.5) == 8
+    assert beside([node], cpus=2, gpus=0.1) == 4
+    assert beside([node], cpus=1, memory_gb=32.0) == 2
+    assert beside([Offer(jobs=1)], cpus=1) == 1 and beside([Offer(1)], cpus=4) == 1
+    outlook = Outlook({"a": 60.0, "b": 60.0}, {"a": 60.0, "b": 60.0}, beside=2.0)
+    assert outlook.remaining({}, 10.0) == 60
 
 
 def test_the_expected_end_follows_what_jobs_took_and_how_many_ran_beside_each_other():
