@@ -116,12 +116,12 @@ def execute(
             interruptible() as check,
         ):
             driver = Driver(plan, store, executor, plan.config.schedule, display.listen, pending)
-            display.expect(driver.remaining_s)
 
             def tick(running: Mapping[str, Running]) -> None:
                 check()
                 display.tick(running)
-                display.expect(driver.remaining_s)
+                if display.ended or not plan.config.demo:  # what a demo takes is guessed at first
+                    display.expect(driver.remaining_s)
                 live.tell(driver)
 
             failures = driver.run(tick).failures

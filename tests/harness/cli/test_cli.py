@@ -108,16 +108,22 @@ def test_a_plan_as_json_tells_each_job_its_place_in_time_and_the_work(
     assert found["work"]["tflops"] == 10 and not found["work"]["too_long"]
 
 
-def test_an_order_counts_with_the_speed_that_is_asked_for(capsys, monkeypatch, tmp_path):
-    more = ("das3d.train.steps=1000", "--store", tmp_path, "--explain", "--json", "--workers", 1)
-    ends = []
-    for tflops in (1, 2):
-        _, out, _ = relief(
-            capsys, monkeypatch, "plan", "demo", "methods=[das3d]", *more, "--tflops", tflops
-        )
-        jobs = json.loads(out)["schedule"]["jobs"]
-        ends.append(sum(j["ends_s"] - j["starts_s"] for j in jobs if j["title"].startswith("das")))
-    assert ends[0] == pytest.approx(2 * ends[1])
+def test_an_order_counts_with_the_same_times_as_the_work_at_a_speed(capsys, monkeypatch, tmp_path):
+    settings = ("methods=[das3d]", "settings=[rgb]", "resources.default.gpus=1")
+    more = ("--store", tmp_path, "--explain", "--json", "--gpus", 1, "--tflops")
+    took = []
+    for tflops in (0.1, 0.2):
+        _, out, _ = relief(capsys, monkeypatch, "plan", "demo", *settings, *more, tflops)
+        found = json.loads(out)
+        jobs = {job["key"]: job for job in found["schedule"]["jobs"]}
+        cells = [job for job in found["jobs"] if job["method"] == "das3d" and job["pending"]]
+        seconds = [jobs[job["key"]]["ends_s"] - jobs[job["key"]]["starts_s"] for job in cells]
+        assert seconds == pytest.approx([job["expected_s"] for job in cells])
+        assert {job["expected_by"] for job in cells if not job["variant"]} == {"model"}
+        hours = sum(part["hours"] for part in found["work"]["gpu_hours"])
+        assert sum(seconds) == pytest.approx(3600 * hours)
+        took.append(sum(seconds))
+    assert took[0] > 1.5 * took[1]
 
 
 @pytest.mark.parametrize("columns", [80, None])
