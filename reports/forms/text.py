@@ -326,7 +326,7 @@ def leaderboard_text(store: Results, launch: dict) -> Group:
     results = read_results(store, launch)
     frame = results_frame(store, launch, results)
     boards, parts = leaderboards(frame, read_evidence(store, frame)), []
-    marks = row_marks(launch, boards)
+    marks, signs = row_marks(launch, boards), False
     for dataset, settings in grouped(boards).items():
         metrics = headline(next(iter(settings.values())))
         table = Table(title=Text(dataset), title_justify="left", header_style="bold")
@@ -340,10 +340,11 @@ def leaderboard_text(store: Results, launch: dict) -> Group:
             for i, row in enumerate(found[metrics[0]].rows):
                 cells = [_terminal(same(found[m], row).mean, found[m]) for m in metrics]
                 name = Text(_marked(row, marks) + f" {BELOW_SIGNS[False]}" * bool(row.below))
+                signs = signs or bool(row.below)
                 table.add_row(Text("" if i else setting_label(setting)), name, *cells)
             table.add_section()
         parts.append(table)
-    if any(row.below for board in boards for row in board.rows):
+    if signs:
         parts.append(Text(f"{BELOW_SIGNS[False]} {AHEAD}"))
     if launch.get("demo"):
         parts.append(Text(DEMO, style="yellow"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from methods.names import BASELINE
 from reports.numbers.leaderboard import Board, Row
-from reports.numbers.names import method_label
+from reports.numbers.names import method_label, metric_label
 from reports.numbers.published import ABOVE, BELOW, UNKNOWN, WITHIN, Verdict
 
 SIGNS = {WITHIN: "≈", ABOVE: "▲", BELOW: "▼", UNKNOWN: "?"}
@@ -58,10 +58,13 @@ def below_sign(row: Row) -> str:
 
 def below_text(board: Board) -> str:
     """Footnotes to the signs on a board; empty without any."""
-    tested = "and that test does not tell the two apart" if board.tested_on else "without a test"
+    of = metric_label(board.metric)
+    tested = "the paired test that makes the groups"
+    no_test = "nothing here can test the difference"
     how = {
-        True: "is better, by the paired test that makes the groups",
-        False: f"is ahead by its mean, {tested}",
+        True: f"has a better mean {of}, and {tested} tells the two apart",
+        False: f"has a better mean {of}; "
+        + (f"{tested} does not tell the two apart" if board.tested_on else no_test),
     }
     found = {row.below.apart: row.below for row in board.rows if row.below}
     return " ".join(

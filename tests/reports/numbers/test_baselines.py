@@ -42,9 +42,10 @@ def test_what_no_test_could_tell_apart_is_said_to_be_behind_by_its_mean_alone(bu
     boards = boards_of(*build(**FEW, arrays=False, troubles=values))
     assert below(boards["p_auroc"])["das3d", ""] == Below("", apart=False)
     text = below_text(boards["p_auroc"])
-    assert text == ("\u2021 Baseline is ahead by its mean, without a test.")
+    said = "\u2021 Baseline has a better mean {}; nothing here can test the difference."
+    assert text == said.format("P-AUROC")
     without = boards_of(*build(**FEW | {"categories": ["cookie"]}, arrays=False), scored=False)
-    assert below_text(without["i_auroc"]) == "\u2021 Baseline is ahead by its mean, without a test."
+    assert below_text(without["i_auroc"]) == said.format("I-AUROC")
 
 
 def test_without_a_baseline_nothing_is_said(build):
@@ -76,14 +77,17 @@ def test_only_what_ranks_lower_is_behind(ranks, better, wanted):
 def test_every_form_of_the_table_says_which_rows_a_baseline_beats(build, tmp_path):
     store, launch = build(**FEW)
     write_report(store, launch, tmp_path)
-    signed, note = "DAS3D (untrained) \u2020", "\u2020 Baseline is better, by the paired test"
+    signed, note = (
+        "DAS3D (untrained) \u2020",
+        "\u2020 Baseline has a better mean I-AUROC, and the paired",
+    )
     markdown = (tmp_path / "leaderboard.md").read_text()
     assert f"| {signed} |" in markdown and note in markdown
     page = (tmp_path / "leaderboard.html").read_text()
     assert page.count(note) > 1 and '">\u2020</span></th>' in page
     latex = leaderboard_latex(list(boards_of(store, launch).values()))
     assert r"DAS3D (untrained)\,[demo]\,\textdagger{}" in latex
-    assert r"\textdagger{} Baseline is better" in latex and "\u2020" not in latex
+    assert r"\textdagger{} Baseline has a better mean" in latex and "\u2020" not in latex
     table = pd.read_csv(tmp_path / "leaderboard.csv", keep_default_na=False)
     said = table[(table["metric"] == "i_auroc") & (table["category"] == "mean")]
     assert dict(zip(said["variant"] + "|" + said["method"], said["below"])) == {
