@@ -100,7 +100,7 @@ def method(
         raise UserError(
             f"{name!r} is no name of a Python package: use a-z, 0-9 and _, e.g. patches"
         )
-    if name in methods.METHODS or name == "my_method":
+    if name in methods.METHODS:
         raise UserError(f"{name!r} is taken: give another name")
     folder = folder or Path(name)
     if folder.exists() and any(folder.iterdir()):

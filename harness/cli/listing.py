@@ -26,6 +26,7 @@ from methods.plugins import PluginError
 OURS = "Relief"
 ROOT = Path(__file__).parents[2]
 Rows = list[dict[str, Any]]
+LONG = ("signature",)  # columns of --json that no terminal has room for
 
 
 def methods(name: str | None) -> Rows:
@@ -207,8 +208,9 @@ def list_(
 
 def _table(title: str, rows: Rows) -> Table:
     table = Table(title=title, title_justify="left")
-    for column in rows[0] if rows else ():
+    columns = [column for column in (rows[0] if rows else ()) if column not in LONG]
+    for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(str(value)) for value in row.values()))
+        table.add_row(*(escape(str(row[column])) for column in columns))
     return table

@@ -92,6 +92,11 @@ def test_a_list_that_computes_nothing_imports_no_torch(what):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_name_that_the_guide_gives_can_be_given(tmp_path):
+    done = CliRunner().invoke(app, ["new", "method", "my_method", "--in", str(tmp_path / "own")])
+    assert done.exit_code == 0 and (tmp_path / "own/my_method/method.py").exists(), done.output
+
+
 def test_a_new_method_keeps_the_contract_at_once_and_fails_it_when_it_is_spoilt(tmp_path):
     package = tmp_path / "patches"
     done = CliRunner().invoke(app, ["new", "method", "patches", "--in", str(package)])
