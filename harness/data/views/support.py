@@ -18,6 +18,7 @@ from scipy.spatial import ConvexHull, QhullError
 
 HYPOTHESES = 1000  # planes through three points
 JUDGED = 4000  # points that they are judged by
+AT_ONCE = 16  # of them, so that their heights stay in the processor's cache
 FITTED = 20000  # points that the best one is fitted to
 FITS = 5  # times: the points near it, the plane through them, their noise
 NOISES = 4.0  # standard deviations within which a point lies on the plane
@@ -181,13 +182,24 @@ def _best(
     distance = -(normal * three[spans, 0]).sum(axis=1)
     towards = np.where(distance < 0, -1.0, 1.0)  # the camera, at the origin, is above the plane
     normal, distance = normal * towards[:, None], distance * towards
-    height = (normal @ points.T + distance[:, None]) / scale
-    on, beyond = np.abs(height) <= NOISES * noise, height < -NOISES * noise
-    score = np.count_nonzero(on, axis=1) - np.count_nonzero(beyond, axis=1)
+    heights = normal @ points.T  # (hypotheses, points); from here on in place, few at a time
+    on, score = np.empty(heights.shape, bool), np.empty(len(heights), np.int64)
+    for rows in (slice(i, i + AT_ONCE) for i in range(0, len(heights), AT_ONCE)):
+        height = heights[rows]
+        height += distance[rows, None]
+        height /= scale
+        beyond = _counts(height < -NOISES * noise)
+        np.less_equal(np.abs(height, out=height), NOISES * noise, out=on[rows])
+        score[rows] = _counts(on[rows]) - beyond
     best = int(score.argmax())
-    rivals = np.count_nonzero(on & ~on[best], axis=1)
+    rivals = _counts(on & ~on[best])
     rival = float(rivals.max() / max(np.count_nonzero(on[best]), 1))
     return np.append(normal[best], distance[best]), rival
+
+
+def _counts(rows: np.ndarray) -> np.ndarray:
+    """How many are true in each row; one by one, which NumPy does far faster than along an axis."""
+    return np.array([np.count_nonzero(row) for row in rows])
 
 
 def _refitted(

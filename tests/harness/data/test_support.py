@@ -121,3 +121,23 @@ def test_without_points_there_is_no_plane():
     line[3, :, 0], line[3, :, 2] = np.arange(32), 1
     found = support.find(line, 0)
     assert found is None or found.doubts
+
+
+def test_the_best_plane_is_that_of_the_plain_formula_to_the_bit():
+    rng = np.random.default_rng(3)
+    points = rng.normal(size=(300, 3)) * [0.1, 0.1, 0.02] + [0, 0, 0.5]
+    scale, noise = (points[:, 2] / 0.5) ** 2, 2e-3
+    found = support._best(points, scale, noise, np.random.default_rng(7))
+    three = points[np.random.default_rng(7).integers(0, len(points), (support.HYPOTHESES, 3))]
+    normal = np.cross(three[:, 1] - three[:, 0], three[:, 2] - three[:, 0])
+    length = np.linalg.norm(normal, axis=1)
+    three, normal = three[length > 0], normal[length > 0] / length[length > 0, None]
+    distance = -(normal * three[:, 0]).sum(axis=1)
+    towards = np.where(distance < 0, -1.0, 1.0)
+    normal, distance = normal * towards[:, None], distance * towards
+    height = (normal @ points.T + distance[:, None]) / scale
+    on, beyond = np.abs(height) <= support.NOISES * noise, height < -support.NOISES * noise
+    best = int((on.sum(axis=1) - beyond.sum(axis=1)).argmax())
+    rival = (on & ~on[best]).sum(axis=1).max() / max(on[best].sum(), 1)
+    assert found is not None and found[1] == rival
+    assert np.array_equal(found[0], np.append(normal[best], distance[best]))
