@@ -67,12 +67,17 @@ def import_maps(
     others = [
         other["id"]
         for other in where.launches()
-        if other["id"] != launch["id"] and _done(where, other)
+        if other["id"] != launch["id"] and _tables(other) & _tables(launch) and _done(where, other)
     ]
     if others and not failures:
         both = f"relief report --launch {others[-1]} --launch {launch['id']}"
         console.print(f"Beside others: {escape(both)}", soft_wrap=True)
     exit_with(failures, cleared(where, found))
+
+
+def _tables(launch: dict[str, Any]) -> set[tuple[str, str]]:
+    """Datasets and settings: launches that share none have no table in common."""
+    return {(cell["dataset"], cell["setting"]) for cell in launch["cells"]}
 
 
 def _done(store: Store, launch: dict[str, Any]) -> bool:

@@ -315,18 +315,15 @@ def behind(error: Exception) -> None:
 
 
 def _check_stores(paths: list[Path]) -> None:
-    """Raise UserError where a launch stands in the place of a store."""
-    there = [path for path in paths if path.is_dir()] or [DEFAULT_STORE]
+    """Raise UserError for what is no folder: a launch, perhaps, in the place of a store."""
+    there = [path for path in paths if path.is_dir()]
     for path in paths:
-        if path.is_dir():
-            continue
-        for store in there:
-            if store.is_dir() and any(str(path) == one["id"] for one in Store(store).launches()):
-                where = "" if store == DEFAULT_STORE else f" {store}"
-                raise UserError(
-                    f"{path} is a launch of {store}, and report takes stores: "
-                    f"`relief report{where} --launch {path}`"
-                )
+        if not path.is_dir():
+            where = "".join(f" {store}" for store in there)
+            raise UserError(
+                f"{path} is no folder, and report takes stores: of one launch it is "
+                f"`relief report{where} --launch {path.name}`"
+            )
 
 
 def _named(store: Store, launches: list[str] | None, alone: bool) -> list[str | None]:

@@ -21,6 +21,8 @@ def store(tmp_path, monkeypatch):
 def test_a_launch_in_the_place_of_a_store_is_told_the_right_form(store):
     done = CliRunner().invoke(app, ["report", str(store), "fake-00000000"])
     assert f"relief report {store} --launch fake-00000000" in str(done.exception)
+    done = CliRunner().invoke(app, ["report", "fake-00000000"])
+    assert "`relief report --launch fake-00000000`" in str(done.exception)
 
 
 def asked(*arguments):

@@ -147,6 +147,8 @@ def test_an_import_that_fails_leaves_no_launch_and_is_not_offered(maps, data, tm
     second = command(maps, data, store, **{"--name": "two"})
     (one, two) = (launch["id"] for launch in store.launches())
     assert f"relief report --launch {one} --launch {two}" in second.output.replace("\n", "")
+    third = command(maps, data, store, **{"--name": "three", "--dataset": "elsewhere"})
+    assert third.exit_code == 0 and "Beside others" not in third.output
 
 
 def test_missing_and_extra_maps_are_named_before_anything_runs(maps, data):
