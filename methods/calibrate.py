@@ -92,4 +92,9 @@ def _additions(device: str) -> float:
 
 
 if __name__ == "__main__":
-    print(measured(sys.argv[1] if len(sys.argv) > 1 else "cpu"))
+    found = measured(sys.argv[1] if len(sys.argv) > 1 else "cpu")
+    print(
+        f"convolutions {found.flops_s / 1e12:.3g} TFLOP/s (relief plan --tflops), bytes moved "
+        f"{found.bytes_s / 1e9:.3g} GB/s, read {found.reads_s / 1e9:.3g} GB/s, an operation "
+        f"{1e6 * found.launch_s:.3g} us"
+    )

@@ -78,7 +78,7 @@ def _dbrn(s: Any, setting: str, batch: int) -> Passes:
 
 
 def dsr3d(s: Any, setting: str, train: int, test: int) -> Load:
-    p, size = s.of(setting), s.rgb.size if setting == "rgb" else s.prep.size
+    p, size = s.of(setting), s.size_of(setting)
     t = p.train
     whole, coder = _dsr3d(p, setting, size, t.batch), dada_pass(p.dada.net, setting, size, t.batch)
     own = Passes(whole.load - coder.load, whole.parameters - coder.parameters)

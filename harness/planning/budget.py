@@ -16,7 +16,7 @@ class Budget:
     """gpu_s: seconds of a whole GPU, by method and by stage or setting."""
 
     gpu_s: dict[tuple[str, str], float]
-    too_long: list[tuple[str, float, float]]  # jobs that pass their limit: title, hours, limit
+    too_long: list[tuple[str, float, float]]  # jobs that pass their limit: titles, hours, limit
     longest_s: float  # of the longest chain of jobs, each with its share
 
     @property
@@ -33,13 +33,21 @@ def budget(plan: Plan, store: Store, speeds: Speeds) -> Budget:
     pending = plan.pending(store)
     durations = forecast(plan, store.taken(), speeds)
     gpu_s: dict[tuple[str, str], float] = defaultdict(float)
-    too_long = []
+    too_long: dict[tuple, list[tuple[float, str]]] = defaultdict(list)
     for job in pending:
         seconds, source = durations.sourced(job)
         if job.about.kind in ("cell", "stage") and source != "guess":
             part = job.about.stage or job.about.setting
             gpu_s[job.about.method, part] += seconds * (min(1.0, job.resources.gpus) or 1.0)
         if seconds > job.resources.hours * 3600:
-            too_long.append((job.title, seconds / 3600, job.resources.hours))
+            kind = job.about.method, job.about.stage, job.about.setting, job.resources.hours
+            too_long[kind].append((seconds / 3600, job.title))
     longest = max(ranks(pending, durations.of).values(), default=0.0)
-    return Budget(dict(gpu_s), too_long, longest)
+    named = [(_named(jobs), max(jobs)[0], kind[-1]) for kind, jobs in too_long.items()]
+    return Budget(dict(gpu_s), named, longest)
+
+
+def _named(jobs: list[tuple[float, str]]) -> str:
+    """The job that takes longest, and how many there are like it."""
+    (_, title), others = max(jobs), len(jobs) - 1
+    return f"{title} and {others} like it" if others else title

@@ -86,7 +86,7 @@ class Dsr3d(DeclaredMethod):
 
     @classmethod
     def view(cls, settings: Settings, setting: str) -> Dsr3dView:
-        return replace(settings.prep, size=settings.rgb.size) if setting == "rgb" else settings.prep
+        return replace(settings.prep, size=settings.size_of(setting))
 
     @classmethod
     def inputs(cls, settings: Settings, setting: str) -> dict[str, Path | None]:

@@ -243,11 +243,14 @@ class Upsampler:
     train: Train = Train(steps=50_000, batch=8, milestones=())  # the code's are never reached
 
 
+DSR_PX = 256  # side of DSR's images (its code)
+
+
 @dataclass(frozen=True)
 class Dsr(Pipeline):
     """DSR's constants (section 8); how its stage 1 was trained is not published."""
 
-    size: int = later(256)  # px, in place of prep.size (DSR's code)
+    size: Optional[int] = later(None)  # px; none: DSR_PX, or prep.size where that is less
     dada: Dada = Dada(
         net=DadaNet(hidden=128, residual_hidden=64, dim=128, codes=4096, residual_skip="relu")
     )
@@ -262,7 +265,8 @@ class Dsr(Pipeline):
     upsampler: Upsampler = Upsampler()
 
     def __post_init__(self):
-        _divisible("rgb.size", self.size, 32)
+        if self.size is not None:
+            _divisible("rgb.size", self.size, 32)
 
 
 @dataclass(frozen=True)
@@ -274,6 +278,12 @@ class Settings(Pipeline):
 
     def __post_init__(self):
         _divisible("prep.size", self.prep.size, 32)
+
+    def size_of(self, setting: str) -> int:
+        """Side of the images that the networks of a setting see, px."""
+        if setting != "rgb":
+            return self.prep.size
+        return self.rgb.size or min(DSR_PX, self.prep.size)
 
     def of(self, setting: str) -> Pipeline:
         return self.rgb if setting == "rgb" else self

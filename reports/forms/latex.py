@@ -7,7 +7,7 @@ import re
 from harness.metrics import get, headlines
 from harness.store import COMMON
 from reports.forms.text import beside_common, grouped, of_pixels
-from reports.forms.words import BELOW_SIGNS, below_text
+from reports.forms.words import BELOW_SIGNS, INFERRED_TEXT, below_text
 from reports.numbers.leaderboard import Board, Row, in_protocol
 from reports.numbers.names import (
     method_label,
@@ -16,6 +16,7 @@ from reports.numbers.names import (
     protocol_label,
     setting_label,
 )
+from reports.numbers.published import Verdict
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -77,13 +78,16 @@ def _table(board: Board) -> str:
         lines.append(_line([name + marks, *cells, str(row.group or "--")]))
         if row.published or row.quotes:
             quoted = [row.quoted(column) for column in columns]
-            values = [metric_text(board.metric, q.quote.value) if q else "" for q in quoted]
+            values = [_printed(board, found) if found else "" for found in quoted]
             lines.append(_line([r"\quad published", *values, ""]))
     lines += [r"\bottomrule", r"\end{tabular}"]
     if note := below_text(board):
         signs = {BELOW_SIGNS[apart]: sign for apart, sign in _BELOW.items()}
         note = "".join(signs.get(c, c) for c in escaped(note))
         lines += ["", rf"\smallskip {note}"]
+    quoted = [row.quoted(column) for row in board.rows for column in columns]
+    if any(found and found.inferred for found in quoted):
+        lines += ["", rf"\smallskip $^{{\circ}}$ {INFERRED_TEXT}"]
     return "\n".join([*lines, r"\end{table}"])
 
 
@@ -98,6 +102,11 @@ def _cell(board: Board, row: Row, category: str | None) -> str:
     if score.std is None:
         return text
     return text + rf" {{\scriptsize$\pm${metric_text(board.metric, score.std)}}}"
+
+
+def _printed(board: Board, found: Verdict) -> str:
+    sign = r"$^{\circ}$" if found.inferred else ""
+    return metric_text(board.metric, found.quote.value) + sign
 
 
 def _line(cells) -> str:

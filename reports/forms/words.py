@@ -9,7 +9,12 @@ from reports.numbers.published import ABOVE, BELOW, UNKNOWN, WITHIN, Verdict
 
 SIGNS = {WITHIN: "≈", ABOVE: "▲", BELOW: "▼", UNKNOWN: "?"}
 BELOW_SIGNS = {True: "†", False: "‡"}  # a baseline is ahead: beyond chance, or by its mean alone
-VERDICT_KEY = "≈ ours agrees within its error, ▲ ours is above, ▼ ours is below, ? error unknown"
+INFERRED_SIGN = "°"
+INFERRED_TEXT = "a part of the paper's protocol is not published, and ours is inferred"
+VERDICT_KEY = (
+    "≈ ours agrees within its error, ▲ ours is above, ▼ ours is below, ? error unknown; "
+    f"{INFERRED_SIGN} {INFERRED_TEXT}"
+)
 
 
 def points(value: float, digits: int = 1) -> str:
@@ -18,7 +23,8 @@ def points(value: float, digits: int = 1) -> str:
 
 
 def verdict_sign(found: Verdict) -> str:
-    return SIGNS[found.text]
+    """With a mark where the verdict rests on inferred settings."""
+    return SIGNS[found.text] + INFERRED_SIGN * bool(found.inferred)
 
 
 def quote_text(found: Verdict) -> str:
@@ -28,7 +34,8 @@ def quote_text(found: Verdict) -> str:
     error = "" if found.margin is None else f" ({100 * found.margin:.1f}, from {found.basis})"
     note = f". {quoted.note}" if quoted.note else ""
     value = f"{100 * quoted.value:.4g}"
-    return f"{where}: {value}; ours {points(found.difference)}, {found.text}{error}{note}"
+    verdict = f"{where}: {value}; ours {points(found.difference)}, {found.text}{error}{note}"
+    return f"{verdict}. Inferred: {'; '.join(found.inferred)}" if found.inferred else verdict
 
 
 def test_text(board: Board) -> str:

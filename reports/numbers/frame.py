@@ -57,7 +57,8 @@ def results_frame(
     """One row a cell, in the launch's order; a cell without a result is "pending".
 
     Columns: IDENTITY, OUTCOME, protocol, unscored (metrics that a finished cell lacks in it), every
-    metric found (NaN unless the cell is done), the columns of COST (as RENAMED), started, ended.
+    metric found (NaN unless the cell is done), the columns of COST (as RENAMED), started, ended,
+    inputs (the settings that gave it files).
     Pass `results` if they are already read. protocol: harness/metrics/README.md, section 1
     """
     results = read_results(store, launch) if results is None else results
@@ -218,7 +219,8 @@ def _row(
         row |= {RENAMED.get(name, name): found.get(name) for name in names}
     row["device"] = _device(result.environment) if result else None
     times = (result.started, result.ended) if result else (None, None)
-    return row | dict(zip(("started", "ended"), times))
+    row |= dict(zip(("started", "ended"), times))
+    return row | {"inputs": ";".join(result.spec.values.get("inputs", {})) if result else ""}
 
 
 def _device(environment: dict) -> str | None:

@@ -11,7 +11,7 @@ paired test finds better, so rows that nothing tells apart share one (`paired`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from itertools import combinations
 
@@ -25,6 +25,7 @@ from harness.store import COMMON, DONE, FAILED, OUT_OF_MEMORY, PAPER, SKIPPED, T
 from methods.marks import shots
 from reports.numbers.baselines import below_baseline
 from reports.numbers.board import Board, Lead, Row, Score, ahead
+from reports.numbers.comparison import OTHER, comparison
 from reports.numbers.evidence import NONE, Evidence
 from reports.numbers.frame import PENDING, UNDEFINED, UNSCORED, all_marks, metric_names
 from reports.numbers.names import metric_order, setting_order, status_label
@@ -109,7 +110,11 @@ def _board(part: pd.DataFrame, metric: str, evidence: Evidence) -> Board:
     ranked.sort(key=lambda row: row.rank or len(rows) + 1)  # stable: ties keep their order
     dataset, setting, protocol = part[["dataset", "setting", "protocol"]].iloc[0]
     if protocol == PAPER or get(metric).of_images:  # papers scored pixels at their own resolution
-        ranked = [_quoted(row, dataset, setting, metric, categories) for row in ranked]
+        given = {names: _inputs(cells) for names, cells in _methods(part)}
+        ranked = [
+            _quoted(row, dataset, setting, metric, categories, given[row.method, row.variant])
+            for row in ranked
+        ]
     tested_on, apart, ranked = _grouped(ranked, categories, sign)
     ranked = _beside_baselines(ranked, apart)
     return Board(dataset, setting, metric, categories, tuple(ranked), protocol, tested_on)
@@ -150,21 +155,41 @@ def _beside_baselines(rows: list[Row], apart: set[tuple[int, int]]) -> list[Row]
     return behind + rows[len(ranks) :]
 
 
+def _inputs(cells: pd.DataFrame) -> set[str]:
+    """The settings that gave files to all of these cells that are done."""
+    of_each = [set(names.split(";")) for names in cells.loc[cells["status"] == DONE, "inputs"]]
+    return set.intersection(*of_each) if of_each else set()
+
+
 def _printed_variant(row: Row) -> str:
     """Papers print few-shot results as variants; here a mark tells of them."""
     few = [f"shot_{count}" for mark in row.marks if (count := shots(mark))]
     return "+".join(filter(None, (row.variant, *few)))
 
 
-def _quoted(row: Row, dataset: str, setting: str, metric: str, categories: tuple) -> Row:
-    """The row with what papers print for it; nothing where they print nothing."""
+def _quoted(
+    row: Row,
+    dataset: str,
+    setting: str,
+    metric: str,
+    categories: tuple,
+    inputs: Collection[str] = (),
+) -> Row:
+    """The row with what papers print for it; nothing where they print nothing comparable.
+
+    inputs: the settings that gave files to all of its cells
+    """
     names = (row.method, _printed_variant(row), dataset, setting, metric)
 
     def against(printed: Quote | None, category: str | None = None) -> Verdict | None:
         ours = row.score(category).value
         if printed is None or ours is None:
             return None
-        return verdict(ours, printed, row.spread(category), row.bounds(category))
+        compared = comparison(printed.printed, inputs)
+        if compared.compares == OTHER:
+            return None
+        found = verdict(ours, printed, row.spread(category), row.bounds(category))
+        return replace(found, inferred=compared.reasons)
 
     quotes = {c: found for c in categories if (found := against(quote(*names, c), c))}
     return replace(row, published=against(quoted_mean(*names, categories)), quotes=quotes)

@@ -12,9 +12,10 @@ Rounding is forgiven in every case.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from scipy.stats import t as student
@@ -44,6 +45,18 @@ CELL_COLUMNS = (
 )
 
 
+class Printed(NamedTuple):
+    """What decides how a printed value compares with ours (reports/numbers/comparison.py)."""
+
+    paper: str
+    table: str
+    dataset: str
+    setting: str
+    method_key: str
+    variant: str
+    metric: str
+
+
 @dataclass(frozen=True)
 class Quote:
     """A published value and where it stands."""
@@ -53,6 +66,7 @@ class Quote:
     table: str
     method: str  # as printed
     note: str = ""
+    printed: Printed | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,7 @@ class Verdict:
     margin: float | None  # half-width of the error, with the rounding; None if unknown
     basis: str  # "seeds", "images" or "" where the error is unknown
     interval: tuple[float, float] | None = None  # of the difference, 95 %, with the rounding
+    inferred: tuple[str, ...] = ()  # what of the protocol is not published, and ours is inferred
 
 
 @cache
@@ -140,7 +155,9 @@ def _index() -> dict[tuple, Quote]:
     own = frame["method_key"].str.removesuffix("_ms") == frame["source"]
     for row in frame.assign(own=~own).sort_values("own", kind="stable").itertuples():
         key = (row.method_key, row.variant, row.dataset, row.setting, row.metric, row.category)
-        found.setdefault(key, Quote(row.value, row.source, row.table, row.method, row.note))
+        place = Printed(row.source, row.table, row.dataset, row.setting, *key[:2], row.metric)
+        quoted = Quote(row.value, row.source, row.table, row.method, row.note, place)
+        found.setdefault(key, quoted)
     return found
 
 
@@ -172,7 +189,7 @@ def quoted_mean(
         return None
     value = sum(q.value for q in chosen) / len(chosen)
     note = f"mean of the {len(chosen)} printed categories that we have, too"
-    return Quote(value, printed.source, printed.table, printed.method, note)
+    return replace(printed, value=value, note=note)
 
 
 @cache

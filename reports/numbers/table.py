@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from reports.numbers.board import Board, Row
+from reports.numbers.comparison import SEPARATOR
 from reports.numbers.names import metric_order
 
 CSV_COLUMNS = (  # programs read these: new ones are added at the end
@@ -35,6 +36,7 @@ CSV_COLUMNS = (  # programs read these: new ones are added at the end
     "difference_basis",
     "tested_on",
     "signature",
+    "inferred",
 )
 _NUMBERS = (
     "value",
@@ -92,6 +94,7 @@ def _line(board: Board, row: Row, category: str | None) -> dict[str, Any]:
         "difference_basis": "",
         "tested_on": board.tested_on if mean else "",
         "signature": ";".join(row.signatures),
+        "inferred": "",
     }
     if found:
         line |= {
@@ -100,6 +103,7 @@ def _line(board: Board, row: Row, category: str | None) -> dict[str, Any]:
             "verdict": found.text,
             "source": found.quote.source,
             "difference_basis": found.basis,
+            "inferred": SEPARATOR.join(found.inferred),
         }
         line |= zip(("difference_low", "difference_high"), found.interval or (None, None))
     return line

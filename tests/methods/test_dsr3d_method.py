@@ -10,13 +10,13 @@ import torch
 from harness.planning import config
 from harness.planning.expand import build
 from methods.blocks.weights import WeightsError
-from methods.contract import Run, Samples
+from methods.contract import Run, Samples, settings_from
 from methods.dsr3d import anomalies
 from methods.dsr3d import samples as sampling
 from methods.dsr3d.dada import Autoencoder
 from methods.dsr3d.method import Dsr3d
 from methods.dsr3d.model import smooth, stage2_loss
-from methods.dsr3d.settings import Score
+from methods.dsr3d.settings import Score, Settings
 from methods.dsr3d.simulation import Draws, draw_sample, images
 from methods.dsr3d.stage import FILE, DadaStage, RealDadaStage, StageSettings
 from methods.dsr3d.weights import errors_by_skip
@@ -322,6 +322,24 @@ def planned(*changes):
 
 def stage_jobs(plan):
     return [job for job in plan.jobs.values() if job.spec["kind"] == "stage"]
+
+
+def test_dsr_sees_256_px_or_the_images_of_3dsr_where_these_are_smaller():
+    sizes = [settings_from(Settings, {"prep": {"size": n}}).size_of("rgb") for n in (96, 384)]
+    assert sizes == [96, 256]
+    asked = settings_from(Settings, {"prep": {"size": 384}, "rgb": {"size": 128}})
+    assert asked.size_of("rgb") == 128 and asked.size_of("3d") == asked.size_of("rgb+3d") == 384
+
+
+def test_keys_name_the_size_of_dsr_where_it_was_asked_for_alone():
+    """Results from before DSR had a size of its own are those of the demo."""
+    demo = config.load("demo", ["methods=[3dsr]"])
+    found = [
+        job.spec["settings"]["rgb"]
+        for job in build(demo).jobs.values()
+        if "rgb" in job.spec.get("settings", {})
+    ]
+    assert found and all("size" not in settings for settings in found)
 
 
 def test_categories_and_variants_of_stage_2_share_one_autoencoder():

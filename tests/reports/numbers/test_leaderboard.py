@@ -119,7 +119,7 @@ def test_csv_says_what_each_value_is_and_why_one_is_missing(build):
     assert lines[0] == (
         "dataset,setting,method,variant,metric,protocol,category,value,std,seeds,status,"
         "low,high,group,below,published,difference,verdict,source,marks,"
-        "difference_low,difference_high,difference_basis,tested_on,signature"
+        "difference_low,difference_high,difference_basis,tested_on,signature,inferred"
     )
     lines = [",".join(line.split(",")[:11]) for line in lines]
     assert lines[1:4] == [

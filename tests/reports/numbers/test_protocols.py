@@ -227,3 +227,23 @@ def test_published_numbers_stand_beside_the_papers_own_protocol_alone(launch):
     assert not board(found, "p_auroc", COMMON).rows[0].quotes
     assert board(found, "i_auroc", COMMON).rows[0].quotes
     assert in_protocol(found, PAPER)
+
+
+def test_verdicts_that_rest_on_inferred_settings_are_marked_in_every_form(launch, tmp_path):
+    store, of = launch
+    cells = [c for c in of["cells"] if c["category"] == "cookie"]  # of DAS3D and of M3DM
+    of = of | {"cells": [c | {"dataset": "mvtec3d", "category": "bagel"} for c in cells]}
+    page = write_report(store, of, tmp_path / "report").read_text()
+    rows = csv.DictReader(io.StringIO((tmp_path / "report" / "leaderboard.csv").read_text()))
+    inferred = {row["method"]: row["inferred"] for row in rows if row["verdict"]}
+    assert "prints no optimiser" in inferred["das3d"] and inferred["m3dm"] == ""
+    text = (tmp_path / "report" / "leaderboard.md").read_text().splitlines()
+    marked = [line for line in text if "°)" in line]
+    assert marked and all("DAS3D" in line for line in marked)
+    assert any(
+        "M3DM" in line and (" ▲)" in line or " ▼)" in line or " ?)" in line) for line in text
+    )
+    assert any("° a part of the paper's protocol" in line for line in text)
+    latex = (tmp_path / "report" / "leaderboard.tex").read_text()
+    assert r"$^{\circ}$" in latex and "ours is inferred" in latex
+    assert "Inferred: DAS3D prints no optimiser" in page and "ours is inferred" in page

@@ -1,0 +1,75 @@
+"""One number inside a list as a search space: TPE over it, killed and continued by one command."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+import yaml
+
+from harness.store import DONE, Store
+from tests.methods.tiny import TINY
+from tests.test_end_to_end import TINY as CONFIG
+from tests.test_end_to_end import finish, relief
+from tests.test_sweep_end_to_end import folder, trials
+
+SWEPT = {  # its list's place in the settings, the entry, the range
+    "das3d.p_z[1]": (("p_z",), 1, (0.25, 0.9)),
+    "dbrn.loss.weights[2]": (("loss", "weights"), 2, (1.0, 100.0)),
+}
+
+
+def found_in(settings, place):
+    for name in place:
+        settings = settings[name]
+    return settings
+
+
+def killed_after(count, command, store):
+    process = relief(*command, start_new_session=True)
+    until = time.monotonic() + 400
+    while len(list(store.glob("sweeps/*/trials/*.json"))) < count and time.monotonic() < until:
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", SWEPT)
+def test_tpe_searches_one_number_of_a_list_and_goes_on_after_a_kill(name, tmp_path):
+    place, entry, (low, high) = SWEPT[name]
+    method = name.split(".")[0]
+    own = {**TINY[method], "prep": {"size": 64}}
+    config = {"methods": [method], "settings": ["rgb+3d"], method: own}
+    sweep, store = tmp_path / "scalar.yaml", tmp_path / "store"
+    sweep.write_text(f"""
+        base: {CONFIG}
+        config: {json.dumps(config)}
+        space: {{"{name}": {{kind: uniform, low: {low}, high: {high}}}}}
+        search: {{kind: tpe, trials: 4}}
+    """)
+    command = ["sweep", sweep, "--workers", "2", "--store", store, "--tracking", "none"]
+    killed_after(2, command, store)
+    before = {p: p.stat().st_mtime_ns for p in store.glob("jobs/*/result.json")}
+    assert name in finish(relief(*command))
+    after = {p: p.stat().st_mtime_ns for p in store.glob("jobs/*/result.json")}
+    assert before.items() <= after.items()
+
+    found = trials(store)
+    assert [t["status"] for t in found] == [DONE] * 5
+    results, (default, *points) = Store(store), found
+    usual = found_in(results.result(default["cells"][0]["key"]).spec.settings, place)
+    values = [t["values"][name] for t in points]
+    assert len(set(values)) == 4 and all(low <= value <= high for value in values)
+    for trial, value in zip(points, values):
+        for cell in trial["cells"]:
+            own = found_in(results.result(cell["key"]).spec.settings, place)
+            assert own == [*usual[:entry], value, *usual[entry + 1 :]]
+    record = json.loads((folder(store) / "sweep.json").read_text())
+    if record["best"] != default["id"]:
+        best = yaml.safe_load((folder(store) / "best.yaml").read_text())
+        (value,) = [t["values"][name] for t in points if t["id"] == record["best"]]
+        assert found_in(best[method], place)[entry] == value
