@@ -11,7 +11,8 @@ import yaml
 from harness.store import DONE, Store
 from tests.methods.tiny import TINY
 from tests.test_end_to_end import TINY as CONFIG
-from tests.test_end_to_end import finish, relief
+from tests.test_end_to_end import relief
+from tests.test_sweep_early import finish
 from tests.test_sweep_end_to_end import folder, trials
 
 SWEPT = {  # its list's place in the settings, the entry, the range
