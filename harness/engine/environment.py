@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from harness.engine import numerics
 from harness.engine.code import fingerprint
 
 PACKAGES = (
@@ -37,8 +38,8 @@ def environment(device: torch.device) -> dict:
         "versions": _versions(),
         "code": fingerprint(),
         "commit": _commit(),
-        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
-    }
+        "cudnn": None,
+    } | numerics.described(device)
 
 
 @lru_cache

@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 import torch
 
+from harness.engine import numerics
 from harness.engine.allocation import bound, breaks_cuda, ran_out
 from harness.engine.code import admit_plugins, refusal
 from harness.engine.environment import environment
@@ -174,8 +175,7 @@ def _settle(job: Job) -> None:
     """
     torch.set_num_threads(job.resources.cpus)
     cv2.setNumThreads(0)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
+    numerics.settle(job.spec.get("numerics", {}))
     seed = seed_for("job", job.spec.get("category"), job.about.seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)

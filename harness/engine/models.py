@@ -16,6 +16,7 @@ import torch
 
 import methods
 from harness.data.views.registry import builder_of
+from harness.engine import numerics
 from harness.engine.code import PLUGINS
 from harness.engine.runners import recipe
 from harness.planning.expand import tree_fingerprint
@@ -59,7 +60,7 @@ def load(
     record.check_contents(*stored.files)
     if device.type == "cpu":  # other threads sum in another order
         torch.set_num_threads(record.environment.get("threads") or torch.get_num_threads())
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+    numerics.settle(spec.values.get("numerics", {}))
     _check_code(store, record, spec.method, spec, methods.offered)
     cls = methods.get(spec.method)
     settings = _settings(store, record, cls, given)

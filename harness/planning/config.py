@@ -132,6 +132,19 @@ class Training:
 
 
 @dataclass
+class Numerics:
+    """How float32 is computed on a GPU (harness/engine/numerics.py); what is chosen is in keys."""
+
+    tf32: bool = False  # products and convolutions by 10 bits of mantissa: faster, other maps
+    deterministic: bool = False  # only operators that sum in a fixed order: slower, same bits
+
+    def plain(self) -> dict[str, dict[str, bool]]:
+        """For the spec of a job; empty at the defaults."""
+        chosen = {name: True for name, on in asdict(self).items() if on}
+        return {"numerics": chosen} if chosen else {}
+
+
+@dataclass
 class Config:
     name: str = MISSING
     demo: bool = False  # marks every result and the report
@@ -147,6 +160,7 @@ class Config:
     schedule: Schedule = field(default_factory=Schedule)
     protocol: Protocol = field(default_factory=Protocol)
     training: Training = field(default_factory=Training)
+    numerics: Numerics = field(default_factory=Numerics)
     # method -> name -> dotted settings, beside or in place of the method's own variants
     variants: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     plugins: list[str] = field(default_factory=list)  # files, folders and modules of other people

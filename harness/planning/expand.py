@@ -162,6 +162,7 @@ class _Expansion:
                 "needs": needs,
             }
             | self._limit(self._train_samples(cls))
+            | self.config.numerics.plain()
             | _code_of(plugin=offer)
         )
         training = self.config.training
@@ -232,7 +233,8 @@ class _Expansion:
             "settings": settings,
             "inputs": inputs,
             "needs": needs,
-        } | self._limit(limit)
+        }
+        spec |= self._limit(limit) | self.config.numerics.plain()
         offer = methods.offered(cls.name)
         spec |= _code_of(plugin=offer)
         every_s = self.config.schedule.checkpoint_every_s

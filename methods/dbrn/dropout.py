@@ -13,25 +13,36 @@ import numpy as np
 import torch
 
 from methods.blocks.swin_unet import Drops
+from methods.dbrn.network import AllDrops
 from methods.dbrn.settings import Dropout
 
 
 def training_drops(
     net, batch: int, dropout: Dropout, generator: torch.Generator, skips: bool = True
 ) -> Drops:
-    """Dropped skips and residual branches of a training step, on the generator's device."""
-    device, rates = generator.device, net.path_rates.to(generator.device)
-    uniform = torch.rand(len(rates), batch, generator=generator, device=device)
+    """Dropped skips and residual branches of a training step, on the CPU, as its generator is."""
+    rates = net.path_rates.cpu()
+    uniform = torch.rand(len(rates), batch, generator=generator)
     paths = (uniform >= rates[:, None]) / (1 - rates[:, None]) if len(rates) else None
     if not skips:
         return Drops(None, paths)
     return Drops(
         [
-            keep(torch.rand(batch, *shape, generator=generator, device=device), rate)
+            keep(torch.rand(batch, *shape, generator=generator), rate)
             for shape, rate in zip(mask_shapes(net, dropout.type), dropout.rates)
         ],
         paths,
     )
+
+
+def onto(drops: AllDrops, device: torch.device) -> AllDrops:
+    """The same on a device."""
+
+    def moved(one: Drops) -> Drops:
+        skips = None if one.skips is None else [skip.to(device) for skip in one.skips]
+        return Drops(skips, None if one.paths is None else one.paths.to(device))
+
+    return AllDrops(*map(moved, drops))
 
 
 def inference_drops(

@@ -19,7 +19,7 @@ from methods.blocks.textures import chosen_texture
 from methods.blocks.training import NetworkMethod, ahead, epoch_order, optimise, settle_norms
 from methods.contract import Batch, Prediction, Run, Samples
 from methods.dbrn import declaration
-from methods.dbrn.dropout import inference_drops, training_drops
+from methods.dbrn.dropout import inference_drops, onto, training_drops
 from methods.dbrn.losses import dbrn_loss
 from methods.dbrn.network import AllDrops, DbrnNet, Output, SameImage, init_weights
 from methods.dbrn.settings import Settings
@@ -53,13 +53,12 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
 
         def draw(step):
             seeds = [self.seed("simulate", step, index) for index in range(s.batch)]
-            return draw_samples(seeds, self.settings, self.setting, texture)
+            draws = draw_samples(seeds, self.settings, self.setting, texture)
+            return draws, self._training_drops(step)
 
         def settle():
             drawn = ahead(draw, s.steps, s.steps + s.norm_batches)
-            settle_norms(
-                self.net, (partial(self._pass, train, step, draws) for step, draws in drawn)
-            )
+            settle_norms(self.net, (partial(self._pass, train, step, *new) for step, new in drawn))
 
         self._anomaly_map = self.net.anomaly_map  # of weights that still move
         optimise(
@@ -69,7 +68,7 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
             s,
             self.run,
             draw,
-            lambda step, draws: self._loss(train, step, draws),
+            lambda step, drawn: self._loss(train, step, *drawn),
             settle=settle if s.norm_batches else None,
         )
         self._compile()
@@ -90,26 +89,27 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
         groups = [g for g in groups if g["params"]]
         return torch.optim.Adam(groups, betas=(0.9, s.beta2), fused=True)
 
-    def _loss(self, train: Samples, step: int, draws: Draws) -> torch.Tensor:
-        x, output = self._pass(train, step, draws)
+    def _loss(self, train: Samples, step: int, draws: Draws, drops: AllDrops) -> torch.Tensor:
+        x, output = self._pass(train, step, draws, drops)
         return dbrn_loss(output, x.clean_rgb, x.clean_depth, x.foreground, x.mask, self.settings)[
             "total"
         ]
 
-    def _pass(self, train: Samples, step: int, draws: Draws) -> tuple[Simulated, Output]:
+    def _pass(
+        self, train: Samples, step: int, draws: Draws, drops: AllDrops
+    ) -> tuple[Simulated, Output]:
         """What a step's networks are shown, and their answer in float32."""
         s, device = self.settings, torch.device(self.run.device)
         order = epoch_order(step, s.train.batch, len(train), partial(self.seed, "order"))
         draws = draws.to(device)
         x = simulate(*rgbd(train.batch(order, device)), draws, s)
         with torch.autocast(device.type, torch.bfloat16, enabled=s.train.mixed_precision):
-            output = self.net(
-                x.rgb, x.depth, self._training_drops(step), self._same_image(x, draws)
-            )
+            output = self.net(x.rgb, x.depth, onto(drops, device), self._same_image(x, draws))
         return x, output.float()
 
     def _training_drops(self, step: int) -> AllDrops:
-        generator = torch.Generator(self.run.device).manual_seed(self.seed("drop", step))
+        """Drawn on the CPU, so that they are the same on any device."""
+        generator = torch.Generator().manual_seed(self.seed("drop", step))
         batch, dropout = self.settings.train.batch, self.settings.dropout
         drops = {
             name: training_drops(net, batch, dropout, generator)

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from methods.blocks.swin_unet import Drops
 from methods.contract import settings_from
-from methods.dbrn.dropout import training_drops
+from methods.dbrn.dropout import onto, training_drops
 from methods.dbrn.network import AllDrops, DbrnNet, init_weights
 from methods.dbrn.settings import Settings
 
@@ -49,7 +49,7 @@ class Pass:
         init_weights(self.net, torch.Generator().manual_seed(0), settings.swin.init_std)
         self.net.to(device, memory_format=torch.channels_last).eval()
         self.device, self.dropout = torch.device(device), settings.dropout
-        self.generator = torch.Generator(device).manual_seed(0)
+        self.generator = torch.Generator().manual_seed(0)
         side = settings.prep.size
         random = torch.Generator().manual_seed(1)
         self.rgb = torch.rand(1, 3, side, side, generator=random).to(device)
@@ -57,12 +57,11 @@ class Pass:
         self.map = self.net.anomaly_map
 
     def drops(self) -> AllDrops:
-        return AllDrops(
-            *(
-                Drops(training_drops(net, 1, self.dropout, self.generator).skips)
-                for net in self.net.branches.values()
-            )
+        drawn = (
+            Drops(training_drops(net, 1, self.dropout, self.generator).skips)
+            for net in self.net.branches.values()
         )
+        return onto(AllDrops(*drawn), self.device)
 
     @torch.inference_mode()
     def __call__(self, drops: AllDrops | None = None, low: bool = False) -> torch.Tensor:

@@ -89,9 +89,8 @@ def test_norms_can_be_set_after_training_to_plain_means_over_batches(samples):
     for step in range(4, 7):  # after the four of training
         seeds = [seed_for("simulate", "dbrn", "disc", 0, step, i) for i in range(3)]
         with torch.no_grad():
-            running._loss(
-                samples, step, draw_samples(seeds, running.settings, "rgb+3d", running._texture())
-            )
+            draws = draw_samples(seeds, running.settings, "rgb+3d", running._texture())
+            running._loss(samples, step, draws, running._training_drops(step))
     norm = settled.net.disc.pe[1]
     torch.testing.assert_close(norm.running_mean, torch.stack([x.mean(1) for x in seen]).mean(0))
     torch.testing.assert_close(norm.running_var, torch.stack([x.var(1) for x in seen]).mean(0))
