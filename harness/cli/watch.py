@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,15 +69,18 @@ class Looker:
 
 
 def watch(store: Store, launch: dict[str, Any], every: float | None, as_json: bool = False) -> None:
-    """Show a launch until it ends; with one picture of one that does not run.
+    """Show a launch until it ends; with one picture of one that does not run."""
+    with ended_alone(launch["id"]):
+        _watch(store, launch, every, as_json)
 
-    Ctrl-C ends the watch, and nothing else.
-    """
+
+@contextmanager
+def ended_alone(name: str) -> Generator[None]:
+    """Around a watch: Ctrl-C ends it, and not what is watched."""
     try:
         with interruptible():
-            _watch(store, launch, every, as_json)
+            yield
     except KeyboardInterrupt:
-        name = launch["id"]
         errors.print(
             f"no longer watched; {escape(name)} goes on: `relief status {escape(name)} --watch` "
             "shows it again",
