@@ -1,5 +1,7 @@
 """Keeps MLflow current while a launch or a sweep runs: a process of its own, at low priority.
 
+Low as soon as it has written that the launch runs: where all cores are busy a process of low
+priority may not come to that for minutes, and MLflow would show how the last launch ended.
 The driver starts it, tells it by a pipe what to do, and ends it with the word STOP. A pipe that
 closes without that word means that the driver died: then the process writes how things stand once
 more, so that MLflow does not say RUNNING for ever, and ends. What goes wrong it says in lines on
@@ -113,8 +115,6 @@ class Mirror:
 
 def run_mirror(describe: Callable[[Exception], str]) -> None:
     """What the process does. describe: an error in one line, without passwords."""
-    with suppress(OSError, AttributeError):
-        os.nice(NICENESS)
     told = json.loads(sys.stdin.readline())
     _Mirroring(told, describe).run()
 
@@ -123,13 +123,14 @@ class _Mirroring:
     def __init__(self, told: dict[str, Any], describe: Callable[[Exception], str]):
         self.told, self.describe = told, describe
         self.store = Store(told["store"])
-        self.ended, self.died, self.said = threading.Event(), False, ""
+        self.ended, self.died, self.said, self.low = threading.Event(), False, "", False
         threading.Thread(target=self._hear, daemon=True).start()
 
     def run(self) -> None:
         wait_s = 0.0
         while not self.ended.wait(wait_s):
             took = self._sync(running=True)
+            self._step_back()
             wait_s = max(self.told["every_s"], SHARE * took)
         if self.died:
             self._await_end()
@@ -147,8 +148,17 @@ class _Mirroring:
         self.ended.set()
 
     def _check(self) -> None:
+        """Between what is written: the state of the launch comes first."""
+        self._step_back()
         if self.ended.is_set() and not self.died:
             raise Stopped
+
+    def _step_back(self) -> None:
+        """From here on whatever else runs goes first."""
+        if not self.low:
+            self.low = True
+            with suppress(OSError, AttributeError):
+                os.nice(NICENESS)
 
     def _sync(self, running: bool | None) -> float:
         """Once; -> CPU time it took, s."""

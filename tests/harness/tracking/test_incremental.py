@@ -1,5 +1,6 @@
 """What changed is found by listings, and written as MLflow itself would have written it."""
 
+import io
 import json
 import os
 import shutil
@@ -12,7 +13,8 @@ import pytest
 
 from harness import tracking
 from harness.store import Store
-from harness.tracking import client, content, database, known, write
+from harness.store.processes import Process
+from harness.tracking import client, content, database, known, mirror, write
 from harness.tracking.cells import cell_content
 from harness.tracking.database import artifacts_of, default_uri
 from harness.tracking.live import lock_of
@@ -226,15 +228,34 @@ def test_a_launch_runs_in_mlflow_while_it_runs(pending):
     from harness.cli.launch import mirrored
 
     store, launch = pending
-    mirror = mirrored(store, "launch", launch["id"], None)
+    beside = mirrored(store, "launch", launch["id"], None)
     try:
         wait_for(lambda: status_of(store, launch) == "RUNNING")
-        assert os.getpriority(os.PRIO_PROCESS, mirror.process.pid) > 10
+        wait_for(lambda: os.getpriority(os.PRIO_PROCESS, beside.process.pid) > 10)
     finally:
-        mirror.stop()
-    assert mirror.process.returncode == 0
+        beside.stop()
+    assert beside.process.returncode == 0
     tracking.sync(store, launch)
     assert status_of(store, launch) == "KILLED"
+
+
+def test_that_a_launch_runs_is_written_before_its_mirror_steps_back(monkeypatch, tmp_path):
+    store, did = Store(tmp_path), []
+    store.write_launch({"id": "toy", "started": 1.0, "cells": []})
+
+    def sync(*about, running, check, **options):
+        did.append("launch")
+        check()
+        did.append("cells")
+
+    monkeypatch.setattr(mirror, "sync", sync)
+    monkeypatch.setattr(mirror.os, "nice", lambda by: did.append(f"nice {by}"))
+    monkeypatch.setattr(mirror, "DYING_S", 0.0)
+    about = {"store": str(tmp_path), "kind": "launch", "name": "toy", "uri": None, "every_s": 0.0}
+    pipe = io.StringIO(json.dumps(about | {"driver": Process.own().plain()}) + "\n")
+    monkeypatch.setattr("sys.stdin", pipe)  # and then it ends, as that of a killed driver
+    mirror.run_mirror(str)
+    assert did[:3] == ["launch", "nice 19", "cells"] and did.count("nice 19") == 1
 
 
 @pytest.mark.slow
