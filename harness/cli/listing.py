@@ -6,8 +6,8 @@ imports none.
 
 from __future__ import annotations
 
-import inspect
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -39,7 +39,9 @@ def methods(name: str | None) -> Rows:
         )
     for offer in _outside():
         if _unfit(offer) is None:
-            says = (inspect.getdoc(offer.load()) or "").partition("\n")[0].rstrip(".")
+            cls = offer.load()  # its own words, not those of the class that it builds on
+            says = cls.__doc__ or sys.modules[cls.__module__].__doc__ or ""
+            says = says.strip().partition("\n")[0].rstrip(".")
             about = {"name": offer.name, "printed": offer.name, "says": says}
             found.append(about | {"from": str(offer)})
     return found

@@ -111,6 +111,8 @@ def test_a_new_method_keeps_the_contract_at_once_and_fails_it_when_it_is_spoilt(
     ]
     assert not any("my_method" in (package / file).read_text() for file in files)
     plugins.use([str(package / "patches")])
+    (row,) = (row for row in listed("methods")["methods"] if row["name"] == "patches")
+    assert row["says"] and "DeclaredMethod" not in row["says"]
     asked = ["test", "patches", "--setting", "rgb+3d", "patches.batch=2"]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 0 and "keeps the contract" in done.output, done.output
