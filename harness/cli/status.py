@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from harness.cli.launch import DEFAULT_STORE, Background, Data, StorePath
 from harness.cli.runs import planned_of
-from harness.cli.terminal import show, table
+from harness.cli.terminal import console, show, table
 from harness.store import DONE, FAILED, Store, title_of
 from harness.store.processes import Process
 from methods.errors import UserError
@@ -26,8 +26,8 @@ What = Annotated[
     Optional[list[str]],
     typer.Argument(
         metavar="[LAUNCH | CONFIG [KEY=VALUE]...]",
-        help="A launch by its name in the table, or the beginning of it; or a configuration as "
-        "`run` takes it. Without: all launches.",
+        help="A launch or a sweep by its name in the table, or the beginning of it; or a "
+        "configuration as `run` takes it. Without: all of them.",
     ),
 ]
 
@@ -54,7 +54,12 @@ def status(
     Ctrl-C ends --watch and nothing else.
     """
     where = Store(store)
-    if watched:
+    from harness.cli import searched
+
+    if (sweep_id := searched.asked(where, what)) is not None:
+        seconds = (every or (2.0 if console.is_terminal else 30.0)) if watched else None
+        searched.show(where, sweep_id, console, seconds, as_json)
+    elif watched:
         from harness.cli.watch import watch
 
         watch(where, _launch(where, what, data, background), every, as_json)
@@ -147,11 +152,12 @@ def _lives(store: Store, name: str) -> bool:
 
 
 def _overview(store: Store, as_json: bool) -> None:
+    from harness.cli import searched
     from harness.cli.display import when
 
     numbers, rows = ("cells", DONE, FAILED, RUNNING, PENDING), []
-    states = States(store)
-    for launch in store.launches() if as_json else store.known_launches():
+    states, sweeps = States(store), searched.overview(store)
+    for launch in store.launches() if as_json or sweeps else store.known_launches():
         found = Counter(states.of(cell["key"]) for cell in launch["cells"])
         waits = found[PENDING] + found[INTERRUPTED]
         failed = found.total() - waits - found[DONE] - found[RUNNING]
@@ -160,13 +166,16 @@ def _overview(store: Store, as_json: bool) -> None:
         rows.append(about | dict(zip(numbers, counts)))
     store.index.flush()
     if as_json:
-        _print({"store": str(store.path), "launches": rows})
+        _print({"store": str(store.path), "launches": rows, "sweeps": sweeps})
         return
     shown = table("launch", "started", *numbers, numbers=numbers)
     for row in rows:
         counts = (str(row[name]) for name in numbers)
         shown.add_row(escape(row["launch"]), when(row["started"]), *counts)
-    show(shown)
+    if rows:
+        show(shown)
+    if sweeps:
+        show(searched.listed(sweeps))
 
 
 def _jobs(store: Store, launch_id: str, titles: dict[str, str], as_json: bool) -> None:

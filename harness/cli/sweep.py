@@ -45,6 +45,7 @@ def sweep(
 ) -> None:
     """Search a method's settings with Ray Tune; what was computed before is free."""
     from harness.cli.display import Display
+    from harness.cli.searched import live
     from harness.engine import sweep as sweeps
     from harness.engine.interrupts import interruptible
     from harness.planning.space import load
@@ -68,7 +69,8 @@ def sweep(
         options = dict(address=address, cpus=workers, gpus=gpus)
         mirror = mirrored(where, "sweep", loaded.id(first), tracking)
         try:
-            folder = sweeps.run(loaded, where, display.listen, say, check, admit, **options)
+            with live(where, loaded.id(first), console):
+                folder = sweeps.run(loaded, where, display.listen, say, check, admit, **options)
         finally:
             mirror.stop(first.config.schedule.mlflow_wait_s)
     record, trials = folder.known_record, folder.trials()

@@ -56,7 +56,8 @@ def run(
         "started": time.time(),
         "ended": None,
     }
-    record |= {"sweep": _plain(sweep), "entry": sweep.given["methods"][0]}
+    about = {"sweep": _plain(sweep), "entry": sweep.given["methods"][0], "points": sweep.points}
+    record |= about
     if record["ended"] is None:
         folder.write(record)
         folder.forget_failed()

@@ -281,12 +281,28 @@ def read(
     """What `load` reads, before it is checked: plain values that make a YAML file."""
     path = find(name)
     try:
-        given = on_data({"name": path.stem} | _loaded(path), data)
+        given = on_data({"name": path.stem} | _whole(path), data)
         given = filled(given, _changes(overrides))
         resolved = _contained(OmegaConf.create(given), resolve=True)
         return on_background(with_plugins(resolved), background)
     except (OmegaConfBaseException, YAMLError, ConfigError, EntryError) as error:
         raise ConfigError(f"{path.name}: {error}") from error
+
+
+def _whole(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A file's values over those of the configuration that it names as its base, if it does.
+
+    A dataset of the base that is null in the file is left out. above: files that build on it
+    """
+    given = _loaded(path)
+    if (base := given.pop("base", None)) is None:
+        return given
+    under, above = find(str(base)), (*above, path.resolve())
+    if under.resolve() in above:
+        raise ConfigError(f"base: {base} builds on {path.name} itself")
+    whole = filled({k: v for k, v in _whole(under, above).items() if k != "name"}, given)
+    datasets = {name: dataset for name, dataset in whole.get("datasets", {}).items() if dataset}
+    return whole | {"datasets": datasets}
 
 
 def on_data(given: dict[str, Any], data: str | None) -> dict[str, Any]:

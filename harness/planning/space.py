@@ -26,6 +26,7 @@ from typing import Any, Literal, Optional
 import methods
 from harness import metrics as measures
 from harness.planning import config as configs
+from harness.planning.based import over_base
 from harness.planning.config import Config, ConfigError
 from harness.planning.expand import build
 from harness.planning.plan import Plan
@@ -376,10 +377,14 @@ def _check_objective(sweep: Sweep, loaded: Config) -> None:
 
 
 def write_best(sweep: Sweep, values: Mapping[str, Any], path: Path) -> None:
-    """A configuration for `relief run`: the swept method with and without these settings."""
+    """A configuration for `relief run`: the swept method with and without these settings.
+
+    It names the base, and holds no more than what differs from it.
+    """
     note = "chosen on test data" if sweep.objective.on == "test" else "chosen on validation data"
     given = {k: v for k, v in sweep.configured(values, both=True).items() if k != "name"}
-    configs.write_yaml(given, path, f"The best point of the sweep {sweep.name}, {note}.")
+    comment = f"The best point of the sweep {sweep.name}, {note}: {describe(values)}."
+    configs.write_yaml(over_base(given, sweep.base), path, comment)
 
 
 def describe(values: Mapping[str, Any]) -> str:

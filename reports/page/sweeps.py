@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,7 @@ from markupsafe import Markup
 from rich.table import Table
 
 from harness.store import DONE, write_text
+from reports.numbers.gain import Gain, gain, verdict
 from reports.page import pages
 
 ROWS = 12  # of the table on the terminal
@@ -61,6 +63,7 @@ def trials_frame(record: dict, trials: list[dict]) -> pd.DataFrame:
             "trial": trial["number"],
             **{name: _text(trial["values"].get(name)) for name in names},
             **{metric: trial["means"].get(metric) for metric in _metrics(record)},
+            **_gained(record, trial, trials[0]),
             "cells": _trained(trial),
             "steps": trial.get("effort", {}).get("steps"),
             "saved_steps": trial.get("effort", {}).get("saved_steps"),
@@ -76,10 +79,33 @@ def trials_frame(record: dict, trials: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _gain(record: dict, trial: dict, default: dict) -> Gain | None:
+    """What a finished trial has over the unchanged settings."""
+    if trial["status"] != DONE or default["status"] != DONE:
+        return None
+    return gain(record, trial, default)
+
+
+def _gained(record: dict, trial: dict, default: dict) -> dict[str, float | None]:
+    found = _gain(record, trial, default)
+    names = {"gain": "mean", "gain_low": "low", "gain_high": "high", "gain_p": "p"}
+    return {name: getattr(found, of, None) for name, of in names.items()}
+
+
+def _gain_text(record: dict, trial: dict, default: dict) -> str:
+    """The gain with its interval, if there is one."""
+    found = _gain(record, trial, default)
+    if found is None or trial is default or math.isnan(found.mean):
+        return ""
+    text = f"{found.mean:+.4f}"
+    return text if math.isnan(found.low) else f"{text} [{found.low:+.4f}, {found.high:+.4f}]"
+
+
 def sweep_table(record: dict, trials: list[dict]) -> Table:
     """The best trials and the unchanged settings, for the terminal."""
     metrics = _metrics(record)
-    table = Table("trial", "settings", *metrics, "cells", "state", title=record["id"])
+    gains = "over unchanged"
+    table = Table("trial", "settings", *metrics, gains, "cells", "state", title=record["id"])
     shown = _numbered(record, trials)
     sign = 1 if record["sweep"]["modes"][metrics[0]] == "min" else -1
     shown.sort(
@@ -91,6 +117,7 @@ def sweep_table(record: dict, trials: list[dict]) -> Table:
             str(t["number"]),
             t["settings"],
             *(t["shown"][m] for m in metrics),
+            t["gained"],
             f"{t['trained']:.3g}/{t['of']}",
             t["status"],
             style=style,
@@ -125,10 +152,11 @@ def outcome_text(record: dict, trials: list[dict]) -> str:
     if best is default:
         value = f"{metric} {default['means'][metric]:.4f}"
         return f"No trial is better than the unchanged settings ({value})."
-    return (
+    told = (
         f"Best: {best['settings']}, {metric} {best['means'][metric]:.4f}; "
         f"the unchanged settings have {default['means'][metric]:.4f}."
     )
+    return f"{told} {verdict(record, best, trials)}"
 
 
 def effort_text(trials: list[dict]) -> str:
@@ -241,6 +269,7 @@ def _numbered(record: dict, trials: list[dict]) -> list[dict]:
         | {
             "trained": _trained(trial),
             "effort": trial.get("effort") or {},
+            "gained": _gain_text(record, trial, trials[0]),
             "shown": {
                 m: f"{trial['means'][m]:.4f}" if m in trial["means"] else "–" for m in metrics
             },

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.planning import config, space
+from harness.planning import config, space, yaml12
+from harness.planning.based import over_base
 from harness.planning.config import ConfigError
 from harness.planning.space import Domain, describe, load, write_best
 from harness.store import DONE, FAILED, Store, write_json
@@ -119,6 +120,33 @@ def test_the_best_point_is_a_configuration_that_runs_to_the_same_cells(tmp_path)
         c["key"] for c in sweep.plan(values, both=True).cells
     ]
     assert found.config.selected_on == "validation"
+    text = (tmp_path / "best.yaml").read_text()
+    assert "chosen on validation data: das3d.score_window=5" in text
+    said = yaml12.load(text)
+    assert said.keys() == {"base", "methods", "selected_on", "variants", "datasets"}
+    assert said["variants"]["das3d"] == {
+        "swept": {"score_window": 5, "skew.enabled": False},
+    }
+    assert said["datasets"]["synthetic"] == {"categories": ["cookie", "tread"]} | {
+        "synthetic": {"validation": 2}
+    }
+
+
+def test_datasets_that_are_not_the_bases_are_said_and_those_of_the_base_left_out(tmp_path):
+    given = config.read(TINY) | {"datasets": {"mine": {"root": "/data"}}}
+    config.write_yaml(over_base(given, TINY), tmp_path / "best.yaml", "mine")
+    assert config.read(str(tmp_path / "best.yaml"))["datasets"] == {"mine": {"root": "/data"}}
+
+
+def test_a_configuration_may_build_on_another_and_not_on_itself(tmp_path):
+    mine, own = tmp_path / "mine.yaml", tmp_path / "own.yaml"
+    mine.write_text("base: demo\ndas3d: {train: {steps: 7}}\nmethods: [das3d]\n")
+    found = config.load(str(mine))
+    assert found.name == "mine" and found.demo
+    assert found.settings_of("das3d", "").train.steps == 7
+    own.write_text(f"base: {own}\n")
+    with pytest.raises(ConfigError, match="builds on own.yaml itself"):
+        config.load(str(own))
 
 
 def test_every_shipped_sweep_is_sound():

@@ -31,7 +31,8 @@ def sweep_record():
     trial = dict(
         id="default", number=0, settings="unchanged", status="done", reason="", values={}, of=1
     )
-    trial |= dict(started=1.0, ended=2.0, cells=[{}], means={"i_auroc": 0.5})
+    trial |= dict(started=1.0, ended=2.0, means={"i_auroc": 0.5})
+    trial["cells"] = [{"scores": {"i_auroc": 0.5}}]
     sweep = dict(
         space={"das3d.p_d": domain},
         modes={"i_auroc": "max"},

@@ -1,6 +1,19 @@
 """The page of a sweep: its trials, and what they took."""
 
-from reports.page.sweeps import effort_text, sweep_table, trials_frame, write_sweep
+import io
+import math
+
+import pytest
+from rich.console import Console
+
+from reports.numbers.gain import gain, verdict
+from reports.page.sweeps import (
+    effort_text,
+    outcome_text,
+    sweep_table,
+    trials_frame,
+    write_sweep,
+)
 from tests.reports.page.test_side_by_side import sweep_record
 
 
@@ -32,3 +45,47 @@ def test_sweeps_of_earlier_versions_have_a_page(tmp_path):
     record, trials = sweep_record()
     assert effort_text(trials) == ""
     assert "1 of 1" in write_sweep(record, trials, tmp_path).read_text()
+
+
+def scored(number, scores, **about):
+    cells = [{"scores": {"i_auroc": score}} for score in scores]
+    trial = {"id": str(number), "number": number, "settings": f"point {number}", "values": {}}
+    trial |= {"status": "done", "reason": "", "of": len(scores), "cells": cells, "started": 1.0}
+    return trial | {"means": {"i_auroc": sum(scores) / len(scores)}} | about
+
+
+def test_a_best_point_of_few_cells_is_said_not_to_be_separable():
+    record, _ = sweep_record()
+    trials = [scored(0, [0.5, 0.6]), scored(1, [0.7, 0.9])]
+    record |= {"best": "1", "front": ["1"]}
+    text = outcome_text(record, trials)
+    assert "+0.2500 is not separable from chance: 2 cells tell too little" in text
+    assert math.isnan(gain(record, trials[1], trials[0]).low)
+
+
+def test_a_gain_has_an_interval_and_counts_only_as_the_best_of_its_points(tmp_path):
+    record, _ = sweep_record()
+    usual = [0.50, 0.52, 0.48, 0.51, 0.49, 0.50, 0.53, 0.47]
+    better = [0.60, 0.63, 0.57, 0.62, 0.58, 0.61, 0.62, 0.58]
+    trials = [scored(0, usual), scored(1, better)]
+    found = gain(record, trials[1], trials[0])
+    assert found.mean == pytest.approx(0.10125) and found.p == 2 / 2**8
+    assert found.low < found.mean < found.high and found.low > 0.08
+    assert "over 8 cells; p = 0.0078 as the best of 1 points" in verdict(record, trials[1], trials)
+    many = [*trials, *(scored(n, usual) for n in range(2, 9))]
+    assert "not separable" in verdict(record, trials[1], many)  # 8 x 0.0078 is above 0.05
+    record |= {"best": "1", "front": ["1"]}
+    frame = trials_frame(record, trials)
+    assert frame["gain_low"][1] == found.low and frame["gain"][0] == 0
+    page = write_sweep(record, trials, tmp_path).read_text()
+    assert "over unchanged" in page and "+0.1012 [+0." in page
+    shown = io.StringIO()
+    Console(width=160, file=shown).print(sweep_table(record, trials))
+    assert "+0.1012 [+0." in shown.getvalue()
+
+
+def test_less_is_better_where_the_metric_says_so():
+    record, _ = sweep_record()
+    record["sweep"]["modes"] = {"i_auroc": "min"}
+    trials = [scored(0, [0.5, 0.6]), scored(1, [0.4, 0.4])]
+    assert gain(record, trials[1], trials[0]).mean == pytest.approx(0.15)

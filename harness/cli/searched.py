@@ -1,0 +1,226 @@
+"""What there is to see of a sweep, from its files: while it runs, by `status SWEEP`, afterwards.
+
+Trials say themselves how far they are, their jobs what they are doing. So it works from any machine
+that sees the store.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from harness.cli.display import describe_progress, when
+from harness.cli.terminal import table
+from harness.store import DONE, FAILED, Store, UserError
+from harness.store.sweeps import DEFAULT, RUNNING, STOPPED, SweepFolder, sweep_ids
+
+EVERY_S = 1.0  # between two looks of the display of a running sweep
+WORDS = {DONE: "done", STOPPED: "stopped early", FAILED: "failed", RUNNING: "running"}
+
+
+def asked(store: Store, what: Sequence[str] | None) -> str | None:
+    """The sweep of that id, or of which that is the beginning; None if something else is meant."""
+    if not what or len(what) != 1 or "=" in what[0] or Path(what[0]).exists():
+        return None
+    name, known = what[0], sweep_ids(store)
+    if name in known:
+        return name
+    found = [one for one in known if one.startswith(name)]
+    if not found or f"{name}.json" in store.names("launches"):
+        return None
+    from harness.planning import config
+
+    if name in config.shipped():
+        return None
+    if len(found) > 1:
+        raise UserError(f"{name!r} is the beginning of {', '.join(found)}: give more of it")
+    return found[0]
+
+
+def picture(store: Store, sweep_id: str) -> RenderableType:
+    """How far a sweep is: its trials by state, the best so far, and what those that run do."""
+    trials, record, _ = SweepFolder(store, sweep_id).peek()
+    if record is None or "sweep" not in record:
+        return f"{escape(sweep_id)} is about to begin"
+    lines: list[RenderableType] = [_head(store, record, trials), _bar(record, trials)]
+    if best := _best(record, trials):
+        lines.append(best)
+    active = [trial for trial in trials if trial["status"] == RUNNING]
+    if active and is_running(store, sweep_id):
+        lines.append(_table(store, record, active))
+    failed = [trial for trial in trials if trial["status"] == FAILED]
+    lines += [f"[red]failed[/red] {_title(t)}: {escape(t['reason'])}" for t in failed[-3:]]
+    return Group(*lines)
+
+
+def overview(store: Store) -> list[dict[str, Any]]:
+    """What there is to say of each sweep of the store, as plain values."""
+    found = (plain(store, sweep_id) for sweep_id in sweep_ids(store))
+    return [one for one in found if one]
+
+
+def plain(store: Store, sweep_id: str, each: bool = False) -> dict[str, Any]:
+    """A sweep in numbers, with each trial if asked for; empty where nothing is known of it."""
+    trials, record, _ = SweepFolder(store, sweep_id).peek()
+    if record is None or "sweep" not in record:
+        return {}
+    found = Counter(trial["status"] for trial in _drawn(trials))
+    best, names = leading(record, trials), ("number", "status", "values", "means", "trained")
+    return {
+        "sweep": sweep_id,
+        "started": record["started"],
+        "state": _state(store, record),
+        "points": record.get("points", len(_drawn(trials))),
+        **{state: found[state] for state in WORDS},
+        "metric": _metric(record),
+        "best": best and best["means"][_metric(record)],
+        "best_trial": best and best["number"],
+    } | ({"trials": [{n: t.get(n) for n in names} for t in trials]} if each else {})
+
+
+def listed(sweeps: Sequence[Mapping[str, Any]]) -> Table:
+    """Of `overview`, for the terminal."""
+    numbers = ("points", *WORDS)
+    shown = table("sweep", "started", *numbers, "best so far", "state", numbers=numbers)
+    for one in sweeps:
+        best = "" if one["best"] is None else f"{one['metric']} {one['best']:.4f}"
+        counts = (str(one[name]) for name in numbers)
+        shown.add_row(escape(one["sweep"]), when(one["started"]), *counts, best, one["state"])
+    return shown
+
+
+def show(store: Store, sweep_id: str, console: Console, every: float | None, as_json: bool) -> None:
+    """Once; with `every`, s, until it ends."""
+    if console.is_terminal and every is not None and not as_json:
+        with live(store, sweep_id, console):
+            while is_running(store, sweep_id):
+                time.sleep(every)
+    while True:
+        runs = every is not None and is_running(store, sweep_id)
+        if as_json:
+            found = plain(store, sweep_id, each=True)
+            print(json.dumps(found, ensure_ascii=False, indent=None if every else 1), flush=True)
+        else:
+            console.print(picture(store, sweep_id))
+        if not runs:
+            return
+        time.sleep(every or 0.0)
+
+
+@contextmanager
+def live(store: Store, sweep_id: str, console: Console) -> Generator[None]:
+    """The picture below the lines of `relief sweep` while it runs, on a terminal."""
+    if not console.is_terminal:
+        yield
+        return
+    last: list[RenderableType] = [""]
+
+    def look() -> RenderableType:
+        with suppress(OSError, ValueError):  # a file that is just being replaced
+            last[0] = picture(store, sweep_id)
+        return last[0]
+
+    shown = dict(refresh_per_second=1 / EVERY_S, transient=True, get_renderable=look)
+    with Live(console=console, **shown):
+        console.show_cursor(True)  # whoever ends the process at once leaves it so
+        yield
+
+
+def is_running(store: Store, sweep_id: str) -> bool:
+    from harness.tracking.live import lock_of
+
+    return lock_of(store, sweep_id).held
+
+
+def leading(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The best of the trials that came to their end, by the first metric; of equals the first."""
+    done, metric = [trial for trial in trials if trial["status"] == DONE], _metric(record)
+    sign = -1 if record["sweep"]["modes"][metric] == "min" else 1
+    return max(done, key=lambda t: (sign * t["means"][metric], -t["number"]), default=None)
+
+
+def _drawn(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [trial for trial in trials if trial["id"] != DEFAULT]
+
+
+def _metric(record: Mapping[str, Any]) -> str:
+    return record["sweep"]["objective"]["metrics"][0]
+
+
+def _title(trial: Mapping[str, Any]) -> str:
+    return f"trial {trial['number']} ({escape(trial['settings'])})"
+
+
+def _state(store: Store, record: Mapping[str, Any]) -> str:
+    if is_running(store, record["id"]):
+        return "running"
+    if record.get("ended") is not None:
+        return "ended"
+    return "interrupted"
+
+
+def _head(store: Store, record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> str:
+    found = Counter(trial["status"] for trial in _drawn(trials))
+    counts = ", ".join(f"{n} {WORDS.get(state, state)}" for state, n in sorted(found.items()))
+    state = _state(store, record)
+    if state == "interrupted":
+        state = "[yellow]interrupted[/yellow]: the same `relief sweep` goes on"
+    elif state == "ended":
+        state = f"ended {when(record['ended'])}"
+    since = f"since {when(record['started'])}"
+    return f"[bold]{escape(record['id'])}[/bold] {since}, {state}; trials: {counts or 'none yet'}"
+
+
+def _bar(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> RenderableType:
+    ended = sum(trial["status"] != RUNNING for trial in _drawn(trials))
+    total = record.get("points", len(_drawn(trials)))
+    row = Table.grid(padding=(0, 1))
+    row.add_row("trials ended", ProgressBar(total or 1, ended, width=24), f"{ended} of {total}")
+    return row
+
+
+def _best(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> str:
+    if (best := leading(record, trials)) is None:
+        return ""
+    metric = _metric(record)
+    told = f"best so far: {_title(best)}, {metric} {best['means'][metric]:.4f}"
+    usual = next((t for t in trials if t["id"] == DEFAULT and t["status"] == DONE), None)
+    if usual is None or best is usual:
+        return told
+    return f"{told}; the unchanged settings have {usual['means'][metric]:.4f}"
+
+
+def _table(store: Store, record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> Table:
+    metric = _metric(record)
+    shown = table("trial", "settings", metric, "cells", "at work")
+    for trial in trials:
+        shown.add_row(
+            str(trial["number"]),
+            escape(trial["settings"]),
+            f"{trial['means'][metric]:.4f}" if metric in trial["means"] else "",
+            f"{trial.get('trained', 0.0):.3g} of {trial['of'] or '?'}",
+            escape("; ".join(_work(store, trial))),
+        )
+    return shown
+
+
+def _work(store: Store, trial: Mapping[str, Any]) -> Iterator[str]:
+    """What its jobs that are under way do."""
+    for key, *_ in trial["jobs"]:
+        progress = None if store.done(key) else store.progress(key)
+        if progress:
+            share = f" {progress['step']}/{progress['total']}" if progress["total"] > 1 else ""
+            yield describe_progress(progress).replace(
+                progress["phase"], progress["phase"] + share, 1
+            )

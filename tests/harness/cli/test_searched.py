@@ -1,0 +1,80 @@
+"""A sweep as `relief status` and its live display show it, from files alone."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from harness.cli import searched
+from harness.store import Store, write_json
+from harness.store.sweeps import SweepFolder
+from harness.tracking.live import lock_of
+from tests.harness.cli.test_cli import relief
+
+NAME = "found-12ab34cd"
+
+
+def trial(name, status, value, **about):
+    found = {"id": name, "status": status, "settings": f"das3d.p_d={value}", "values": {}}
+    found |= {"reason": "", "started": 1.7e9, "ended": None, "cells": [], "of": 2, "jobs": []}
+    return found | {"trained": 2.0, "means": {"i_auroc": value}} | about
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Store(tmp_path / "store")
+    folder = SweepFolder(made, NAME)
+    sweep = {"modes": {"i_auroc": "max"}, "objective": {"metrics": ["i_auroc"]}}
+    about = {"id": NAME, "name": "found", "started": 1.7e9, "ended": None, "sweep": sweep}
+    folder.write(about | {"points": 16, "order": ["c", "b", "a"]})
+    folder.write_trial(trial("default", "done", 0.5, settings="unchanged settings"))
+    folder.write_trial(trial("a", "done", 0.75))
+    folder.write_trial(trial("b", "stopped", 0.25, trained=0.3))
+    at_work = {"trained": 1.4, "jobs": [["e" * 16, True, 0.0]]}
+    folder.write_trial(trial("c", "running", 0.625, **at_work))
+    progress = {"phase": "train", "step": 40, "total": 100, "loss": 0.5}
+    made.work("e" * 16)
+    write_json(made.progress_file("e" * 16), progress)
+    return made
+
+
+def shown(store):
+    text = io.StringIO()
+    Console(file=text, width=160).print(searched.picture(store, NAME))
+    return text.getvalue()
+
+
+def test_a_running_sweep_says_what_its_trials_do_under_their_numbers(store):
+    with lock_of(store, NAME).hold(timeout=0):
+        text = shown(store)
+    assert "running; trials: 1 done, 1 running, 1 stopped early" in text
+    assert "2 of 16" in text
+    assert "best so far: trial 3 (das3d.p_d=0.75), i_auroc 0.7500; the unchanged" in text
+    row = next(line for line in text.splitlines() if "train 40/100, loss 0.5" in line)
+    assert row.split()[0] == "1" and "1.4 of 2" in row
+
+
+def test_status_knows_a_sweep_by_the_beginning_of_its_name(store, capsys, monkeypatch):
+    where = ("--store", store.path)
+    for more in ((), ("--watch",)):  # of one that does not run, a picture
+        code, out, _ = relief(capsys, monkeypatch, "status", "found", *more, *where)
+        assert code == 0 and "interrupted: the same `relief sweep` goes on" in out
+    code, out, _ = relief(capsys, monkeypatch, "status", *where)
+    assert code == 0 and NAME in out and "i_auroc 0.7500" in out
+    code, out, _ = relief(capsys, monkeypatch, "status", NAME, "--json", *where)
+    said = json.loads(out)
+    assert said["best"] == 0.75 and said["stopped"] == 1 and len(said["trials"]) == 4
+    folder = SweepFolder(store, NAME)
+    folder.write(folder.known_record | {"ended": 1.7e9 + 60})
+    code, out, _ = relief(capsys, monkeypatch, "status", NAME, *where)
+    assert code == 0 and "ended 2023-11-1" in out and "interrupted" not in out
+
+
+def test_the_live_display_survives_a_file_that_cannot_be_read(store, monkeypatch):
+    text = io.StringIO()
+    console = Console(file=text, width=160, force_terminal=True)
+    monkeypatch.setattr(searched, "EVERY_S", 0.05)
+    with searched.live(store, NAME, console):
+        monkeypatch.setattr(searched, "picture", lambda *_: (_ for _ in ()).throw(OSError))
+    assert "best so far" in text.getvalue()
