@@ -125,7 +125,8 @@ class _Teller:
             where = result.folder if result else self.store.progress_file(cell["key"]).parent
             looks = read_looks(where) if self.sweep.inside else []
             for place, look in enumerate(looks):
-                if place >= self.looked and look.share < 1:  # the whole is told by the result
+                # the whole is told by the result
+                if place >= self.looked and self.sweep.early.settled <= look.share < 1:
                     self._look(looks[: place + 1])
             if result is None:
                 return

@@ -8,7 +8,7 @@
         {kind: choice, values: [[0.3, 1.0], [0.7, 2.0]], when: {das3d.skew.enabled: true}}
     objective: {metrics: [i_auroc], on: validation}
     search: {kind: tpe, trials: 32, seed: 0, hours: 12}
-    early: {kind: asha, grace: 0.1}
+    early: {kind: asha, settled: 0.8}
 
 Everything wrong with it is found here, before anything starts; harness/engine/sweep.py runs it.
 """
@@ -126,7 +126,10 @@ class Early:
     """
 
     kind: Literal["none", "asha", "median"] = "none"
-    # trainings of every trial in any case; none: until the first look at the first one
+    # share of each training before which its looks are not compared: until the learning rate has
+    # dropped, they say next to nothing of the end (figures: configs/README.md, section 4)
+    settled: float = 0.8
+    # trainings of every trial in any case; none: until the first look that is compared
     grace: Optional[float] = None
     reduction: int = 2  # asha: one in so many goes on
     looks: bool = True  # false: compares whole cells only, as where nothing can be looked at
@@ -175,7 +178,9 @@ class Sweep:
     @property
     def grace(self) -> float:
         """Trainings of every trial in any case."""
-        return self.every if self.early.grace is None else self.early.grace
+        if self.early.grace is not None:
+            return self.early.grace
+        return max(self.early.settled, self.every) if self.inside else 1.0
 
     @property
     def points(self) -> int:
@@ -311,6 +316,8 @@ def _check_search(sweep: Sweep) -> None:
         raise ConfigError(f"search.concurrency is {search.concurrency}: give 1 or more")
     if (early.grace is not None and early.grace <= 0) or early.reduction < 2:
         raise ConfigError("early: grace is more than 0 trainings, reduction 2 or more")
+    if not 0 < early.settled <= 1:
+        raise ConfigError(f"early.settled is {early.settled}: a share of a training, above 0")
     if early.kind != "none" and len(sweep.objective.metrics) > 1:
         raise ConfigError(
             f"early.kind {early.kind} compares one metric, and objective.metrics are "

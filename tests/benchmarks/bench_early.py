@@ -1,22 +1,30 @@
 """ASHA inside trainings beside ASHA over whole cells: training steps for the best of 16 points.
 
-python -m tests.benchmarks.bench_early [--repetitions 0 1 2] [--reductions 2 3] [--graces 0.1 0.3]
-                                           [--steps 40]
+python -m tests.benchmarks.bench_early [--store DIR] [--repetitions 0 1 2] [--reductions 2 3]
+                                           [--settled 0.1 0.7 0.8] [--orders 60]
 
 Every point of a repetition is computed once to its end, in this process, and what its trial
-reports on the way is kept. Tune's own scheduler then decides on these reports, one trial after
-another, with the looks at trainings and without them. So both see the same points and the same
-values; the steps that a job takes until its trial's end reaches it are not in it.
+reports on the way is kept in the store (with --store the next call goes on from there). Tune's own
+scheduler then decides on these reports, one trial after another: over cells alone, and with the
+looks from a share of each training on. All see the same points and the same values; the steps that a
+job takes until its trial's end reaches it are not in it. Since a search one by one depends on the
+order of its points, each policy is also judged over random orders.
+
+"as good": the chosen point's objective at its end is at most --noise below that of the point which
+ASHA over cells chooses in the same order.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from harness.engine.executors import InProcess
 from harness.engine.trial import Site, compute
@@ -49,6 +57,7 @@ def drawn(sweep: Sweep, rng: np.random.Generator) -> dict[str, float]:
 
 
 def reported(sweep: Sweep, store: Store, name: str, values: dict[str, float]) -> Reports:
+    """What the trial of a point reports, every look and every cell."""
     found: Reports = []
 
     def keep(means, trained):
@@ -58,13 +67,14 @@ def reported(sweep: Sweep, store: Store, name: str, values: dict[str, float]) ->
     return found
 
 
-def searched(sweep: Sweep, trials: list[Reports]) -> tuple[float, float, int]:
-    """Trainings that the search takes, its best value, and how many trials come to their end."""
+def searched(sweep: Sweep, trials: Sequence[Reports]) -> tuple[float, float]:
+    """Trainings that the search takes, and its best value."""
     scheduler, taken, ends = _scheduler(sweep), 0.0, []
+    least = sweep.early.settled if sweep.inside else 1.0
     for number, reports in enumerate(trials):
         trial = SimpleNamespace(trial_id=str(number))
         scheduler.on_trial_add(None, trial)
-        shown = [r for r in reports if sweep.inside or r[0] % 1 == 0]
+        shown = [r for r in reports if r[0] % 1 == 0 or r[0] % 1 > least - 1e-9]
         for trained, value in shown:
             told = {OBJECTIVE: value, TRAINED: round(THOUSANDTHS * trained)}
             if scheduler.on_trial_result(None, trial, told) != "CONTINUE":
@@ -72,35 +82,59 @@ def searched(sweep: Sweep, trials: list[Reports]) -> tuple[float, float, int]:
         taken += trained
         if trained == reports[-1][0]:
             ends.append(value)
-    return taken, max(ends), len(ends)
+    return taken, max(ends)
+
+
+def told(trials: Sequence[Reports]) -> str:
+    """How far looks at the first training rank the points as their ends do (Spearman)."""
+    ends = [reports[-1][1] for reports in trials]
+    looks = zip(*(reports[: len(reports) // 2] for reports in trials))
+    shares = [(look[0][0], spearmanr([value for _, value in look], ends)[0]) for look in looks]
+    return "  ".join(f"{share:.1f}: {found:.2f}" for share, found in shares)
+
+
+def compare(trials: Sequence[Reports], given: argparse.Namespace, seed: int) -> None:
+    rng = np.random.default_rng(0)
+    orders = [np.arange(len(trials))]
+    orders += [rng.permutation(len(trials)) for _ in range(given.orders)]
+    for reduction in given.reductions:
+        cells: list[tuple[float, float]] = []
+        for share in (None, *given.settled):
+            early = [f"early.reduction={reduction}"]
+            early += ["early.looks=false"] if share is None else [f"early.settled={share:g}"]
+            sweep = load(SWEEP, early)
+            found = [searched(sweep, [trials[i] for i in order]) for order in orders]
+            cells = cells or found
+            taken = np.array([one[0] for one in found]) / np.array([one[0] for one in cells])
+            lost = np.array([one[1] for one in cells]) - np.array([one[1] for one in found])
+            name = "cells" if share is None else f"{share:g}"
+            print(
+                f"{seed:4}  {reduction:9}  {name:>7}  {taken[0]:5.2f}  {found[0][1]:.3f}"
+                f"  {taken.mean():6.2f}  {lost.mean():9.3f}  {(lost <= given.noise).mean():7.0%}",
+                flush=True,
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", help="where computed points stay")
     parser.add_argument("--repetitions", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--reductions", type=int, nargs="+", default=[2, 3])
-    parser.add_argument("--graces", type=float, nargs="+", default=[0.1, 0.3], help="trainings")
-    parser.add_argument("--steps", type=int, default=40, help="of a training")
+    parser.add_argument("--settled", type=float, nargs="+", default=[0.1, 0.3, 0.7, 0.8])
+    parser.add_argument("--orders", type=int, default=60, help="random ones")
+    parser.add_argument("--noise", type=float, default=0.05, help="of the objective, by the seed")
+    parser.add_argument("--steps", type=int, default=100, help="of a training")
     given = parser.parse_args()
-    print("seed  reduction  grace  steps  share  whole  best")
-    for seed in given.repetitions:
-        more = [f"seeds=[{seed}]", f"das3d.train.steps={given.steps}", "protocol.latency_samples=0"]
-        sweep = load(SWEEP, more)
-        rng = np.random.default_rng(seed)
-        with tempfile.TemporaryDirectory() as folder:
-            store = Store(folder)
+    place = nullcontext(given.store) if given.store else tempfile.TemporaryDirectory()
+    with place as folder:
+        for seed in given.repetitions:
+            more = [f"seeds=[{seed}]", f"das3d.train.steps={given.steps}", "early.settled=0.1"]
+            sweep, rng, store = load(SWEEP, more), np.random.default_rng(seed), Store(folder)
             points = [drawn(sweep, rng) for _ in range(sweep.points)]
-            trials = [reported(sweep, store, str(i), p) for i, p in enumerate(points)]
-        for reduction in given.reductions:
-            over_cells = 0.0
-            for grace in (None, *given.graces):
-                early = [f"early.reduction={reduction}"]
-                early += ["early.looks=false"] if grace is None else [f"early.grace={grace:g}"]
-                taken, best, whole = searched(load(SWEEP, [*more, *early]), trials)
-                over_cells = over_cells or taken
-                grace_text = "cells" if grace is None else f"{grace:g}"
-                line = f"{seed:4}  {reduction:9}  {grace_text:>5}  {given.steps * taken:5.0f}"
-                print(f"{line}  {taken / over_cells:5.2f}  {whole:5}  {best:.3f}", flush=True)
+            trials = [reported(sweep, store, f"{seed}-{i}", p) for i, p in enumerate(points)]
+            print(f"seed {seed}, looks at the first training against the end: {told(trials)}")
+            print("seed  reduction  settled  steps   best  | orders: steps  loss  as good")
+            compare(trials, given, seed)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A sweep's trial: what it reports, in which order, and what it says that it took. No Ray here."""
 
+import copy
 import json
 import time
 from pathlib import Path
@@ -113,7 +114,7 @@ def telling(swept, views, tmp_path):
     jobs = [[key, cell, 0.5] for key, cell in kinds.items() if cell]
     record = {"id": "t", "status": RUNNING, "started": 5.0, "cells": [], "of": 2, "jobs": jobs}
     teller = trials._Teller(
-        swept,
+        copy.deepcopy(swept),
         plan,
         store,
         SweepFolder(store, "s"),
@@ -137,6 +138,14 @@ def test_cells_that_are_ahead_wait_for_those_before_them(telling):
     value = store.finished(first).validation["p_auroc"]
     teller.tell()
     assert found[2:] == [(1, value), (1.25, (value + 0.9) / 2)]
+
+
+def test_looks_before_a_training_has_settled_are_not_told(telling):
+    teller, plan, store, found = telling
+    teller.sweep.early.settled = 0.5
+    write_looks(store.work(plan.cells[0]["key"]), [look(1, 0.25), look(2, 0.5), look(3, 0.75)])
+    teller.tell()
+    assert found == [(0.5, 0.5), (0.75, 0.75)]
 
 
 def test_the_effort_of_a_stopped_trial_is_what_it_took_and_what_it_saved(telling):
@@ -200,7 +209,7 @@ def test_a_training_that_is_ended_for_its_scores_goes_on_from_there(
 
 def test_what_is_compared_inside_trainings_and_how_long_a_trial_is_spared():
     inside = load(FILE)
-    assert inside.inside and inside.every == inside.grace == 0.1
+    assert inside.inside and inside.every == inside.grace == 0.1  # its file compares all looks
     assert inside.plan({}).jobs[inside.plan({}).cells[0]["key"]].place.validate_every == 0.1
     for more in ("early.looks=false", "objective.on=test", "objective.metrics=[fit_s]"):
         cells = load(FILE, [more])
@@ -208,6 +217,10 @@ def test_what_is_compared_inside_trainings_and_how_long_a_trial_is_spared():
         assert all(j.place.validate_every == 0 for j in cells.plan({}).jobs.values())
     assert load(FILE, ["early.grace=0.3"]).grace == 0.3
     assert load(FILE, ["training.validate_every=0.25"]).grace == 0.25
+    early, late = (load(FILE, [f"early.settled={share}"]) for share in (0.1, 0.8))
+    assert late.grace == 0.8 and early.id(early.plan({})) != late.id(late.plan({}))
+    with pytest.raises(ConfigError, match="a share of a training"):
+        load(FILE, ["early.settled=0"])
     with pytest.raises(ConfigError, match="grace is more than 0"):
         load(FILE, ["early.grace=0"])
     keys = {c["key"] for c in inside.plan({}).cells}
