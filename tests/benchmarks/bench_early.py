@@ -6,7 +6,7 @@ python -m tests.benchmarks.bench_early [--store DIR] [--repetitions 0 1 2] [--re
 Every point of a repetition is computed once to its end, in this process, and what its trial
 reports on the way is kept in the store (with --store the next call goes on from there). Tune's own
 scheduler then decides on these reports, one trial after another: over cells alone, and with the
-looks from a share of each training on. All see the same points and the same values; the steps that a
+looks from a share of each training on. All see the same points and values; the steps that a
 job takes until its trial's end reaches it are not in it. Since a search one by one depends on the
 order of its points, each policy is also judged over random orders.
 
