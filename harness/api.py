@@ -113,9 +113,10 @@ def run(
 
     outside.use([*outside.given(), *plugins])
     root = None if data is None else str(data)
-    plan = build(configs.load(config, overrides, root, background))
+    where = Store(store)
+    plan = build(configs.load(config, overrides, root, background), where.filed_as)
     join()
-    where, schedule = Store(store), plan.config.schedule
+    schedule = plan.config.schedule
     where.check_writable()
     launch = plan.record(where)
     if pending := plan.pending(where):

@@ -6,6 +6,7 @@ DEMO, RANDOM_INIT, TEST_SELECTED, IMPORTED = "demo", "random-init", "test-select
 BEST_VALIDATION = "best-validation"
 VIEW_SUSPECT = "view-suspect"
 IMPORTED_MAPS = "imported maps"
+EDITED = "edited-code"
 MEANING = {
     DEMO: "short demonstration run; the number does not measure the method",
     RANDOM_INIT: "backbone with random weights instead of the pretrained ones",
@@ -13,6 +14,7 @@ MEANING = {
     BEST_VALIDATION: "the step that was best on validation samples, not the last",
     IMPORTED: "trained by others: the authors' checkpoint, not ours",
     IMPORTED_MAPS: "its maps were made elsewhere (`relief import`) and only scored here",
+    EDITED: "by code of Relief that was changed here, as its record lists; not the released method",
     VIEW_SUSPECT: "the preparation of the scans went wrong in many of them, and the number says "
     "little of the method: `relief data check`, `relief data show`",
 }

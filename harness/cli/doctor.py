@@ -53,12 +53,11 @@ def doctor(
     from harness.planning.config import Schedule
     from harness.planning.expand import build
 
-    plan, schedule = None, Schedule()
+    plan, schedule, where = None, Schedule(), Store(store)
     if what or data:
         name, overrides = split_arguments(what or [], "configuration", default="demo")
-        plan = build(config.load(name, overrides, data, background))
+        plan = build(config.load(name, overrides, data, background), where.filed_as)
         schedule = plan.config.schedule
-    where = Store(store)
     where.check_writable()
     want = wanted(plan, where)
     if address is None:

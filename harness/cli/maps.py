@@ -55,7 +55,8 @@ def import_maps(
     from harness.planning.imported import Imported, plan
 
     given = Imported(maps, name, setting, data, variant, dataset, seed, scores)
-    where, planned = Store(store), plan(given)
+    where = Store(store)
+    planned = plan(given, where.filed_as)
     known = where.recorded(planned.launch_id)
     launch, failures = execute(
         planned, where, tracking, workers=workers, address=address, serial=serial

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Optional
 import typer
 from rich.markup import escape
 
+from harness.cli.changed import changes, tell_changes
 from harness.cli.display import duration
 from harness.cli.launch import DEFAULT_STORE, Background, Data, StorePath, tell_left_out
-from harness.cli.runs import What, planned_of
+from harness.cli.runs import Accepted, What, planned_of
 from harness.cli.terminal import console, show, table
 from harness.planning.budget import Budget, budget
 from harness.planning.costs import Durations, forecast
@@ -52,6 +53,7 @@ def plan(
         typer.Option(min=0.001, help="Expected work at a speed that a GPU keeps up, in TFLOP/s."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    accept_old: Accepted = None,
 ) -> None:
     """Print what `run` would do: jobs, what is done already, and the expected time.
 
@@ -59,7 +61,7 @@ def plan(
     """
     from harness.cli.explain import explain, machines
 
-    where, planned = planned_of(what, store, data, background)
+    where, planned = planned_of(what, store, data, background, accept_old)
     speeds = Speeds(Machine.gpu(tflops)) if tflops else None
     found = Found.of(planned, where, speeds)
     order = None
@@ -79,6 +81,7 @@ def plan(
         if work:
             _tell_work(work, tflops, gpus or 1)
         tell_left_out(planned)
+        tell_changes(found.changes())
         _tell_views(found.views())
 
 
@@ -108,7 +111,12 @@ class Found:
             "jobs": [self._job(job, job.key in todo) for job in self.plan.jobs.values()],
             "left_out": self.plan.left_out,
             "views": self.views(),
+            "code": self.changes(),
         }
+
+    def changes(self) -> dict[str, Any]:
+        todo = {job.key for job in self.pending}
+        return changes(self.plan, self.store, lambda job: _group(job) if job.key in todo else None)
 
     def _job(self, job: Job, pending: bool) -> dict[str, Any]:
         spec, r = job.about, job.resources

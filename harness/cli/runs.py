@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -25,12 +25,24 @@ from harness.cli.launch import (
 from harness.cli.reports import cleared, conclude
 from harness.store import Store
 
+if TYPE_CHECKING:
+    from harness.planning.plan import Plan
+
 What = Annotated[
     Optional[list[str]],
     typer.Argument(
         metavar="[CONFIG] [KEY=VALUE]...",
         help="A YAML file or the name of a shipped one (default demo), then settings to change, "
         "e.g. das3d.train.steps=100 seeds=[0,1]",
+    ),
+]
+Accepted = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--accept-old",
+        metavar="CODE",
+        help="Results by this earlier code of a module count as its own; `relief plan` lists the "
+        "codes. May be repeated; `run` keeps it in the store.",
     ),
 ]
 
@@ -45,20 +57,34 @@ def run(
     address: Address = None,
     serial: Serial = False,
     tracking: Tracking = None,
+    accept_old: Accepted = None,
 ) -> None:
     """Run a benchmark; what is done already is not done again. Ends with the leaderboard."""
     with step("reading the configuration and listing the data"):
-        where, plan = planned_of(what, store, data, background)
+        where, plan = planned_of(what, store, data, background, accept_old)
+    if accept_old:
+        where.check_writable()
+        plan.config.names.write(where.path)
     engine = dict(workers=workers, gpus=gpus, address=address, serial=serial)
     launch, failures = execute(plan, where, tracking, **engine)
     found = conclude(where, launch, tracking)
     exit_with(failures, cleared(where, found))
 
 
-def planned_of(what: list[str] | None, store: Path, data: str | None, background: str | None):
+def planned_of(
+    what: list[str] | None,
+    store: Path,
+    data: str | None,
+    background: str | None,
+    accepted: list[str] | None = None,
+) -> tuple[Store, Plan]:
+    """accepted: codes whose results count as those of today's"""
     from harness.planning import config
+    from harness.planning.codes import accepting
     from harness.planning.expand import build
 
     name, overrides = split_arguments(what or [], "configuration", default="demo")
     loaded = config.load(name, overrides, data, background)
-    return Store(store), build(loaded)
+    where = Store(store)
+    names = accepting(where, accepted) if accepted else where.filed_as
+    return where, build(loaded, names)

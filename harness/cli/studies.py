@@ -57,7 +57,8 @@ def study(
 
     name, overrides = split_arguments(what, "study")
     base = studies.DEMO if demo else studies.FULL
-    plan, where = studies.plan(name, overrides, data, background, base), Store(store)
+    where = Store(store)
+    plan = studies.plan(name, overrides, data, background, base, where.filed_as)
     _tell_left_out((plan.study or {}).get("left_out", []))
     engine = dict(workers=workers, gpus=gpus, address=address, serial=serial)
     launch, failures = execute(plan, where, tracking, **engine)

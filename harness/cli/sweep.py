@@ -54,6 +54,7 @@ def sweep(
     loaded = load(*split_arguments(what, "sweep"), data, background)
     where = Store(store)
     where.check_writable()
+    loaded.names = where.filed_as
     console.print(
         f"[bold]{escape(loaded.name)}[/bold]: {loaded.search.kind} search over "
         f"{', '.join(loaded.space)}, store {escape(str(where.path))}"

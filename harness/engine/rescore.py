@@ -136,7 +136,7 @@ class _Truths:
     @cached_property
     def plan(self) -> Plan:
         try:
-            return again(self.launch)
+            return again(self.launch, self.store.filed_as)
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise UserError(
                 "the ground truth of finished cells is not in the store and cannot be read from "

@@ -74,7 +74,7 @@ def verify(
     cpus: threads of each; None: as many as the result was computed with. deep: their views and
     stages again, too, instead of taking these from the store. listen: told of each as it ends.
     """
-    planned, known = _planned(launch), set[str]()
+    planned, known = _planned(store, launch), set[str]()
     found = []
     with _beside(store) as scratch:
         for key in keys:
@@ -84,13 +84,13 @@ def verify(
     return found
 
 
-def _planned(launch: Mapping[str, Any]) -> dict[str, Job]:
+def _planned(store: Store, launch: Mapping[str, Any]) -> dict[str, Job]:
     """The launch's jobs as its configuration makes them now; empty where that cannot be had.
 
     They know where data and weights are, which no record says.
     """
     try:
-        return again(launch).jobs
+        return again(launch, store.filed_as).jobs
     except (KeyError, TypeError, ValueError, OSError):
         return {}
 

@@ -19,8 +19,9 @@ import numpy as np
 from harness.metrics.by_image import Totals
 from harness.metrics.pixel import LIMITS, THRESHOLDS, area_to_limit
 from harness.metrics.scored import Scored
-from methods import plugins
+from methods import code, plugins
 
+PACKAGE = "harness.metrics"
 NEEDS = SCORES, CURVES, MAPS = ("scores", "curves", "maps")
 PERCENT = "%"  # unit of shares in [0, 1], which tables print in percent
 _NAME = {SCORES: "i_", CURVES: "p_ or aupro_", MAPS: "p_ or aupro_"}
@@ -93,13 +94,15 @@ class Metric:
 
         resolution: of maps and masks, px: 224, (400, 900) as (height, width), or a word such as
         "native" for mixed sizes. mask_rule: how mask values became {0, 1}. Neither has a part in
-        a metric of images.
+        a metric of images. Code of metrics that was changed here (methods/code.py) has one.
         """
         parts = dict(self.parts)
         if not self.of_images:
             sides = (resolution,) * 2 if isinstance(resolution, int) else resolution
             size = sides if isinstance(sides, str) else "x".join(map(str, sides))
             parts |= {"res": size, "mask": mask_rule}
+        if changed := code.mark(code.ours().altered([PACKAGE])):
+            parts["code"] = changed
         parts["v"] = str(self.version)
         return "|".join([self.name, *(f"{name}:{value}" for name, value in parts.items())])
 
@@ -109,7 +112,7 @@ class Metric:
         Version 0.2.0 and before named a resolution for metrics of images, too.
         """
         name, *parts = signature.split("|")
-        own = {part.split(":")[0] for part in self.signature("").split("|")[1:]}
+        own = {"code", *(part.split(":")[0] for part in self.signature("").split("|")[1:])}
         return "|".join([name, *(part for part in parts if part.split(":")[0] in own)])
 
     def stale(self, signature: str) -> bool:

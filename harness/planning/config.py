@@ -26,6 +26,7 @@ from harness.planning import yaml12
 from harness.planning.entries import EntryError, filled, nested
 from harness.planning.jobs import Protocol, Resources
 from harness.store import canonical, write_text
+from harness.store.names import Names
 from methods import plugins
 from methods.declaration import SETTINGS
 from methods.errors import UserError
@@ -167,6 +168,7 @@ class Config:
 
     def __post_init__(self):
         self.options: dict[str, Any] = {}  # method -> its Settings
+        self.names = Names()  # of the store that it is planned for
 
     @property
     def marks(self) -> list[str]:

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import methods
-from harness.data import truth, views
+from harness.data import datasets, truth, views
 from harness.data.views import recipes
+from harness.planning import codes
 from harness.planning.config import Config, ConfigError, Dataset, check_supported, typed
-from harness.planning.jobs import Job, Place, Resources
+from harness.planning.jobs import Job, Place
 from harness.planning.plan import Plan
 from harness.planning.sources import Source, background, layout, sources, validation_counts
 from harness.planning.values import plain, set_dotted
 from harness.store import IDENTITY, canonical, key_of, title_of
+from harness.store.names import Names
 from methods import marks, plugins
 from methods.declaration import DeclaredMethod, DeclaredStage, Preparation, View
 from methods.errors import UserError
@@ -27,11 +29,14 @@ from methods.errors import UserError
 log = logging.getLogger(__name__)
 
 
-def build(config: Config) -> Plan:
+def build(config: Config, names: Names = Names()) -> Plan:
     """Expand a configuration. Reads the datasets' listings, never their content.
 
+    names: of the store that the plan is for
     Raises ConfigError or DataError (a ValueError) for anything that would fail later for sure.
     """
+    config = copy.copy(config)
+    config.names = names
     _check_inputs(config)
     jobs: dict[str, Job] = {}
     cells: list[dict] = []
@@ -58,9 +63,12 @@ def _left_out(config: Config) -> dict[str, list[str]]:
     return {entry: settings for entry, settings in lacking.items() if settings}
 
 
-def again(launch: Mapping[str, Any]) -> Plan:
-    """The plan that a launch's configuration makes now. Raises as `build`, and KeyError."""
-    return build(typed(copy.deepcopy(dict(launch["config"])), launch["id"]))
+def again(launch: Mapping[str, Any], names: Names) -> Plan:
+    """The plan that a launch's configuration makes now. Raises as `build`, and KeyError.
+
+    names: of the launch's store
+    """
+    return build(typed(copy.deepcopy(dict(launch["config"])), launch["id"]), names)
 
 
 def missing_inputs(config: Config) -> list[str]:
@@ -163,7 +171,7 @@ class _Expansion:
             }
             | self._limit(self._train_samples(cls))
             | self.config.numerics.plain()
-            | _code_of(plugin=offer)
+            | _code_of(codes.of_method(cls.name, offer, self.config.names.code), plugin=offer)
         )
         training = self.config.training
         if training.selection == "best_validation" and not cls.validates:
@@ -178,7 +186,9 @@ class _Expansion:
             protocol=self.config.protocol,
             checkpoint_every_s=self.config.schedule.checkpoint_every_s,
             validate_every=(training.validate_every or 0.0) if cls.validates else 0.0,
-            marks=self._marks() + (marks.BEST_VALIDATION,) * selected,
+            marks=self._marks()
+            + (marks.BEST_VALIDATION,) * selected
+            + (marks.EDITED,) * self._edited(spec),
         )
         return {**identity, "key": self._add(spec, title_of(identity), place, cls.name)}
 
@@ -236,7 +246,9 @@ class _Expansion:
         }
         spec |= self._limit(limit) | self.config.numerics.plain()
         offer = methods.offered(cls.name)
-        spec |= _code_of(plugin=offer)
+        spec |= _code_of(
+            codes.of_stage(cls.name, stage, offer, self.config.names.code), plugin=offer
+        )
         every_s = self.config.schedule.checkpoint_every_s
         place = Place(inputs=paths, plugins=_plugins(offer), checkpoint_every_s=every_s)
         of = f" {category}" if stage.reads == "category" else ""
@@ -270,7 +282,9 @@ class _Expansion:
             "needs": {"dataset": source.job.key} if source.job else {},
         }
         offer = recipes.offered(type(recipe))
-        spec |= _code_of(plugin=offer, reader=source.offer)
+        offers = (offer, source.offer)
+        changed = codes.of_view(recipe, _reader(source), offers, self.config.names.code)
+        spec |= _code_of(changed, plugin=offer, reader=source.offer)
         made = canonical([category, (recipe.same_as or type(recipe)).name, plain(recipe)])
         first = self.made.setdefault(made, key_of(spec))
         place = replace(source.place, plugins=_plugins(offer, source.offer))
@@ -281,7 +295,7 @@ class _Expansion:
         source = self.sources[category]
         if source.job:
             self.jobs.setdefault(source.job.key, source.job)
-        job = truth_job(category, source, self.config.resources_of("view"))
+        job = truth_job(category, source, self.config)
         self.jobs.setdefault(job.key, job)
         return job.key
 
@@ -295,6 +309,11 @@ class _Expansion:
         most = self._prepared(cls).train_samples
         fewest = min(source.train for source in self.sources.values())
         return most if most is not None and most < fewest else None
+
+    def _edited(self, spec: Mapping[str, Any]) -> bool:
+        """Whether a job, or one that it builds on, has code of ours that is not as declared."""
+        below = (self.jobs[key].spec for key in spec.get("needs", {}).values())
+        return "code" in spec or any(map(self._edited, below))
 
     @staticmethod
     def _limit(count: int | None) -> dict:
@@ -312,17 +331,27 @@ class _Expansion:
         return key
 
 
-def _code_of(**offers: plugins.Offer | None) -> dict[str, str]:
-    """For a spec: the code of the plug-ins that have a part in it. Nothing where all is ours."""
-    return {name: offer.code for name, offer in offers.items() if offer}
+def _code_of(changed: Mapping[str, str], **offers: plugins.Offer | None) -> dict[str, Any]:
+    """For a spec: our modules that are not as declared (harness/planning/codes.py), and the code
+    of the plug-ins that have a part in it. Nothing where all is ours and as declared.
+    """
+    own = {"code": dict(changed)} if changed else {}
+    return own | {name: offer.code for name, offer in offers.items() if offer}
+
+
+def _reader(source: Source) -> str:
+    """The module that reads a category's files."""
+    layout = datasets.layout_of(source.place.kind)
+    return getattr(layout, "__name__", "") or type(layout).__module__
 
 
 def _plugins(*offers: plugins.Offer | None) -> dict[str, str]:
     return plugins.described([offer for offer in offers if offer])
 
 
-def truth_job(category: str, source: Source, resources: Resources) -> Job:
+def truth_job(category: str, source: Source, config: Config) -> Job:
     """The ground truth at the sensor's pixels, shared by all methods of a category."""
+    changed = codes.of_truth(_reader(source), source.offer, config.names.code)
     spec = {
         "kind": "truth",
         "version": truth.VERSION,
@@ -330,9 +359,9 @@ def truth_job(category: str, source: Source, resources: Resources) -> Job:
         "reading": source.reading,
         "category": category,
         "needs": {"dataset": source.job.key} if source.job else {},
-    } | _code_of(reader=source.offer)
+    } | _code_of(changed, reader=source.offer)
     place = replace(source.place, plugins=_plugins(source.offer))
-    return Job(spec, f"ground truth of {category}", place, resources)
+    return Job(spec, f"ground truth of {category}", place, config.resources_of("view"))
 
 
 def _without_paths(settings: Any, inputs: Mapping[str, Path | None]) -> tuple[dict, dict, dict]:

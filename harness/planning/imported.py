@@ -15,9 +15,10 @@ from harness.planning.jobs import Job, Place
 from harness.planning.plan import Plan
 from harness.planning.sources import sources
 from harness.store import IDENTITY, title_of
-from methods import names
+from harness.store.names import Names
 from methods.declaration import SETTINGS
 from methods.marks import IMPORTED_MAPS
+from methods.names import METHODS
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,15 @@ class Imported:
     scores: Path | None = None  # CSV of image scores
 
 
-def plan(given: Imported) -> Plan:
-    """Raises ConfigError or DataError for whatever cannot be scored, with the files named."""
+def plan(given: Imported, names: Names) -> Plan:
+    """names: of the store that it is for. Raises ConfigError or DataError for whatever cannot be
+    scored, with the files named.
+    """
     _check(given)
     config = configs.typed(
         configs.on_data({"name": f"import-{given.name}"}, given.data), "relief import"
     )
+    config.names = names
     ((name, dataset),) = config.datasets.items()
     name = given.dataset or name
     config.datasets = {name: dataset}
@@ -59,7 +63,7 @@ def plan(given: Imported) -> Plan:
     jobs: dict[str, Job] = {}
     cells = []
     for category, source in sources(config, name, dataset).items():
-        truth = truth_job(category, source, config.resources_of("view"))
+        truth = truth_job(category, source, config)
         ids = [ref.id for ref in opened.category(category).samples("test")]
         paths, faults = files.find_maps(given.maps / category, ids)
         if faults:
@@ -96,7 +100,7 @@ def _check(given: Imported) -> None:
         raise ConfigError(f"{given.maps} is no folder: give the one with a folder a category")
     if not re.fullmatch(r"[A-Za-z0-9][\w. -]*", given.name):
         raise ConfigError(f"{given.name!r} is no name for a method: letters, digits, _ . - only")
-    if given.name in names.METHODS and not given.variant:
+    if given.name in METHODS and not given.variant:
         raise ConfigError(
             f"{given.name} is a method of this program: say whose maps these are with --variant, "
             "e.g. --variant authors"

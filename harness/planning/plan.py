@@ -30,6 +30,14 @@ class Plan:
     left_out: dict[str, list[str]] = field(default_factory=dict)  # method -> settings it lacks
 
     @property
+    def code(self) -> dict[str, str]:
+        """Modules of ours that are not as declared and compute something of it: file -> meaning."""
+        found: dict[str, str] = {}
+        for job in self.jobs.values():
+            found |= job.about.code
+        return found
+
+    @property
     def launch_id(self) -> str:
         """The same work under the same name is the same launch, however often it is started."""
         text = ",".join(cell["key"] for cell in self.cells)
@@ -81,6 +89,7 @@ class Plan:
             "jobs": list(self.jobs),  # so that `relief store` knows what the launch needs
             "config": self.config.plain(),
             "parameters": differences(self.config),
+            **({"code": self.code} if self.code else {}),
         } | ({"study": self.study} if self.study else {})
 
     def record(self, store: Store) -> dict:

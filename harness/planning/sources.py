@@ -10,6 +10,7 @@ from typing import Any
 from harness.data import datasets, mvtec3d, synthetic
 from harness.data.datasets import count_warnings, open_dataset
 from harness.data.samples import fingerprint
+from harness.planning import codes
 from harness.planning.config import Config, ConfigError, Dataset
 from harness.planning.jobs import Job, Place
 from harness.planning.values import plain
@@ -148,6 +149,8 @@ def _synthetic(
         "category": category,
         "recipe": plain(recipe),
     }
+    if changed := codes.of_dataset(config.names.code):
+        spec["code"] = changed
     job = Job(spec, f"make {name}/{category}", resources=config.resources_of("dataset"))
     counts = recipe.counts(category)
     train = counts["train/good"]

@@ -32,6 +32,7 @@ from harness.planning.expand import build
 from harness.planning.plan import Plan
 from harness.planning.sources import validation_counts
 from harness.store import Record, canonical
+from harness.store.names import Names
 from methods.errors import UserError
 
 SWEPT = "swept"  # the variant that a point's settings make
@@ -148,6 +149,7 @@ class Sweep:
 
     def __post_init__(self):
         self.given: dict[str, Any] = {}  # the configuration that points change, unchecked
+        self.names = Names()  # of the store that it is for
 
     @property
     def entry(self) -> tuple[str, str]:
@@ -224,7 +226,7 @@ class Sweep:
         return {**given, "methods": entries, "variants": variants}
 
     def plan(self, values: Mapping[str, Any], both: bool = False) -> Plan:
-        return build(configs.typed(self.configured(values, both), self.name))
+        return build(configs.typed(self.configured(values, both), self.name), self.names)
 
     def value(self, result: Record, metric: str) -> float:
         """What a finished cell says of a metric."""

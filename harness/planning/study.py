@@ -26,6 +26,7 @@ from harness.planning.entries import nested
 from harness.planning.expand import build, missing_inputs
 from harness.planning.plan import Plan
 from harness.store import IDENTITY
+from harness.store.names import Names
 from methods import published
 from methods.names import printed_name
 
@@ -92,11 +93,13 @@ def plan(
     data: str | None = None,
     background: str | None = None,
     base: str = FULL,
+    names: Names = Names(),
 ) -> Plan:
     """All rows of a study as one plan; its launch says which published row each cell stands for.
 
     overrides: as of a configuration; methods and settings choose among the rows. Rows of other
-    methods than the paper's whose inputs are missing are left out, and said to be.
+    methods than the paper's whose inputs are missing are left out, and said to be. names: of the
+    store that it is for.
     """
     study = read(name)
     given = _Given(study, name, overrides, data, background, base)
@@ -106,7 +109,7 @@ def plan(
     for rows in study.rows:
         if not (kept := given.asked(rows)).methods:
             continue
-        part = build(given.configuration(kept))
+        part = build(given.configuration(kept), names)
         config = config or part.config
         jobs |= part.jobs
         for cell in part.cells:

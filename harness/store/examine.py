@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from filelock import Timeout
 
-from harness.store import influences, rescored
+from harness.store import influences, names, rescored
 from harness.store.files import checksum, sealed, unsealed, write_json
 from harness.store.index import FILE
 from harness.store.records import RESULT, SCHEMA, DamagedError, Record, RecordError
@@ -291,7 +291,7 @@ def _locks(store: Store) -> Iterator[Finding]:
 
 
 def _foreign(store: Store) -> Iterator[Finding]:
-    files = {FILE, *(DATABASE + part for part in DATABASE_PARTS)}
+    files = {FILE, names.FILE, *(DATABASE + part for part in DATABASE_PARTS)}
     for path in sorted(store.path.glob("*")):
         expected = path.is_dir() if path.name in TOP else path.name in files
         if not expected and not path.name.endswith(PART):

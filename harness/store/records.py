@@ -179,6 +179,11 @@ class Spec:
         return self.values.get("reading", {})
 
     @property
+    def code(self) -> dict[str, str]:
+        """Modules of ours that computed it and were not as declared: file -> their meaning."""
+        return self.values.get("code", {})
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """What a made dataset consists of."""
         return self.values.get("recipe", {})

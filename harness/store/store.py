@@ -10,6 +10,7 @@
     STORE/launches/<id>.json       what a launch asked for
     STORE/damaged/<key>-<time>-*/  what was found damaged, set aside and computed again
     STORE/data/  STORE/reports/    synthetic datasets; generated reports
+    STORE/names.json               what is filed as what (harness/store/names.py)
     STORE/index.txt                what is done, for who need not read it (harness/store/index.py)
 
 A key is the hash of everything that determines the job's result (`key_of`), so a job that is
@@ -44,6 +45,7 @@ from harness.store.files import (
 )
 from harness.store.index import Index, Stamp, folders_of
 from harness.store.locks import Lock
+from harness.store.names import Names
 from harness.store.processes import Holder
 from harness.store.records import RESULT, SCHEMA, DamagedError, Record
 from methods.errors import UserError
@@ -88,6 +90,11 @@ class Store:
                 f"cannot write to the store {self.path}: {error.strerror or error}; "
                 "free or make writable that folder, or choose another with --store"
             ) from error
+
+    @property
+    def filed_as(self) -> Names:
+        """Under which names code and data are filed here. Raises ValueError if that is damaged."""
+        return Names.read(self.path)
 
     def folder(self, key: str) -> Path:
         """Where the files of a finished job are."""

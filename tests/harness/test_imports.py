@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.planning.codes import undeclared
+from methods.code import Sources
+
 ROOT = Path(__file__).parents[2]
 ARROWS = {  # room -> the rooms it may import from
     "methods": set(),
@@ -159,3 +162,12 @@ def test_numeric_packages_and_the_job_runner_import_without_the_engine():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_code_that_computes_is_as_declared():
+    """Else its results would be those of somebody's own edit: everything would be computed anew."""
+    changed = undeclared(Sources())
+    assert not changed, (
+        f"{changed}: if numbers change, raise these versions; then, in either case, "
+        "python -m harness.planning.codes declare, and commit methods/declared.txt"
+    )

@@ -1,0 +1,58 @@
+"""Under which name a store files what is the same as something that it has results of.
+
+    STORE/names.json    {"code": {meaning: an earlier one}, "data": {content: an earlier identity}}
+
+A key holds the identity of its data, and of code that was changed. What is only written otherwise,
+or identified otherwise than by an earlier version, keeps its first name here, so that its results
+stay those of its keys. Without the file everything has the name of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.store.files import sealed, unsealed, write_json
+
+FILE = "names.json"
+
+
+@dataclass(frozen=True)
+class Names:
+    """code: meaning of a module (methods/code.py) -> the one whose results count as its own;
+    data: content of a category -> the identity under which it was filed first.
+    """
+
+    code: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, store: Path) -> Names:
+        """Of a store's folder. Raises ValueError, naming the file, if it is damaged."""
+        path = store / FILE
+        try:
+            values: dict[str, Any] = unsealed(path.read_bytes())
+        except FileNotFoundError:
+            return cls()
+        except ValueError as error:
+            raise ValueError(
+                f"{path} is damaged ({error}): restore it, or move it away, and say again which "
+                "code is as good as which (`relief plan`)"
+            ) from error
+        return cls(values.get("code", {}), values.get("data", {}))
+
+    def write(self, store: Path) -> None:
+        values = {"code": dict(self.code), "data": dict(self.data)}
+        if any(values.values()) and self != Names.read(store):
+            write_json(store / FILE, sealed(values))
+
+    def taking(self, meaning: str, earlier: str) -> Names:
+        """With code that counts as earlier code from now on."""
+        code, at = {**self.code}, earlier
+        while at in code and at != meaning:
+            at = code[at]
+        if at == meaning:  # it would lead round in a circle: the last word counts
+            code.pop(earlier, None)
+        return Names(code | ({meaning: earlier} if meaning != earlier else {}), self.data)
