@@ -1,6 +1,6 @@
 """Puts the commit into what is built: an installed wheel has no checkout to ask.
 
-harness/COMMIT, read by harness/engine/environment.py. A source distribution carries it on.
+harness/COMMIT, read by harness/engine/commit.py. A source distribution carries it on.
 """
 
 from __future__ import annotations

@@ -28,6 +28,11 @@ class WeightFile:
     licence: str = UNSTATED
 
     @property
+    def needed(self) -> bool:
+        """Whether a run of all rows is refused without it."""
+        return self.without.endswith(_NEEDED)
+
+    @property
     def found(self) -> Path | None:
         return in_folder(self.file)
 

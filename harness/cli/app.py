@@ -11,6 +11,7 @@ import typer
 from harness.cli import (
     data,
     doctor,
+    init,
     kit,
     listing,
     maps,
@@ -28,6 +29,7 @@ from harness.cli import (
     weights,
 )
 from harness.cli.errors import debugging, plugged, tell
+from harness.cli.terminal import quieted
 from methods import plugins
 
 app = typer.Typer(
@@ -37,33 +39,50 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    runs.run,
-    plan.plan,
-    status.status,
-    reports.report,
-    reports.compare,
-    reports.export,
-    verify.verify,
-    rescore.rescore,
-    models.models,
-    models.predict,
-    sweep.sweep,
-    studies.study,
-    mlflow.sync,
-    mlflow.ui,
-    doctor.doctor,
-    kit.test,
+RUN, READ, OWN, KEEP = (  # what `relief --help` shows under one heading, in this order
+    "Run",
+    "Read results",
+    "Data, methods, settings of your own",
+    "Look after store and machines",
+)
+for panel, commands in (
+    (RUN, (runs.run, plan.plan, status.status, sweep.sweep, studies.study)),
+    (READ, (reports.report, reports.compare, reports.export, models.models, models.predict)),
+    (OWN, (init.init, kit.test)),
+    (KEEP, (verify.verify, rescore.rescore, mlflow.sync, mlflow.ui, doctor.doctor)),
 ):
-    app.command()(command)
-app.command("import")(maps.import_maps)
-app.command("list")(listing.list_)
-for group in (studies.app, data.app, weights.app, store.app, kit.new):
-    app.add_typer(group)
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.command("import", rich_help_panel=READ)(maps.import_maps)
+app.command("list", rich_help_panel=OWN)(listing.list_)
+for panel, groups in (
+    (RUN, (studies.app,)),
+    (OWN, (data.app, weights.app, kit.new)),
+    (KEEP, (store.app,)),
+):
+    for group in groups:
+        app.add_typer(group, rich_help_panel=panel)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from harness.cli.installation import version
+
+        print(version())
+        raise typer.Exit
 
 
 @app.callback()
 def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Version and commit, and end."
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print what goes wrong and --json, and nothing else.")
+    ] = False,
     debug: Annotated[
         bool,
         typer.Option("--debug", help="Show where an error was raised; also RELIEF_DEBUG=1."),
@@ -78,13 +97,16 @@ def options(
         ),
     ] = None,
 ) -> None:
-    """Benchmark RGB-D industrial anomaly detectors: run, compare, report."""
+    """Benchmark RGB-D industrial anomaly detectors: run, compare, report.
+
+    These options may stand before or after the command.
+    """
 
 
 def main() -> None:
     """The `relief` command: an error becomes one line and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    arguments, debug = debugging(sys.argv[1:])
+    arguments, debug = debugging(quieted(sys.argv[1:]))
     try:
         left = plugged(arguments)
         if plugins.offers("metrics"):

@@ -22,6 +22,20 @@ def check() -> None:
         sys.exit(EXIT_USAGE)
 
 
+def version() -> str:
+    """ "relief 0.1.0, commit 0123456789ab, in FOLDER", of a checkout and of a wheel."""
+    from importlib import metadata
+
+    from harness.engine.commit import commit
+
+    try:
+        number = metadata.version("relief-bench")
+    except metadata.PackageNotFoundError:  # a checkout in PYTHONPATH
+        number = "not installed"
+    of = f", commit {known}" if (known := commit()) else ""
+    return f"relief {number}{of}, in {ROOT}"
+
+
 def foreign(root: Path) -> str | None:
     """What is wrong if Python would import a package of ours from outside `root`."""
     for name in PACKAGES:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from harness.cli import completion
 from harness.cli.launch import (
     DEFAULT_STORE,
     Address,
@@ -32,6 +33,7 @@ What = Annotated[
     Optional[list[str]],
     typer.Argument(
         metavar="[CONFIG] [KEY=VALUE]...",
+        autocompletion=completion.shipped(),
         help="A YAML file or the name of a shipped one (default demo), then settings to change, "
         "e.g. das3d.train.steps=100 seeds=[0,1]",
     ),

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from harness.cli import completion
 from harness.cli import reports as cli_reports
 from harness.cli.launch import (
     DEFAULT_STORE,
@@ -37,6 +38,7 @@ def study(
         list[str],
         typer.Argument(
             metavar="PAPER/TABLE [KEY=VALUE]...",
+            autocompletion=completion.shipped("studies"),
             help="A study, e.g. m3dm/table4 (relief studies list), then settings to change",
         ),
     ],
@@ -75,20 +77,22 @@ def _tell_left_out(rows: list[dict[str, Any]]) -> None:
 
 @app.command("list")
 def list_studies() -> None:
-    """Print every study and the rows it computes."""
+    """Print every study: what the table is about, and the rows it computes."""
+    from harness.cli.described import opening_comment
     from harness.planning import study as studies
-    from harness.planning.config import shipped
+    from harness.planning.config import find, shipped
 
-    table = Table("study", "table", "rows")
+    table = Table("study", "what it is about", "rows")
     for name in shipped("studies"):
-        found = studies.read(name)
         rows = [
             f"{', '.join(rows.methods)}: {', '.join(rows.settings)}"
             + (f", {rows.train_samples}-shot" if rows.train_samples else "")
-            for rows in found.rows
+            for rows in studies.read(name).rows
         ]
-        table.add_row(name, f"{found.paper}, {found.table}", escape("\n".join(rows)))
+        about = opening_comment(find(name, "studies"))
+        table.add_row(name, escape(about), escape("\n".join(rows)))
     console.print(table)
+    console.print("relief study NAME --demo computes one with narrow networks, in minutes")
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from harness.cli import completion
 from harness.cli import reports as cli_reports
 from harness.cli.launch import (
     DEFAULT_STORE,
@@ -31,6 +32,7 @@ def sweep(
         list[str],
         typer.Argument(
             metavar="SWEEP [KEY=VALUE]...",
+            autocompletion=completion.shipped("sweeps"),
             help="A YAML file or the name of a shipped sweep, then changes of the sweep "
             "(search.trials=8, base=benchmark) or of its configuration (seeds=[0,1])",
         ),

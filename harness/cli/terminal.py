@@ -1,8 +1,12 @@
-"""The two streams that all commands print to, and how tables come out on them."""
+"""The two streams that all commands print to, and how tables come out on them.
+
+Rich leaves out colours where NO_COLOR is set.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -32,3 +36,9 @@ def show(what: RenderableType) -> None:
         console.print(what)
     else:
         Console(file=console.file, width=PIPED, highlight=False, quiet=console.quiet).print(what)
+
+
+def quieted(arguments: Sequence[str]) -> list[str]:
+    """The arguments without --quiet, which may stand anywhere and counts from now on."""
+    console.quiet = "--quiet" in arguments
+    return [argument for argument in arguments if argument != "--quiet"]

@@ -147,7 +147,7 @@ def _missing(seen: Sequence[Seen]) -> Iterator[Oddity]:
     """Whether defects are where the sensor saw nothing: methods that fill holes cannot see them."""
     test = [one for one in seen if one.ref.split == "test"]
     missing = np.array([1 - one.reference.valid for one in test])
-    defective = np.array([bool(one.ref.label) for one in test])
+    defective = np.array([bool(one.ref.label) for one in test], bool)  # maybe of none
     good, bad = missing[~defective], missing[defective][:, None]
     if min(len(good), len(bad)) < FEWEST:
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from harness.engine import numerics
 from harness.engine.code import fingerprint
+from harness.engine.commit import commit
 
 PACKAGES = (
     "relief-bench",
@@ -37,7 +37,7 @@ def environment(device: torch.device) -> dict:
         "host": platform.node(),
         "versions": _versions(),
         "code": fingerprint(),
-        "commit": _commit(),
+        "commit": commit(),
         "cudnn": None,
     } | numerics.described(device)
 
@@ -52,46 +52,6 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-@lru_cache
-def _commit() -> str | None:
-    """The commit of this checkout, with + if files differ from it; of a wheel that of its build.
-
-    None where neither says.
-    """
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return _built_from(root / "harness" / "COMMIT")
-    try:
-        head = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],
-            cwd=root,
-            text=True,
-            capture_output=True,
-            timeout=10,
-            check=True,
-        ).stdout.strip()
-        changed = subprocess.run(
-            # without a lock of the index, which would stop a commit that somebody makes meanwhile
-            ["git", "--no-optional-locks", "status", "--porcelain", "-uno"],
-            cwd=root,
-            text=True,
-            capture_output=True,
-            timeout=10,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return head + ("+" if changed else "")
-
-
-def _built_from(path: Path) -> str | None:
-    """What .ci/hatch_build.py left in a wheel."""
-    try:
-        return path.read_text(encoding="ascii").strip() or None
-    except OSError:
-        return None
 
 
 @lru_cache

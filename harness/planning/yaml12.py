@@ -43,3 +43,13 @@ for tag, pattern, first in (  # of which the first that fits counts
 def load(text: str) -> Any:
     """Plain values. Raises yaml.YAMLError."""
     return yaml.load(text, Loader)  # a SafeLoader
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True  # equal parts are written twice, and not as &id001
+
+
+def dumped(values: Any) -> str:
+    """As text that `load` reads back."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True).rstrip()

@@ -23,14 +23,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from harness.store.curve import Points, read_curve, read_looks
 from harness.store.files import checksum, unsealed, write_json
 from methods.errors import UserError
 from methods.validation import Look
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow
 
 DONE, FAILED, TIMEOUT, OUT_OF_MEMORY, SKIPPED, DAMAGED = (
@@ -438,6 +437,8 @@ class Record:
             return None
         self.check_contents(MAPS)
         ids = self._map_ids()
+        import numpy as np
+
         with self._reading(self.folder / MAPS):
             return Maps(ids, np.load(self.folder / MAPS, mmap_mode="r", allow_pickle=False))
 
@@ -452,6 +453,8 @@ class Record:
         if not path.exists():
             return None
         self.check_contents(CURVES)
+        import numpy as np
+
         with self._reading(path), np.load(path, allow_pickle=False) as file:
             return dict(file)
 
@@ -503,11 +506,15 @@ def write_scores(
 
 def write_maps(folder: Path, ids: Sequence[str], values: np.ndarray) -> None:
     """What `Record.maps` reads."""
+    import numpy as np
+
     np.save(folder / MAPS, values)
     write_json(folder / MAP_IDS, {"ids": list(ids)})
 
 
 def write_curves(folder: Path, curves: Mapping[str, np.ndarray]) -> None:
     """What `Record.curves` reads."""
+    import numpy as np
+
     # to numpy's stub any of the names might be allow_pickle, an option of newer versions
     np.savez_compressed(folder / CURVES, **curves)  # pyrefly: ignore[bad-argument-type]

@@ -43,6 +43,7 @@ def test_commands_that_compute_nothing_import_nothing_that_computes(tmp_path):
     at = ["--store", str(store)]
     commands = [
         (["--help"], 0),
+        (["--version"], 0),
         (["run", "--help"], 0),
         (["run", "--sotre", "X"], 2),
         (["plan", "methods=[dass3d]"], 2),

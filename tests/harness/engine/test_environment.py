@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.engine import environment
+from harness.engine import commit
 
 ROOT = Path(__file__).parents[3]
-ASK = "from harness.engine.environment import _commit; print(_commit())"
+ASK = "from harness.engine.commit import commit; print(commit())"
 
 
 def test_an_installation_without_a_checkout_says_what_it_was_built_from(tmp_path):
     (tmp_path / "COMMIT").write_text("0123456789ab+")
-    assert environment._built_from(tmp_path / "COMMIT") == "0123456789ab+"
-    assert environment._built_from(tmp_path / "none") is None
+    assert commit.built_from(tmp_path / "COMMIT") == "0123456789ab+"
+    assert commit.built_from(tmp_path / "none") is None
 
 
 @pytest.mark.slow
@@ -30,4 +30,4 @@ def test_a_wheel_names_its_commit(tmp_path):
     there = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
     asked = [sys.executable, "-c", ASK]
     done = subprocess.run(asked, cwd=tmp_path, env=there, capture_output=True, text=True)
-    assert done.stdout.strip().removesuffix("+") == str(environment._commit()).removesuffix("+")
+    assert done.stdout.strip().removesuffix("+") == str(commit.commit()).removesuffix("+")
