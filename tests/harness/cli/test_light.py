@@ -50,7 +50,7 @@ def test_commands_that_compute_nothing_import_nothing_that_computes(tmp_path):
         (["plan", "das3d.train.stepz=1"], 2),
         (["plan", FIVE, *at], 0),
         (["plan", FIVE, "--explain", *at], 0),
-        (["plan", str(TINY), "--data", str(tmp_path / "data"), *at], 0),
+        (["plan", str(TINY), "demo=true", "--data", str(tmp_path / "data"), *at], 0),
         (["status", *at], 0),
         (["status", "fake", *at], 0),
         (["status", "demo", *at], 0),
