@@ -108,7 +108,7 @@ def coverage(
     """
     from harness.planning import study as studies
     from harness.planning.config import shipped
-    from reports.page.studies import coverage, coverage_table, reasons_table
+    from reports.page.coverage import coverage, coverage_table, reasons_table
 
     found = [studies.read(name) for name in shipped("studies")]
     computed, unmet = {}, {}

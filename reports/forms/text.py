@@ -79,23 +79,30 @@ def score_text(score: Score, metric: str) -> str:
     return metric_text(metric, score.value) + spread
 
 
-def lead_text(lead: Lead | None, rows: tuple[Row, ...]) -> str:
-    """Who leads by how much, and whether the test images can tell the two apart."""
+def lead_parts(lead: Lead | None, rows: tuple[Row, ...]) -> tuple[str, str]:
+    """Who leads by how much, and whether the test images can tell the two apart (or nothing)."""
     complete = [row for row in rows if row.rank]
     if not complete:
-        return "No method is complete yet."
+        return "No method is complete yet", ""
     if lead is None:
-        return f"{method_label(complete[0].method, complete[0].variant)} is the only complete row."
+        only = method_label(complete[0].method, complete[0].variant)
+        return f"{only} is the only complete row", ""
     first = method_label(lead.first.method, lead.first.variant)
     second = method_label(lead.second.method, lead.second.variant)
     if lead.by == 0:
-        return f"{first} and {second} are level."
+        return f"{first} and {second} are level", ""
     text = f"{first} leads {second} by {100 * lead.by:.1f} points"
     if lead.interval is None:
-        return text + "."
+        return text, ""
     low, high = map(points, lead.interval)
-    told = "" if lead.interval[0] > 0 else "; the test images do not separate them"
-    return f"{text} (95\u00a0% interval {low} to {high}{told})."
+    told = "separate them" if lead.interval[0] > 0 else "do not separate them"
+    return text, f"95\u00a0% interval {low} to {high}; the test images {told}"
+
+
+def lead_text(lead: Lead | None, rows: tuple[Row, ...]) -> str:
+    """`lead_parts` as a sentence."""
+    text, sure = lead_parts(lead, rows)
+    return f"{text} ({sure})." if sure else f"{text}."
 
 
 def grouped(boards: list[Board]) -> dict[str, dict[str, dict[str, Board]]]:

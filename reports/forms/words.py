@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from methods.names import BASELINE
 from reports.numbers.leaderboard import Board, Row
-from reports.numbers.names import method_label, metric_label
+from reports.numbers.names import method_label, metric_label, metric_text
 from reports.numbers.published import ABOVE, BELOW, UNKNOWN, WITHIN, Verdict
 
 SIGNS = {WITHIN: "≈", ABOVE: "▲", BELOW: "▼", UNKNOWN: "?"}
@@ -22,9 +22,35 @@ def points(value: float, digits: int = 1) -> str:
     return f"{100 * value:+.{digits}f}".replace("-", "−")
 
 
+def interval_text(metric: str, bounds: tuple[float, float]) -> str:
+    """ "92.0–94.2", in the metric's unit."""
+    return "–".join(metric_text(metric, bound) for bound in bounds)
+
+
+def verdict_class(found: Verdict) -> str:
+    """For colour: only what lies beyond the error has one."""
+    return {ABOVE: "above", BELOW: "below"}.get(found.text, "within")
+
+
 def verdict_sign(found: Verdict) -> str:
     """With a mark where the verdict rests on inferred settings."""
     return SIGNS[found.text] + INFERRED_SIGN * bool(found.inferred)
+
+
+def difference_text(found: Verdict) -> str:
+    """Ours minus what the paper prints, with its interval: "−0.4 ±0.9", or "−0.4 (−1.2 to +0.3)"
+    where it reaches further to one side.
+    """
+    difference = points(found.difference)
+    if found.interval is None or found.margin is None:
+        return difference
+    low, high = map(points, found.interval)
+    even = found.basis == "seeds"
+    return (
+        f"{difference} ±\u2009{100 * found.margin:.1f}"
+        if even
+        else f"{difference} ({low} to {high})"
+    )
 
 
 def quote_text(found: Verdict) -> str:

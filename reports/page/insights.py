@@ -158,7 +158,10 @@ def _limits(order: list[tuple], boards: dict[str, Board]) -> Markup | None:
         if known:
             x, y = [limit for limit, _ in known], [mean for _, mean in known]
             series.append(Series(method_label(*name), x, y, style))
-    axes = Axis("limit of the false-positive rate", limits[0], limits[-1], log=True), _unit("AUPRO")
+    axes = (
+        Axis("limit of the false-positive rate, %", limits[0], limits[-1], log=True, percent=True),
+        _unit("AUPRO"),
+    )
     return figures.lines("AUPRO against the limit", series, *axes) if series else None
 
 
@@ -170,7 +173,10 @@ def _pro(order: list[tuple], part: pd.DataFrame, store: Results) -> Markup | Non
         if curve is not None:
             name = method_label(method, variant)
             series.append(Series(name, breakdowns.PRO_FPR, curve, style))
-    axes = Axis("false-positive rate of pixels", 0, 0.3), _unit("per-region overlap")
+    axes = (
+        Axis("false-positive rate of pixels, %", 0, 0.3, percent=True),
+        _unit("per-region overlap"),
+    )
     return figures.lines("PRO curves", series, *axes) if series else None
 
 
@@ -180,7 +186,7 @@ def _roc(order: list[tuple], methods: Methods) -> Markup | None:
         for style, name in enumerate(order)
         if name in methods
     ]
-    axes = Axis("false-positive rate of images", 0, 1), _unit("true-positive rate")
+    axes = Axis("false-positive rate of images, %", 0, 1, percent=True), _unit("true-positive rate")
     return figures.lines("ROC curves", series, *axes) if series else None
 
 
@@ -234,7 +240,9 @@ def _speed(board: Board, timed: pd.DataFrame, device: str, several: bool) -> Spe
     low = max(0.0, np.floor(min(ys) * 20 - 0.2) / 20)
     front = [(xs[i], ys[i]) for i in pareto_front([(-x, y) for x, y in zip(xs, ys)])]
     title = f"I-AUROC against latency, {setting_label(board.setting)}"
-    chart = figures.scatter(title, points, x, Axis("I-AUROC", low, 1.0 if low < 1 else 1.05), front)
+    chart = figures.scatter(
+        title, points, x, Axis("I-AUROC, %", low, 1.0 if low < 1 else 1.05, percent=True), front
+    )
     return Speed(board.dataset, board.setting, chart, note, device if several else "")
 
 
@@ -244,4 +252,4 @@ def _mean(board: Board, name: tuple[str, str]) -> float | None:
 
 
 def _unit(label: str) -> Axis:
-    return Axis(label, 0, 1)
+    return Axis(f"{label}, %", 0, 1, percent=True)

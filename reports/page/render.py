@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import pandas as pd
@@ -36,7 +34,7 @@ from reports.forms.text import (
     counts_text,
     grouped,
     headline,
-    lead_text,
+    lead_parts,
     leaderboard_markdown,
     leaderboard_text,
     of_pixels,
@@ -46,11 +44,15 @@ from reports.forms.text import (
     summary_markdown,
 )
 from reports.forms.words import (
+    INFERRED_SIGN,
     VERDICT_KEY,
     below_sign,
     below_text,
+    difference_text,
+    interval_text,
     quote_text,
     test_text,
+    verdict_class,
     verdict_sign,
 )
 from reports.numbers import names
@@ -75,21 +77,13 @@ from reports.numbers.leaderboard import (
     leaderboard_table,
 )
 from reports.numbers.stores import Checked, checked
-from reports.page import pages
+from reports.page import costs, pages
+from reports.page.answer import answer
 from reports.page.figures import legend
 from reports.page.insights import CLASSES, insights, speeds
 from reports.page.sheets import sheets
 
 __all__ = ["leaderboard_text", "write_report"]
-
-UNMEASURED = {  # columns of the cost table that many results lack
-    "end_to_end_p50_s": "latency with reading and preprocessing",
-    "preprocess_p50_s": "latency of preprocessing alone",
-    "device_peak_bytes": "peak GPU memory",
-    "bank_bytes": "size of memory banks",
-    "macs": "multiply-accumulate operations",
-    "throughput": "throughput in batches",
-}
 
 
 def write_report(
@@ -121,6 +115,7 @@ def _write_report(store: Checked, launch: dict, folder: Path, show: Sequence[str
     evidence = {p: read_evidence(store, of, scores) for p, of in frames.items()}
     boards, cost = boards_of_all(frames, evidence), cost_frame(frame)
     common, pixels = in_protocol(boards, COMMON), _of_pixels(in_protocol(boards, PAPER))
+    switch = _Switch.of([*common, *pixels])
     lacking = unscored_lines(launch, results)
     again = badge(results.values())
     write_text(folder / "leaderboard.csv", leaderboard_csv(boards))
@@ -151,30 +146,26 @@ def _write_report(store: Checked, launch: dict, folder: Path, show: Sequence[str
             lacking=lacking,
             datasets=grouped(common),
             papers=grouped(pixels),
-            choices=[*_choices(common), *_choices(pixels)],
-            axes={dataset: _axis(common, dataset) for dataset in frame["dataset"].unique()},
+            answer=answer([*common, *pixels], cost),
+            switch=switch,
+            place={name: i for i, name in enumerate(switch.metrics)},
+            setting_place={name: i for i, name in enumerate(switch.settings)},
             sheets=sheets(frame, store, results, scores, show),
             shown=", ".join(show),
             insights=found,
             speeds=timed,
-            unmeasured=[title for name, title in UNMEASURED.items() if cost[name].isna().all()],
-            known_cost={name for name in cost.columns if not cost[name].isna().all()},
             missing=_missing(frame, results),
             cost=cost.to_dict("records"),
+            cost_columns=costs.columns(cost),
+            cost_notes=costs.notes(cost),
             hours=hours.to_dict("records"),
             whole=hours[["jobs", "hours", "cpu_hours", "gpu_hours"]].sum().to_dict(),
             several_devices=cost["device"].nunique() > 1,
             marks=row_marks(launch, boards),
             signatures={p: _signatures(of, results) for p, of in frames.items()},
-            mixed={
-                (d, p, m)
-                for p, of in frames.items()
-                for d, part in of.groupby("dataset")
-                for m, found in _signatures(part, results).items()
-                if len(found) > 1
-            },
             settings=_settings(frame, results),
-            quoted={board.dataset for board in boards for row in board.rows if row.published},
+            legend=_legend(boards, cost),
+            inferred=_inferred(boards),
             common_text=COMMON_TEXT,
             paper_text=PAPER_TEXT,
         )
@@ -188,10 +179,48 @@ def _of_pixels(boards: list[Board]) -> list[Board]:
     return [board for board in boards if not get(board.metric).of_images]
 
 
-def _choices(boards: list[Board]) -> list[tuple[str, str]]:
-    """Value and label of the metrics that a reader may choose from."""
-    found = {f"{b.protocol} {b.metric}": names.board_label(b.metric, b.protocol) for b in boards}
-    return list(found.items())
+@dataclass(frozen=True)
+class _Switch:
+    """What a reader may choose to see, and what is chosen at first."""
+
+    metrics: list[tuple[str, str]]  # protocol and name
+    settings: list[str]
+    first: str | None  # the setting; None: all of them
+    beside: int  # the paper, the interval, the spread: what stands beside scores of categories
+
+    @classmethod
+    def of(cls, boards: list[Board]) -> _Switch:
+        metrics = list(dict.fromkeys((b.protocol, b.metric) for b in boards))
+        tree = grouped(boards)
+        settings = sorted({b.setting for b in boards}, key=names.setting_order)
+        common = [name for name in settings if all(name in tree[dataset] for dataset in tree)]
+        quoted = any(row.quotes for board in boards for row in board.rows)
+        return cls(metrics, settings, common[-1] if common else None, 0 if quoted else 1)
+
+
+def _legend(boards: list[Board], cost: pd.DataFrame) -> list[str]:
+    """What the numbers of a panel and of a table are, in sentences."""
+    told = [
+        "Means over categories; the interval holds 95 % over test images, ± is the standard "
+        "deviation over seeds. The best is bold, the second underlined.",
+        "Group: one plus the number of methods that a paired test finds better, so what nothing "
+        "tells apart shares one. A method that lacks a cell is not ranked.",
+    ]
+    if any(row.published for board in boards for row in board.rows):
+        told.append(f"Beside the paper's value: {VERDICT_KEY}.")
+    if not cost["speed_valid"].all():
+        told.append("A time in brackets was measured without the device to itself.")
+    return told
+
+
+def _inferred(boards: list[Board]) -> dict[str, list[str]]:
+    """Method -> what of its paper's protocol is not published, over all of its verdicts."""
+    found: dict[str, list[str]] = {}
+    for row in (row for board in boards for row in board.rows):
+        for verdict in filter(None, (row.published, *row.quotes.values())):
+            told = found.setdefault(names.method_label(row.method), [])
+            told += [reason for reason in verdict.inferred if reason not in told]
+    return {method: told for method, told in found.items() if told}
 
 
 def _write_figures(folder: Path, figures: dict[str, str]) -> None:
@@ -213,22 +242,31 @@ def _environment() -> jinja2.Environment:
         setting_label=names.setting_label,
         metric_label=names.metric_label,
         metric_text=names.metric_text,
+        protocol_label=names.protocol_label,
+        get=get,
         status_label=names.status_label,
         mark_text=meaning,
         headline=headline,
         of_pixels=of_pixels,
         board_label=names.board_label,
-        lead_text=lead_text,
+        lead_parts=lead_parts,
         score_legend=legend(CLASSES),
         below_sign=below_sign,
         below_text=below_text,
+        difference_text=difference_text,
+        inferred_sign=INFERRED_SIGN,
+        interval_text=interval_text,
         quote_text=quote_text,
+        verdict_class=verdict_class,
         test_text=test_text,
-        verdict_key=VERDICT_KEY,
         verdict_sign=verdict_sign,
         same=same,
     )
-    environment.filters |= {"percent": percent, "amount": _amount, "bytes": _bytes, "count": _count}
+    environment.filters |= {
+        "percent": percent,
+        "amount": costs.amount,
+        "in_board": lambda name, boards: boards[name],
+    }
     return environment
 
 
@@ -266,27 +304,6 @@ def _notes(results: dict[str, Record]) -> list[str]:
 
 def _listed(values: Iterable) -> str:
     return "; ".join(sorted({printable(v) for v in values}))
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """The stretch of [0, 1] that a dataset's interval plots span, on round numbers."""
-
-    low: float
-    high: float
-
-    def place(self, value: float) -> float:
-        """Where a value is, in percent of the width."""
-        return round(100 * (value - self.low) / (self.high - self.low), 2)
-
-
-def _axis(boards: list[Board], dataset: str) -> _Axis | None:
-    rows = [row for b in boards if b.dataset == dataset and b.metric == "i_auroc" for row in b.rows]
-    ends = [end for row in rows if row.interval for end in row.interval]
-    if not ends:
-        return None
-    low, high = math.floor(min(ends) * 20) / 20, math.ceil(max(ends) * 20) / 20
-    return _Axis(low, high if high > low else low + 0.05)
 
 
 def _missing(frame: pd.DataFrame, results: dict[str, Record]) -> list[dict]:
@@ -331,28 +348,3 @@ def _places(places: list[tuple[str, str, str]]) -> str:
     datasets, settings, categories = (list(dict.fromkeys(column)) for column in zip(*places))
     settings = [names.setting_label(setting) for setting in settings]
     return "; ".join(", ".join(part) for part in (datasets, settings, categories))
-
-
-def _known(value: Any) -> bool:
-    return value is not None and not pd.isna(value)
-
-
-def _amount(value: Any) -> str:
-    """Three significant digits without an exponent: 0.0123, 1.23, 123, 1,230."""
-    if not _known(value):
-        return "–"
-    value = float(value)
-    if value == 0:
-        return "0"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{digits}f}"
-
-
-def _bytes(value: Any) -> str:
-    """Mebibytes, three significant digits."""
-    return _amount(value / 2**20) if _known(value) else "–"
-
-
-def _count(value: Any) -> str:
-    """Millions, three significant digits."""
-    return _amount(value / 1e6) if _known(value) else "–"

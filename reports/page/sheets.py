@@ -9,6 +9,7 @@ the 1st to 99.9th percentile of that cell's stored maps, so brightness compares 
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -71,6 +72,11 @@ class Sheet:
     counts: dict[str, int] = field(default_factory=dict)  # test images by defect type
     defects: tuple[DefectRow, ...] = ()
     note: str = ""
+
+    @property
+    def widest(self) -> int:
+        """Columns of the setting that has most."""
+        return max(Counter(column.setting for column in self.columns).values(), default=0)
 
 
 def sheets(

@@ -7,9 +7,11 @@ whether ours agree with it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -17,13 +19,14 @@ from rich.table import Table
 
 from harness.store import PAPER, Record, Results, write_text
 from reports.forms.text import DEMO
-from reports.numbers.comparison import GRAVITY, MEANING, OTHER, SEPARATOR, comparison
+from reports.numbers.comparison import MEANING, OTHER, SEPARATOR, comparison
 from reports.numbers.evidence import read_evidence
 from reports.numbers.frame import read_results, results_frame
 from reports.numbers.leaderboard import Board, leaderboards
 from reports.numbers.names import metric_label, setting_label
 from reports.numbers.published import (
-    SOURCES,
+    ABOVE,
+    BELOW,
     Quote,
     Verdict,
     known_categories,
@@ -304,84 +307,34 @@ def write_study(store: Results, launch: dict, folder: Path) -> tuple[Path, list[
         .render(
             title=title(launch),
             demo=DEMO if launch.get("demo") else "",
-            heads=heads,
-            lines=shown,
-            numbers=("published", "ours", "difference", "interval"),
+            **_page(lines, shown),
         ),
     )
     return page, lines
 
 
-def coverage(
-    computed: dict[tuple[str, str], set], unmet: dict[tuple[str, str], list]
-) -> pd.DataFrame:
-    """Every published value of the five methods: is there a study that computes it, or why not.
-
-    computed: (paper, table) -> {(method_key, variant, setting)}; unmet: (paper, table) -> Unmet
-    """
-    cells = pd.concat([ours_only(published_cells(paper)) for paper in SOURCES], ignore_index=True)
-    compared = [comparison(cell) for cell in cells.itertuples()]
-
-    def reason(cell) -> str:
-        where = (cell.paper, cell.table)
-        for part in unmet.get(where, []):
-            if part.variant in ("", cell.variant) and (
-                not part.metrics or cell.metric in part.metrics
-            ):
-                return part.reason
-        if where not in computed:
-            return "no study of this table"
-        if (cell.method_key, cell.variant, cell.setting) not in computed[where]:
-            return "no row of the study computes it"
-        return ""
-
-    return cells.assign(
-        reason=[reason(cell) for cell in cells.itertuples()],
-        compares=[found.compares for found in compared],
-        why=[SEPARATOR.join(found.reasons) for found in compared],
-        given=[
-            ", ".join(f"{cell.method_key}.{name}" for name in found.given)
-            for found, cell in zip(compared, cells.itertuples())
-        ],
-    )
-
-
-def coverage_table(found: pd.DataFrame) -> Table:
-    """Per table how many values have a study, how these compare, and what has none and why."""
-    have = found["reason"] == ""
-    counts = [f"{(have & (found['compares'] == how)).sum()} {how}" for how in GRAVITY]
-    table = Table(
-        "paper",
-        "table",
-        "values",
-        *GRAVITY,
-        "no study",
-        title=f"{have.sum()} of {len(found)} published values have a study: {', '.join(counts)}",
-    )
-    for (paper, name), part in found.groupby(["paper", "table"], sort=False):
-        missing = part[part["reason"] != ""]
-        named = [
-            f"{row} {setting} {metric}: {why}"
-            for (row, setting, metric, why), _ in missing.groupby(
-                ["method", "setting", "metric", "reason"], sort=False
-            )
-        ]
-        there = part[part["reason"] == ""]
-        numbers = [str((there["compares"] == how).sum() or "") for how in GRAVITY]
-        table.add_row(paper, name, str(len(part)), *numbers, "\n".join(named))
-    return table
-
-
-def reasons_table(found: pd.DataFrame) -> Table:
-    """Why values compare in part or not at all, and how many it holds for."""
-    table = Table("values", "compares", "why", title="what is not as published")
-    told = found.assign(each=found["why"].str.split(SEPARATOR)).explode("each")
-    for (how, why), part in told[told["why"] != ""].groupby(["compares", "each"], sort=False):
-        table.add_row(str(len(part)), how, why)
-    for how in GRAVITY:
-        table.add_row("", how, MEANING[how])
-    files = sorted({name for text in found["given"] for name in text.split(", ") if name})
-    table.caption = (
-        f"Counted as with the authors' files of {', '.join(files)} (relief weights list)."
-    )
-    return table
+def _page(lines: list[Line], shown: list[dict[str, str]]) -> dict[str, Any]:
+    """What the page says of the lines: each reason once, and what is the same in all lines not."""
+    reasons = list(dict.fromkeys(r for line in lines for r in line.reasons.split(SEPARATOR) if r))
+    told = [
+        text
+        | {
+            "notes": [reasons.index(r) + 1 for r in line.reasons.split(SEPARATOR) if r],
+            "class": line.verdict if line.verdict in (ABOVE, BELOW) else "",
+        }
+        for line, text in zip(lines, shown)
+    ]
+    of_all = ("setting", "metric", "category")
+    have = sum(line.ours is not None for line in lines)
+    found = Counter(line.verdict for line in lines if line.verdict)
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in found.items())
+    alike = [name for name in of_all if shown and len({text[name] for text in shown}) == 1]
+    where = "".join(f", {shown[0][name]}" for name in alike)
+    counts = f"{have} of {len(lines)} printed values have ours beside them{where}"
+    return {
+        "lines": told,
+        "between": [name for name in of_all if name not in alike],
+        "reasons": reasons,
+        "meaning": MEANING,
+        "counts": f"{counts}: {verdicts}." if verdicts else f"{counts}.",
+    }

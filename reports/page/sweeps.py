@@ -1,39 +1,37 @@
 """The report of a sweep: its trials as a table, and what the settings did to the objective.
 
-Reads the sweep's folder alone. The charts are Optuna's, over a study made of the trials.
+Reads the sweep's folder alone.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import math
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 from rich.table import Table
 
 from harness.store import DONE, write_text
+from reports.forms.text import DEMO
 from reports.numbers.gain import Gain, gain, verdict
-from reports.page import pages
+from reports.numbers.names import file_name
+from reports.page import figures, pages
+from reports.page.trials import charts
 
 ROWS = 12  # of the table on the terminal
-
-log = logging.getLogger(__name__)
 
 
 def write_sweep(record: dict, trials: list[dict], folder: Path) -> Path:
     """sweep.html, trials.csv and the charts as SVG files; -> the HTML file."""
     frame = trials_frame(record, trials)
     write_text(folder / "trials.csv", frame.to_csv(index=False, lineterminator="\n"))
-    figures = charts(record, trials)
-    for title, svg in figures:
-        write_text(folder / f"{title.lower().replace(' ', '_')}.svg", svg)
+    found = charts(record, trials)
+    for name, title, told, chart in found:
+        text = figures.standalone(chart, f"{record['name']}: {title}", told)
+        write_text(folder / f"{file_name(name)}.svg", text)
     page = folder / "sweep.html"
     write_text(
         page,
@@ -42,6 +40,7 @@ def write_sweep(record: dict, trials: list[dict], folder: Path) -> Path:
         .render(
             title=f"Sweep: {record['name']}",
             record=record,
+            demo=DEMO if record["sweep"].get("given", {}).get("demo") else "",
             on_test=record["sweep"]["objective"]["on"] == "test",
             counts=counts_text(trials),
             objective=objective_text(record),
@@ -49,7 +48,8 @@ def write_sweep(record: dict, trials: list[dict], folder: Path) -> Path:
             effort=effort_text(trials),
             metrics=_metrics(record),
             trials=_numbered(record, trials),
-            figures=[(title, Markup(svg)) for title, svg in figures],
+            space=[(n, "" if d["values"] else "n") for n, d in record["sweep"]["space"].items()],
+            charts=found,
         ),
     )
     return page
@@ -181,87 +181,6 @@ def _trained(trial: dict) -> float:
     return trial.get("trained", len(trial["cells"]))
 
 
-def charts(record: dict, trials: list[dict]) -> list[tuple[str, str]]:
-    """(title, SVG) of objective over time, parallel coordinates and importance, where possible."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import optuna
-    from matplotlib import pyplot
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    found = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of charts that are experimental, of equal importances
-        study = _study(record, trials[1:])
-        plots = optuna.visualization.matplotlib
-        metric = _metrics(record)[0]
-        options: dict[str, Any] = {"target_name": metric}
-        if len(_metrics(record)) > 1:
-            options["target"] = lambda trial: trial.values[0]
-        drawn = [
-            ("Objective over time", plots.plot_optimization_history),
-            ("Parallel coordinates", plots.plot_parallel_coordinate),
-            ("Importance", plots.plot_param_importances),
-        ]
-        for title, plot in drawn:
-            if len(study.trials) < 2:
-                continue
-            try:
-                plot(study, **options)
-                found.append((title, _svg(pyplot)))
-            except (ValueError, RuntimeError) as error:  # e.g. all trials equal: nothing to weigh
-                log.info("chart=%s left out: %s", title, error)
-            finally:
-                pyplot.close("all")
-    return found
-
-
-def _svg(pyplot: Any) -> str:
-    figure = pyplot.gcf()
-    figure.set_size_inches(9, 4.5)
-    figure.tight_layout()
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _study(record: dict, trials: list[dict]) -> Any:
-    import optuna
-    from optuna.study import StudyDirection
-
-    metrics, space = _metrics(record), record["sweep"]["space"]
-    modes = record["sweep"]["modes"]
-    directions = [
-        StudyDirection.MINIMIZE if modes[m] == "min" else StudyDirection.MAXIMIZE for m in metrics
-    ]
-    study = optuna.create_study(directions=directions)
-    distributions = {name: _distribution(domain) for name, domain in space.items()}
-    for trial in trials:
-        if trial["status"] != DONE:
-            continue
-        params = {n: _text(v) if space[n]["values"] else v for n, v in trial["values"].items()}
-        study.add_trial(
-            optuna.create_trial(
-                params=params,
-                distributions={name: distributions[name] for name in params},
-                values=[trial["means"][m] for m in metrics],
-            )
-        )
-    return study
-
-
-def _distribution(domain: dict) -> Any:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if domain["values"]:
-        return CategoricalDistribution([_text(value) for value in domain["values"]])
-    if domain["kind"] == "int":
-        return IntDistribution(int(domain["low"]), int(domain["high"]), log=domain["log"])
-    return FloatDistribution(domain["low"], domain["high"], log=domain["kind"] == "loguniform")
-
-
 def _numbered(record: dict, trials: list[dict]) -> list[dict]:
     metrics = _metrics(record)
     return [
@@ -269,6 +188,7 @@ def _numbered(record: dict, trials: list[dict]) -> list[dict]:
         | {
             "trained": _trained(trial),
             "effort": trial.get("effort") or {},
+            "gain": _gained(record, trial, trials[0])["gain"],
             "gained": _gain_text(record, trial, trials[0]),
             "shown": {
                 m: f"{trial['means'][m]:.4f}" if m in trial["means"] else "–" for m in metrics

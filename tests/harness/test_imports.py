@@ -72,7 +72,7 @@ ONLY_IN = {  # package -> where it is imported
     "omegaconf": "harness/planning/",
     "optuna": (
         "harness/engine/tuning.py",
-        "reports/page/sweeps.py",
+        "reports/page/trials.py",
     ),  # search; charts of its trials
     "typer": "harness/cli/",
 }

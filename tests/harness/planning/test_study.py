@@ -11,7 +11,8 @@ from harness.planning import study
 from harness.planning.config import ConfigError, shipped
 from harness.store import DONE, Store
 from reports.numbers.published import known_categories, published_cells
-from reports.page.studies import coverage, ours_only, study_lines, study_table, write_study
+from reports.page.coverage import coverage
+from reports.page.studies import ours_only, study_lines, study_table, write_study
 from tests.reports.fake_store import build_launch
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")

@@ -12,11 +12,12 @@ from reports.page.render import write_report
 from tests.reports.fake_store import HOSTILE
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+WIDTHS = (400, 800, 1280)  # px
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 PROBE = """<script>
 const found = {width: innerWidth, page: document.documentElement.scrollWidth, wide: []};
 for (const d of document.querySelectorAll("details")) d.open = true;
-const scrolled = e => e.closest(".scroll, pre, .sr, svg");
+const scrolled = e => e.closest(".scroll, .bar, pre, .sr, svg");
 for (const e of document.body.querySelectorAll("*"))
   if (!scrolled(e) && e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
     found.wide.push(e.tagName + "." + e.className);
@@ -24,6 +25,14 @@ found.page = document.documentElement.scrollWidth;
 const button = document.querySelector(".sortable th:nth-child(2) button");
 const first = () => document.querySelector(".sortable tbody tr").textContent;
 const before = first(); button.click(); found.sorted = first() !== before;
+const visible = e => e.getClientRects().length > 0;
+const columns = () => [...document.querySelectorAll(".sheet thead th")].filter(visible);
+found.columns = columns().map(e => e.textContent);
+document.querySelector("#setting-0").click(); found.rgb = columns().map(e => e.textContent);
+found.boards = [...document.querySelectorAll(".of-metric h4")].filter(visible)
+  .map(e => e.textContent);
+found.plots = [...document.querySelectorAll(".dots th > svg")].filter(visible)
+  .map(e => e.getBoundingClientRect().width);
 const out = document.createElement("pre");
 out.id = "probe"; out.textContent = JSON.stringify(found);
 document.body.append(out);
@@ -31,8 +40,7 @@ document.body.append(out);
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed to open the page")
-@pytest.mark.parametrize("width", [400, 1600])
-def test_the_page_fits_the_window_and_the_browser_does_not_complain(build, tmp_path, width):
+def test_the_page_fits_the_window_and_the_browser_does_not_complain(build, tmp_path):
     store, launch = build(
         methods=[("das3d", ""), ("m3dm", ""), ("3dsr", "a long name of a variant")],
         categories=[HOSTILE, "bagel", "foam", "rope", "tire"],
@@ -42,35 +50,47 @@ def test_the_page_fits_the_window_and_the_browser_does_not_complain(build, tmp_p
     cells, datasets = launch["cells"], ("mvtec3d", "synthetic")
     twice = [cell | {"dataset": name} for name in datasets for cell in cells]
     page = write_report(store, launch | {"cells": twice}, tmp_path / "report")
-    assert 'class="paper"' in page.read_text(encoding="utf-8")
+    assert 'class="quoted"' in page.read_text(encoding="utf-8")
     probed = tmp_path / "probed.html"
     # the policy of the page allows inline scripts, so the probe runs under it, too
     text = page.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>")
     probed.write_text(text, encoding="utf-8")
-    shown, complaints = opened(probed, width, tmp_path)
+    found, complaints = opened(probed, WIDTHS, tmp_path)
     assert not complaints
-    assert shown["width"] == width and shown["sorted"]
-    assert shown["page"] <= width and not shown["wide"], shown
+    for width, shown in zip(WIDTHS, found, strict=True):
+        assert shown["width"] == width and shown["sorted"]
+        assert shown["page"] <= width and not shown["wide"], shown
+        endings = {name.rpartition(")")[2][-6:] for name in shown["columns"]}
+        assert endings - {"RGB", "Depth", "Truth"} == {"RGB+3D"}
+        assert not any(name.endswith("3D") for name in shown["rgb"]) and len(shown["rgb"]) > 3
+        assert set(shown["boards"]) == {"RGB, I-AUROC"}
+        assert min(shown["plots"]) > 100  # px, whatever the width
 
 
-def opened(page, width, tmp_path):
-    """What PROBE found in the page and what the console says.
+def opened(page, widths, tmp_path):
+    """What PROBE found in the page at each width, and what the console says.
 
-    Headless windows are never narrower than 500 px, so the page lies in a frame of its width.
+    Headless windows are never narrower than 500 px, so the page lies in frames.
     """
     outer = tmp_path / "outer.html"
-    outer.write_text(
-        f'<iframe id="f" src="{page.name}" width="{width}" height="900" style="border:0"></iframe>'
-        '<script>onload = () => { const d = document.getElementById("f").contentDocument;'
-        'const p = document.createElement("pre");'
-        'p.textContent = "PROBE" + d.getElementById("probe").textContent;'
-        "document.body.append(p); }</script>"
-    )
+    frames = [
+        f'<iframe src="{page.name}" width="{width}" height="900" style="border:0"></iframe>'
+        for width in widths
+    ]
+    collect = """<script>onload = () => {
+      const inside = f => f.contentDocument.getElementById("probe").textContent;
+      const p = document.createElement("pre");
+      p.textContent = [...document.querySelectorAll("iframe")].map(inside).join();
+      p.id = "found"; document.body.append(p);
+    }</script>"""
+    outer.write_text("".join(frames) + collect)
     options = ("--allow-file-access-from-files", "--window-size=1700,1000", "--dump-dom")
     shown, console = browse(outer.as_uri(), tmp_path, *options, budget_ms=10000, timeout=180)
-    match = re.search(r"PROBE(\{.*?\})</pre>", shown)
+    match = re.search(r'<pre id="found">(.*?)</pre>', shown)
     assert match, console[-20:]
-    return json.loads(html.unescape(match[1])), [line for line in console if "CONSOLE" in line]
+    return json.loads(f"[{html.unescape(match[1])}]"), [
+        line for line in console if "CONSOLE" in line
+    ]
 
 
 def browse(address, tmp_path, *options, budget_ms, timeout):

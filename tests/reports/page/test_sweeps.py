@@ -78,7 +78,7 @@ def test_a_gain_has_an_interval_and_counts_only_as_the_best_of_its_points(tmp_pa
     frame = trials_frame(record, trials)
     assert frame["gain_low"][1] == found.low and frame["gain"][0] == 0
     page = write_sweep(record, trials, tmp_path).read_text()
-    assert "over unchanged" in page and "+0.1012 [+0." in page
+    assert "Over unchanged" in page and "+0.1012 [+0." in page
     shown = io.StringIO()
     Console(width=160, file=shown).print(sweep_table(record, trials))
     assert "+0.1012 [+0." in shown.getvalue()

@@ -1,0 +1,55 @@
+"""The first screen: panels on one scale, with the papers, the baselines and the cost beside."""
+
+import re
+
+import pytest
+
+from harness.store import COMMON
+from reports.numbers.board import Board, Row, Score
+from reports.numbers.cost import cost_frame
+from reports.numbers.frame import results_frame
+from reports.numbers.leaderboard import leaderboards
+from reports.page.answer import FAR, Scale, answer
+from reports.page.render import write_report
+from tests.reports.fake_store import build_launch
+
+
+def board(metric, *means):
+    rows = [Row(f"m{i}", "", (), {}, Score(mean)) for i, mean in enumerate(means)]
+    return Board("d", "rgb", metric, (), tuple(rows), COMMON)
+
+
+def test_panels_of_a_metric_share_a_scale_that_leaves_out_what_is_far_behind():
+    scale = Scale.of([board("i_auroc", 0.9, 0.7), board("i_auroc", 0.4)])
+    assert scale.place(0.9) == 100 and scale.place(0.9 - FAR) == 0
+    assert scale.holds(0.7) and not scale.holds(0.4) and scale.place(0.4) == 0
+    assert [label for _, label in scale.ticks] == ["70", "80", "90"]
+    assert Scale.of([board("i_auroc", None)]) is None
+    alone = Scale.of([board("i_auroc", 0.8)])
+    assert alone.place(0.8) == pytest.approx(50)
+
+
+def test_a_panel_has_its_best_baseline_and_the_cost_of_its_setting(build):
+    methods = [("das3d", ""), ("baseline", "plane"), ("baseline", "colour")]
+    store, launch = build(methods=methods, settings=["rgb", "3d"], seeds=[0], arrays=False)
+    frame = results_frame(store, launch)
+    cost = cost_frame(frame)
+    boards = [b for b in leaderboards(frame) if b.metric == "i_auroc"]
+    panels = answer(boards, cost)["synthetic"]
+    assert [panel.board.setting for panel in panels] == ["rgb", "3d"]
+    for panel in panels:
+        means = {(r.method, r.variant): r.mean.value for r in panel.board.rows}
+        assert panel.baseline == max(means["baseline", "plane"], means["baseline", "colour"])
+        assert set(panel.cost) == set(methods)
+        assert panel.scale == panels[0].scale
+    other = cost.assign(device=["a", *["b"] * (len(cost) - 1)])
+    assert not any(panel.cost for panel in answer(boards, other)["synthetic"])
+
+
+def test_words_never_run_together(tmp_path):
+    store, launch = build_launch(tmp_path / "s", seeds=[0], settings=["rgb"], categories=["a"])
+    page = write_report(store, launch, tmp_path / "r").read_text(encoding="utf-8")
+    text = re.sub(
+        r"<(style|script)>.*?</\1>|<(pre|code|svg).*?</\2>|<[^>]+>", " ", page, flags=re.S
+    )
+    assert not re.findall(r"[a-z]{2}[.;][A-Z][a-z]+", text)
