@@ -8,7 +8,7 @@ apart, and lies off the scale.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -31,21 +31,18 @@ class Scale:
     share: bool  # values in [0, 1], printed in percent
 
     @classmethod
-    def of(cls, boards: Iterable[Board]) -> Scale | None:
+    def of(cls, boards: Sequence[Board]) -> Scale | None:
         """Of what these boards show; None if that is nothing."""
-        rows = [(board.metric, row) for board in boards for row in board.rows]
-        shown = [row.mean.value for _, row in rows]
-        shown += [end for _, row in rows for end in row.interval or ()]
-        shown += [row.published.quote.value for _, row in rows if row.published]
-        values = [value for value in shown if value is not None and math.isfinite(value)]
-        if not values:
+        rows = [row for board in boards for row in board.rows]
+        means = _finite([row.mean.value for row in rows])
+        quotes = _finite([row.published.quote.value for row in rows if row.published])
+        shown = means + quotes + _finite([end for row in rows for end in row.interval or ()])
+        if not shown:
             return None
-        low, high = min(values), max(values)
-        metric = get(rows[0][0])
-        if metric.unit == PERCENT:
-            low, high = (
-                (max(low, high - FAR), high) if metric.sign > 0 else (low, min(high, low + FAR))
-            )
+        metric, low, high = get(boards[0].metric), min(shown), max(shown)
+        if metric.unit == PERCENT and means:
+            best = max(means, key=lambda mean: metric.sign * mean)
+            low, high = max(low, best - FAR), min(high, best + FAR)
         if high - low < 1e-9:
             low, high = low - 0.01, high + 0.01
         return cls(figures.Axis("", low, high), metric.unit == PERCENT)
@@ -90,6 +87,10 @@ class Panel:
     def quoted(self) -> bool:
         """Whether a paper prints a value for one of the rows."""
         return any(row.published for row in self.board.rows)
+
+
+def _finite(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None and math.isfinite(value)]
 
 
 def answer(boards: list[Board], cost: pd.DataFrame) -> dict[str, list[Panel]]:

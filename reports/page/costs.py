@@ -25,6 +25,13 @@ def amount(value: Any) -> str:
     return f"{value:,.{digits}f}"
 
 
+def brief(value: Any) -> str:
+    """For where there is little room: 0.01, 1.23, 12.3, 1,230."""
+    if value is None or pd.isna(value):
+        return MISSING
+    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
 @dataclass(frozen=True)
 class Column:
     """A quantity of the cost table. scale: what one of its units is"""

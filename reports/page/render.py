@@ -265,6 +265,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "percent": percent,
         "amount": costs.amount,
+        "brief": costs.brief,
         "in_board": lambda name, boards: boards[name],
     }
     return environment

@@ -5,10 +5,12 @@ import re
 import pytest
 
 from harness.store import COMMON
+from reports.forms.words import INFERRED_SIGN
 from reports.numbers.board import Board, Row, Score
 from reports.numbers.cost import cost_frame
 from reports.numbers.frame import results_frame
 from reports.numbers.leaderboard import leaderboards
+from reports.numbers.published import known_categories
 from reports.page.answer import FAR, Scale, answer
 from reports.page.render import write_report
 from tests.reports.fake_store import build_launch
@@ -44,6 +46,29 @@ def test_a_panel_has_its_best_baseline_and_the_cost_of_its_setting(build):
         assert panel.scale == panels[0].scale
     other = cost.assign(device=["a", *["b"] * (len(cost) - 1)])
     assert not any(panel.cost for panel in answer(boards, other)["synthetic"])
+
+
+def test_what_a_verdict_and_a_mark_rest_on_stands_in_the_table_and_is_explained_once(
+    build, tmp_path
+):
+    marked = {("das3d",): {"marks": ["random-init"]}}
+    store, launch = build(
+        methods=[("das3d", "")],
+        settings=["rgb+3d"],
+        categories=known_categories("mvtec3d"),
+        arrays=False,
+        demo=False,
+        troubles=marked,
+    )
+    cells = [cell | {"dataset": "mvtec3d"} for cell in launch["cells"]]
+    page = write_report(store, launch | {"cells": cells}, tmp_path).read_text(encoding="utf-8")
+    panel = page[page.index('class="panel') : page.index("</table>")]
+    assert '<span class="mark">random-init</span>' in panel
+    assert "98.2" in panel and re.search(r"[+−]\d+\.\d ±\u2009\d+\.\d", panel)  # DAS3D, Table 1
+    assert re.search(rf"[≈▲▼]{INFERRED_SIGN}", panel)
+    legend = page[page.index('class="notes"') : page.index("</dl>")]
+    assert legend.count("DAS3D prints no optimiser") == 1
+    assert legend.count("random weights instead") == 1
 
 
 def test_words_never_run_together(tmp_path):
