@@ -15,13 +15,12 @@ import ast
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from methods.files import replaced
+from methods.files import cache, replaced
 
 ROOT = Path(__file__).resolve().parents[1]  # the folder that this installation lies in
 DECLARED = "methods/declared.txt"
@@ -144,9 +143,8 @@ class Sources:
 
     @property
     def _cache(self) -> Path:
-        base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
         name = hashlib.sha256(f"{RULES} {self.root}".encode()).hexdigest()[:16]
-        return Path(base) / "relief" / f"code-{name}.json"
+        return cache(f"code-{name}.json")
 
     @property
     def _known(self) -> dict[str, list[Any]]:

@@ -12,6 +12,13 @@ from typing import BinaryIO
 PART = ".part"  # end of the name of a file that is being written
 
 
+def cache(name: str) -> Path:
+    """A file of this user that can be made again at any time; RELIEF_CACHE is another folder."""
+    if own := os.environ.get("RELIEF_CACHE"):
+        return Path(own).expanduser() / name
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "relief" / name
+
+
 @contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which takes the place of `path` at the end of the block.

@@ -8,11 +8,14 @@ come from tests/fixtures.
 import importlib.util
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+_cache = tempfile.TemporaryDirectory(prefix="relief-cache-")
+os.environ.setdefault("RELIEF_CACHE", _cache.name)
 HERE = Path(__file__).parent / "fixtures"
 _spec = importlib.util.spec_from_file_location("fill", HERE / "fill.py")
 _fill = importlib.util.module_from_spec(_spec)

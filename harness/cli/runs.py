@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+from rich.markup import escape
 
 from harness.cli import completion
 from harness.cli.launch import (
@@ -24,6 +25,7 @@ from harness.cli.launch import (
     step,
 )
 from harness.cli.reports import cleared, conclude
+from harness.cli.terminal import errors
 from harness.store import Store
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ def planned_of(
 
     name, overrides = split_arguments(what or [], "configuration", default="demo")
     loaded = config.load(name, overrides, data, background)
+    loaded.tell = lambda line: errors.print(escape(line), soft_wrap=True)
     where = Store(store)
     names = accepting(where, accepted) if accepted else where.filed_as
     return where, build(loaded, names)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.data.content import rotten
 from harness.data.datasets import count_warnings, is_published, layout_of
 from harness.data.files import folders, printable
 from harness.data.plausible import Seen, look, of_listing, of_samples
@@ -104,6 +105,14 @@ def check(
             "the published one: results on other samples compare with nothing",
         )
     _open_all(dataset, _some(listed) if quick else listed, found, workers, report)
+    for name in () if quick else dataset.categories:
+        for path in rotten(dataset.category(name)):
+            found.add(
+                ERROR,
+                path,
+                "it holds other bytes than when it was first read, at the same size and times",
+                "the disk or the memory fails: restore it from a copy",
+            )
     found.problems.sort(key=lambda problem: (problem.severity, problem.file))
     return found
 

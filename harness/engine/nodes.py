@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from harness.data.content import content
 from harness.data.datasets import open_dataset
 from harness.data.samples import fingerprint as listing
 from harness.engine.code import (
@@ -97,7 +98,8 @@ def wanted(plan: Plan | None, store: Store) -> dict[str, Any]:
         if job.about.kind in ("view", "truth") and job.place.root:
             spec, place = job.spec, job.place
             about = {"kind": place.kind, "root": place.root, "reading": spec["reading"]}
-            about |= {"category": spec["category"], "identity": spec["data"]}
+            about |= {"category": spec["category"], "listing": place.listing}
+            about |= {"content": place.content}
             data[place.root, spec["category"], spec["data"]] = about
     return {
         "version": version(),
@@ -233,8 +235,8 @@ def _store(want: dict[str, Any], place: str) -> Finding:
 
 
 def _data(want: dict[str, Any]) -> Finding:
-    """The files of the plan are those that the driver lists, by names, sizes and times."""
-    remedy = "put the same files there on every node, with their times (rsync -a)"
+    """The files of the plan are those of the driver: by names, sizes and times, else by content."""
+    remedy = "put the same files there on every node"
     for path in want["inputs"]:
         if not Path(path).exists():
             return Finding("data", FAULT, f"this node has no {path}", remedy)
@@ -242,7 +244,8 @@ def _data(want: dict[str, Any]) -> Finding:
         root, category = one["root"], one["category"]
         try:
             opened = open_dataset(one["kind"], root, **one["reading"])
-            same = listing(opened.category(category)) == one["identity"]
+            found = opened.category(category)
+            same = listing(found) == one["listing"] or content(found) == one["content"]
         except (OSError, ValueError) as error:
             return Finding("data", FAULT, f"{root}, {category}: {error}", remedy)
         if not same:

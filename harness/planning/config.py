@@ -10,7 +10,8 @@ from __future__ import annotations
 import difflib
 import functools
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Optional
@@ -32,6 +33,8 @@ from methods.declaration import SETTINGS
 from methods.errors import UserError
 from methods.marks import DEMO, TEST_SELECTED
 from methods.names import BASELINES
+
+log = logging.getLogger(__name__)
 
 LOOKS_EVERY = 0.1  # of a training: ten looks, under 1 % of one at the published sizes
 REPOSITORY = Path(__file__).parents[2] / "configs"  # in a checkout
@@ -169,6 +172,7 @@ class Config:
     def __post_init__(self):
         self.options: dict[str, Any] = {}  # method -> its Settings
         self.names = Names()  # of the store that it is planned for
+        self.tell: Callable[[str], None] = log.warning  # takes a line when planning takes long
 
     @property
     def marks(self) -> list[str]:

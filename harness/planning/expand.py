@@ -6,7 +6,7 @@ import copy
 import functools
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def build(config: Config, names: Names = Names()) -> Plan:
-    """Expand a configuration. Reads the datasets' listings, never their content.
+    """Expand a configuration. Reads the datasets' listings, and each file of theirs once.
 
     names: of the store that the plan is for
     Raises ConfigError or DataError (a ValueError) for anything that would fail later for sure.
@@ -141,7 +141,9 @@ class _Expansion:
         """The categories, read so."""
         how = canonical(dict(prepared.reading))
         if how not in self.read:
-            self.read[how] = sources(self.config, self.name, self.dataset, prepared.reading)
+            found = sources(self.config, self.name, self.dataset, prepared.reading)
+            named = {c: filed(s, self.config, self._keys_of(c)) for c, s in found.items()}
+            self.read[how] = named
         return self.read[how]
 
     def cell(self, identity: dict) -> dict:
@@ -262,16 +264,42 @@ class _Expansion:
         if fault := stage.fault(options, sum(counts)):
             raise ConfigError(f"{self.name}: {fault}")
 
+    def _keys_of(self, category: str) -> Callable[[Source], Iterator[str]]:
+        """Keys of what is made of a category first: its ground truth, and views of the methods."""
+
+        def keys(source: Source) -> Iterator[str]:
+            yield truth_job(category, source, self.config).key
+            for entry in self.config.methods:
+                method, variant = self.config.split(entry)
+                cls, settings = methods.declared(method), self.config.settings_of(method, variant)
+                for setting in self.config.supported(entry):
+                    _, spec = self._view_spec(cls, category, cls.view(settings, setting), source)
+                    yield key_of(spec)
+
+        return keys
+
     def _view(self, cls: type[DeclaredMethod], category: str, recipe: View) -> str:
         return self._once(self._new_view, cls, category, recipe)
 
     def _new_view(self, cls: type[DeclaredMethod], category: str, recipe: View) -> str:
-        prepared = self._prepared(cls)
-        source, changes = self._sources(prepared)[category], dict(prepared.view)
-        behind = changes.pop("background", background(self.dataset, self.layout))
-        recipe = replace(recipe.on(behind), **changes)
+        source = self._sources(self._prepared(cls))[category]
         if source.job:
             self.jobs.setdefault(source.job.key, source.job)
+        recipe, spec = self._view_spec(cls, category, recipe, source)
+        offer = recipes.offered(type(recipe))
+        made = canonical([category, (recipe.same_as or type(recipe)).name, plain(recipe)])
+        first = self.made.setdefault(made, key_of(spec))
+        place = replace(source.place, plugins=_plugins(offer, source.offer))
+        place = place if first == key_of(spec) else replace(place, twin=first)
+        return self._add(spec, f"prepare {category} for {recipe.name}", place, "view")
+
+    def _view_spec(
+        self, cls: type[DeclaredMethod], category: str, recipe: View, source: Source
+    ) -> tuple[View, dict[str, Any]]:
+        """The recipe for these data, and the description of the job that follows it."""
+        changes = dict(self._prepared(cls).view)
+        behind = changes.pop("background", background(self.dataset, self.layout))
+        recipe = replace(recipe.on(behind), **changes)
         spec = {
             "kind": "view",
             "version": views.VERSION,
@@ -281,15 +309,9 @@ class _Expansion:
             "view": {"name": recipe.name, **plain(recipe)},
             "needs": {"dataset": source.job.key} if source.job else {},
         }
-        offer = recipes.offered(type(recipe))
-        offers = (offer, source.offer)
+        offers = (recipes.offered(type(recipe)), source.offer)
         changed = codes.of_view(recipe, _reader(source), offers, self.config.names.code)
-        spec |= _code_of(changed, plugin=offer, reader=source.offer)
-        made = canonical([category, (recipe.same_as or type(recipe)).name, plain(recipe)])
-        first = self.made.setdefault(made, key_of(spec))
-        place = replace(source.place, plugins=_plugins(offer, source.offer))
-        place = place if first == key_of(spec) else replace(place, twin=first)
-        return self._add(spec, f"prepare {category} for {recipe.name}", place, "view")
+        return recipe, spec | _code_of(changed, plugin=offers[0], reader=offers[1])
 
     def _truth(self, category: str) -> str:
         source = self.sources[category]
@@ -347,6 +369,26 @@ def _reader(source: Source) -> str:
 
 def _plugins(*offers: plugins.Offer | None) -> dict[str, str]:
     return plugins.described([offer for offer in offers if offer])
+
+
+def filed(source: Source, config: Config, keys: Callable[[Source], Iterable[str]]) -> Source:
+    """A category under the name by which the store of `config.names` has it.
+
+    That is its content, unless an earlier version filed it by its listing: then what was made of it
+    is there under that name. keys: of what is made of a source first. Adds such a name to
+    `config.names`.
+    """
+    names, content, listing = config.names, source.place.content, source.place.listing
+    if source.job:
+        return source
+    name = names.data.get(content)
+    if name is None and names.jobs and listing not in names.data.values():
+        before = replace(source, identity=listing)
+        name = listing if any(key in names.jobs for key in keys(before)) else None
+    if name is None:
+        return source
+    config.names = replace(names, data={**names.data, content: name})
+    return replace(source, identity=name)
 
 
 def truth_job(category: str, source: Source, config: Config) -> Job:

@@ -10,7 +10,7 @@ from harness.data import maps as files
 from harness.data.datasets import open_dataset
 from harness.planning import config as configs
 from harness.planning.config import ConfigError
-from harness.planning.expand import truth_job
+from harness.planning.expand import filed, truth_job
 from harness.planning.jobs import Job, Place
 from harness.planning.plan import Plan
 from harness.planning.sources import sources
@@ -35,7 +35,7 @@ class Imported:
     scores: Path | None = None  # CSV of image scores
 
 
-def plan(given: Imported, names: Names) -> Plan:
+def plan(given: Imported, names: Names = Names()) -> Plan:
     """names: of the store that it is for. Raises ConfigError or DataError for whatever cannot be
     scored, with the files named.
     """
@@ -62,7 +62,8 @@ def plan(given: Imported, names: Names) -> Plan:
     dataset.categories = there
     jobs: dict[str, Job] = {}
     cells = []
-    for category, source in sources(config, name, dataset).items():
+    for category, found in sources(config, name, dataset).items():
+        source = filed(found, config, lambda s, c=category: [truth_job(c, s, config).key])
         truth = truth_job(category, source, config)
         ids = [ref.id for ref in opened.category(category).samples("test")]
         paths, faults = files.find_maps(given.maps / category, ids)

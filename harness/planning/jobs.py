@@ -46,6 +46,8 @@ class Place:
 
     kind: str = ""  # of the dataset that a view reads (harness/data/datasets.py)
     root: str = ""  # its folder, unless a job makes it
+    listing: str = ""  # of its category: names, sizes, times (harness/data/samples.py: fingerprint)
+    content: str = ""  # and what these files hold (harness/data/content.py)
     samples: int = 0  # of a view's training split, for what jobs should take
     tested: int = 0  # likewise of its test split
     twin: str = ""  # key of a view that is equal but for its name: its files are taken

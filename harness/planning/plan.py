@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.planning.config import Config
 from harness.planning.differences import differences
@@ -99,4 +99,6 @@ class Plan:
             launch["started"] = known["started"]
         if known != launch:
             store.write_launch(launch)
+        names = store.filed_as
+        replace(names, data={**names.data, **self.config.names.data}).write(store.path)
         return launch

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness.data import datasets, mvtec3d, synthetic
+from harness.data.content import contents
 from harness.data.datasets import count_warnings, open_dataset
 from harness.data.samples import fingerprint
 from harness.planning import codes
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 class Source:
     """Where a category comes from: what identifies its content, and how to reach it."""
 
-    identity: str  # fingerprint, or the key of the job that makes it
+    identity: str  # that of its content, or the key of the job that makes it
     reading: dict[str, Any]  # how its files are read: the layout's Options
     place: Place  # kind of dataset; root, unless a job makes it
     train: int  # training samples
@@ -41,7 +42,7 @@ def layout(name: str, dataset: Dataset) -> str:
 def sources(
     config: Config, name: str, dataset: Dataset, published: Mapping[str, Any] | None = None
 ) -> dict[str, Source]:
-    """The wanted categories of a dataset. Reads its listing, never the content of its files.
+    """The wanted categories of a dataset. Reads its listing, and each file once (content.py).
 
     published: how a method's authors read it (methods/declaration.py: Preparation)
     """
@@ -57,12 +58,13 @@ def sources(
         log.warning(line)
     place = Place(kind=opened.kind, root=str(opened.root))
     found = {}
-    for c in _wanted(name, dataset, opened.categories):
-        category = opened.category(c)
+    wanted = [opened.category(c) for c in _wanted(name, dataset, opened.categories)]
+    for category, content in zip(wanted, contents(wanted, config.tell)):
+        c = category.name
         train, test = (len(category.examine(split)[0]) for split in ("train", "test"))
         _check_few(name, dataset, c, train)
-        own = replace(place, samples=train, tested=test)
-        found[c] = Source(fingerprint(category), reading, own, train, None, offer)
+        about = dict(samples=train, tested=test, listing=fingerprint(category), content=content)
+        found[c] = Source(content, reading, replace(place, **about), train, None, offer)
     return found
 
 

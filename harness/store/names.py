@@ -9,8 +9,9 @@ stay those of its keys. Without the file everything has the name of its own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +23,29 @@ FILE = "names.json"
 @dataclass(frozen=True)
 class Names:
     """code: meaning of a module (methods/code.py) -> the one whose results count as its own;
-    data: content of a category -> the identity under which it was filed first.
+    data: content of a category -> the identity under which it was filed first;
+    jobs: keys of jobs that were there when this was read
     """
 
     code: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
+    jobs: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     @classmethod
     def read(cls, store: Path) -> Names:
         """Of a store's folder. Raises ValueError, naming the file, if it is damaged."""
         path = store / FILE
+        jobs = frozenset(os.listdir(store / "jobs")) if (store / "jobs").is_dir() else frozenset()
         try:
             values: dict[str, Any] = unsealed(path.read_bytes())
         except FileNotFoundError:
-            return cls()
+            values = {}
         except ValueError as error:
             raise ValueError(
                 f"{path} is damaged ({error}): restore it, or move it away, and say again which "
                 "code is as good as which (`relief plan`)"
             ) from error
-        return cls(values.get("code", {}), values.get("data", {}))
+        return cls(values.get("code", {}), values.get("data", {}), jobs)
 
     def write(self, store: Path) -> None:
         values = {"code": dict(self.code), "data": dict(self.data)}
@@ -55,4 +59,4 @@ class Names:
             at = code[at]
         if at == meaning:  # it would lead round in a circle: the last word counts
             code.pop(earlier, None)
-        return Names(code | ({meaning: earlier} if meaning != earlier else {}), self.data)
+        return replace(self, code=code | ({meaning: earlier} if meaning != earlier else {}))

@@ -87,7 +87,7 @@ def test_what_is_no_python_means_its_bytes():
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """Two methods that share a block, declared as they are."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("RELIEF_CACHE", str(tmp_path / "cache"))
     for name, text in {
         "methods/__init__.py": "",
         "methods/blocks/__init__.py": "",

@@ -52,7 +52,7 @@ def before() -> dict[str, str]:
 
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("RELIEF_CACHE", str(tmp_path / "cache"))
     return Copy(tmp_path / "code", monkeypatch)
 
 
