@@ -116,7 +116,9 @@ class Run:
     report: called with Progress; may raise to stop the job.
     stages: name -> what `Stage.save` wrote, for each stage the method asked for.
     validation: how its training is to be looked at, if it is; not given to stages.
-    part: around a part of a prediction that papers time alone: `with run.part("rgb"):`.
+    part: around a part of a prediction that papers time alone: `with run.part("rgb"):`, and
+        around the wait of a training step for its draws (methods/blocks/training.py: WAITING).
+    feeders: threads that draw the steps of a training ahead; any number gives the same bits.
     """
 
     category: str = "category"
@@ -128,6 +130,7 @@ class Run:
     stages: Mapping[str, Path] = field(default_factory=dict)
     validation: Validation | None = None
     part: Callable[[str], AbstractContextManager] = nullcontext
+    feeders: int = 1
     checkpoints: Checkpoints = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

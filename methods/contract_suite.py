@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from methods.blocks import training
+from methods.blocks.training import every_step_reported
 from methods.contract import Batch, Prediction, Progress, Samples, settings_from
 from methods.standalone import Standalone
 
@@ -96,7 +96,7 @@ def run_one(case: Case, name: str) -> Result:
     says = (CHECKS[name].__doc__ or name).strip().splitlines()[0]
     started = time.perf_counter()
     try:
-        with _every_report():
+        with every_step_reported():
             state, why = "passed", CHECKS[name](case) or ""
     except Inapplicable as error:
         state, why = "skipped", str(error)
@@ -106,16 +106,6 @@ def run_one(case: Case, name: str) -> Result:
         last = "".join(traceback.format_tb(error.__traceback__)[-2:])
         state, why = "failed", f"{type(error).__name__}: {error}\n{last}".rstrip()
     return Result(name, says, state, why, time.perf_counter() - started)
-
-
-@contextmanager
-def _every_report() -> Iterator[None]:
-    """Trainings report each step, so that they can be killed at each."""
-    before, training.REPORT_EVERY_S = training.REPORT_EVERY_S, 0.0
-    try:
-        yield
-    finally:
-        training.REPORT_EVERY_S = before
 
 
 @check

@@ -16,6 +16,7 @@ class Standalone:
 
     data: split -> samples of a category, "train" and "validation" among them
     folder: name -> a fresh empty folder
+    watch: name of a stage, "" for the method -> more of what its fit is given in its Run
     """
 
     method: type[Method]
@@ -25,20 +26,24 @@ class Standalone:
     folder: Callable[[str], Path]
     category: str = "category"
     device: str = "cpu"
+    watch: Callable[[str], Mapping[str, Any]] = lambda name: {}
     _stages: dict[str, Path] = field(default_factory=dict, repr=False)
 
     def make(self, **run: Any) -> Any:
         """A fresh method, with the folders of the stages that it asked for."""
-        wanted = self.method.stage_settings(self.settings, self.setting)
-        stages = {name: self.stage(name, settings) for name, settings in wanted.items()}
-        given = {"category": self.category, "device": self.device, "stages": stages} | run
+        given = {"category": self.category, "device": self.device, "stages": self._fitted()} | run
         return self.method(self.settings, self.setting, Run(**given))
 
     def fit(self, **run: Any) -> Any:
-        made = self.make(**run)
+        self._fitted()  # watched before the method is
+        made = self.make(**{**self.watch(""), **run})
         with made.run.checkpoints:
             made.fit(self.data["train"], self.data["validation"])
         return made
+
+    def _fitted(self) -> dict[str, Path]:
+        wanted = self.method.stage_settings(self.settings, self.setting)
+        return {name: self.stage(name, settings) for name, settings in wanted.items()}
 
     def stage(self, name: str, settings: Any) -> Path:
         """The folder of a stage, which is fitted once."""
@@ -50,7 +55,8 @@ class Standalone:
                 each = cls.reads == "train" and self.method.stages[under].reads == "category"
                 below[f"{under}/{self.category}" if each else under] = self.stage(under, own)
             folder = self.folder(name)
-            run = Run(category=self.category, device=self.device, folder=folder, stages=below)
+            given = {"device": self.device, "folder": folder, "stages": below, **self.watch(name)}
+            run = Run(category=self.category, **given)
             made = cls(settings, run)
             one = {self.category: self.data["train"]}
             with run.checkpoints:

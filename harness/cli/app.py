@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from harness.cli import (
+    bench,
     data,
     doctor,
     init,
@@ -49,7 +50,7 @@ for panel, commands in (
     (RUN, (runs.run, plan.plan, status.status, sweep.sweep, studies.study)),
     (READ, (reports.report, reports.compare, reports.export, models.models, models.predict)),
     (OWN, (init.init, kit.test)),
-    (KEEP, (verify.verify, rescore.rescore, mlflow.sync, mlflow.ui, doctor.doctor)),
+    (KEEP, (verify.verify, rescore.rescore, mlflow.sync, mlflow.ui, doctor.doctor, bench.bench)),
 ):
     for command in commands:
         app.command(rich_help_panel=panel)(command)

@@ -1,8 +1,9 @@
-"""A method on a few synthetic samples, for the contract suite (methods/contract_suite.py)."""
+"""A method on a few synthetic samples: for the contract suite, and to time it."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,26 @@ CATEGORY, SIZE_PX = "cookie", 100  # a multiple of 100, which BTF's padding keep
 SAMPLES = {"train": 6, "validation": 2, "good": 3, "per_defect": 1}
 
 
-def rehearsal(name: str, settings: Any, setting: str, folder: Path) -> Case:
+def rehearsal(
+    name: str,
+    settings: Any,
+    setting: str,
+    folder: Path,
+    samples: Mapping[str, Any] = SAMPLES,
+    sharp: bool = False,
+) -> Case:
     """The case of a method: its view of a small made category, blind as in a benchmark.
 
-    folder: an empty one, for data and whatever the method saves
+    folder: an empty one, for data and whatever the method saves; sharp: scans have at least as
+    many pixels as the view
     """
-    spec = replace(synthetic.PRESETS["tiny"], size=SIZE_PX, categories=(CATEGORY,), **SAMPLES)
+    cls = methods.get(name)
+    view = cls.view(settings, setting)
+    px = SIZE_PX * -(-getattr(view, "size", SIZE_PX) // SIZE_PX) if sharp else SIZE_PX
+    spec = replace(synthetic.PRESETS["tiny"], size=px, categories=(CATEGORY,), **samples)
     write_category(folder / "data", CATEGORY, spec)
     category = open_dataset("mvtec3d", folder / "data").category(CATEGORY)
-    cls = methods.get(name)
-    build_view(category, cls.view(settings, setting), folder / "view")
+    build_view(category, view, folder / "view")
 
     def shown(split: str) -> Any:
         samples, truth = open_split(folder / "view", split)

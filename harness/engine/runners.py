@@ -82,6 +82,7 @@ class Task:
             report=self.report,
             checkpoint_every_s=self.job.place.checkpoint_every_s,
             stages=folders,
+            feeders=feeders(self.device, self.job.resources.cpus),
         )
 
     def settings(self, cls: Any) -> Any:
@@ -97,6 +98,11 @@ class Task:
         for key in self.spec.needs.stages.values():
             found |= self.store.finished(key).notes
         return found | dict(own)
+
+
+def feeders(device: torch.device, cpus: int) -> int:
+    """Threads that draw steps ahead: a job's CPUs, but one where the steps need them themselves."""
+    return 1 if device.type == "cpu" else max(1, cpus)
 
 
 class Clock:

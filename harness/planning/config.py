@@ -502,12 +502,16 @@ def _check(config: Config) -> None:
             raise ConfigError(f"datasets.{name}.train_samples is {few}: give 1 or more")
 
 
-def settings_of(method: str, overrides: Sequence[str] = ()) -> Any:
-    """A method's Settings with overrides as on the command line, METHOD.KEY=VALUE."""
+def settings_of(method: str, overrides: Sequence[str] = (), base: Any = None) -> Any:
+    """A method's Settings with overrides as on the command line, METHOD.KEY=VALUE.
+
+    base: settings that they change, by default the method's own
+    """
     given = _changes(overrides)
     if other := sorted(set(given) - {method}):
         raise ConfigError(f"{', '.join(map(str, other))}: only settings of {method} matter here")
-    return structured(methods.declared(method).Settings, given.get(method, {}), method)
+    start = methods.declared(method).Settings if base is None else base
+    return structured(start, given.get(method, {}), method)
 
 
 def with_overrides(settings: Any, overrides: dict[str, Any], name: str = "") -> Any:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +25,18 @@ from methods.contract import Method, Progress, Run, save_tensors
 from methods.validation import on_curve
 
 REPORT_EVERY_S = 0.5  # beside the steps whose losses are kept
+WAITING = "waiting for data"  # the part of a step (Run.part) until its draws are there
+
+
+@contextmanager
+def every_step_reported() -> Iterator[None]:
+    """Trainings report each step, so that they can be timed, or killed, at each."""
+    global REPORT_EVERY_S
+    before, REPORT_EVERY_S = REPORT_EVERY_S, 0.0
+    try:
+        yield
+    finally:
+        REPORT_EVERY_S = before
 
 
 class Schedule(Protocol):
@@ -61,7 +75,7 @@ def optimise(
     Looks at the network on the way as `run.validation` says, if it says so; that changes nothing
     but, where it asks for it, whose step's network is kept.
 
-    draw: step -> its random numbers, called one step ahead in a thread.
+    draw: step -> its random numbers, called ahead in `run.feeders` threads.
     loss: (step, those) -> (), or the parts that it is the sum of, made one by one: each is
     propagated back before the next (gradient accumulation).
     name: the method's, for errors, and `advice` what would do. The optimiser's rates are those of
@@ -87,7 +101,7 @@ def optimise(
 
     net.train()
     start = reported = time.monotonic()
-    for step, drawn in ahead(draw, first, schedule.steps):
+    for step, drawn in ahead(draw, first, schedule.steps, run.feeders, run.part):
         for group, own in zip(optimiser.param_groups, rates):
             group["lr"] = rate(step) if rate else own * decay(step, schedule)
         optimiser.zero_grad()
@@ -153,16 +167,27 @@ def settle_norms(net: nn.Module, batches: Iterable[Callable[[], Any]]) -> None:
         norm.momentum = momentum
 
 
-def ahead(draw: Callable[[int], Any], first: int, steps: int) -> Iterator[tuple[int, Any]]:
-    """(step, its draws) up to the last step; a thread draws the next while one is in use."""
+def ahead(
+    draw: Callable[[int], Any],
+    first: int,
+    steps: int,
+    feeders: int = 1,
+    part: Callable[[str], AbstractContextManager] = nullcontext,
+) -> Iterator[tuple[int, Any]]:
+    """(step, its draws) up to the last step; so many threads draw the next while one is in use.
+
+    As many steps are drawn ahead as there are threads, so memory is bounded. part: around the
+    time that is waited.
+    """
     if first >= steps:
         return
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(draw, first)
+    with ThreadPoolExecutor(feeders) as pool:
+        coming = deque(pool.submit(draw, s) for s in range(first, min(first + feeders, steps)))
         for step in range(first, steps):
-            drawn = coming.result()
-            if step + 1 < steps:
-                coming = pool.submit(draw, step + 1)
+            with part(WAITING):
+                drawn = coming.popleft().result()
+            if step + feeders < steps:
+                coming.append(pool.submit(draw, step + feeders))
             yield step, drawn
 
 

@@ -1,10 +1,16 @@
 """The training loop beside plain ones: accumulated gradients, rates, and going on."""
 
+import time
+from contextlib import contextmanager
+
 import pytest
 import torch
 
-from methods.blocks.training import Constant, optimise
+from methods.blocks.training import WAITING, Constant, ahead, optimise
 from methods.contract import Run
+from methods.dsr3d.declaration import StageSettings
+from methods.dsr3d.stage import DadaStage
+from tests.methods.tiny import same_weights, tiny_of
 
 
 def network():
@@ -95,3 +101,54 @@ def test_an_infinite_loss_says_what_to_do(given, said):
 
     with pytest.raises(FloatingPointError, match=f"net: loss is inf at step 1; .*{said}"):
         optimise("net", net, optimiser, Constant(1), Run(), data, infinite, **given)
+
+
+@pytest.mark.parametrize("feeders", [1, 3])
+def test_draws_come_in_order_and_no_more_are_made_ahead_than_there_are_feeders(feeders):
+    asked, most = [], 0
+
+    def draw(step):
+        asked.append(step)
+        time.sleep(0.002 * (step % 3))  # some end before earlier ones
+        return 10 * step
+
+    for step, drawn in ahead(draw, 2, 12, feeders):
+        assert drawn == 10 * step
+        most = max(most, max(asked) - step)
+    assert sorted(asked) == list(range(2, 12))
+    assert most <= feeders
+
+
+def test_an_error_of_a_draw_comes_at_its_step():
+    seen = []
+    with pytest.raises(ZeroDivisionError):
+        for step, _ in ahead(lambda step: 1 / (step - 3), 0, 9, 4):
+            seen.append(step)
+    assert seen == [0, 1, 2]
+
+
+def test_any_number_of_feeders_gives_the_same_bits():
+    one, many = trained(), trained(feeders=3)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), many.parameters()))
+
+
+def test_the_wait_for_draws_is_a_part_of_the_step():
+    waited = []
+
+    @contextmanager
+    def part(name):
+        waited.append(name)
+        yield
+
+    trained(part=part)
+    assert waited == [WAITING] * 7
+
+
+def test_a_stage_that_draws_with_threads_of_its_own_gives_the_same_bits_with_any_feeders():
+    def fitted(feeders):
+        settings = tiny_of("3dsr").dada
+        stage = DadaStage(StageSettings(dada=settings), Run(feeders=feeders))
+        stage.fit({})
+        return stage
+
+    assert same_weights(fitted(1), fitted(3))
