@@ -83,13 +83,6 @@ def execute(
     serial: bool = False,
 ) -> tuple[dict[str, Any], list[Record]]:
     """Do what a plan still needs, with a display. -> its launch and the records of failed jobs."""
-    from harness.cli.display import Display
-    from harness.engine.driver import Driver, Running
-    from harness.engine.executors import InProcess, LostError
-    from harness.engine.interrupts import interruptible
-    from harness.engine.live import Live
-    from harness.engine.on_ray import OnRay
-
     store.check_writable()
     launch, pending = plan.record(store), plan.pending(store)
     console.print(
@@ -100,6 +93,13 @@ def execute(
     tell_left_out(plan)
     if not pending:
         return launch, []
+    from harness.cli.display import Display
+    from harness.engine.driver import Driver, Running
+    from harness.engine.executors import InProcess, LostError
+    from harness.engine.interrupts import interruptible
+    from harness.engine.live import Live
+    from harness.engine.on_ray import OnRay
+
     isolation = plan.config.schedule.isolation
     if serial:
         executor = InProcess()

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from filelock import Timeout
+from rich.console import RenderableType
 from rich.markup import escape
+from rich.text import Text
 
+from harness.cli import unchanged
 from harness.cli.errors import describe
 from harness.cli.launch import DEFAULT_STORE, StorePath
 from harness.cli.terminal import console, errors
@@ -222,10 +225,10 @@ def export(
     exit_if_damaged(found)
 
 
-def cleared(store: Store, found: Checked) -> list[str]:
+def cleared(store: Store, found: Checked | None) -> list[str]:
     """Set aside what a report found damaged, for the same command to heal; -> a line for each."""
     lines = []
-    for key, record in found.damaged.items():
+    for key, record in found.damaged.items() if found else ():
         try:
             with store.lock(key, timeout=0):
                 why = store.damage(key, contents=True)
@@ -250,29 +253,42 @@ def _tell_damaged(damaged: Iterable[Record]) -> None:
         errors.print(f"[red]damaged[/red]: {escape(record.reason)}", soft_wrap=True)
 
 
-def write(store: Results, launch: dict, folder: Path, images: list[str] | None = None) -> Path:
-    """The report's files, and the leaderboard on the terminal; -> the folder."""
+def write(
+    store: Results, launch: dict, folder: Path, images: list[str] | None = None
+) -> list[RenderableType]:
+    """The report's files, and the leaderboard on the terminal; -> what was printed."""
     from reports.numbers.choice import MIDDLE
     from reports.page.render import leaderboard_text, write_report
 
     page = write_report(store, launch, folder.resolve(), images or [MIDDLE])
-    console.print(leaderboard_text(store, launch))
-    console.print(f"Leaderboard {escape(page.as_uri())}", soft_wrap=True)
+    shown: list[RenderableType] = [leaderboard_text(store, launch)]
+    shown.append(f"Leaderboard {escape(page.as_uri())}")
     if launch.get("study"):
         from reports.page.studies import study_table, write_study
 
         study, lines = write_study(store, launch, folder.resolve())
-        console.print(study_table(launch, lines))
-        console.print(f"Study       {escape(study.as_uri())}", soft_wrap=True)
-    return page.parent
+        shown += [study_table(launch, lines), f"Study       {escape(study.as_uri())}"]
+    for one in shown:
+        console.print(one, soft_wrap=isinstance(one, str))
+    return shown
 
 
-def conclude(store: Store, launch: dict, tracking: str | None) -> Checked:
-    """The leaderboard on the terminal, in files and in MLflow; -> what was read of the store."""
-    from reports.numbers.stores import Checked
+def conclude(store: Store, launch: dict, tracking: str | None) -> Checked | None:
+    """The leaderboard on the terminal, in files and in MLflow; -> what was read of the store.
 
-    found = Checked(store)
-    folder = write(found, launch, store.path / "reports" / launch["id"])
+    None if nothing had to be read: the report stands, and says what it said.
+    """
+    folder, state = store.path / "reports" / launch["id"], unchanged.state_of(store, launch)
+    found = None
+    if (text := unchanged.told(folder, state)) is not None:
+        console.print(Text.from_ansi(text), soft_wrap=True)
+    else:
+        from reports.numbers.stores import Checked
+
+        found = Checked(store)
+        shown = write(found, launch, folder)
+        if not found.damaged:
+            unchanged.keep(folder, state, shown, console.width)
     if tracking != "none":
         _track(store, launch, tracking, folder)
     return found

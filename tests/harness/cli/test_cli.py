@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -49,6 +52,37 @@ def test_running_a_finished_launch_again_only_reports(capsys, monkeypatch, tiny_
     assert "0 jobs to do" in out and "leaderboard.html" in out.replace("\n", "")
     page = Store(tiny_store.path).path / "reports" / planned().launch_id / "leaderboard.html"
     assert page.read_text().startswith("<!doctype html>")
+
+
+def test_a_report_is_written_again_only_if_something_changed(capsys, monkeypatch, tiny_store):
+    from reports.page import render
+
+    written, whole = [], render.write_report
+    monkeypatch.setattr(render, "write_report", lambda *a: written.append(a) or whole(*a))
+    again = ("run", TINY, "--store", tiny_store.path, "--tracking", "none")
+    first = relief(capsys, monkeypatch, *again)
+    written.clear()
+    assert relief(capsys, monkeypatch, *again) == first and not written
+    record = tiny_store.folder(planned().cells[0]["key"]) / "result.json"
+    before = record.stat()
+    os.utime(record, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert relief(capsys, monkeypatch, *again) == first and len(written) == 1
+    (tiny_store.path / "reports" / planned().launch_id / "leaderboard.html").unlink()
+    assert relief(capsys, monkeypatch, *again) == first and len(written) == 2
+
+
+def test_a_run_with_nothing_to_do_imports_nothing_that_computes(tiny_store):
+    code = (
+        "import sys\nfrom harness.cli import app\n"
+        f"sys.argv = ['relief', 'run', {str(TINY)!r}, '--store', {str(tiny_store.path)!r}]\n"
+        "try: app.main()\nexcept SystemExit as ended: print('ended', ended.code)\n"
+        "heavy = 'torch', 'ray', 'mlflow', 'pandas', 'scipy', 'cv2', 'matplotlib'\n"
+        "print('imported', [name for name in heavy if name in sys.modules])"
+    )
+    for _ in range(2):  # the first may have to write the report, and MLflow's runs
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ended 0" in done.stdout, done.stderr
+    assert "imported []" in done.stdout and "MLflow" in done.stdout
 
 
 def test_plan_and_status_tell_what_is_done(capsys, monkeypatch, tiny_store):
