@@ -12,7 +12,6 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from harness.metrics import headlines
 from harness.store import DONE
 
 if TYPE_CHECKING:
@@ -57,6 +56,8 @@ class Display(AbstractContextManager):
         count = f"[dim]{self.ended}/{self.total}[/dim]"
         title, record = escape(event.job.title) if event.job else "", event.record
         if event.name == DONE and record is not None:
+            from harness.metrics import headlines
+
             values = {name: record.metrics.get(name) for name in headlines()[:SHOWN]}
             shown = [f"{name}={value:.3f}" for name, value in values.items() if value is not None]
             seconds = f"{record.timings['total_s']:.1f}s"

@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from rich.markup import escape
 
-from harness.cli.changed import changes, tell_changes
 from harness.cli.display import duration
 from harness.cli.launch import DEFAULT_STORE, Background, Data, StorePath, tell_left_out
 from harness.cli.runs import Accepted, What, planned_of
 from harness.cli.terminal import console, show, table
-from harness.planning.budget import Budget, budget
-from harness.planning.costs import Durations, forecast
-from harness.planning.jobs import Job
-from harness.planning.plan import Plan
-from harness.planning.work import Speeds
 from harness.store import Store
 from harness.store.alike import Taken
-from methods.load import Machine
+
+if TYPE_CHECKING:  # every command imports this file
+    from harness.planning.budget import Budget
+    from harness.planning.costs import Durations
+    from harness.planning.jobs import Job
+    from harness.planning.plan import Plan
+    from harness.planning.work import Speeds
 
 
 def plan(
@@ -59,7 +59,11 @@ def plan(
 
     With --tflops, what the methods compute at that speed: GPU-hours, and jobs beyond their limit.
     """
+    from harness.cli.changed import tell_changes
     from harness.cli.explain import explain, machines
+    from harness.planning.budget import budget
+    from harness.planning.work import Speeds
+    from methods.load import Machine
 
     where, planned = planned_of(what, store, data, background, accept_old)
     speeds = Speeds(Machine.gpu(tflops)) if tflops else None
@@ -97,6 +101,8 @@ class Found:
 
     @classmethod
     def of(cls, plan: Plan, store: Store, speeds: Speeds | None) -> Found:
+        from harness.planning.costs import forecast
+
         pending, taken = plan.pending(store), list(store.taken())
         return cls(plan, store, pending, taken, forecast(plan, taken, speeds))
 
@@ -115,6 +121,8 @@ class Found:
         }
 
     def changes(self) -> dict[str, Any]:
+        from harness.cli.changed import changes
+
         todo = {job.key for job in self.pending}
         return changes(self.plan, self.store, lambda job: _group(job) if job.key in todo else None)
 

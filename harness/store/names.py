@@ -38,7 +38,7 @@ class Names:
         jobs = frozenset(os.listdir(store / "jobs")) if (store / "jobs").is_dir() else frozenset()
         try:
             values: dict[str, Any] = unsealed(path.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter is told by who writes
             values = {}
         except ValueError as error:
             raise ValueError(

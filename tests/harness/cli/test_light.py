@@ -37,6 +37,15 @@ for command in commands:
 """
 
 
+def test_the_help_imports_neither_numpy_nor_what_reads_configurations():
+    code = (
+        "import sys; from harness.cli import app\n"
+        "print([m for m in ('numpy', 'omegaconf', 'yaml', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
 def test_commands_that_compute_nothing_import_nothing_that_computes(tmp_path):
     write_category(tmp_path / "data", "cookie", PRESETS["tiny"])
     store = build_launch(tmp_path / "store", views=False, arrays=False)[0].path
