@@ -5,6 +5,8 @@ from __future__ import annotations
 DEMO, RANDOM_INIT, TEST_SELECTED, IMPORTED = "demo", "random-init", "test-selected", "imported"
 BEST_VALIDATION = "best-validation"
 VIEW_SUSPECT = "view-suspect"
+ALTERED = "altered"
+UNVERIFIED = "unverified data"
 IMPORTED_MAPS = "imported maps"
 EDITED = "edited-code"
 MEANING = {
@@ -15,9 +17,13 @@ MEANING = {
     IMPORTED: "trained by others: the authors' checkpoint, not ours",
     IMPORTED_MAPS: "its maps were made elsewhere (`relief import`) and only scored here",
     EDITED: "by code of Relief that was changed here, as its record lists; not the released method",
+    ALTERED: "settings of the method or its data differ from the published ones",
+    UNVERIFIED: "named as published data, but with other counts of images: no published value is "
+    "compared with it",
     VIEW_SUSPECT: "the preparation of the scans went wrong in many of them, and the number says "
     "little of the method: `relief data check`, `relief data show`",
 }
+UNJUDGED = (DEMO, RANDOM_INIT, ALTERED, EDITED)  # never said to agree with a paper or not
 NOTED = (RANDOM_INIT, TEST_SELECTED, IMPORTED)  # a method's note that holds one marks the row
 _SHOT = "-shot"
 

@@ -23,7 +23,7 @@ def influences(scored: Scored, metrics: Sequence[Metric]) -> dict[str, np.ndarra
     others = np.where(labels, labels.sum(), (~labels).sum()) - 1
     found = {}
     for of_images in (True, False):
-        wanted = [metric for metric in metrics if metric.of_images == of_images]
+        wanted = [m for m in metrics if m.of_images == of_images and m.bounded]
         if not wanted or (scored.scores if of_images else scored.maps) is None:
             continue
         parts = scored.by_image(of_images)

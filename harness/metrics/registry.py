@@ -54,6 +54,7 @@ class Metric:
     order: tuple[float, ...] = (2,)  # in lists, before the name
     version: int = 1
     weighted: Callable[[Totals], np.ndarray] | None = None
+    bounded: bool = True  # False: no interval of it can be trusted, so none is shown
 
     def __post_init__(self):
         known = tuple(_NAME.get(self.needs, "").split(" or "))
@@ -289,7 +290,9 @@ for _metric in (
     _separation("i_auroc", "I-AUROC", "auroc", "roc", 0, headline=True),
     _separation("p_auroc", "P-AUROC", "auroc", "roc", 2, headline=True),
     _separation("i_ap", "I-AP", "average_precision", "precision-recall", 3),
-    _separation("i_f1max", "I-F1max", "f1_max", "f1", 4),
+    # the best of few thresholds on the images that it is measured on: too good, and intervals held
+    # the truth in 63 to 100 of 100 made test sets (tests/benchmarks/bench_intervals.py)
+    _separation("i_f1max", "I-F1max", "f1_max", "f1", 4, bounded=False),
     _separation("p_ap", "P-AP", "average_precision", "precision-recall", 5),
     _separation("p_f1max", "P-F1max", "f1_max", "f1", 6),
     *(make(limit) for limit in LIMITS for make in (_aupro, _aupro_exact)),

@@ -10,7 +10,7 @@ from typing import Any
 
 import methods
 from harness.planning.config import Config
-from harness.planning.values import plain
+from harness.planning.values import plain, set_dotted
 
 
 def differences(config: Config) -> dict[str, dict[str, Any]]:
@@ -48,3 +48,23 @@ def flat(value: Any, like: Any, name: str) -> dict[str, Any]:
     else:
         return {name: value}
     return {k: v for part in parts for k, v in part.items()}
+
+
+def altered(config: Config) -> list[str]:
+    """The methods whose settings, variants aside, or whose data are read otherwise than published.
+
+    Where files lie is no difference.
+    """
+    read = any(dataset.background != "auto" for dataset in config.datasets.values())
+    entries = {config.split(entry)[0]: entry for entry in config.methods}
+    return [name for name, entry in entries.items() if read or _differs(config, name, entry)]
+
+
+def _differs(config: Config, method: str, entry: str) -> bool:
+    cls, settings = methods.declared(method), config.options[method]
+    values, usual = plain(settings), plain(cls.Settings())
+    for setting in config.supported(entry):
+        for dotted in cls.inputs(settings, setting):
+            set_dotted(values, dotted, None)
+            set_dotted(usual, dotted, None)
+    return values != usual

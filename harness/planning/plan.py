@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from harness.planning.config import Config
-from harness.planning.differences import differences
+from harness.planning.differences import altered, differences
 from harness.planning.jobs import Job
 from harness.store import Store
 
@@ -90,6 +90,7 @@ class Plan:
             "config": self.config.plain(),
             "parameters": differences(self.config),
             **({"code": self.code} if self.code else {}),
+            "altered": altered(self.config),  # methods with other settings than the published ones
         } | ({"study": self.study} if self.study else {})
 
     def record(self, store: Store) -> dict:

@@ -7,7 +7,13 @@ import re
 from harness.metrics import get, headlines
 from harness.store import COMMON
 from reports.forms.text import beside_common, grouped, of_pixels
-from reports.forms.words import BELOW_SIGNS, INFERRED_TEXT, below_text
+from reports.forms.words import (
+    BELOW_SIGNS,
+    INFERRED_TEXT,
+    below_text,
+    interval_text,
+    signature_lines,
+)
 from reports.numbers.leaderboard import Board, Row, in_protocol
 from reports.numbers.names import (
     method_label,
@@ -42,7 +48,8 @@ def leaderboard_latex(boards: list[Board]) -> str:
     """
     parts = [
         "% \\usepackage{booktabs}. In percent; best bold, second underlined, then the standard\n"
-        "% deviation over seeds; below, where a paper prints one, its value."
+        "% deviation over seeds; below, the interval over test images, and\n"
+        "% where a paper prints one, its value."
     ]
     others = [grouped(in_protocol(boards, protocol)) for protocol in beside_common(boards)]
     for dataset, settings in grouped(in_protocol(boards, COMMON)).items():
@@ -62,6 +69,7 @@ def _table(board: Board) -> str:
         parts.append(protocol_label(board.protocol))
     title = ", ".join(parts)
     lines = [
+        *(f"% signature: {text}" for text in signature_lines([board])),
         r"\begin{table}",
         rf"\caption{{{escaped(title)}}}",
         r"\centering\small",
@@ -76,11 +84,17 @@ def _table(board: Board) -> str:
         marks += rf"\,{_BELOW[row.below.apart]}" if row.below else ""
         cells = [_cell(board, row, column) for column in columns]
         lines.append(_line([name + marks, *cells, str(row.group or "--")]))
+        if any(row.bounds(column) for column in columns):
+            ends = [interval_text(board.metric, row.bounds(c)).replace("–", "--") for c in columns]
+            cells = [rf"{{\scriptsize {text}}}" if text else "" for text in ends]
+            lines.append(_line([r"\quad 95\,\% interval", *cells, ""]))
         if row.published or row.quotes:
             quoted = [row.quoted(column) for column in columns]
             values = [_printed(board, found) if found else "" for found in quoted]
             lines.append(_line([r"\quad published", *values, ""]))
     lines += [r"\bottomrule", r"\end{tabular}"]
+    if len(board.signatures) > 1:
+        lines += ["", r"\smallskip These rows were not all scored the same way."]
     if note := below_text(board):
         signs = {BELOW_SIGNS[apart]: sign for apart, sign in _BELOW.items()}
         note = "".join(signs.get(c, c) for c in escaped(note))

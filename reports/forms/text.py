@@ -20,7 +20,9 @@ from reports.forms.words import (
     VERDICT_KEY,
     below_sign,
     below_text,
+    interval_text,
     points,
+    signature_lines,
     verdict_sign,
 )
 from reports.numbers.evidence import read_evidence
@@ -51,6 +53,10 @@ from reports.numbers.names import (
 
 DEMO = "Demo: a short run that shows the program at work. These numbers do not measure the methods."
 
+COVERS = (
+    "95 %, over test images: how far a value may be off because the test set holds these images. "
+    "What another training would give is in ±, over seeds."
+)
 AHEAD = "a baseline of its setting has a better mean; the page says whether beyond chance"
 
 COMMON_TEXT = (
@@ -164,6 +170,9 @@ def leaderboard_markdown(
             of_dataset = grouped(in_protocol(boards, protocol)).get(dataset, {})
             for setting, of_setting in of_dataset.items():
                 lines += _markdown_means(setting, of_setting, marks)
+    lines += [f"Intervals: {COVERS}", ""]
+    if signatures := signature_lines(boards):
+        lines += ["How metrics were scored:", "", *(f"- `{text}`" for text in signatures), ""]
     if any(row.published for board in boards for row in board.rows):
         lines += [f"In brackets: what the paper prints; {VERDICT_KEY}.", ""]
     if marks:
@@ -222,33 +231,38 @@ def _markdown_setting(setting: str, boards: dict[str, Board], marks: list[str]) 
     main = boards[metrics[0]]
     rows = []
     for row in main.rows:
-        bounds = " to ".join(percent(b) for b in row.interval) if row.interval else "–"
-        rows.append(
-            [
-                str(row.rank or "–"),
-                str(row.group or "–"),
-                _signed(row, marks),
-                _marked_score(main, row),
-                bounds,
-                *(_marked_score(boards[m], same(boards[m], row)) for m in metrics[1:]),
-            ]
-        )
-    head = ["#", "group", "method", metric_label(main.metric), "95 % interval"]
+        of_metrics = [(boards[m], same(boards[m], row)) for m in metrics]
+        pairs = [[_marked_score(*of), _bounds(*of)] for of in of_metrics]
+        name = [str(row.rank or "–"), str(row.group or "–"), _signed(row, marks)]
+        rows.append([*name, *(cell for pair in pairs for cell in pair)])
+    head = ["#", "group", "method"]
+    head += [title for m in metrics for title in (metric_label(m), "95 % interval")]
     lead = _escaped(lead_text(main.lead, main.rows))
     lines = [f"### {_escaped(setting_label(setting))}", "", lead, ""]
-    lines += _markdown_table(head + [metric_label(m) for m in metrics[1:]], rows)
+    lines += _markdown_table(head, rows)
     if note := below_text(main):
         lines += ["", note]
-    lines += ["", f"{metric_label(main.metric)} by category:", ""]
-    rows = [
-        [
-            _signed(row, marks),
-            *(_marked_score(main, row, c) for c in main.categories),
-            _marked_score(main, row),
+    for board in (boards[m] for m in metrics):
+        lines += ["", f"{metric_label(board.metric)} by category, and its 95 % interval:", ""]
+        lines += _markdown_categories(board, marks)
+    return [*lines, ""]
+
+
+def _markdown_categories(board: Board, marks: list[str]) -> list[str]:
+    rows = []
+    for row in board.rows:
+        cells = [
+            _Raw(f"{_marked_score(board, row, c)}<br>{interval_text(board.metric, row.bounds(c))}")
+            if row.bounds(c)
+            else _marked_score(board, row, c)
+            for c in (*board.categories, None)
         ]
-        for row in main.rows
-    ]
-    return [*lines, *_markdown_table(["method", *main.categories, "mean"], rows), ""]
+        rows.append([_signed(row, marks), *cells])
+    return _markdown_table(["method", *board.categories, "mean"], rows)
+
+
+def _bounds(board: Board, row: Row) -> str:
+    return interval_text(board.metric, row.interval) or "–"
 
 
 def _markdown_means(setting: str, boards: dict[str, Board], marks: list[str]) -> list[str]:
@@ -257,13 +271,15 @@ def _markdown_means(setting: str, boards: dict[str, Board], marks: list[str]) ->
     if not metrics:
         return []
     main = boards[metrics[0]]
-    rows = [
-        [_signed(row, marks), *(_marked_score(boards[m], same(boards[m], row)) for m in metrics)]
-        for row in main.rows
-    ]
+    rows = []
+    for row in main.rows:
+        of_metrics = [(boards[m], same(boards[m], row)) for m in metrics]
+        pairs = [[_marked_score(*of), _bounds(*of)] for of in of_metrics]
+        rows.append([_signed(row, marks), *(cell for pair in pairs for cell in pair)])
+    head = [title for m in metrics for title in (metric_label(m), "95 % interval")]
     title = f"### {_escaped(setting_label(setting))}, {protocol_label(main.protocol)}"
     says = PAPER_TEXT if main.protocol == PAPER else SHRUNK_TEXT
-    table = _markdown_table(["method", *map(metric_label, metrics)], rows)
+    table = _markdown_table(["method", *head], rows)
     below = below_text(main)
     return [title, "", says, "", *table, "", *([below, ""] if below else [])]
 
@@ -351,6 +367,8 @@ def leaderboard_text(store: Results, launch: dict) -> Group:
                 table.add_row(Text("" if i else setting_label(setting)), name, *cells)
             table.add_section()
         parts.append(table)
+    if any(row.interval for board in boards for row in board.rows):
+        parts.append(Text(f"In brackets {COVERS}"))
     if signs:
         parts.append(Text(f"{BELOW_SIGNS[False]} {AHEAD}"))
     if launch.get("demo"):
@@ -369,4 +387,6 @@ def _terminal(score: Score, board: Board) -> Text:
     text = score_text(score, board.metric)
     if score.value is None:
         return Text("–" if score.note else text, style="dim")
+    if score.interval:
+        text += f" ({interval_text(board.metric, score.interval)})"
     return Text(text, style="bold" if score.value == board.best() else "")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from methods.names import BASELINE
 from reports.numbers.leaderboard import Board, Row
 from reports.numbers.names import method_label, metric_label, metric_text
-from reports.numbers.published import ABOVE, BELOW, UNKNOWN, WITHIN, Verdict
+from reports.numbers.published import ABOVE, BELOW, UNJUDGED, UNKNOWN, WITHIN, Verdict
 
-SIGNS = {WITHIN: "≈", ABOVE: "▲", BELOW: "▼", UNKNOWN: "?"}
+SIGNS = {WITHIN: "≈", ABOVE: "▲", BELOW: "▼", UNKNOWN: "?", UNJUDGED: "·"}
 BELOW_SIGNS = {True: "†", False: "‡"}  # a baseline is ahead: beyond chance, or by its mean alone
 INFERRED_SIGN = "°"
 INFERRED_TEXT = "a part of the paper's protocol is not published, and ours is inferred"
 VERDICT_KEY = (
-    "≈ ours agrees within its error, ▲ ours is above, ▼ ours is below, ? error unknown; "
+    "≈ ours agrees within its error, ▲ ours is above, ▼ ours is below, ? error unknown, "
+    "· not judged (a demo, random weights, other settings); "
     f"{INFERRED_SIGN} {INFERRED_TEXT}"
 )
 
@@ -22,14 +25,32 @@ def points(value: float, digits: int = 1) -> str:
     return f"{100 * value:+.{digits}f}".replace("-", "−")
 
 
-def interval_text(metric: str, bounds: tuple[float, float]) -> str:
-    """ "92.0–94.2", in the metric's unit."""
-    return "–".join(metric_text(metric, bound) for bound in bounds)
+def interval_text(metric: str, bounds: tuple[float, float] | None) -> str:
+    """ "92.0–94.2", in the metric's unit; empty where there is none."""
+    return "–".join(metric_text(metric, bound) for bound in bounds or ())
 
 
 def verdict_class(found: Verdict) -> str:
     """For colour: only what lies beyond the error has one."""
     return {ABOVE: "above", BELOW: "below"}.get(found.text, "within")
+
+
+def signature_lines(boards: Iterable[Board]) -> list[str]:
+    """How each metric was scored, and by which rows where these differ."""
+    found: dict[str, dict[str, None]] = {}
+    for board in boards:
+        for row in board.rows:
+            for signature in row.signatures:
+                names = found.setdefault(signature, {})
+                names[method_label(row.method, row.variant)] = None
+    metrics: dict[str, list[str]] = {}
+    for signature in found:
+        metrics.setdefault(signature.partition("|")[0], []).append(signature)
+    return [
+        signature + (f" ({', '.join(found[signature])})" if len(several) > 1 else "")
+        for several in metrics.values()
+        for signature in several
+    ]
 
 
 def verdict_sign(found: Verdict) -> str:

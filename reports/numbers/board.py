@@ -46,6 +46,7 @@ class Row:
     below: Below | None = None  # the best baseline, where that is ahead
     influences: tuple[Influence, ...] = ()  # a category each; empty if one is unknown
     signatures: tuple[str, ...] = ()  # the different ones of its cells
+    data: dict[str, str] = field(default_factory=dict)  # category -> which published dataset's
     published: Verdict | None = None  # of the mean
     quotes: dict[str, Verdict] = field(default_factory=dict)  # of each category
 

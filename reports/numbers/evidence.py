@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,9 @@ from harness.metrics.intervals import Influence
 from harness.store import COMMON, DONE, Record, Results
 from harness.store.influences import influences_of
 from harness.store.rescored import scores_of
+from reports.numbers.data import published_data
 from reports.numbers.frame import read_scores
+from reports.numbers.stores import Checked
 
 OfCells = Mapping[str, Mapping[str, str]]  # key -> metric -> text
 
@@ -25,6 +27,7 @@ class Evidence:
 
     influences: Mapping[str, Mapping[str, Influence]] = field(default_factory=dict)
     signatures: OfCells = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)  # key -> which published dataset's
 
     def influence(self, key: str, metric: str) -> Influence | None:
         return self.influences.get(key, {}).get(metric)
@@ -41,15 +44,26 @@ def read_evidence(
 ) -> Evidence:
     """Of the finished cells of a frame, in its protocol.
 
-    scores: image scores by key (`read_scores`); read here if not given
+    scores: image scores by key (`read_scores`); read here if not given. A `Checked` store, which
+    one report has, remembers it.
     """
-    scores = read_scores(store, frame) if scores is None else scores
-    done = frame.loc[frame["status"] == DONE, "key"].unique()
-    found = {key: record for key in done if (record := store.result(key)) and record.done}
     protocol = frame["protocol"].iloc[0] if len(frame) else COMMON
+    keys = tuple(frame.loc[frame["status"] == DONE, "key"].unique())
+    known = store.evidence if isinstance(store, Checked) else {}
+    if (protocol, keys) not in known:
+        tables = read_scores(store, frame) if scores is None else scores
+        known[protocol, keys] = _read(store, keys, tables, protocol)
+    return known[protocol, keys]
+
+
+def _read(
+    store: Results, keys: Sequence[str], scores: Mapping[str, pd.DataFrame], protocol: str
+) -> Evidence:
+    found = {key: record for key in keys if (record := store.result(key)) and record.done}
     return Evidence(
         {key: _of(found[key], scores[key], protocol) for key in found if key in scores},
         {key: signatures_of(record, protocol) for key, record in found.items()},
+        {key: published_data(found[key], scores[key]) for key in found if key in scores},
     )
 
 

@@ -15,6 +15,7 @@ from harness.store import IDENTITY as OF_A_CELL
 from harness.store.influences import influences_of
 from harness.store.rescored import Scores, read, scores_of
 from methods.errors import UserError
+from methods.marks import ALTERED
 from reports.numbers.names import metric_label, metric_order
 
 PENDING = "pending"  # asked for, no result yet
@@ -166,7 +167,10 @@ def marked(launch: dict, cell: dict) -> dict:
 
     How settings were chosen is a fact of the launch: another may have computed the same result.
     """
-    return cell | {"marks": [*launch.get("marks", []), *cell.get("marks", [])]}
+    own = cell.get("marks", [])
+    if cell["method"] in launch.get("altered", ()) and not launch.get("demo"):
+        own = [ALTERED, *own]
+    return cell | {"marks": [*launch.get("marks", []), *own]}
 
 
 def all_marks(cells: pd.Series) -> tuple[str, ...]:

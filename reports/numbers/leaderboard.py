@@ -11,7 +11,7 @@ paired test finds better, so rows that nothing tells apart share one (`paired`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 
@@ -22,15 +22,15 @@ from harness.metrics import get
 from harness.metrics.intervals import Error, Influence, interval, of_seeds
 from harness.metrics.registry import PERCENT
 from harness.store import COMMON, DONE, FAILED, OUT_OF_MEMORY, PAPER, SKIPPED, TIMEOUT
-from methods.marks import shots
+from methods.marks import DEMO, UNVERIFIED
 from reports.numbers.baselines import below_baseline
 from reports.numbers.board import Board, Lead, Row, Score, ahead
-from reports.numbers.comparison import OTHER, comparison
+from reports.numbers.data import PUBLISHED, is_claimed
 from reports.numbers.evidence import NONE, Evidence
 from reports.numbers.frame import PENDING, UNDEFINED, UNSCORED, all_marks, metric_names
 from reports.numbers.names import metric_order, setting_order, status_label
 from reports.numbers.paired import better, groups, separable, sign_flip
-from reports.numbers.published import Quote, Verdict, quote, quoted_mean, verdict
+from reports.numbers.quoting import quoted
 from reports.numbers.table import CSV_COLUMNS, leaderboard_csv, leaderboard_table
 
 __all__ = [
@@ -112,7 +112,7 @@ def _board(part: pd.DataFrame, metric: str, evidence: Evidence) -> Board:
     if protocol == PAPER or get(metric).of_images:  # papers scored pixels at their own resolution
         given = {names: _inputs(cells) for names, cells in _methods(part)}
         ranked = [
-            _quoted(row, dataset, setting, metric, categories, given[row.method, row.variant])
+            quoted(row, setting, metric, categories, given[row.method, row.variant])
             for row in ranked
         ]
     tested_on, apart, ranked = _grouped(ranked, categories, sign)
@@ -161,40 +161,6 @@ def _inputs(cells: pd.DataFrame) -> set[str]:
     return set.intersection(*of_each) if of_each else set()
 
 
-def _printed_variant(row: Row) -> str:
-    """Papers print few-shot results as variants; here a mark tells of them."""
-    few = [f"shot_{count}" for mark in row.marks if (count := shots(mark))]
-    return "+".join(filter(None, (row.variant, *few)))
-
-
-def _quoted(
-    row: Row,
-    dataset: str,
-    setting: str,
-    metric: str,
-    categories: tuple,
-    inputs: Collection[str] = (),
-) -> Row:
-    """The row with what papers print for it; nothing where they print nothing comparable.
-
-    inputs: the settings that gave files to all of its cells
-    """
-    names = (row.method, _printed_variant(row), dataset, setting, metric)
-
-    def against(printed: Quote | None, category: str | None = None) -> Verdict | None:
-        ours = row.score(category).value
-        if printed is None or ours is None:
-            return None
-        compared = comparison(printed.printed, inputs)
-        if compared.compares == OTHER:
-            return None
-        found = verdict(ours, printed, row.spread(category), row.bounds(category))
-        return replace(found, inferred=compared.reasons)
-
-    quotes = {c: found for c in categories if (found := against(quote(*names, c), c))}
-    return replace(row, published=against(quoted_mean(*names, categories)), quotes=quotes)
-
-
 def _row(cells: pd.DataFrame, metric: str, categories: tuple[str, ...], evidence: Evidence) -> Row:
     values = cells[metric].to_numpy(float)
     undefined = (cells["status"] == DONE).to_numpy() & np.isnan(values)
@@ -208,15 +174,31 @@ def _row(cells: pd.DataFrame, metric: str, categories: tuple[str, ...], evidence
     by_seed = [values[seeds == seed] for seed in np.unique(seeds)]
     mean = _bounded(_mean(scores, by_seed), list(known.values()), metric)
     signatures = dict.fromkeys(filter(None, (evidence.signature(key, metric) for key in keys)))
+    data = {c: _data(keys[of_category == c], evidence) for c in categories}
     return Row(
         cells["method"].iloc[0],
         cells["variant"].iloc[0],
-        all_marks(cells["marks"]),
+        _marks(cells, data),
         scores,
         mean,
         influences=_all(list(known.values())) if mean.status == DONE else (),
         signatures=tuple(signatures),
+        data={c: found for c, found in data.items() if found},
     )
+
+
+def _data(keys: np.ndarray, evidence: Evidence) -> str | None:
+    """Which published dataset's the data of a category are; empty: none's, None: unknown."""
+    known = {evidence.data[key] for key in keys if key in evidence.data}
+    return "".join(known) if len(known) == 1 else "" if known else None
+
+
+def _marks(cells: pd.DataFrame, data: dict[str, str | None]) -> tuple[str, ...]:
+    """With one for data that are called as published ones and are not. A demo says enough."""
+    marks, dataset = all_marks(cells["marks"]), cells["dataset"].iloc[0]
+    other = [c for c, found in data.items() if found == "" and is_claimed(dataset, c)]
+    claimed = len(other) == len(data) or dataset in PUBLISHED
+    return (*marks, UNVERIFIED) if other and claimed and DEMO not in marks else marks
 
 
 def _influence(keys: np.ndarray, metric: str, evidence: Evidence) -> Influence | None:

@@ -27,6 +27,7 @@ FOLDER = Path(__file__).parents[1] / "published"
 SOURCES = ("dbrn", "3dsr", "das3d", "m3dm", "shape_guided")
 ROUNDING = 0.001  # the papers' codes round categories to 3 decimals, then the mean again
 WITHIN, ABOVE, BELOW, UNKNOWN = "within error", "above", "below", "error unknown"
+UNJUDGED = "not judged"  # of a demo, random weights or other settings
 CELL_COLUMNS = (
     "paper",
     "table",
@@ -102,7 +103,7 @@ class Verdict:
 
     quote: Quote
     difference: float  # ours - published
-    text: str  # WITHIN, ABOVE, BELOW or UNKNOWN
+    text: str  # WITHIN, ABOVE, BELOW, UNKNOWN or UNJUDGED
     margin: float | None  # half-width of the error, with the rounding; None if unknown
     basis: str  # "seeds", "images" or "" where the error is unknown
     interval: tuple[float, float] | None = None  # of the difference, 95 %, with the rounding

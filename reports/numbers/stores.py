@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.store import DAMAGED, DamagedError, Record, Results, Store
 from reports.numbers.frame import IDENTITY, marked
@@ -40,6 +41,7 @@ class Checked:
     def __init__(self, store: Results):
         self.store = store
         self.damaged: dict[str, Record] = {}
+        self.evidence: dict[tuple[str, tuple[str, ...]], Any] = {}  # of evidence.py, once read
         self._sound: set[str] = set()
         self._read: set[tuple[str, str]] = set()
 
@@ -71,6 +73,7 @@ class Checked:
         there = self.store.result(error.key)
         folder = there.folder if there else Path()
         self.damaged[error.key] = Record.damaged(error, folder)
+        self.evidence.clear()
         return self.damaged[error.key]
 
 

@@ -76,6 +76,7 @@ from reports.numbers.leaderboard import (
     leaderboard_csv,
     leaderboard_table,
 )
+from reports.numbers.per_image import defects_table, images_table
 from reports.numbers.stores import Checked, checked
 from reports.page import costs, pages
 from reports.page.answer import answer
@@ -126,6 +127,9 @@ def _write_report(store: Checked, launch: dict, folder: Path, show: Sequence[str
     hours = hours_frame(store, results)
     write_text(folder / "hours.csv", hours.to_csv(index=False, lineterminator="\n"))
     write_text(folder / "leaderboard.tex", leaderboard_latex(boards))
+    for name, table in (("images", images_table), ("defects", defects_table)):
+        text = table(frame, scores).to_csv(index=False, lineterminator="\n", float_format="%.6f")
+        write_text(folder / f"{name}.csv", text)
     cells = pd.concat(frames.values(), ignore_index=True)
     cells = cells.convert_dtypes()  # whole numbers without ".0" beside missing ones
     write_text(folder / "cells.csv", cells.to_csv(index=False, lineterminator="\n"))

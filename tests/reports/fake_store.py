@@ -224,11 +224,11 @@ def _finish(store: Store, cell: dict, changes: dict, arrays: bool) -> None:
     }
     result |= changes
     if arrays:
-        influences.write(work, _influences(cell, result, labels))
+        influences.write(work, influences_for(cell, result, labels))
     store.publish(cell["key"], json.loads(json.dumps({"protocols": _common(result)} | result)))
 
 
-def _influences(cell: dict, result: dict, labels: np.ndarray) -> influences.Parts:
+def influences_for(cell: dict, result: dict, labels: np.ndarray) -> influences.Parts:
     """Of every pixel metric, in both protocols."""
     rng = _rng("influences", *cell.values())
     names = [name for name in result["metrics"] if not get(name).of_images]

@@ -17,6 +17,7 @@ from harness.metrics.intervals import (
 )
 from harness.metrics.pixel import PixelScores
 from harness.metrics.ranking import auroc
+from tests.benchmarks import bench_intervals
 
 N, M, CATEGORIES = 22, 60, 4
 
@@ -44,7 +45,8 @@ def without(scored, i):
 @pytest.mark.parametrize("levels", [None, 3])
 def test_an_influence_is_what_leaving_the_image_out_changes(levels):
     scored = category(levels=levels)
-    metrics = [m for m in known_metrics() if levels is None or not m.name.startswith("aupro_0")]
+    metrics = [m for m in known_metrics() if m.bounded]
+    metrics = [m for m in metrics if levels is None or not m.name.startswith("aupro_0")]
     found, whole = influences(scored, metrics), values_of(scored, metrics)
     assert set(found) == {metric.name for metric in metrics}
     picked = [0, 3, 9, 15, 21]
@@ -95,6 +97,10 @@ def test_a_metric_of_images_from_outside_is_computed_without_each_image():
     assert found[8:] == pytest.approx(bad - bad.mean(), abs=1e-4) and not found[:8].any()
 
 
+def test_the_best_f1_of_few_images_has_no_interval():
+    assert influences(category(), [get("i_f1max")]) == {} != influences(category(), [get("i_ap")])
+
+
 def test_a_metric_of_pixels_that_knows_nothing_of_weights_has_no_influences():
     metric = Metric("p_some", "some", lambda scored: 0.5, needs="maps")
     assert influences(category(), [metric]) == {}
@@ -132,6 +138,15 @@ def test_the_interval_covers_the_true_area_within_2_points_of_95_percent(area):
         low, high = interval(value, Error.of_mean([found]))
         covered += low <= area <= high
     assert abs(covered / 600 - 0.95) <= 0.02
+
+
+@pytest.mark.slow
+def test_intervals_of_pixel_metrics_cover_what_many_images_show():
+    truth = bench_intervals.truth_of_maps(3.0, 22, 88)
+    found = bench_intervals.covered(
+        lambda rng: bench_intervals.drawn_maps(3.0, rng, 22, 88), truth, 300
+    )
+    assert all(0.91 <= share <= 0.985 for share in found.values()), found
 
 
 def test_a_perfect_score_has_a_lower_end_that_more_images_raise():

@@ -192,3 +192,18 @@ def test_a_baseline_without_any_of_the_settings_is_refused_if_it_is_asked_for_by
     said = "baseline/colour has the settings rgb, rgb\\+3d, and only 3d is asked for"
     with pytest.raises(ConfigError, match=said):
         planned("methods=[das3d,baseline/colour]", "settings=[3d]")
+
+
+def test_a_launch_says_which_methods_have_other_settings_than_published(tmp_path):
+    path = tmp_path / "plain.yaml"
+    path.write_text(
+        "methods: [baseline, baseline/plane]\nsettings: [3d]\n"
+        "datasets: {made: {kind: synthetic, categories: [cookie]}}\n"
+    )
+
+    def altered(*overrides):
+        return build(load(str(path), overrides)).launch()["altered"]
+
+    assert altered() == [] == altered("protocol.batch=1")
+    assert altered("baseline.window=5") == ["baseline"]
+    assert altered("datasets.made.background=none") == ["baseline"]

@@ -3,10 +3,13 @@ import re
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from harness.store import Store
+from harness.store import Record, Store
 from reports.forms.latex import leaderboard_latex
-from reports.numbers.evidence import read_evidence
+from reports.forms.text import leaderboard_markdown, leaderboard_text
+from reports.forms.words import interval_text
+from reports.numbers.evidence import read_evidence, signatures_of
 from reports.numbers.frame import results_frame
 from reports.numbers.leaderboard import leaderboards
 from reports.numbers.stores import Stores, gather
@@ -31,6 +34,40 @@ def test_latex_tables_are_balanced_and_no_text_of_data_is_a_command(build):
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert rows and all(len(re.findall(r"(?<!\\)&", row)) == 4 for row in rows)
     assert text.count(r"\textbf") >= 9 and text.count(r"\toprule") == text.count(r"\bottomrule")
+
+
+def test_every_form_has_the_interval_of_every_headline_value_and_how_it_was_scored(build):
+    store, launch = build(methods=[("das3d", ""), ("m3dm", "")], settings=["rgb"])
+    frame = results_frame(store, launch)
+    boards = leaderboards(frame, read_evidence(store, frame))
+    main = [b for b in boards if b.metric in ("i_auroc", "aupro_0.3", "p_auroc")]
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(leaderboard_text(store, launch))
+    terminal = console.export_text()
+    markdown, latex = leaderboard_markdown(launch, frame, boards), leaderboard_latex(boards)
+    assert len(main) == 3
+    for board in main:
+        for row in board.rows:
+            assert interval_text(board.metric, row.interval) in terminal
+            for category in ("cookie", "dome", None):
+                text = interval_text(board.metric, row.bounds(category))
+                assert "–" in text and text in markdown and text.replace("–", "--") in latex
+        (signature,) = board.signatures
+        assert signature in markdown and f"% signature: {signature}" in latex
+        assert board.metric in signature
+
+
+def test_rows_of_image_metrics_are_scored_alike_whatever_their_maps_size(build):
+    store, _ = build(methods=[("das3d", ""), ("m3dm", "")], settings=["rgb"])
+    old = {"i_auroc": "i_auroc|curve:roc|thresholds:all|conn:none|res:224x224|mask:>0|v:1"}
+    known = {record.key: signatures_of(record, "paper") for record in store.results()}
+    first = next(store.results(iter(known)))
+    values = dict(first.values) | {"signatures": first.signatures | old}
+    texts = {
+        signatures_of(Record(values, first.folder), "paper")["i_auroc"],
+        known[first.key]["i_auroc"],
+    }
+    assert len(texts) == 1 and "res:" not in texts.pop()
 
 
 def test_parquet_holds_what_the_csv_holds(build, tmp_path):

@@ -1,16 +1,22 @@
 import csv
 import math
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from scipy.stats import t as student
 
+from harness.data import eyecandies, mvtec3d
+from harness.store import Record
+from methods.marks import UNVERIFIED
 from reports.forms.text import leaderboard_markdown
-from reports.numbers import published
-from reports.numbers.leaderboard import Row, Score, _quoted
+from reports.numbers import data, published
+from reports.numbers.leaderboard import Row, Score
 from reports.numbers.published import (
     ABOVE,
     BELOW,
     ROUNDING,
+    UNJUDGED,
     UNKNOWN,
     WITHIN,
     Quote,
@@ -19,6 +25,8 @@ from reports.numbers.published import (
     quoted_mean,
     verdict,
 )
+from reports.numbers.quoting import quoted
+from tests.reports.fake_store import TEST
 from tests.reports.numbers.test_leaderboard import boards_of
 
 BENCH = ("mvtec3d", "rgb+3d", "i_auroc")
@@ -107,16 +115,91 @@ def test_rounding_in_the_paper_is_no_difference():
 
 
 def test_few_shot_rows_stand_beside_what_papers_print_for_as_few():
-    scores = {c: Score(0.8, None, 1) for c in MVTEC}
+    scores, known = {c: Score(0.8, None, 1) for c in MVTEC}, dict.fromkeys(MVTEC, "mvtec3d")
+
+    def row_of(marks):
+        row = Row("m3dm", "", marks, scores, Score(0.8), data=known)
+        return quoted(row, *BENCH[1:], MVTEC)
+
     for marks, variant in [((), ""), (("5-shot",), "shot_5"), (("demo", "50-shot"), "shot_50")]:
-        row = _quoted(Row("m3dm", "", marks, scores, Score(0.8)), *BENCH, MVTEC)
+        row = row_of(marks)
         assert row.published.quote == quote("m3dm", variant, *BENCH, "mean")
         assert row.quotes["tire"].quote == quote("m3dm", variant, *BENCH, "tire")
-    seven = _quoted(Row("m3dm", "", ("7-shot",), scores, Score(0.8)), *BENCH, MVTEC)
-    assert seven.published is None
+    assert row_of(("7-shot",)).published is None
 
 
-def test_a_board_stands_beside_the_papers_and_marks_what_differs(build):
+@pytest.fixture
+def as_published(monkeypatch):
+    """What `build` writes has the counts of the published data."""
+    counts = {"test": dict(TEST), "train": {"good": 40}}
+    known = {("mvtec3d", name): counts for name in MVTEC}
+    monkeypatch.setattr(data, "published_counts", lambda: known)
+
+
+def test_the_counts_are_those_that_the_readers_know():
+    for (dataset, category), splits in data.published_counts().items():
+        known = {"mvtec3d": mvtec3d, "eyecandies": eyecandies}[dataset].published(category)
+        assert splits == {split: known[split] for split in ("train", "test")}
+    assert len(data.published_counts()) == 20
+
+
+@pytest.mark.parametrize(
+    "change, whose",
+    [({}, "mvtec3d"), ({"hole": 20}, ""), ({"stain": 1}, ""), ({"good": 21}, "")],
+)
+def test_data_are_the_published_ones_by_their_counts_whatever_they_are_called(change, whose):
+    counts = data.published_counts()["mvtec3d", "bagel"]["test"] | change
+    defects = [defect for defect, count in counts.items() for _ in range(count)]
+    record = Record({"spec": {"category": "bagel"}, "status": "done"}, Path())
+    assert data.published_data(record, pd.DataFrame({"defect": defects})) == whose
+    known = {"spec": {"category": "bagel"}, "status": "done", "counts": {"train_available": 243}}
+    assert data.published_data(Record(known, Path()), pd.DataFrame({"defect": defects})) == ""
+
+
+def built(build, dataset, demo=False, **choices):
+    store, launch = build(
+        methods=[("m3dm", "")],
+        settings=["rgb"],
+        categories=["bagel", "tire"],
+        arrays=False,
+        demo=demo,
+        seeds=[0, 1],
+        **choices,
+    )
+    launch["cells"] = [cell | {"dataset": dataset} for cell in launch["cells"]]
+    return store, launch
+
+
+def the_row(store, launch):
+    boards = boards_of(store, launch)
+    return next(b for b in boards if b.metric == "i_auroc").rows[0]
+
+
+REAL = {(None,) * 5: {"marks": []}}
+
+
+def test_published_values_attach_to_the_published_data_in_any_folder(build, as_published):
+    row = the_row(*built(build, "scans_2026", troubles=REAL))
+    assert row.published.quote.source == "m3dm" and set(row.quotes) == {"bagel", "tire"}
+    assert row.published.text != UNJUDGED and row.marks == ()
+
+
+def test_other_data_by_a_published_name_are_marked_and_have_no_published_value(build):
+    row = the_row(*built(build, "mvtec3d", troubles=REAL))
+    assert row.published is None and not row.quotes and row.marks == (UNVERIFIED,)
+
+
+@pytest.mark.parametrize("marks, altered", [(["demo"], []), (["random-init"], []), ([], ["m3dm"])])
+def test_a_row_that_is_no_try_at_the_published_result_is_not_judged(
+    build, as_published, marks, altered
+):
+    store, launch = built(build, "mvtec3d", troubles={(None,) * 5: {"marks": marks}})
+    row = the_row(store, launch | {"altered": altered})
+    assert row.published.text == UNJUDGED and row.published.difference
+    assert {found.text for found in row.quotes.values()} == {UNJUDGED}
+
+
+def test_a_board_stands_beside_the_papers_and_marks_what_differs(build, as_published):
     store, launch = build(
         methods=[("m3dm", "")],
         settings=["rgb"],
@@ -132,7 +215,5 @@ def test_a_board_stands_beside_the_papers_and_marks_what_differs(build):
     assert row.published.quote.value == pytest.approx((0.944 + 0.767) / 2, abs=0.02)
     assert row.published.difference == pytest.approx(row.mean.value - row.published.quote.value)
     assert set(row.quotes) == {"bagel", "tire"}
-    import pandas as pd
-
     text = leaderboard_markdown(launch, pd.DataFrame({"status": ["done"]}), boards)
     assert "what the paper prints" in text

@@ -1,0 +1,369 @@
+"""How often the 95 % intervals over test images hold the truth.
+
+    python -m tests.benchmarks.bench_intervals [--repeats 1000] [scores] [maps] [means] [report]
+
+Draws test sets from populations of which the truth is known (scores), or computed from many
+thousands of images (maps), and prints Markdown tables of the share of intervals that hold it:
+
+- scores: of image metrics, score sets of five shapes, 10 to 30 normal and 20 to 90 defective;
+- maps: of pixel metrics, beside percentiles of the bootstrap over images;
+- means: of means over categories, of paired differences and how often a test finds what is not;
+- report: CPU seconds of the intervals of a full benchmark (made cells), and of influences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from scipy.stats import norm
+
+from harness.metrics import Scored, get, known_metrics, values_of
+from harness.metrics.influence import influences
+from harness.metrics.intervals import Error, Influence, interval, paired_difference
+from harness.metrics.ranking import auroc
+from harness.store import PROTOCOLS
+from harness.store import influences as store_influences
+from reports.numbers.evidence import read_evidence
+from reports.numbers.frame import read_results, results_frame
+from reports.numbers.leaderboard import boards_of_all
+from tests.reports import fake_store
+
+OF_IMAGES = ("i_auroc", "i_ap", "i_f1max")
+OF_PIXELS = (
+    "p_auroc",
+    "aupro_0.3",
+    "aupro_0.05",
+    "aupro_exact_0.3",
+    "aupro_exact_0.01",
+    "p_ap",
+    "p_f1max",
+)
+SIZES = ((10, 20), (20, 30), (22, 88), (30, 90))  # normal and defective images
+AREAS = (0.75, 0.9, 0.95, 0.98)
+SIDE = 24  # px
+LARGE = 150  # times as many images as a test set has, for the truth
+RESAMPLES = 200
+
+Draw = Callable[[np.random.Generator, int, int], np.ndarray]  # normal scores first
+
+
+def binormal(area: float, spread: float = 1.0) -> Draw:
+    shift = norm.ppf(area) * np.hypot(1, spread)
+
+    def draw(rng, n, m):
+        return np.append(rng.normal(size=n), rng.normal(shift, spread, m))
+
+    return draw
+
+
+def skewed(area: float) -> Draw:
+    def draw(rng, n, m):
+        return np.append(rng.exponential(size=n), rng.exponential(area / (1 - area), m))
+
+    return draw
+
+
+def some_missed(area: float) -> Draw:
+    """A share of the defective images that look normal; the rest is far off."""
+
+    def draw(rng, n, m):
+        seen = rng.random(m) >= 2 * (1 - area)
+        return np.append(rng.normal(size=n), rng.normal(6 * seen, 1))
+
+    return draw
+
+
+def tied(area: float) -> Draw:
+    """Binormal in steps of half a standard deviation."""
+    whole = binormal(area)
+    return lambda rng, n, m: np.round(2 * whole(rng, n, m))
+
+
+SHAPES: dict[str, Callable[[float], Draw]] = {
+    "binormal": binormal,
+    "defective twice as wide": lambda area: binormal(area, 2.0),
+    "exponential": skewed,
+    "some missed": some_missed,
+    "tied": tied,
+}
+
+
+def truth_of_scores(draw: Draw, normal: int, defective: int) -> dict[str, float]:
+    """Of test sets without end, of the same share of normal images."""
+    scale = 100_000 // normal
+    rng, n, m = np.random.default_rng(1), scale * normal, scale * defective
+    scored = Scored(draw(rng, n, m), np.repeat([0, 1], [n, m]))
+    return values_of(scored, [get(name) for name in OF_IMAGES])
+
+
+def drawn_scores(draw: Draw, rng: np.random.Generator, normal: int, defective: int) -> Scored:
+    return Scored(draw(rng, normal, defective), np.repeat([0, 1], [normal, defective]))
+
+
+def drawn_maps(contrast: float, rng: np.random.Generator, normal: int, defective: int) -> Scored:
+    """Smooth backgrounds of different level; one to three regions of different contrast."""
+    count = normal + defective
+    maps = gaussian_filter(rng.normal(size=(count, SIDE, SIDE)), (0, 1.5, 1.5)) * 5
+    maps += rng.normal(0, 0.4, (count, 1, 1))
+    masks = np.zeros(maps.shape, bool)
+    for i in range(normal, count):
+        for _ in range(rng.integers(1, 4)):
+            (y, x), (h, w) = rng.integers(0, SIDE - 7, 2), rng.integers(2, 8, 2)
+            fresh = ~masks[i, y : y + h, x : x + w]
+            maps[i, y : y + h, x : x + w] += fresh * rng.normal(contrast, 1.0)
+            masks[i, y : y + h, x : x + w] = True
+    labels = np.repeat([0, 1], [normal, defective])
+    maps = maps.astype(np.float32)
+    return Scored(maps.max(axis=(1, 2)), labels, maps, masks)
+
+
+@cache
+def truth_of_maps(contrast: float, normal: int, defective: int) -> dict[str, float]:
+    rng = np.random.default_rng(1)
+    scored = drawn_maps(contrast, rng, LARGE * normal, LARGE * defective)
+    return values_of(scored, [get(name) for name in OF_PIXELS])
+
+
+def bounds_of(scored: Scored, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """The intervals as leaderboards show them."""
+    metrics = [get(name) for name in names]
+    values, found = values_of(scored, metrics), influences(scored, metrics)
+    errors = {name: Error.of_mean([Influence.of(found[name], scored.labels)]) for name in names}
+    return {name: interval(values[name], error) for name, error in errors.items() if error}
+
+
+def percentiles_of(
+    scored: Scored, names: Sequence[str], rng: np.random.Generator
+) -> dict[str, tuple[float, float]]:
+    """The plain bootstrap: images drawn again, normal and defective apart."""
+    counts = [int((scored.labels == label).sum()) for label in (0, 1)]
+    drawn = [rng.multinomial(n, np.full(n, 1 / n), RESAMPLES) for n in counts]
+    totals = scored.by_image(of_images=False).weighted(np.hstack(drawn).astype(float))
+    found = {name: get(name).weighted(totals) for name in names}
+    return {name: tuple(np.percentile(values, [2.5, 97.5])) for name, values in found.items()}
+
+
+def covered(
+    draw: Callable[[np.random.Generator], Scored],
+    truth: dict[str, float],
+    repeats: int,
+    bounds: Callable[..., dict[str, tuple[float, float]]] = bounds_of,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Metric -> share of the intervals that hold its truth.
+
+    That of the 100-threshold form is its mean over test sets of that size, since its first
+    threshold is the largest normal score, which grows with the number of images.
+    """
+    rng = np.random.default_rng(seed)
+    more = (np.random.default_rng(seed + 1),) * (bounds is percentiles_of)
+    rough = [name for name in truth if name.startswith("aupro_0")]
+    ends, values = [], []
+    for _ in range(repeats):
+        scored = draw(rng)
+        ends.append(list(bounds(scored, list(truth), *more).values()))
+        values.append(list(values_of(scored, [get(name) for name in rough]).values()))
+    known = truth | dict(zip(rough, np.mean(values, axis=0)))
+    low, high = np.moveaxis(np.array(ends), 2, 0)  # (repeats, metrics)
+    at = np.array(list(known.values()))
+    return dict(zip(truth, ((low <= at) & (at <= high)).mean(axis=0).tolist()))
+
+
+def scores_table(repeats: int) -> None:
+    print("\n| scores | truth | images | I-AUROC | I-AP | I-F1max |\n|---|---|---|---|---|---|")
+    every: dict[str, list[float]] = {name: [] for name in OF_IMAGES}
+    for shape, of_area in SHAPES.items():
+        for area in AREAS:
+            for size in SIZES:
+                draw = of_area(area)
+                truth = truth_of_scores(draw, *size)
+                found = covered(lambda rng: drawn_scores(draw, rng, *size), truth, repeats)
+                for name, share in found.items():
+                    every[name].append(share)
+                cells = " | ".join(f"{100 * found[name]:.1f}" for name in OF_IMAGES)
+                print(f"| {shape} | {area} | {size[0]} + {size[1]} | {cells} |", flush=True)
+    _summary(every)
+
+
+def maps_table(repeats: int) -> None:
+    names = " | ".join(get(name).label for name in OF_PIXELS)
+    print(f"\n| contrast, images | how | {names} |\n|---|---|{'---|' * len(OF_PIXELS)}")
+    every: dict[str, list[float]] = {name: [] for name in OF_PIXELS}
+    for contrast in (1.5, 3.0, 5.0):
+        for size in SIZES[1:]:
+            truth = truth_of_maps(contrast, *size)
+            ways = {"truth": truth}
+            for how, bounds in (("interval", bounds_of), ("percentiles", percentiles_of)):
+                count = repeats if bounds is bounds_of else repeats // 5
+                draw = lambda rng: drawn_maps(contrast, rng, *size)  # noqa: E731
+                ways[how] = covered(draw, truth, count, bounds)
+            for name, share in ways["interval"].items():
+                every[name].append(share)
+            for how, found in ways.items():
+                cells = " | ".join(f"{100 * found[name]:.1f}" for name in OF_PIXELS)
+                print(f"| {contrast}, {size[0]} + {size[1]} | {how} | {cells} |", flush=True)
+    _summary(every)
+
+
+def _summary(every: dict[str, list[float]]) -> None:
+    for name, shares in every.items():
+        off = np.abs(np.array(shares) - 0.95)
+        print(
+            f"{get(name).label}: mean {100 * np.mean(shares):.1f} %, {100 * min(shares):.1f} to "
+            f"{100 * max(shares):.1f}, within 2 points in {100 * np.mean(off <= 0.02):.0f} %"
+        )
+
+
+def means_table(repeats: int) -> None:
+    """Image scores of ten categories, and paired differences between two methods."""
+    print("\n| what | held, % |\n|---|---|")
+    areas = (0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.95, 0.97, 0.98, 0.99)
+    for count in (2, 5, 10):
+        chosen = areas[:: 10 // count][:count]
+        print(f"| mean I-AUROC of {count} categories | {100 * _of_mean(chosen, repeats):.1f} |")
+    for better in (0.0, 0.4):
+        held, found = _of_pairs(better, repeats)
+        print(f"| difference of I-AUROC, second better by {better} sd | {100 * held:.1f} |")
+        print(f"| ... told apart (p < 0.05) | {100 * found:.1f} |")
+    for size in SIZES[1:3]:
+        held, found = _of_map_pairs(size, repeats // 2)
+        for name in held:
+            label = f"difference of {get(name).label}, equal methods, {size[0]} + {size[1]}"
+            print(f"| {label} | {100 * held[name]:.1f} |", flush=True)
+
+
+def _of_mean(areas: Sequence[float], repeats: int) -> float:
+    rng, held = np.random.default_rng(0), 0
+    truth = float(np.mean(areas))
+    for _ in range(repeats):
+        found, values = [], []
+        for area in areas:
+            scored = drawn_scores(binormal(area), rng, 22, 88)
+            values.append(values_of(scored, [get("i_auroc")])["i_auroc"])
+            influence = influences(scored, [get("i_auroc")])["i_auroc"]
+            found.append(Influence.of(influence, scored.labels))
+        error = Error.of_mean(found)
+        assert error is not None
+        low, high = interval(float(np.mean(values)), error)
+        held += low <= truth <= high
+    return held / repeats
+
+
+def _of_pairs(better: float, repeats: int, shift: float = 1.8) -> tuple[float, float]:
+    """Share of intervals of the difference that hold it; share of p-values below 0.05."""
+    rng, held, told = np.random.default_rng(0), 0, 0
+    n, m = 22, 88
+    labels = np.repeat([0, 1], [n, m])
+    shifts = (shift + better, shift)
+    truth = np.subtract(*(norm.cdf(s / 2) for s in shifts))  # variance 2 in either class
+    for _ in range(repeats):
+        shared, sides, values = rng.normal(size=n + m), [], []
+        for s in shifts:
+            scores = shared + rng.normal(size=n + m) + s * labels
+            found = influences(Scored(scores, labels), [get("i_auroc")])["i_auroc"]
+            sides.append([Influence.of(found, labels)])
+            values.append(auroc(scores[:n], scores[n:]))
+        difference = paired_difference(values[0] - values[1], *sides)
+        assert difference is not None
+        low, high = difference.interval()
+        held += low <= truth <= high
+        told += difference.p < 0.05
+    return held / repeats, told / repeats
+
+
+def _of_map_pairs(size: tuple[int, int], repeats: int) -> tuple[dict, dict]:
+    """Two methods on the same images, whose maps share half their variance."""
+    rng = np.random.default_rng(0)
+    names = ("p_auroc", "aupro_0.3", "aupro_exact_0.01")
+    metrics = [get(name) for name in names]
+    held, told = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    for _ in range(repeats):
+        base = drawn_maps(3.0, rng, *size)
+        values, found = [], []
+        for _ in "ab":
+            noise = gaussian_filter(rng.normal(size=base.maps.shape), (0, 1.5, 1.5)) * 5
+            contrast = np.where(base.masks, rng.normal(0, 0.7, (len(noise), 1, 1)), 0)
+            maps = (base.maps + noise + contrast).astype(np.float32)
+            scored = Scored(maps.max(axis=(1, 2)), base.labels, maps, base.masks)
+            values.append(values_of(scored, metrics))
+            found.append(influences(scored, metrics))
+        for name in names:
+            one, other = ([Influence.of(f[name], base.labels)] for f in found)
+            difference = paired_difference(values[0][name] - values[1][name], one, other)
+            assert difference is not None
+            low, high = difference.interval()
+            held[name] += low <= 0 <= high
+            told[name] += difference.p < 0.05
+    return {k: v / repeats for k, v in held.items()}, {k: v / repeats for k, v in told.items()}
+
+
+METHODS = ("dbrn", "3dsr", "das3d", "m3dm", "shape_guided")
+SETTINGS = ("rgb", "3d", "rgb+3d")
+
+
+def report_table(repeats: int) -> None:
+    """Five methods, three settings, 20 categories of 110 images, three seeds: 900 cells."""
+    print("\n| what | CPU s |\n|---|---|")
+    for side in (224, 800):
+        rng = np.random.default_rng(0)
+        maps = rng.random((110, side, side), dtype=np.float32)
+        masks = np.zeros(maps.shape, bool)
+        masks[22:, 20:60, 30:60] = True
+        scored = Scored(maps.max(axis=(1, 2)), np.repeat([0, 1], [22, 88]), maps, masks)
+        metrics = [metric for metric in known_metrics() if not metric.of_images]
+        for what, run in (("metrics", values_of), ("influences", influences)):
+            since = time.process_time()
+            run(scored, metrics)
+            print(
+                f"| {what}, 110 maps of {side} px | {time.process_time() - since:.2f} |", flush=True
+            )
+    with tempfile.TemporaryDirectory() as folder:
+        fake_store.TEST[:] = [("good", 22), *((kind, 22) for kind in "abcd")]
+        categories = [f"c{i:02d}" for i in range(20)]
+        choices = {"methods": [(m, "") for m in METHODS], "settings": SETTINGS, "seeds": (0, 1, 2)}
+        store, launch = fake_store.build_launch(
+            Path(folder), **choices, categories=categories, views=False, arrays=False
+        )
+        for record in store.results():
+            labels = record.scores()["label"].to_numpy()
+            cell = dict(record.spec.values)
+            kept = fake_store.influences_for(cell, dict(record.values), labels)
+            store_influences.keep(record, kept)
+        since = time.process_time()
+        results = read_results(store, launch)
+        frames = {p: results_frame(store, launch, results, p) for p in PROTOCOLS}
+        print(f"| reading {len(results)} records | {time.process_time() - since:.1f} |", flush=True)
+        since = time.process_time()
+        evidence = {p: read_evidence(store, frame) for p, frame in frames.items()}
+        print(
+            f"| reading and computing influences | {time.process_time() - since:.1f} |", flush=True
+        )
+        for what, given in (("with intervals and tests", evidence), ("without", None)):
+            since = time.process_time()
+            boards = boards_of_all(frames, given)
+            took = time.process_time() - since
+            print(f"| {len(boards)} leaderboards {what} | {took:.1f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*", default=["scores", "maps", "means"])
+    parser.add_argument("--repeats", type=int, default=1000)
+    given = parser.parse_args()
+    parts = {"scores": scores_table, "maps": maps_table, "means": means_table}
+    for part, run in (parts | {"report": report_table}).items():
+        if part in given.parts:
+            since = time.process_time()
+            run(given.repeats)
+            print(f"\n{part}: {time.process_time() - since:.0f} CPU s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
