@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import methods
+from harness.planning import loads
 from harness.planning.jobs import Job
 from harness.store import canonical
 from methods.load import CORE, GPU_TFLOPS, Load, Machine
@@ -87,6 +88,11 @@ class Work:
 
 @functools.lru_cache(maxsize=4096)
 def _load(method: str, stage: str, setting: str, settings: str, sizes: Sizes) -> Load | None:
+    name = f"{method} {stage} {setting} {settings} {sizes}"
+    return loads.kept().get(name, lambda: _counted(method, stage, setting, settings, sizes))
+
+
+def _counted(method: str, stage: str, setting: str, settings: str, sizes: Sizes) -> Load | None:
     from methods import work  # torch comes with it
     from methods.contract import settings_from
 

@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 
 import methods
+from harness.planning import loads
 from harness.planning.budget import budget
 from harness.planning.costs import Durations, forecast
 from harness.planning.work import STARTED_S, Sizes, Speeds, Work, _load
 from harness.store import Store, canonical
 from methods import work
 from methods.contract import settings_from
+from methods.files import cache
 from methods.load import CORE, Load, Machine
 from tests.harness.conftest import planned
 from tests.methods.tiny import TINY
@@ -132,3 +134,19 @@ def test_what_is_no_method_of_ours_or_computes_with_no_network_is_left_to_a_gues
         assert Work([]).load(other) is None
     found = _load("das3d", "", "3d", canonical(job.spec["settings"]), Sizes(6, 6, 1))
     assert found.flops > 0 and found.host_s < STARTED_S + 1
+
+
+def test_what_was_counted_is_kept_for_the_next_process(tmp_path):
+    first = loads.Kept(tmp_path / "loads.json")
+    counts = {"a": Load(3.0, host_s=0.5), "b": None}
+    assert all(first.get(name, lambda name=name: counts[name]) == counts[name] for name in counts)
+    first.keep()
+    again = loads.Kept(tmp_path / "loads.json")
+    for name, load in counts.items():
+        assert again.get(name, lambda: pytest.fail("it is known")) == load
+    (tmp_path / "loads.json").write_text("[")
+    assert loads.Kept(tmp_path / "loads.json").get("a", lambda: None) is None  # counted anew
+
+
+def test_a_code_s_loads_are_its_own():
+    assert loads.kept().path.parent == cache("x").parent and loads.kept() is loads.kept()
