@@ -429,7 +429,7 @@ def test_the_full_networks_have_the_sizes_of_the_spec():
 
 
 @pytest.mark.slow
-def test_networks_trained_at_demo_size_restore_what_the_simulation_changed(tmp_path):
+def test_networks_half_as_wide_restore_what_the_simulation_changed(tmp_path):
     omegaconf = pytest.importorskip("omegaconf")
     root = Path(methods.__file__).parents[1]
     demo = omegaconf.OmegaConf.to_container(omegaconf.OmegaConf.load(root / "configs/demo.yaml"))
@@ -437,6 +437,10 @@ def test_networks_trained_at_demo_size_restore_what_the_simulation_changed(tmp_p
     write_category(
         tmp_path / "data", "cookie", replace(PRESETS["small"], categories=("cookie",), **made)
     )
+    larger = {"prep": {"size": 96}, "disc": {"base": 16}}  # than the demo, and longer
+    for group, values in {**larger, "swin": {"window": 6, "width": 48}}.items():
+        demo["dbrn"][group].update(values)
+    demo["dbrn"]["train"].update(steps=300, norm_batches=30)
     s = settings_from(Settings, demo["dbrn"])
     folder = tmp_path / "view"
     build_view(open_dataset("mvtec3d", tmp_path / "data").category("cookie"), s.prep, folder)

@@ -17,6 +17,7 @@ BOTH = [  # of depth's network, and of the one for RGB
     "dada.net.codes=512",
     "dada.loss.norm=l1",
     "dada.train.steps=1500",
+    "train.batch=2",
     "decoder.bottleneck=64",
     "score.window_px=21",
     "train.lr=1.5e-3",

@@ -8,6 +8,7 @@ from methods.das3d.settings import Settings
 def test_the_shipped_configurations_load():
     demo = load("demo")
     assert demo.demo and demo.name == "demo"
+    assert {"das3d", "3dsr", "dbrn", "m3dm", "shape_guided"} <= {*demo.methods}
     assert load("benchmark", data="somewhere/mvtec_3d_anomaly_detection").datasets["mvtec3d"].root
 
 
