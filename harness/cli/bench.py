@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from harness.cli.terminal import console, errors, show, table
+from methods.declaration import SETTINGS
 from methods.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 TRAINED = ("method", "trained", "steps/s", "waits for data", "fit s", "peak GB")
-PREDICTED = ("ms an image", "startup s", "GMAC", "of peak", "peak GB", "published images/s")
+PREDICTED = ("startup s", "GMAC", "of peak", "peak GB", "published images/s")
 
 
 def bench(
@@ -69,6 +70,8 @@ def bench(
     from harness.engine import numerics
     from harness.engine.bench import Extent
 
+    if modality not in SETTINGS:
+        raise UserError(f"unknown setting {modality!r}; known: {', '.join(SETTINGS)}")
     names, overrides = _asked(what or [])
     chosen = [(name, _settings(name, size, overrides, steps)) for name in names]
     where = _device(device)
@@ -129,7 +132,10 @@ def _device(asked: str | None) -> torch.device:
     there = torch.cuda.is_available()
     if asked not in (None, "cpu", "cuda") or (asked == "cuda" and not there):
         raise UserError(f"--device is {asked}: give cpu, or cuda where torch can use a GPU")
-    return torch.device(asked or ("cuda" if there else "cpu"))
+    chosen = torch.device(asked or ("cuda" if there else "cpu"))
+    if chosen.type == "cuda":
+        torch.cuda.init()  # its memory is asked for before anything computes
+    return chosen
 
 
 def _measured_peak(device: torch.device) -> float:
@@ -199,8 +205,8 @@ def trained_rows(found: Sequence[Found]) -> list[tuple[str, ...]]:
 
 
 def predicted_head(found: Sequence[Found]) -> tuple[str, ...]:
-    sizes = [t.batch for t in found[0].throughput] if found else []
-    return ("method", *(f"images/s by {size}" for size in sizes), *PREDICTED)
+    sizes = [t.batch for t in found[0].throughput[1:]] if found else []
+    return ("method", "ms an image", *(f"images/s by {size}" for size in sizes), *PREDICTED)
 
 
 def predicted_rows(found: Sequence[Found], peak: float) -> list[tuple[str, ...]]:
@@ -208,8 +214,11 @@ def predicted_rows(found: Sequence[Found], peak: float) -> list[tuple[str, ...]]
     return [
         (
             one.method,
-            *("no memory" if t.images_s is None else f"{t.images_s:.3g}" for t in one.throughput),
-            f"{1000 * one.latency_s:.3g}" if one.latency_s else "",
+            f"{1000 * one.latency_s:.3g}" if one.latency_s else "no memory",
+            *(
+                "no memory" if t.images_s is None else f"{t.images_s:.3g}"
+                for t in one.throughput[1:]
+            ),
             f"{one.startup_s:.2g}" if one.startup_s else "",
             f"{one.macs / 1e9:.3g}" if one.macs else "",
             f"{share:.1%}" if (share := one.of_peak(peak)) else "",

@@ -25,6 +25,7 @@ from methods.contract import Batch, Progress, Samples
 from methods.contract_suite import Case
 
 SIZES = ("demo", "published")
+LEAST = 5  # predictions of one sample
 WARM = 0.25  # share of a training's steps before those that are timed
 # What needs files that must be had first; textures are those that come with the program.
 NOTHING_NEEDED: dict[str, dict[str, Any]] = {
@@ -82,11 +83,16 @@ class Found:
     setting: str
     size_px: int  # side of its maps
     fits: tuple[Fit, ...] = ()
-    latency_s: float | None = None  # median of batches of one
     throughput: tuple[Throughput, ...] = ()  # the first is of batches of one
     macs: int | None = None  # of one image
     startup_s: float | None = None  # from its files to its first map
     sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def latency_s(self) -> float | None:
+        """Median seconds of one image."""
+        alone = self.throughput[0].images_s if self.throughput else None
+        return 1 / alone if alone else None
 
     def of_peak(self, flops_s: float) -> float | None:
         """The largest share of these FLOP/s that predictions keep up."""
@@ -163,10 +169,8 @@ def bench(
     watch.end()
     found = Found(name, setting, case.size[0], tuple(watch.fits), sizes=method.sizes())
     single = _batch(case.test, 1, device)
-    one = latency(method.predict, [single], device, 2, 5, extent.seconds)
     return dataclasses.replace(
         found,
-        latency_s=float(one["latency_p50_s"]),
         throughput=tuple(_throughput(method, case.test, b, extent) for b in (1, *extent.batches)),
         macs=macs(method.predict, single),
         startup_s=_startup(case, method, single),
@@ -205,7 +209,8 @@ def _throughput(method: Any, test: Samples, size: int, extent: Extent) -> Throug
     memory = Memory(device)
     try:
         batch = _batch(test, size, device)
-        timed = latency(method.predict, [batch], device, 1, 2, extent.seconds)
+        least = LEAST if size == 1 else 2
+        timed = latency(method.predict, [batch], device, 2, least, extent.seconds)
     except Exception as error:  # whatever a library raises where memory ends
         if not ran_out(error):
             raise

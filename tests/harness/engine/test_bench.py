@@ -53,14 +53,14 @@ def test_tables_show_no_memory_where_there_was_none_and_the_papers_speed():
         Fit("", 1.0, None, ()),
     )
     sizes = (Throughput(1, 4.0, 10**9), Throughput(32, None, None))
-    found = [Found("3dsr", "rgb+3d", 384, fits, 0.25, sizes, 5 * 10**9, 1.5)]
+    found = [Found("3dsr", "rgb+3d", 384, fits, sizes, 5 * 10**9, 1.5)]
     text = cli.markdown_text(["a CPU"], found, 1e12, {"dbrn": "no luck"})
     assert "| 3dsr | dada train | 2 | 25.0% | 9 | 2.00 |" in text
     assert "| 3dsr | fit |  |  | 1 |  |" in text
-    (row,) = [line for line in text.splitlines() if line.startswith("| 3dsr | 4 |")]
+    (row,) = [line for line in text.splitlines() if line.startswith("| 3dsr | 250 |")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[1:8] == ["4", "no memory", "250", "1.5", "5", "4.0%", "1.00"]
-    assert cells[8] == "33 (NVIDIA RTX A4500)"
+    assert cells[1:7] == ["250", "no memory", "1.5", "5", "4.0%", "1.00"]
+    assert cells[7] == "33 (NVIDIA RTX A4500)"
     assert text.endswith("dbrn failed: no luck")
 
 
