@@ -99,7 +99,8 @@ def _asked(what: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names of methods and the settings to change, each of one of them."""
     import methods
 
-    names = [item for item in what if "=" not in item] or list(methods.METHODS)[:5]
+    published = [name for name in methods.METHODS if name != "baseline"]
+    names = [item for item in what if "=" not in item] or published
     overrides = [item for item in what if "=" in item]
     bare = {name.partition("/")[0] for name in names}
     for name in bare:
