@@ -35,6 +35,11 @@ CHANGES = [
     "3dsr.anomaly.strength=[0.1,0.5]",
     "3dsr.train.steps=850",
     "3dsr.rgb.train.steps=400",
+    "3dsr.rgb.mask.foreground_only=false",  # DSR's own, as far as the demo has others
+    "3dsr.rgb.mask.both_signs=false",
+    "3dsr.rgb.augment.probability=0.4",
+    "3dsr.rgb.upsampler.augment.probability=0.3",
+    "3dsr.rgb.upsampler.train.steps=60",
     *(f"3dsr.{change}" for change in BOTH),
     *(f"3dsr.rgb.{change}" for change in BOTH),
 ]
