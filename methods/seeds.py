@@ -16,9 +16,12 @@ def seed_for(*names: object) -> int:
     return _number(names, 8) >> 1
 
 
-def opaque_id(category: str, id: str) -> str:
-    """What a method sees a sample called: 16 hex digits that tell nothing of its folder."""
-    return f"{_number(('sample', category, id), 8):016x}"
+def opaque_id(salt: str, category: str, id: str) -> str:
+    """What a method sees a sample called: 16 hex digits that tell nothing of its folder.
+
+    salt: what a method is not given, or it could look the names of all folders up
+    """
+    return f"{_number(('sample', salt, category, id), 8):016x}"
 
 
 def generator_for(*names: object) -> np.random.Generator:

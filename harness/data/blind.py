@@ -2,6 +2,8 @@
 
 Ids are opaque; test samples come in an order drawn by them, which a stage and a cell of a category
 share; arrays are those of harness/data/cache.py, without names of files. `Blind` is the way back.
+Ids are salted by what identifies the data (`Spec.data` of the view), which no method is given: the
+same data have the same ids in every run, and nobody without the salt can make them of a name.
 """
 
 from __future__ import annotations
@@ -28,13 +30,14 @@ class Blind:
         return len(self.names)
 
 
-def blind(samples: Samples, category: str, draw: bool = True) -> Blind:
+def blind(samples: Samples, category: str, salt: str, draw: bool = True) -> Blind:
     """What `open_split` gave, as a method may see it.
 
+    salt: of the data, the same wherever samples of this category are shown
     draw: False keeps the order of the files, for samples to train on: all of them are normal, and
     the numbers of a training depend on it
     """
-    ids = [opaque_id(category, id) for id in samples.ids]
+    ids = [opaque_id(salt, category, id) for id in samples.ids]
     if len(set(ids)) < len(ids):
         raise ValueError(f"two samples of {category} have the same name or the same opaque id")
     if not draw:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from harness.data.blind import Blind, blind
 from harness.data.cache import open_truth
 from harness.data.views import simulated
 from harness.engine.early import check_prediction
+from harness.store import Record
 from methods.contract import Method, Prediction, Progress, Samples
 
 
@@ -44,7 +44,7 @@ def predict_all(
 
 
 def validate(
-    method: Method, folder: Path, normal: Samples, size: int, device: torch.device, category: str
+    method: Method, view: Record, normal: Samples, size: int, device: torch.device
 ) -> dict[str, float] | None:
     """Metrics over normal validation samples and those with simulated defects; None without any.
 
@@ -52,9 +52,10 @@ def validate(
     """
     if not len(normal):
         return None
-    defective, truth = open_truth(folder, simulated.SPLIT)
+    defective, truth = open_truth(view.folder, simulated.SPLIT)
+    category, salt = view.spec.category, view.spec.data
     quiet = functools.partial(predict_all, method, size=size, device=device, report=lambda _: None)
-    found = [quiet(blind(split, category)) for split in (normal, defective)]
+    found = [quiet(blind(split, category, salt)) for split in (normal, defective)]
     maps = torch.cat([part.maps for part in found]).numpy()
     scores = torch.cat([part.scores for part in found]).numpy()
     masks = np.concatenate([np.zeros((len(normal), *truth.masks.shape[1:]), bool), truth.masks])

@@ -108,7 +108,7 @@ class _Known:
     """The samples of the model's own view."""
 
     def __init__(self, model: Model):
-        self.category = model.stored.record.spec.category
+        self.spec = model.prepared.spec
         folder = model.prepared.folder
         self.splits = [open_split(folder, split)[0] for split in SPLITS]
         self.at = [{id: i for i, id in enumerate(split.ids)} for split in self.splits]
@@ -117,11 +117,12 @@ class _Known:
         """What a method is to know a scan as, and whether it is one of these."""
         for split, at in zip(self.splits, self.at):
             if id in at and _equal(arrays, split, at[id]):
-                return opaque_id(self.category, id), True
+                return opaque_id(self.spec.data, self.spec.category, id), True
         digest = hashlib.sha256()
         for array in (arrays[name] for name in sorted(arrays)):
             digest.update(np.ascontiguousarray(array).tobytes())
-        return opaque_id(self.category, f"parts/{digest.hexdigest()}"), False
+        name = f"parts/{digest.hexdigest()}"
+        return opaque_id(self.spec.data, self.spec.category, name), False
 
 
 def _equal(arrays: dict[str, np.ndarray], split: Samples, row: int) -> bool:
@@ -167,9 +168,9 @@ class Threshold:
 
 def normal_scores(model: Model, size: int = 8) -> np.ndarray:
     """(n,): scores of the normal validation samples, on which no weight was trained."""
-    category = model.stored.record.spec.category
+    spec = model.prepared.spec
     samples, _ = open_split(model.prepared.folder, "validation")
     if not len(samples):
         return np.empty(0)
-    split = blind(samples, category)
+    split = blind(samples, spec.category, spec.data)
     return predict_all(model.method, split, size, model.device, lambda _: None).scores.numpy()

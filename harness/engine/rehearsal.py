@@ -44,7 +44,7 @@ def rehearsal(
 
     def shown(split: str) -> Any:
         samples, truth = open_split(folder / "view", split)
-        return blind(samples, CATEGORY, draw=truth is not None).samples
+        return blind(samples, CATEGORY, "rehearsal", draw=truth is not None).samples
 
     def fresh(what: str) -> Path:
         made = folder / f"{what.replace('/', '_')}-{uuid.uuid4().hex[:6]}"

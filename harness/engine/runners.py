@@ -11,7 +11,7 @@ import functools
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -182,18 +182,20 @@ def run_stage(task: Task) -> dict[str, Any]:
     spec, clock, run = task.spec, Clock(), task.run()
     cls = methods.get(spec.method).stages[spec.stage]
     views_of = spec.needs.views
-    folders = {c: task.store.verified(key).folder for c, key in views_of.items()}
+    prepared = {c: task.store.verified(key) for c, key in views_of.items()}
     if cls.reads == "category":
-        ((category, folder),) = folders.items()
-        parts = {split: open_split(folder, split)[0] for split in build.PARTS}
+        ((category, view),) = prepared.items()
+        parts = {split: open_split(view.folder, split)[0] for split in build.PARTS}
         data = {
-            split: blind(samples, category, draw=split in build.MASKED).samples
+            split: blind(samples, category, view.spec.data, draw=split in build.MASKED).samples
             for split, samples in parts.items()
         }
     else:
         data = {
-            c: blind(training_samples(folder, spec, c)[0], c, draw=False).samples
-            for c, folder in folders.items()
+            c: blind(
+                training_samples(view.folder, spec, c)[0], c, view.spec.data, draw=False
+            ).samples
+            for c, view in prepared.items()
         }
     stage, name = cls(task.settings(cls), run), f"{spec.method} {spec.stage}"
     early.check_unfitted(name, stage)
@@ -219,19 +221,22 @@ def run_cell(task: Task) -> dict[str, Any]:
         check_learnable(view, spec.category)
     early.check_samples({"train": train, "validation": validation, "test": test}, truth)
     kept_maps = list(range(len(test))) if protocol.keep_maps else _examples(truth.defects)
-    unknown = blind(test, spec.category)
+    unknown = blind(test, spec.category, view.spec.data)
 
     clock = Clock()
     score = functools.partial(
         validate,
-        folder=view.folder,
+        view=view,
         normal=validation,
         size=protocol.batch,
         device=task.device,
-        category=spec.category,
     )
     watched = score if len(validation) else None
-    method, before = _fitted(task, clock, train, validation, truth.masks, len(kept_maps), watched)
+    normal = [
+        blind(samples, spec.category, view.spec.data, draw=False).samples
+        for samples in (train, validation)
+    ]
+    method, before = _fitted(task, clock, normal, truth.masks, len(kept_maps), watched)
     found = predict_all(
         method, unknown, protocol.batch, task.device, task.report, truth.masks.shape[1:]
     )
@@ -319,16 +324,16 @@ def check_learnable(view: Record, category: str) -> None:
 def _fitted(
     task: Task,
     clock: Clock,
-    train: Samples,
-    validation: Samples,
+    normal: Sequence[Samples],
     masks: np.ndarray,
     maps: int,
     score: Score | None,
 ) -> tuple[Any, dict[str, Any]]:
     """The cell's method, fitted here or by an attempt that came no further.
 
-    maps: how many anomaly maps will be stored; score: of a method on validation samples, if there
-    are any. -> with it, what that attempt took: "fit_s" and "memory", empty if there was none
+    normal: to train on, and to validate with; maps: how many anomaly maps will be stored; score:
+    of a method on validation samples, if there are any. -> with it, what that attempt took:
+    "fit_s" and "memory", empty if there was none
     """
     spec = task.spec
     cls = methods.get(spec.method)
@@ -346,9 +351,8 @@ def _fitted(
     early.check_space(task.work, masks, maps, method)
     looking = look_at(method, score, task.work, spec.selection, task.job.place.validate_every)
     clock.restart()
-    normal = (blind(samples, spec.category, draw=False) for samples in (train, validation))
     with method.run.checkpoints:
-        method.fit(*(split.samples for split in normal))
+        method.fit(*normal)
     clock.lap("fit_s")
     if looking.looks:
         clock.laps["validate_s"] = looking.seconds

@@ -178,6 +178,11 @@ class Spec:
         return self.values.get("reading", {})
 
     @property
+    def data(self) -> str:
+        """What a view is of: the identity of the category's content, or the job that made it."""
+        return self.values.get("data", "")
+
+    @property
     def code(self) -> dict[str, str]:
         """Modules of ours that computed it and were not as declared: file -> their meaning."""
         return self.values.get("code", {})

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from methods.seeds import opaque_id
-
 
 class Writer:
     """A file of rows of one shape and type; a killed writer goes on after those `done`.
@@ -80,16 +78,11 @@ class Rows:
         return found.reshape(count, *self.shape)
 
 
-def by_id(ids: Sequence[str], rows: Sequence, category: str) -> dict:
-    """Id -> its row. Stages of version 0.1.0 kept the real ids: both names of these are known."""
-    return {opaque_id(category, id): row for id, row in zip(ids, rows)} | dict(zip(ids, rows))
-
-
 class Kept:
-    """Arrays of the samples of a category called `ids`, a row each, in this order."""
+    """Arrays of the samples called `ids`, a row each, in this order."""
 
-    def __init__(self, ids: Sequence[str], arrays: Mapping[str, Rows], category: str):
-        self.row, self.arrays = by_id(ids, range(len(ids)), category), arrays
+    def __init__(self, ids: Sequence[str], arrays: Mapping[str, Rows]):
+        self.row, self.arrays = {id: row for row, id in enumerate(ids)}, arrays
 
     def __contains__(self, id: str) -> bool:
         return id in self.row

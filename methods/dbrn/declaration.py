@@ -33,7 +33,8 @@ class Dbrn(DeclaredMethod):
 
     @classmethod
     def version_of(cls, settings: Settings) -> int:
-        return 2 if settings.test.dropout else cls.version  # 2: drops are drawn by opaque ids
+        # 2: drops are drawn by opaque ids; 3: by salted ones
+        return 3 if settings.test.dropout else cls.version
 
     @classmethod
     def view(cls, settings: Settings, setting: str) -> DbrnView:

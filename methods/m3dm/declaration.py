@@ -101,8 +101,8 @@ class PointFeatures(FeatureStage):
 
     @classmethod
     def version_of(cls, settings: PointStage) -> int:
-        # 2: stochastic depth is drawn by opaque ids
-        return 2 if settings.point.mode == "official" else cls.version
+        # 2: stochastic depth is drawn by opaque ids; 3: by salted ones
+        return 3 if settings.point.mode == "official" else cls.version
 
     @classmethod
     def file(cls, settings: PointStage) -> Path | None:

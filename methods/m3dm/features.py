@@ -170,12 +170,12 @@ class _Split:
 class Cache:
     """Features that a stage saved, by the ids of the samples."""
 
-    def __init__(self, folder: Path, names: Sequence[str], category: str):
+    def __init__(self, folder: Path, names: Sequence[str]):
         self.splits: dict[str, Kept] = {}
         for part in sorted(p for p in folder.iterdir() if (p / IDS).exists()):
             if ids := json.loads((part / IDS).read_text()):
                 rows = {name: Rows.of_npy(part / f"{name}.npy") for name in names}
-                self.splits[part.name] = Kept(ids, rows, category)
+                self.splits[part.name] = Kept(ids, rows)
 
     def get(self, ids: Sequence[str], late: bool = False) -> dict[str, torch.Tensor] | None:
         """Arrays of the samples, float32; None if it has not all of them."""
@@ -208,7 +208,7 @@ class Features:
         """at: what follows a stage's name in `run.stages`, such as "/bagel"."""
         self.stages, self.device, self.category = stages, run.device, category
         self.caches = {
-            name: Cache(run.stages[name + at], self.NAMES[name][1], category)
+            name: Cache(run.stages[name + at], self.NAMES[name][1])
             for name in stages
             if name + at in run.stages
         }

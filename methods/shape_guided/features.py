@@ -64,12 +64,12 @@ def described(net: torch.nn.Module, batch: Batch, rgb: Rgb) -> torch.Tensor:
 class KeptFeatures:
     """What `RgbFeatures` saved, by the ids of samples. Rows are read as they are asked for."""
 
-    def __init__(self, folder: Path, cells: int, category: str):
+    def __init__(self, folder: Path, cells: int):
         """cells: G, from which follows C."""
         ids = json.loads((folder / INDEX).read_text(encoding="utf-8"))["ids"]
         values = (folder / ROWS).stat().st_size // 4
         shape = (cells, values // max(1, len(ids)) // cells)
-        self.kept = Kept(ids, {"rgb": Rows(folder / ROWS, shape, np.float32)}, category)
+        self.kept = Kept(ids, {"rgb": Rows(folder / ROWS, shape, np.float32)})
 
     def get(self, ids: Sequence[str]) -> torch.Tensor | None:
         """(B, G, C); None unless all of the samples are known."""

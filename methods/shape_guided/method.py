@@ -79,10 +79,10 @@ class ShapeGuided(declaration.ShapeGuided, Method):
             self.shape = shape_net(settings.net, seed).to(device).eval()
         folders, self.cuts, self.kept = self.run.stages, None, None
         if CutPatches.name in folders:
-            self.cuts = Cuts(folders[CutPatches.name], self.run.category)
+            self.cuts = Cuts(folders[CutPatches.name])
         if RgbFeatures.name in folders:
             cells = (settings.prep.size // 8) ** 2
-            self.kept = KeptFeatures(folders[RgbFeatures.name], cells, self.run.category)
+            self.kept = KeptFeatures(folders[RgbFeatures.name], cells)
 
     @classmethod
     def published(cls, settings: Settings, setting: str) -> dict[str, Callable[[Path], Fit]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from methods.blocks.kept import Rows, by_id
+from methods.blocks.kept import Rows
 from methods.blocks.training import Constant, optimise
 from methods.contract import Progress, Run, Samples, Stage, save_tensors
 from methods.shape_guided import declaration
@@ -128,12 +128,12 @@ class CutPatches(declaration.CutPatches, Stage):
 class Cuts:
     """What `CutPatches` saved: `cuts.get(id)` gives pixel ids (P, K), or None for a new sample."""
 
-    def __init__(self, folder: Path, category: str):
+    def __init__(self, folder: Path):
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         self.pixels = Rows.of_npy(folder / "pixels.npy")
         ends = np.cumsum(index["patches"])
         starts = ends - index["patches"]
-        self.rows = by_id(index["ids"], list(zip(starts.tolist(), ends.tolist())), category)
+        self.rows = dict(zip(index["ids"], zip(starts.tolist(), ends.tolist())))
 
     def get(self, id: str) -> torch.Tensor | None:
         if id not in self.rows:

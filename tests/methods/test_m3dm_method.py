@@ -23,7 +23,7 @@ from methods.m3dm.weights import make_uff, point_network, rgb_network
 from methods.marks import RANDOM_INIT
 from reports.numbers.published import published
 from tests.methods import m3dm_oracle as oracle
-from tests.methods.tiny import CATEGORY, SAMPLES, SIZES, Killed, Stages, kill_at, tiny_of
+from tests.methods.tiny import SAMPLES, SIZES, Killed, Stages, kill_at, tiny_of
 
 SIZE, tiny = SIZES["m3dm"], partial(tiny_of, "m3dm")
 
@@ -434,7 +434,7 @@ def test_stages_ask_only_for_what_the_setting_uses():
 
 def test_the_cache_knows_only_what_it_has(samples, stages):
     folder = stages(tiny(), "rgb")["rgb_features"]
-    cache = Cache(folder, ("rgb",), CATEGORY)
+    cache = Cache(folder, ("rgb",))
     assert cache.get(samples.ids[3:5])["rgb"].shape == (2, 192, 6, 6)
     assert cache.get(("train/good/003", "elsewhere")) is None
 

@@ -26,7 +26,7 @@ from tests.methods.shape_guided_tiny import (  # noqa: F401 (fixtures)
     test_samples,
     tiny,
 )
-from tests.methods.tiny import CATEGORY, Killed, kill_at
+from tests.methods.tiny import Killed, kill_at
 
 # Beside the slow version
 
@@ -135,7 +135,7 @@ def test_patches_of_the_stage_equal_those_cut_on_the_fly(samples, test_samples, 
     renamed = Samples(test_samples.arrays, tuple(f"test/{i}" for i in range(3)))
     stage.fit({"train": samples, "test": renamed})
     stage.save(tmp_path)
-    cuts = Cuts(tmp_path, CATEGORY)
+    cuts = Cuts(tmp_path)
     for i in range(3):
         xyz = torch.from_numpy(test_samples.arrays["xyz"][i])
         assert torch.equal(cuts.get(f"test/{i}"), cut_cloud(xyz, settings.patches, 3))

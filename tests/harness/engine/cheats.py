@@ -7,10 +7,37 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from harness.data.synthetic.spec import CATEGORIES
 from methods.contract import Method, Prediction, Stage
+from methods.seeds import opaque_id
 from methods.views import Das3dView
 
-CLUES = ("words", "number", "order", "batch", "times", "place", "addresses")
+CLUES = (
+    "words", "number", "order", "batch", "times", "place", "addresses", "looked_up", "drawn_again",
+)  # fmt: skip
+GOOD, PER_DEFECT = 40, 10  # as many as there are
+
+
+def guesses(category):
+    """For each salt that a method could think of: real name -> the id that it would have."""
+    counts = {"good": GOOD} | dict.fromkeys(CATEGORIES[category].defects, PER_DEFECT)
+    names = sorted(f"test/{defect}/{k:03d}" for defect, n in counts.items() for k in range(n))
+    for salt in ("", category):
+        yield {name: opaque_id(salt, category, name) for name in names}
+
+
+def looked_up(category, ids):
+    """1 for the ids of defective samples, by the names that all datasets have."""
+    known = {made: name for guess in guesses(category) for name, made in guess.items()}
+    return [float("/good/" not in known.get(id, "/good/")) for id in ids]
+
+
+def drawn_again(category, first, count):
+    """The same by their places, in the order that ids without a salt would give."""
+    guess = next(guesses(category))
+    order = sorted(guess, key=guess.get)
+    places = [(first + i) % len(order) for i in range(count)]  # latency is measured afterwards
+    return [float("/good/" not in order[i]) for i in places]
 
 
 def number(id):
@@ -42,6 +69,10 @@ class Look(Stage):
         return settings.view
 
     def fit(self, data):
+        arrays = [
+            vars(a) for s in data.values() for a in s.arrays.values() if hasattr(a, "__dict__")
+        ]
+        self.given = repr([vars(self.run), *map(vars, data.values()), arrays])
         self.place = {id: i for i, id in enumerate(data["test"].ids)}
         rows = [data["test"].arrays["rgb"][i] for i in range(len(data["test"]))]
         self.address = {id: row.ctypes.data for id, row in zip(data["test"].ids, rows)}
@@ -49,6 +80,7 @@ class Look(Stage):
 
     def save(self, folder):
         said = {"place": self.place, "address": self.address, "files": self.files}
+        said["given"] = self.given
         (folder / "look.json").write_text(json.dumps(said))
 
 
@@ -87,6 +119,8 @@ class Cheat(Method):
             "batch": [self.calls] * count,
             "times": [max(p.stat().st_mtime for p in here) % 1e5] * count,
             "place": place,
+            "looked_up": looked_up(self.run.category, batch.ids),
+            "drawn_again": drawn_again(self.run.category, self.seen, count),
             "addresses": [said["address"].get(id, 0) % 1e6 for id in batch.ids],
         }[self.settings.by]
         self.seen, self.calls = self.seen + count, self.calls + 1

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 import methods
+from harness.data.blind import blind
 from harness.engine import runners
 from harness.store import Store
 from tests.harness.conftest import planned, run
-from tests.harness.engine.cheats import CLUES
+from tests.harness.engine.cheats import CLUES, GOOD, PER_DEFECT
 
-GOOD, DEFECTIVE = 40, 40
+DEFECTIVE = 4 * PER_DEFECT
 # Standard deviation of the AUROC of scores that know nothing (Mann-Whitney)
 CHANCE = float(np.sqrt((GOOD + DEFECTIVE + 1) / (12 * GOOD * DEFECTIVE)))
 
@@ -32,7 +33,7 @@ def cells(store, clues=CLUES, seed=0):
         f"seeds=[{seed}]",
         "datasets.synthetic.categories=[cookie,dome]",
         f"datasets.synthetic.synthetic.good={GOOD}",
-        f"datasets.synthetic.synthetic.per_defect={DEFECTIVE // 4}",
+        f"datasets.synthetic.synthetic.per_defect={PER_DEFECT}",
     )
     assert not run(plan, store).failures
     return [cell | {"record": store.result(cell["key"])} for cell in plan.cells]
@@ -62,9 +63,30 @@ def test_the_cheats_would_work_on_what_the_files_say(cheated, monkeypatch):
         def __len__(self):
             return len(self.names)
 
-    monkeypatch.setattr(runners, "blind", lambda samples, category, draw=True: Told(samples))
+    monkeypatch.setattr(runners, "blind", lambda samples, *_, **draw: Told(samples))
     told = cells(cheated[0], ["words"], seed=1)
     assert [cell["record"].metrics["i_auroc"] for cell in told] == [1.0, 1.0]
+
+
+def test_without_the_salt_ids_and_order_would_tell(cheated, monkeypatch):
+    """The same method under ids that can be made of a name: the look-up and the order can fail."""
+
+    def unsalted(samples, category, salt, draw=True):
+        return blind(samples, category, "", draw)
+
+    monkeypatch.setattr(runners, "blind", unsalted)
+    told = cells(cheated[0], ["looked_up", "drawn_again"], seed=1)
+    assert [cell["record"].metrics["i_auroc"] for cell in told] == [1.0] * 4
+
+
+def test_the_salt_is_in_nothing_that_a_method_is_given(cheated):
+    """Neither in its run nor in its samples, with all that their objects hold."""
+    store, found = cheated
+    for record in (cell["record"] for cell in found):
+        salt = store.finished(record.spec.needs.named["view"]).spec.data
+        look = store.folder(record.spec.needs.stages["look"]) / "look.json"
+        given = json.loads(look.read_text())["given"]
+        assert len(salt) >= 8 and salt not in given and "checkpoint_every_s" in given
 
 
 def test_results_lie_under_the_real_ids_in_the_order_of_the_files(cheated):

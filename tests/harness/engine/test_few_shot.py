@@ -72,7 +72,8 @@ def test_a_cell_is_fitted_on_the_samples_drawn_and_says_so(tiny_store, tmp_path,
     plan = planned(ONE, f"{FEW}=2")
     assert not run(plan, store).failures
     drawn = few_shot(split(6), 2, "cookie", 0).ids
-    assert seen == [tuple(opaque_id("cookie", id) for id in drawn)]
+    view = store.finished(store.finished(plan.cells[0]["key"]).spec.needs.named["view"])
+    assert seen == [tuple(opaque_id(view.spec.data, "cookie", id) for id in drawn)]
     result = store.result(plan.cells[0]["key"])
     assert result.counts["train"] == 2 and result.counts["train_available"] == 6
     assert result.marks == ["2-shot"]  # beside its numbers in every table
