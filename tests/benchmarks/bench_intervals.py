@@ -35,7 +35,7 @@ from reports.numbers.frame import read_results, results_frame
 from reports.numbers.leaderboard import boards_of_all
 from tests.reports import fake_store
 
-OF_IMAGES = ("i_auroc", "i_ap", "i_f1max")
+OF_IMAGES = ("i_auroc", "i_ap")
 OF_PIXELS = (
     "p_auroc",
     "aupro_0.3",
