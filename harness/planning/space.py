@@ -8,7 +8,7 @@
         {kind: choice, values: [[0.3, 1.0], [0.7, 2.0]], when: {das3d.skew.enabled: true}}
     objective: {metrics: [i_auroc], on: validation}
     search: {kind: tpe, trials: 32, seed: 0, hours: 12}
-    early: {kind: asha, settled: 0.8}
+    early: {kind: asha}
 
 Everything wrong with it is found here, before anything starts; harness/engine/sweep.py runs it.
 """
@@ -127,12 +127,12 @@ class Early:
     """
 
     kind: Literal["none", "asha", "median"] = "none"
-    # share of each training before which its looks are not compared: until the learning rate has
-    # dropped, they say next to nothing of the end (figures: configs/README.md, section 4)
-    settled: float = 0.8
+    # share of each training before which its looks are not compared: earlier ones say next to
+    # nothing of the end (figures: configs/README.md, section 4)
+    settled: float = 0.3
     # trainings of every trial in any case; none: until the first look that is compared
     grace: Optional[float] = None
-    reduction: int = 2  # asha: one in so many goes on
+    reduction: int = 3  # asha: one in so many goes on
     looks: bool = True  # false: compares whole cells only, as where nothing can be looked at
 
 

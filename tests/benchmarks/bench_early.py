@@ -122,7 +122,9 @@ def main() -> None:
     parser.add_argument("--reductions", type=int, nargs="+", default=[2, 3])
     parser.add_argument("--settled", type=float, nargs="+", default=[0.1, 0.3, 0.7, 0.8])
     parser.add_argument("--orders", type=int, default=60, help="random ones")
-    parser.add_argument("--noise", type=float, default=0.05, help="of the objective, by the seed")
+    parser.add_argument(
+        "--noise", type=float, default=0.05, help="of the objective, that counts as equal"
+    )
     parser.add_argument("--steps", type=int, default=100, help="of a training")
     given = parser.parse_args()
     place = nullcontext(given.store) if given.store else tempfile.TemporaryDirectory()

@@ -249,7 +249,7 @@ def test_asha_and_median_count_in_thousandths_of_trainings():
     asha = tuning._scheduler(load(FILE, ["early.reduction=3"]))
     rungs = sorted(milestone for milestone, _ in asha._brackets[0]._rungs)
     assert rungs == [100, 300, 900] and asha._max_t == 2000
-    whole = tuning._scheduler(load(FILE, ["early.looks=false"]))
+    whole = tuning._scheduler(load(FILE, ["early.looks=false", "early.reduction=2"]))
     assert sorted(milestone for milestone, _ in whole._brackets[0]._rungs) == [1000, 2000]
     median = tuning._scheduler(load(FILE, ["early.kind=median", "early.grace=0.2"]))
     assert median._grace_period == 200
