@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from rich.markup import escape
 
 from harness.cli.display import duration
-from harness.cli.launch import DEFAULT_STORE, Background, Data, StorePath, tell_left_out
-from harness.cli.runs import Accepted, What, planned_of
+from harness.cli.launch import (
+    DEFAULT_STORE,
+    Background,
+    Data,
+    StorePath,
+    split_arguments,
+    tell_left_out,
+)
+from harness.cli.runs import Accepted, What, planned_of, planned_study, tell_rows_left_out
 from harness.cli.terminal import console, show, table
 from harness.store import Store
 from harness.store.alike import Taken
+from methods.errors import UserError
 
 if TYPE_CHECKING:  # every command imports this file
     from harness.planning.budget import Budget
@@ -54,8 +63,11 @@ def plan(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     accept_old: Accepted = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Of a study: as `relief study --demo` computes it.")
+    ] = False,
 ) -> None:
-    """Print what `run` would do: jobs, what is done already, and the expected time.
+    """Print what `run`, or `study` for a study, would do: jobs, what is done, expected time.
 
     With --tflops, what the methods compute at that speed: GPU-hours, and jobs beyond their limit.
     """
@@ -65,7 +77,7 @@ def plan(
     from harness.planning.work import Speeds
     from methods.load import Machine
 
-    where, planned = planned_of(what, store, data, background, accept_old)
+    where, planned = _planned(what, store, data, background, accept_old, demo)
     speeds = Speeds(Machine.gpu(tflops)) if tflops else None
     found = Found.of(planned, where, speeds)
     order = None
@@ -85,8 +97,29 @@ def plan(
         if work:
             _tell_work(work, tflops, gpus or 1)
         tell_left_out(planned)
+        tell_rows_left_out(planned)
         tell_changes(found.changes())
         _tell_views(found.views())
+
+
+def _planned(
+    what: list[str] | None,
+    store: Path,
+    data: str | None,
+    background: str | None,
+    accept_old: list[str] | None,
+    demo: bool,
+) -> tuple[Store, Plan]:
+    """The plan of a configuration or a study."""
+    from harness.planning.study import is_study
+
+    name, overrides = split_arguments(what or [], "configuration", default="demo")
+    if is_study(name):
+        where = Store(store)
+        return where, planned_study(name, overrides, where, data, background, demo, accept_old)
+    if demo:
+        raise UserError(f"--demo is of studies; the configuration {name} is planned as it is")
+    return planned_of(what, store, data, background, accept_old)
 
 
 @dataclass(frozen=True)
@@ -118,7 +151,7 @@ class Found:
             "left_out": self.plan.left_out,
             "views": self.views(),
             "code": self.changes(),
-        }
+        } | ({"study": self.plan.study} if self.plan.study else {})
 
     def changes(self) -> dict[str, Any]:
         from harness.cli.changed import changes

@@ -25,7 +25,7 @@ from harness.cli.launch import (
     step,
 )
 from harness.cli.reports import cleared, conclude
-from harness.cli.terminal import errors
+from harness.cli.terminal import console, errors
 from harness.store import Store
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def planned_of(
     background: str | None,
     accepted: list[str] | None = None,
 ) -> tuple[Store, Plan]:
-    """accepted: codes whose results count as those of today's"""
+    """Of a configuration. accepted: codes whose results count as those of today's"""
     from harness.planning import config
     from harness.planning.codes import accepting
     from harness.planning.expand import build
@@ -93,3 +93,29 @@ def planned_of(
     where = Store(store)
     names = accepting(where, accepted) if accepted else where.filed_as
     return where, build(loaded, names)
+
+
+def planned_study(
+    name: str,
+    overrides: list[str],
+    where: Store,
+    data: str | None,
+    background: str | None,
+    demo: bool,
+    accepted: list[str] | None = None,
+) -> Plan:
+    """demo: at the demo's sizes; accepted: as of `planned_of`"""
+    from harness.planning import study as studies
+    from harness.planning.codes import accepting
+
+    names = accepting(where, accepted) if accepted else where.filed_as
+    base = studies.DEMO if demo else studies.FULL
+    return studies.plan(name, overrides, data, background, base, names)
+
+
+def tell_rows_left_out(plan: Plan) -> None:
+    """A line for every reason why rows of a study are left out."""
+    rows = (plan.study or {}).get("left_out", [])
+    for why in dict.fromkeys(row["why"] for row in rows):
+        names = (" ".join(filter(None, row["printed"])) for row in rows if row["why"] == why)
+        console.print(escape(f"left out, {why}: {', '.join(names)}"), soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 from rich.markup import escape
@@ -25,6 +25,7 @@ from harness.cli.launch import (
     exit_with,
     split_arguments,
 )
+from harness.cli.runs import planned_study, tell_rows_left_out
 from harness.cli.terminal import console
 from harness.store import Store, write_text
 
@@ -55,24 +56,14 @@ def study(
     tracking: Tracking = None,
 ) -> None:
     """Compute a published table and print its values beside ours."""
-    from harness.planning import study as studies
-
     name, overrides = split_arguments(what, "study")
-    base = studies.DEMO if demo else studies.FULL
     where = Store(store)
-    plan = studies.plan(name, overrides, data, background, base, where.filed_as)
-    _tell_left_out((plan.study or {}).get("left_out", []))
+    plan = planned_study(name, overrides, where, data, background, demo)
+    tell_rows_left_out(plan)
     engine = dict(workers=workers, gpus=gpus, address=address, serial=serial)
     launch, failures = execute(plan, where, tracking, **engine)
     found = cli_reports.conclude(where, launch, tracking)
     exit_with(failures, cli_reports.cleared(where, found))
-
-
-def _tell_left_out(rows: list[dict[str, Any]]) -> None:
-    """A line for every reason why rows are left out."""
-    for why in dict.fromkeys(row["why"] for row in rows):
-        names = (" ".join(filter(None, row["printed"])) for row in rows if row["why"] == why)
-        console.print(escape(f"left out, {why}: {', '.join(names)}"), soft_wrap=True)
 
 
 @app.command("list")

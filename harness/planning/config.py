@@ -24,7 +24,7 @@ import methods
 from harness.data.datasets import kinds
 from harness.data.eyecandies import Options
 from harness.planning import yaml12
-from harness.planning.entries import EntryError, filled, nested
+from harness.planning.entries import EntryError, filled, nested, of_list, unfit
 from harness.planning.jobs import Protocol, Resources
 from harness.store import canonical, write_text
 from harness.store.names import Names
@@ -238,8 +238,17 @@ def find(name: str, kind: Literal["", "sweeps", "studies"] = "") -> Path:
     for path in (Path(name), folder / name, folder / f"{name}.yaml"):
         if path.is_file():
             return path
-    what = {"sweeps": "sweep", "studies": "study"}.get(kind, "configuration")
-    raise ConfigError(f"no {what} {name!r}: give a YAML file or one of {', '.join(shipped(kind))}")
+    whats = {"": "configuration", "sweeps": "sweep", "studies": "study"}
+    for other in ("sweeps", "studies"):
+        if other != kind and name in shipped(other):
+            what = whats[other]
+            raise ConfigError(f"{name} is a {what}, no {whats[kind]}: relief {what} {name}")
+    known = shipped(kind)
+    pool = known if kind else [*known, *shipped("studies"), *shipped("sweeps")]
+    near = difflib.get_close_matches(name, pool, 3, 0.6)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ":"
+    there = f"one of {', '.join(known)}" if not (near and kind) else "another"  # those are many
+    raise ConfigError(f"no {whats[kind]} {name!r}{hint} give a YAML file or {there}")
 
 
 def shipped(kind: Literal["", "sweeps", "studies"] = "") -> list[str]:
@@ -388,12 +397,15 @@ def _options(method: str, settings: type, values: str) -> Any:
 def structured(schema: Any, values: Any, prefix: str = "") -> Any:
     """`values` merged into the dataclass, every key and type checked; ConfigError otherwise."""
     node = OmegaConf.structured(schema)
+    defaults = OmegaConf.to_container(node, throw_on_missing=False)
     try:
-        defaults = OmegaConf.to_container(node, throw_on_missing=False)
-        return OmegaConf.to_object(OmegaConf.merge(node, entries_filled(defaults, values)))
+        values = entries_filled(defaults, values)
+        return OmegaConf.to_object(OmegaConf.merge(node, values))
     except OmegaConfBaseException as error:
         key = ".".join(filter(None, (prefix, error.full_key)))
         text = str(error).splitlines()[0]
+        if not error.full_key and (found := unfit(defaults, values)):
+            key, text = ".".join(filter(None, (prefix, found[0]))), found[1]
         if isinstance(error, ConfigKeyError):
             holder = error.object_type
             known = [f.name for f in fields(holder)] if is_dataclass(holder) else []
@@ -407,16 +419,21 @@ def structured(schema: Any, values: Any, prefix: str = "") -> Any:
     except (ValueError, TypeError) as error:  # a Settings class refused a value
         whose = plugins.blamed(error)
         note = f" ({type(error).__name__} in the plug-in {whose})" if whose else ""
-        raise ConfigError(f"{prefix or 'configuration'}: {error}{note}") from error
+        named = prefix and str(error).startswith(f"{prefix}.")  # it names the key itself
+        lead = "" if named else f"{prefix or 'configuration'}: "
+        raise ConfigError(f"{lead}{error}{note}") from error
 
 
 def entries_filled(defaults: Any, values: Any, path: str = "") -> Any:
     """`values` with every change of a single entry put into the list that is its default."""
-    if not isinstance(values, Mapping) or not isinstance(defaults, Mapping):
-        return filled(defaults, values, path) if isinstance(defaults, list | tuple) else values
-    return {
-        k: entries_filled(defaults.get(k), v, f"{path}.{k}".lstrip(".")) for k, v in values.items()
-    }
+    if isinstance(values, Mapping) and isinstance(defaults, Mapping):
+        return {
+            k: entries_filled(defaults[k], v, f"{path}.{k}".lstrip(".")) if k in defaults else v
+            for k, v in values.items()
+        }
+    if defaults is None and isinstance(values, Mapping) and of_list(values):
+        raise EntryError(f"{path} has no list to change an entry of: give all of it")
+    return filled(defaults, values, path)
 
 
 def _contained(node: Any, resolve: bool = False) -> dict[str, Any]:

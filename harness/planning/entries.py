@@ -36,9 +36,43 @@ def filled(base: Any, changes: Any, path: str = "") -> Any:
         return changes
     if isinstance(base, list | tuple):
         return _with_entries(list(base), changes, path)
+    if base is not None and not isinstance(base, Mapping) and of_list(changes):
+        raise EntryError(f"{path} is a single value ({base!r}), it has no entries: give it as such")
     known = base if isinstance(base, Mapping) else {}
     parts = {k: filled(known.get(k), v, f"{path}.{k}".lstrip(".")) for k, v in changes.items()}
     return {**known, **parts}
+
+
+def of_list(changes: Mapping[Any, Any]) -> bool:
+    """Whether they are of entries of a list."""
+    return any(str(key).startswith("[") for key in changes)
+
+
+def unfit(defaults: Any, values: Any, path: str = "") -> tuple[str, str] | None:
+    """Where an entry of a list of numbers is none, and what is wrong with it.
+
+    OmegaConf refuses such a list, and says neither.
+    """
+    if isinstance(defaults, Mapping) and isinstance(values, Mapping):
+        parts = ((defaults.get(k), v, f"{path}.{k}".lstrip(".")) for k, v in values.items())
+        return next((found for part in parts if (found := unfit(*part))), None)
+    if not isinstance(defaults, list | tuple) or not isinstance(values, list | tuple):
+        return None
+    kinds = {type(entry) for entry in defaults}
+    if kinds not in ({int}, {float}):
+        return None
+    wanted = "whole number" if kinds == {int} else "number"
+    for i, value in enumerate(values):
+        if not _number(value, whole=kinds == {int}):
+            return f"{path}[{i}]", f"{value!r} is no {wanted}"
+    return None
+
+
+def _number(value: Any, whole: bool) -> bool:
+    try:
+        return float(value).is_integer() or not whole
+    except (TypeError, ValueError):
+        return False
 
 
 def _with_entries(values: list[Any], changes: Mapping[Any, Any], path: str) -> Any:

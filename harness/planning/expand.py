@@ -37,6 +37,7 @@ def build(config: Config, names: Names = Names()) -> Plan:
     """
     config = copy.copy(config)
     config.names = names
+    _check_folders(config)
     _check_inputs(config)
     jobs: dict[str, Job] = {}
     cells: list[dict] = []
@@ -69,6 +70,13 @@ def again(launch: Mapping[str, Any], names: Names) -> Plan:
     names: of the launch's store
     """
     return build(typed(copy.deepcopy(dict(launch["config"])), launch["id"]), names)
+
+
+def _check_folders(config: Config) -> None:
+    """Refuse datasets that are not there before anything is said of weights."""
+    for name, dataset in config.datasets.items():
+        if dataset.kind != "synthetic" and not Path(dataset.folder(name)).is_dir():
+            layout(name, dataset)  # says what was looked for
 
 
 def missing_inputs(config: Config) -> list[str]:

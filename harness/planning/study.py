@@ -87,6 +87,16 @@ def read(name: str) -> Study:
         raise ConfigError(f"{name}: {error}") from error
 
 
+def is_study(name: str) -> bool:
+    """Whether a study is meant where a configuration could be, too."""
+    if name in configs.shipped():
+        return False
+    try:
+        return {"paper", "table"} <= set(configs.plain_values(configs.find(name, "studies")))
+    except ConfigError:  # whoever reads it as a configuration says what is wrong
+        return False
+
+
 def plan(
     name: str,
     overrides: Sequence[str] = (),

@@ -48,7 +48,11 @@ def _existing(source, folder, setting) -> Path:
         "the Describable Textures Dataset, 47 folders of JPEGs, "
         "https://www.robots.ox.ac.uk/~vgg/data/dtd",
     )
+    if source == "auto":  # which needs none
+        without = f"leave {setting}.folder out"
+    else:
+        without = f"set {setting}.source to 'auto' and no folder"
     raise FileNotFoundError(
         f"{given}, and {setting}.source {source!r} needs {meaning}: give its path as "
-        f"{setting}.folder, or set {setting}.source to 'auto' to do without"
+        f"{setting}.folder, or {without} to do without"
     )

@@ -10,15 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from methods.blocks.settings import choose, divisible, odd
+from methods.blocks.settings import TURN_DEG, choose, divisible, odd, rising, within
 from methods.blocks.texture_choice import SOURCES
 from methods.views import Das3dView
 
 FEATURES = ("b1", "b2", "db3", "db4", "out")
+ALPHA = 100.0  # 1/px: far less makes a step of the skew already
+SIGMA_PX = (0.01, 1000.0)  # a point, and more than an image
 
 _choose = partial(choose, "das3d")
 _odd = partial(odd, "das3d")
 _divisible = partial(divisible, "das3d")
+_within = partial(within, "das3d")
+_rising = partial(rising, "das3d")
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,9 @@ class Perlin:
     min_exponent: int = 0  # coarsest grid: 2^0 cells a side (DRAEM)
     max_exponent: int = 5  # finest grid: 2^5 cells a side (DRAEM)
     rotation_deg: tuple[float, float] = (-90.0, 90.0)  # angle of the noise (DRAEM)
+
+    def __post_init__(self):
+        _rising("perlin.rotation_deg", self.rotation_deg, -TURN_DEG, TURN_DEG)
 
 
 @dataclass(frozen=True)
@@ -48,11 +55,10 @@ class Skew:
         _choose("skew.norm", self.norm, ("sum", "max", "result"))
         if self.h is not None:
             _odd("skew.h", self.h)
-        if not (0 < self.sigma[0] <= self.sigma[1] and abs(self.rho) < 1):
-            raise ValueError(
-                f"das3d.skew: sigma {self.sigma} must be positive and rising, "
-                f"rho {self.rho} within (-1, 1)"
-            )
+        _rising("skew.alpha", self.alpha, -ALPHA, ALPHA)
+        _rising("skew.sigma", self.sigma, *SIGMA_PX)
+        if not abs(self.rho) < 1:
+            raise ValueError(f"das3d.skew.rho is {self.rho:g}; it must be between -1 and 1")
 
 
 @dataclass(frozen=True)
@@ -111,12 +117,18 @@ class Train:
     normal_prob: float = 0.0  # extra share of clean samples (DRAEM: 0.5)
     mixed_precision: bool = False  # bfloat16 networks, float32 losses (ours)
 
+    def __post_init__(self):
+        _within("train.normal_prob", self.normal_prob)
+
 
 @dataclass(frozen=True)
 class Aug:
     """Changes of the clean pair before the synthesis."""
 
     rotate_prob: float = 0.0  # turned by U(-90, 90) degrees (DRAEM: 0.3)
+
+    def __post_init__(self):
+        _within("aug.rotate_prob", self.rotate_prob)
 
 
 @dataclass(frozen=True)
@@ -142,6 +154,9 @@ class Settings:
     aug: Aug = Aug()
 
     def __post_init__(self):
+        _rising("p_z", self.p_z)
+        _rising("beta", self.beta)
+        _within("p_d", self.p_d)
         _choose("score", self.score, ("window", "max"))
         for name in self.feature_names:
             _choose("features", name, FEATURES)

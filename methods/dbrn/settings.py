@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from methods.blocks.settings import choose, divisible, odd
+from methods.blocks.settings import TURN_DEG, choose, divisible, odd, rising, within
 from methods.blocks.texture_choice import SOURCES
 from methods.views import DbrnView
 
@@ -20,6 +20,8 @@ PATCH = 4  # px, side of a token (Swin-Unet)
 _choose = partial(choose, "dbrn")
 _odd = partial(odd, "dbrn")
 _divisible = partial(divisible, "dbrn")
+_within = partial(within, "dbrn")
+_rising = partial(rising, "dbrn")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Perlin:
     min_exponent: int = 0  # coarsest grid: 2^0 cells a side (DRAEM)
     max_exponent: int = 5  # finest grid: 2^5 cells a side (DRAEM)
     rotation_deg: tuple[float, float] = (-90.0, 90.0)  # angle of the noise (DRAEM)
+
+    def __post_init__(self):
+        _rising("sim.perlin.rotation_deg", self.rotation_deg, -TURN_DEG, TURN_DEG)
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,11 @@ class Sim:
     perlin: Perlin = Perlin()
 
     def __post_init__(self):
+        _within("sim.beta_max", self.beta_max)
         if not 0 <= self.e2 <= self.e1 <= 1:
             raise ValueError(
-                f"dbrn.sim: e1 {self.e1} and e2 {self.e2} must satisfy 0 <= e2 <= e1 <= 1"
+                f"dbrn.sim.e2 is {self.e2:g} and dbrn.sim.e1 {self.e1:g}; they must satisfy "
+                "0 <= e2 <= e1 <= 1"
             )
 
 
@@ -107,6 +114,8 @@ class Dropout:
     type: str = "element"  # each value; "token", "channel": together (inferred)
 
     def __post_init__(self):
+        for i, rate in enumerate(self.rates):
+            _within(f"dropout.rates[{i}]", rate)
         _choose("dropout.type", self.type, ("element", "token", "channel"))
 
 
@@ -133,6 +142,7 @@ class Ism:
     same_image: str = "input"  # that image, or the "clean" one (inferred)
 
     def __post_init__(self):
+        _within("ism.same_image_prob", self.same_image_prob)
         _choose("ism.out", self.out, ("pixel", "channel"))
         _choose("ism.act", self.act, ("softmax", "sigmoid", "relu", "none"))
         _choose("ism.same_image", self.same_image, ("input", "clean"))
@@ -187,6 +197,9 @@ class Aug:
     """Changes of the clean pair before the simulation."""
 
     rotate_prob: float = 0.0  # turned by U(-90, 90) degrees (DRAEM: 0.3)
+
+    def __post_init__(self):
+        _within("aug.rotate_prob", self.rotate_prob)
 
 
 @dataclass(frozen=True)

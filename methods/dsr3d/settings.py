@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Optional
+from typing import Any, Optional
 
-from methods.blocks.settings import choose, divisible, odd
+from methods.blocks.settings import TURN_DEG, choose, divisible, odd, rising, within
 from methods.later import later
 from methods.views import Dsr3dView
 
@@ -21,12 +21,6 @@ LEARNING = ("ema", "gradient")  # of the codebook (methods/blocks/quantiser.py)
 _choose = partial(choose, "3dsr")
 _odd = partial(odd, "3dsr")
 _divisible = partial(divisible, "3dsr")
-
-
-def _share(name: str, *values: float) -> None:
-    if not all(0 <= value <= 1 for value in values) or list(values) != sorted(values):
-        shown = values[0] if len(values) == 1 else values
-        raise ValueError(f"3dsr.{name} is {shown}; it must lie within 0 and 1, and rise")
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,6 @@ class DadaDepth:
     def __post_init__(self):
         # real: RGB and depth of the dataset's own training samples, all categories (naive)
         _choose("dada.depth.source", self.source, ("perlin", "gray", "real"))
-        _share("dada.depth.alpha", *self.alpha)
 
 
 @dataclass(frozen=True)
@@ -151,10 +144,6 @@ class Mask:
     foreground_only: bool = True
     p_normal: float = 0.5  # probability that a sample stays normal
 
-    def __post_init__(self):
-        _share("mask.threshold", *self.threshold)
-        _share("mask.p_normal", self.p_normal)
-
 
 @dataclass(frozen=True)
 class Anomaly:
@@ -170,10 +159,6 @@ class Anomaly:
 
     def __post_init__(self):
         _choose("anomaly.replacement", self.replacement, ("ranked", "random"))
-        _share("anomaly.strength", self.drop_nearest, *self.strength)
-        _share("anomaly.shuffle_probability", self.shuffle_probability)
-        _share("anomaly.p_both", self.p_both)
-        _share("anomaly.p_lo", self.p_lo)
 
 
 @dataclass(frozen=True)
@@ -232,6 +217,28 @@ class Pipeline:
     train: Train = Train()
     predict_bfloat16: bool = False  # networks at prediction, maps float32 (ours)
 
+    _method = "3dsr"  # where the settings stand, for what they refuse
+
+    def __post_init__(self):
+        turns = {"mask": self.mask, "augment": self.augment, "dada.depth": self.dada.depth}
+        for name, part in turns.items():
+            self._rising(f"{name}.rotation_deg", part.rotation_deg, -TURN_DEG, TURN_DEG)
+        self._rising("dada.depth.alpha", self.dada.depth.alpha)
+        self._rising("mask.threshold", self.mask.threshold)
+        self._within("mask.p_normal", self.mask.p_normal)
+        self._within("augment.probability", self.augment.probability)
+        anomaly = self.anomaly
+        self._within("anomaly.drop_nearest", anomaly.drop_nearest)
+        self._rising("anomaly.strength", anomaly.strength, anomaly.drop_nearest)
+        for name in ("shuffle_probability", "p_both", "p_lo"):
+            self._within(f"anomaly.{name}", getattr(anomaly, name))
+
+    def _within(self, name: str, *given: Any) -> None:
+        within(self._method, name, *given)
+
+    def _rising(self, name: str, *given: Any) -> None:
+        rising(self._method, name, *given)
+
 
 @dataclass(frozen=True)
 class Upsampler:
@@ -264,7 +271,14 @@ class Dsr(Pipeline):
     train: Train = Train(steps=100_000, batch=8)
     upsampler: Upsampler = Upsampler()
 
+    _method = "3dsr.rgb"
+
     def __post_init__(self):
+        super().__post_init__()
+        up = self.upsampler
+        self._rising("upsampler.beta", up.beta)
+        self._rising("upsampler.augment.rotation_deg", up.augment.rotation_deg, -TURN_DEG, TURN_DEG)
+        self._within("upsampler.augment.probability", up.augment.probability)
         if self.size is not None:
             _divisible("rgb.size", self.size, 32)
 
@@ -277,6 +291,7 @@ class Settings(Pipeline):
     rgb: Dsr = Dsr()
 
     def __post_init__(self):
+        super().__post_init__()
         _divisible("prep.size", self.prep.size, 32)
 
     def size_of(self, setting: str) -> int:

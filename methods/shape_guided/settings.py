@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
-from methods.blocks.settings import choose, divisible
+from methods.blocks.settings import choose, divisible, within
 from methods.views import ShapeGuidedView
 
 _choose = partial(choose, "shape_guided")
@@ -81,6 +81,7 @@ class Train:
     lr: float = 1e-4  # of Adam (paper)
 
     def __post_init__(self):
+        within("shape_guided", "train.near_share", self.near_share)
         _choose("train.encoder_input", self.encoder_input, ("targets", "patch"))
 
 

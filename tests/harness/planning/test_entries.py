@@ -25,14 +25,39 @@ def test_a_list_that_the_configuration_gives_is_changed_there():
     [
         ("das3d.p_z[2]=0.5", r"das3d.p_z has no entry \[2\]: its entries are \[0\] to \[1\]"),
         ("das3d.p_z[x]=0.5", r"p_z is a list: .* p_z\[0\]"),
-        ("das3d.p_z[0]=high", "das3d"),
-        ("das3d.p_d[0]=0.5", "das3d.p_d"),
+        ("das3d.p_z[0]=high", r"das3d\.p_z\[0\]: 'high' is no number"),
+        ("das3d.p_z[0]=null", r"das3d\.p_z\[0\]: None is no number"),
+        ("dbrn.swin.depths[1]=1.5", r"dbrn\.swin\.depths\[1\]: 1.5 is no whole number"),
+        ("das3d.p_d[0]=0.5", r"das3d\.p_d is a single value"),
+        ("das3d.p_z[0][0]=1", r"das3d\.p_z\[0\] is a single value"),
+        ("das3d.skew.h[0]=3", r"das3d\.skew\.h has no list"),
         ("das3d.nothing[0]=1", "das3d.nothing: unknown key"),
     ],
 )
 def test_entries_that_are_none_are_refused_by_name(override, said):
     with pytest.raises(ConfigError, match=said):
         config.load(str(TINY), [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("das3d.p_z=[0.95,0.3]", r"das3d\.p_z is a range from 0.95 down to 0.3; .* 0 and 1"),
+        ("das3d.p_z[1]=2", r"das3d\.p_z\[1\] is 2; it must lie within 0 and 1"),
+        ("das3d.beta[1]=.nan", r"das3d\.beta\[1\] is nan"),
+        ("das3d.skew.sigma[0]=0", r"das3d\.skew\.sigma\[0\] is 0; .* 0\.01 and 1000"),
+        ("das3d.perlin.rotation_deg[0]=-720", r"das3d\.perlin\.rotation_deg\[0\] .* -360 and 360"),
+        ("dbrn.sim.perlin.rotation_deg=[9,-9]", r"dbrn\.sim\.perlin\.rotation_deg is a range"),
+        ("dbrn.dropout.rates[1]=4", r"dbrn\.dropout\.rates\[1\] is 4"),
+        ("3dsr.anomaly.strength=[0.9,0.3]", r"3dsr\.anomaly\.strength is a range"),
+        ("3dsr.rgb.anomaly.strength[0]=0.01", r"3dsr\.rgb\.anomaly\.strength\[0\] .* 0\.05 and 1"),
+        ("3dsr.rgb.upsampler.beta[1]=3", r"3dsr\.rgb\.upsampler\.beta\[1\] is 3"),
+        ("shape_guided.train.near_share=2", r"shape_guided\.train\.near_share is 2"),
+    ],
+)
+def test_ranges_that_cannot_be_drawn_from_are_refused_by_key_with_what_is_allowed(override, said):
+    with pytest.raises(ConfigError, match=said):
+        config.settings_of(override.partition(".")[0], [override])
 
 
 def test_an_entry_makes_the_key_that_the_whole_list_makes():

@@ -1,5 +1,6 @@
 """Published tables as plans, and their values beside ours."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -8,11 +9,12 @@ import pytest
 from harness.engine.driver import Driver
 from harness.engine.executors import InProcess
 from harness.planning import study
-from harness.planning.config import ConfigError, shipped
+from harness.planning.config import ConfigError, find, shipped
 from harness.store import DONE, Store
 from reports.numbers.published import known_categories, published_cells
 from reports.page.coverage import coverage
 from reports.page.studies import ours_only, study_lines, study_table, write_study
+from tests.harness.cli.test_cli import relief
 from tests.reports.fake_store import build_launch
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
@@ -177,5 +179,27 @@ def test_authors_files_that_are_the_protocol_are_taken_where_they_lie(tmp_path, 
 
 
 def test_an_unknown_study_is_answered_with_those_there_are():
-    with pytest.raises(ConfigError, match="no study 'm3dm/table44'.*m3dm/table4"):
+    with pytest.raises(
+        ConfigError, match="no study 'm3dm/table44'; did you mean m3dm/table4"
+    ) as no:
         study.plan("m3dm/table44")
+    assert "das3d" not in str(no.value)
+    with pytest.raises(ConfigError, match="m3dm/table6 is a study, no configuration: relief study"):
+        find("m3dm/table6")
+
+
+def test_a_folder_that_is_not_there_is_told_before_weights():
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+        study.plan("m3dm/table6", data="nowhere")
+
+
+def test_a_study_is_planned_as_a_configuration_is(tmp_path, capsys, monkeypatch):
+    asked = ["plan", "m3dm/table6", "seeds=[0]", "--demo", "--store", tmp_path]
+    code, out, _ = relief(capsys, monkeypatch, *asked, "--tflops", "60", "--json")
+    planned = json.loads(out)
+    assert code == 0 and planned["study"]["table"] == "Table 6" and planned["work"]["gpu_hours"]
+    assert {job["kind"] for job in planned["jobs"]} >= {"view", "stage", "cell"}
+    assert planned["cells"] == len([job for job in planned["jobs"] if job["kind"] == "cell"]) == 8
+    code, out, _ = relief(capsys, monkeypatch, *asked, "--explain")
+    assert code == 0 and "longest path" in out
+    assert relief(capsys, monkeypatch, "plan", "demo", "--demo")[0] == 2
