@@ -65,6 +65,19 @@ def offered(name: str) -> plugins.Offer | None:
     return None if name in METHODS else plugins.find("methods", name)
 
 
+def shadowed() -> list[plugins.Broken]:
+    """Methods of plug-ins that are not used, since one of ours has the name."""
+    return [
+        plugins.Broken(
+            str(offer),
+            f"its method {offer.name!r} is not used: one of Relief's has this name, rename it",
+            part=offer.name,
+        )
+        for offer in plugins.offers("methods")
+        if offer.name in METHODS
+    ]
+
+
 def _checked(offer: plugins.Offer) -> Any:
     """A plug-in's class, if it is what the contract asks for."""
     from methods.contract import Method

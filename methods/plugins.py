@@ -79,14 +79,20 @@ class Offer:
 
 @dataclass(frozen=True)
 class Broken:
-    """A plug-in that cannot be loaded. why: its error, one line; trace: its own traceback"""
+    """A plug-in that cannot be loaded, or of which a part cannot be used.
+
+    why: its error, one line; trace: its own traceback; part: the name of what cannot be used, ""
+    where there is nothing to use; None: it cannot be loaded
+    """
 
     source: str
     why: str
     trace: str = ""
+    part: str | None = None
 
     def __str__(self) -> str:
-        return f"plug-in {self.source} cannot be loaded: {self.why}" + f"\n{self.trace}".rstrip()
+        said = "" if self.part is not None else " cannot be loaded"
+        return f"plug-in {self.source}{said}: {self.why}" + f"\n{self.trace}".rstrip()
 
 
 _given: tuple[str, ...] | None = None  # None: as the environment says
@@ -118,6 +124,7 @@ def find(kind: str, name: str) -> Offer | None:
     Raises PluginError if two do, or if none does and one of those that were given is broken.
     """
     offers, broken = _offers(kind, name)
+    broken = [one for one in broken if one.part in (None, "", name)]
     if len(offers) > 1:
         listed = " and ".join(map(str, offers))
         raise PluginError(f"{name!r} of {kind} is in two plug-ins, {listed}: leave one out")
@@ -138,12 +145,12 @@ def offers(kind: str) -> list[Offer]:
 
 def unloadable() -> list[Broken]:
     """The given files and modules that cannot be loaded, whatever they were to offer."""
-    return _offers("metrics")[1]
+    return [one for one in _offers("metrics")[1] if one.part is None]
 
 
 def broken() -> list[Broken]:
-    """The given files and modules that cannot be loaded, and entry points whose code cannot."""
-    found = {one.source: one for one in _offers("methods")[1]}
+    """The given files and modules that cannot be loaded or used, and entry points that cannot."""
+    found = {one.source + (one.part or ""): one for one in _offers("methods")[1]}
     for kind in KINDS:
         for offer in _announced(kind):
             try:
@@ -160,12 +167,14 @@ def _offers(kind: str, name: str | None = None) -> tuple[list[Offer], list[Broke
     known = {(offer.name, _location(offer.source)) for offer in found}
     for source in given():
         try:
-            there = _found(_module(source))[kind]
+            module = _module(source)
+            there = _found(module)[kind]
         except PluginError as error:
             broken.append(error.broken or Broken(source, str(error)))
             continue
         own = [Offer(kind, own, source) for own in there if name in (None, own)]
         found += [offer for offer in own if (offer.name, _location(source)) not in known]
+        broken += _unusable(module, source)
     return found, broken
 
 
@@ -191,8 +200,16 @@ def _module(source: str) -> ModuleType:
         return sys.modules.get(name) or _executed(name, file)
     except PluginError:
         raise
-    except Exception as error:  # whatever the code of others may raise
+    except BaseException as error:  # whatever the code of others may raise, sys.exit among it
+        if isinstance(error, KeyboardInterrupt) and not _raised_by(error, source):
+            raise
         raise _refusal(source, error) from error
+
+
+def _raised_by(error: BaseException, source: str) -> bool:
+    """Whether a plug-in's own line raised it, and no signal that came meanwhile."""
+    last, place = traceback.extract_tb(error.__traceback__)[-1], _place(source)
+    return bool(place and last.filename.startswith(place) and (last.line or "").startswith("raise"))
 
 
 def _executed(name: str, file: Path) -> ModuleType:
@@ -211,7 +228,7 @@ def _executed(name: str, file: Path) -> ModuleType:
     return module
 
 
-def _refusal(source: str, error: Exception) -> PluginError:
+def _refusal(source: str, error: BaseException) -> PluginError:
     last = traceback.format_exception_only(error)[-1].strip()
     broken = Broken(source, last, own_trace(error, source))
     return PluginError(str(broken), broken)
@@ -258,15 +275,41 @@ def told(error: BaseException) -> str:
 def _found(module: ModuleType) -> dict[str, dict[str, Any]]:
     """What a module has for Relief: kind -> name -> thing."""
     found: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
+    for own, kind, thing in _own(module):
+        if not inspect.isabstract(thing):
+            found[kind][getattr(thing, "name", own)] = thing
+    return found
+
+
+def _own(module: ModuleType) -> Iterator[tuple[str, str, Any]]:
+    """(variable, kind, thing) of what a module itself defines for Relief."""
     for own, thing in vars(module).items():
         kind = getattr(thing, MARK, None)
         if own.startswith("_") or not isinstance(kind, str) or kind not in KINDS:
             continue
         if inspect.isclass(thing):
             inside = (thing.__module__ + ".").startswith(module.__name__ + ".")
-            if not inside or inspect.isabstract(thing):
+            if not inside:
                 continue
-        found[kind][getattr(thing, "name", own)] = thing
+        yield own, kind, thing
+
+
+def _unusable(module: ModuleType, source: str) -> list[Broken]:
+    """Classes that lack what their kind must have, or that there is nothing at all."""
+    there = list(_own(module))
+    if not there:
+        places = {_location(offer.source) for kind in KINDS for offer in _announced(kind)}
+        if _location(source) in places:  # what it has is announced by its package
+            return []
+        return [Broken(source, f"it defines nothing of these kinds: {', '.join(KINDS)}", part="")]
+    classes = [thing for _, _, thing in there if inspect.isclass(thing)]
+    found = []
+    for own, kind, thing in there:
+        bases = any(thing in one.__mro__[1:] for one in classes)  # what it lacks others have
+        if inspect.isabstract(thing) and not bases:
+            name = str(getattr(thing, "name", own))
+            lacks = ", ".join(sorted(thing.__abstractmethods__))
+            found.append(Broken(source, f"{name!r} of {kind} lacks {lacks}", part=name))
     return found
 
 

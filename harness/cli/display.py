@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from harness.store import DONE
+from harness.store import COMMON, DONE
 
 if TYPE_CHECKING:
     from harness.engine.driver import Event, Running
@@ -58,7 +58,8 @@ class Display(AbstractContextManager):
         if event.name == DONE and record is not None:
             from harness.metrics import headlines
 
-            values = {name: record.metrics.get(name) for name in headlines()[:SHOWN]}
+            common = record.protocols.get(COMMON, {}).get("metrics", {})  # as in the tables
+            values = {name: (common or record.metrics).get(name) for name in headlines()[:SHOWN]}
             shown = [f"{name}={value:.3f}" for name, value in values.items() if value is not None]
             seconds = f"{record.timings['total_s']:.1f}s"
             return f"{count} [green]done[/green] {title} [dim]{' '.join([*shown, seconds])}[/dim]"

@@ -193,8 +193,11 @@ def list_(
         found = {"methods": methods(None), "kinds": [{"list": kind} for kind in LISTS]}
     else:
         found = {what: LISTS[what](name)}
-    broken = [{"plug-in": one.source, "why": one.why} for one in plugins.broken()]
-    named = {one["plug-in"] for one in broken}
+    broken = [
+        {"plug-in": one.source, "why": one.why}
+        for one in [*plugins.broken(), *registered.shadowed()]
+    ]
+    named = {one.source for one in plugins.broken() if one.part is None}
     for offer in _outside():
         if (why := _unfit(offer)) and not any(offer.source in name for name in named):
             broken.append({"plug-in": str(offer), "why": why})

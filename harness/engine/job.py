@@ -67,7 +67,7 @@ def run_job(description: dict[str, Any], store_path: str, attempt: int = 1) -> O
         return Outcome(description["key"], REFUSED, why)
     if broken:
         return Outcome(description["key"], BROKEN, broken)
-    join_metrics()
+    join_metrics(tell=False)  # the driver has told
     job, store = Job.of(description), Store(store_path)
     log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
     beat = Heartbeat(store, job.key, {"title": job.title, **asdict(job.resources)})

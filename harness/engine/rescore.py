@@ -206,7 +206,7 @@ def rescore_cell(description: dict[str, Any], store_path: str, attempt: int = 1)
     given = description["place"].get("plugins", {})
     if why := refusal(description, store_path) or admit_plugins(given, store_path):
         return Outcome(description["key"], REFUSED, why)
-    join_metrics()
+    join_metrics(tell=False)
     job, store = Job.of(description), Store(store_path)
     failures: dict[str, str] = {}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,15 +31,17 @@ def join_of(launch: Mapping[str, Any], store_path: Path) -> None:
         join()
 
 
-def join() -> None:
+def join(tell: bool = True) -> None:
     """Register the metrics of the plug-ins that count now, in place of those before.
 
-    One that is broken is told in a line and left out: what is stored can be scored by it later.
+    One that is broken is told in a line, once, and left out: what is stored can be scored by it
+    later. tell: False in a job, whose driver has told
     """
+    say = _say if tell else log.debug
     while _joined:
         forget(_joined.pop())
     for one in plugins.unloadable():
-        log.warning("plug-in %s is left out, metrics and all: %s", one.source, one.why)
+        say(f"plug-in {one.source} is left out, metrics and all: {one.why}")
     for offer in plugins.offers("metrics"):
         try:
             found = offer.load()
@@ -46,6 +49,11 @@ def join() -> None:
                 raise ValueError(f"it is {found!r:.100}, no Metric called {offer.name!r}")
             register(found)
         except ValueError as error:
-            log.warning("metric %s of plug-in %s is left out: %s", offer.name, offer, error)
+            say(f"metric {offer.name} of plug-in {offer} is left out: {error}")
             continue
         _joined.add(found.name)
+
+
+@functools.cache  # once
+def _say(warning: str) -> None:
+    log.warning("%s", warning)

@@ -39,6 +39,7 @@ def build(config: Config, names: Names = Names()) -> Plan:
     config.names = names
     _check_folders(config)
     _check_inputs(config)
+    _tell_of_names(config)
     jobs: dict[str, Job] = {}
     cells: list[dict] = []
     for name, dataset in config.datasets.items():
@@ -113,6 +114,18 @@ def _tell_of_last(method: str) -> None:
         "state is all there is",
         method,
     )
+
+
+def _tell_of_names(config: Config) -> None:
+    asked = {config.split(entry)[0] for entry in config.methods}
+    for one in methods.shadowed():
+        if one.part in asked:
+            _tell(str(one))
+
+
+@functools.cache  # once
+def _tell(warning: str) -> None:
+    log.warning("%s", warning)
 
 
 def _check_validation(config: Config, name: str, dataset: Dataset) -> None:

@@ -99,7 +99,7 @@ def plan(given: Imported, names: Names = Names()) -> Plan:
 def _check(given: Imported) -> None:
     if not given.maps.is_dir():
         raise ConfigError(f"{given.maps} is no folder: give the one with a folder a category")
-    if not re.fullmatch(r"[A-Za-z0-9][\w. -]*", given.name):
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", given.name):
         raise ConfigError(f"{given.name!r} is no name for a method: letters, digits, _ . - only")
     if given.name in METHODS and not given.variant:
         raise ConfigError(

@@ -195,6 +195,9 @@ def test_image_scores_of_a_file_are_taken_and_lacking_ones_named(maps, data, tmp
 def test_names_and_folders_that_cannot_be_meant_are_refused(maps, data, tmp_path):
     with pytest.raises(ConfigError, match="--variant"):
         plan(Imported(maps, "das3d", "rgb", str(data)))
+    for name in ("a/b", "my method", ""):
+        with pytest.raises(ConfigError, match="is no name for a method: letters, digits, _ . -"):
+            plan(Imported(maps, name, "rgb", str(data)))
     with pytest.raises(ConfigError, match="unknown setting"):
         plan(Imported(maps, "mine", "lidar", str(data)))
     with pytest.raises(ConfigError, match="no folder"):

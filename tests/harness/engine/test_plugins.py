@@ -66,6 +66,60 @@ def test_what_is_broken_breaks_what_asks_for_it_alone(mine, tmp_path):
     assert [one.source for one in plugins.broken()] == [str(broken)]
 
 
+@pytest.mark.parametrize(
+    "line", ["import sys; sys.exit(3)", "raise KeyboardInterrupt", "raise BaseException('gone')"]
+)
+def test_a_plug_in_that_ends_the_program_is_broken_like_others(mine, tmp_path, line):
+    broken = tmp_path / "broken.py"
+    broken.write_text(f"{line}\n")
+    plugins.use([str(broken), str(mine)])
+    assert planned("methods=[das3d,mean_depth]").jobs
+    with pytest.raises(PluginError, match="cannot be loaded: (SystemExit: 3|Keyboard|Base.*gone)"):
+        methods.get("its_own")
+
+
+def test_ctrl_c_while_a_plug_in_is_imported_is_one(tmp_path):
+    slow = tmp_path / "slow.py"
+    slow.write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    plugins.use([str(slow)])
+    with pytest.raises(KeyboardInterrupt):
+        methods.get("its_own")
+
+
+def test_a_class_that_lacks_functions_is_named_with_them(mine):
+    text = FILES["mine.py"]
+    mine.write_text(text[: text.index("    def save")])
+    with pytest.raises(PluginError, match=r"mine.py: 'mean_depth' of methods lacks load, save"):
+        planned("methods=[mean_depth]")
+    assert planned("methods=[das3d]").jobs
+    (one,) = plugins.broken()
+    assert (one.source, one.why) == (str(mine), "'mean_depth' of methods lacks load, save")
+
+
+def test_a_base_that_others_complete_is_not_broken(mine):
+    text = FILES["mine.py"].replace("class MeanDepth(Method):", "class MeanDepth(Base):")
+    base = "class Base(Method):\n    name = 'base'\n\n\n"
+    mine.write_text(text.replace("class MeanDepth", base + "class MeanDepth"))
+    assert planned("methods=[mean_depth]").jobs and not plugins.broken()
+
+
+def test_a_file_that_defines_nothing_is_named(tmp_path):
+    empty = tmp_path / "empty.py"
+    empty.write_text("x = 1\n")
+    plugins.use([str(empty)])
+    with pytest.raises(PluginError, match=r"empty.py: it defines nothing of these kinds: methods"):
+        methods.get("its_own")
+    assert [one.source for one in plugins.broken()] == [str(empty)]
+
+
+def test_a_method_with_the_name_of_one_of_ours_is_told_where_that_is_asked_for(mine, caplog):
+    mine.write_text(FILES["mine.py"].replace('"mean_depth"', '"das3d"'))
+    assert planned("methods=[baseline]").jobs and not caplog.text
+    assert planned("methods=[das3d]").jobs
+    assert f"plug-in {mine}: its method 'das3d' is not used" in caplog.text
+    assert [one.part for one in methods.shadowed()] == ["das3d"]
+
+
 def test_a_file_that_does_not_parse_is_named_with_the_line(tmp_path):
     broken = tmp_path / "broken.py"
     broken.write_text("x = 1\ndef (:\n")
@@ -224,5 +278,8 @@ def test_a_plug_in_that_cannot_be_loaded_is_told_where_its_metrics_would_count(t
     try:
         join()
         assert "boom.py is left out" in caplog.text and "ZeroDivisionError" in caplog.text
+        join()
+        join(tell=False)  # as each job does
+        assert caplog.text.count("boom.py is left out") == 1
     finally:
         plugins.use([])
