@@ -101,8 +101,13 @@ def lead_parts(lead: Lead | None, rows: tuple[Row, ...]) -> tuple[str, str]:
     if lead.interval is None:
         return text, ""
     low, high = map(points, lead.interval)
-    told = "separate them" if lead.interval[0] > 0 else "do not separate them"
-    return text, f"95\u00a0% interval {low} to {high}; the test images {told}"
+    if lead.interval[0] <= 0:
+        told = "the test images do not separate them"
+    elif lead.first.group == lead.second.group:
+        told = "taken alone the two are told apart, among all pairs of the table they are not"
+    else:
+        told = "the test images separate them"
+    return text, f"95\u00a0% interval {low} to {high}; {told}"
 
 
 def lead_text(lead: Lead | None, rows: tuple[Row, ...]) -> str:

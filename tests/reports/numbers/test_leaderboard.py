@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,3 +132,23 @@ def test_csv_says_what_each_value_is_and_why_one_is_missing(build):
         "synthetic,rgb,m3dm,,i_auroc,common,dome,,,1,failed",
         "synthetic,rgb,m3dm,,i_auroc,common,mean,,,1,incomplete",
     ]
+
+
+@pytest.mark.parametrize(
+    "interval, group, told",
+    [
+        (
+            (-0.01, 0.05),
+            1,
+            "95\u00a0% interval \u22121.0 to +5.0; the test images do not separate them",
+        ),
+        ((0.01, 0.05), 1, "taken alone the two are told apart, among all pairs of the table"),
+        ((0.01, 0.05), 2, "+1.0 to +5.0; the test images separate them"),
+    ],
+)
+def test_what_is_said_of_the_lead_is_what_the_groups_say(build, interval, group, told):
+    found = board(*build(**TWO))
+    first, second = (replace(r, group=g) for r, g in zip(found.rows[:2], (1, group)))
+    assert told in lead_text(
+        replace(found.lead, first=first, second=second, interval=interval), found.rows
+    )

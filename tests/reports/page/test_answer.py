@@ -6,6 +6,7 @@ import pytest
 
 from harness.store import COMMON
 from reports.forms.words import INFERRED_SIGN
+from reports.numbers import evidence
 from reports.numbers.board import Board, Row, Score
 from reports.numbers.cost import cost_frame
 from reports.numbers.frame import results_frame
@@ -49,11 +50,12 @@ def test_a_panel_has_its_best_baseline_and_the_cost_of_its_setting(build):
 
 
 def test_what_a_verdict_and_a_mark_rest_on_stands_in_the_table_and_is_explained_once(
-    build, tmp_path
+    build, tmp_path, monkeypatch
 ):
-    marked = {("das3d",): {"marks": ["random-init"]}}
+    monkeypatch.setattr(evidence, "published_data", lambda record, scores: "mvtec3d")
+    marked = {("das3d",): {"marks": []}, ("m3dm",): {"marks": ["random-init"]}}
     store, launch = build(
-        methods=[("das3d", "")],
+        methods=[("das3d", ""), ("m3dm", "")],
         settings=["rgb+3d"],
         categories=known_categories("mvtec3d"),
         arrays=False,
