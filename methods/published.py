@@ -7,6 +7,7 @@ is here.
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from methods.marks import RANDOM_INIT
 
 FOLDER = "RELIEF_WEIGHTS"  # variable of the environment
 PUBLISHED = "published"  # in place of a path: the file of its published name in that folder
+SMALLEST = 64  # bytes: no network has fewer
 UNSTATED = "not stated in what we read: see there"
 
 
@@ -35,6 +37,11 @@ class WeightFile:
     @property
     def found(self) -> Path | None:
         return in_folder(self.file)
+
+    @property
+    def damaged(self) -> str:
+        """What is wrong with the file that is found; empty if nothing is, or there is none."""
+        return damage(self.found) if self.found else ""
 
 
 _DINO = "https://dl.fbaipublicfiles.com/dino"
@@ -151,6 +158,26 @@ def in_folder(name: str) -> Path | None:
     return path if path.is_file() else next(Path(folder).expanduser().rglob(name), None)
 
 
+def damage(path: Path) -> str:
+    """What shows at a glance that a file is no checkpoint, or not all of one; else nothing.
+
+    PyTorch writes zip files, earlier pickles; timm publishes safetensors, too.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(9)
+    if size < SMALLEST:
+        return f"it has {size} bytes"
+    if start.startswith(b"PK"):
+        return "" if zipfile.is_zipfile(path) else "its end is missing"
+    if start[0] == 0x80:  # a pickle, of protocol 2 or later
+        return ""
+    header = int.from_bytes(start[:8], "little")  # of safetensors: its length, then JSON
+    if start[8:] == b"{":
+        return "" if 8 + header <= size else "its end is missing"
+    return "it is no file of PyTorch, pickle or safetensors"
+
+
 def weight_file(given: str | None, setting: str, advice: str, name: str = "") -> Path | None:
     """The file that a setting of weights means, None if it asks for random ones; see `existing`."""
     return None if given == RANDOM_INIT else existing(given, setting, advice, name)
@@ -163,7 +190,7 @@ def existing(given: str | None, setting: str, advice: str, name: str = "") -> Pa
     nothing is given, FileNotFoundError if it is not there; both end with `advice`.
     """
     if name and given in (None, "", PUBLISHED) and (found := in_folder(name)):
-        return found
+        return _whole(found, setting, advice)
     if given == PUBLISHED:
         where = os.environ.get(FOLDER)
         state = f"{where} has no {name}" if where else f"{FOLDER} names no folder"
@@ -174,6 +201,12 @@ def existing(given: str | None, setting: str, advice: str, name: str = "") -> Pa
     path = path / name if name and path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"{setting}: {path} is not a file: {advice}")
+    return _whole(path, setting, advice)
+
+
+def _whole(path: Path, setting: str, advice: str) -> Path:
+    if why := damage(path):
+        raise ValueError(f"{setting}: {path} is damaged or no checkpoint, {why}: {advice}")
     return path
 
 

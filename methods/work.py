@@ -25,6 +25,7 @@ DRAWN_S = 60e-9  # s a pixel: a texture, cut and coloured, and the numbers of a 
 # s a test pixel: all metrics (tests/benchmarks/README.md: 0.14 s for 110 maps of 224 px), and the
 # ranking, blurs and copies of a prediction.
 SCORED_S = 60e-9
+NORMAL_S = 5e-7  # s a training pixel and cue of a baseline: its median and spread over samples
 SVM_S = 1e-6  # s a training pixel: both one-class SVMs of M3DM (12 epochs of scikit-learn's)
 
 
@@ -322,7 +323,13 @@ def cut(s: Any, samples: int) -> Load:
     return samples * (far + Load(bytes=patches * points * 4 * 4, launches=20))
 
 
+def baseline(s: Any, setting: str, train: int, test: int) -> Load:
+    pixels = len(s.cues) * s.prep.size**2
+    return Load(host_s=(NORMAL_S * train + SCORED_S * test) * pixels) + _scored(test, s.prep.size)
+
+
 CELLS: dict[str, Callable[..., Load]] = {
+    "baseline": baseline,
     "das3d": das3d,
     "dbrn": dbrn,
     "3dsr": dsr3d,

@@ -24,6 +24,7 @@ from harness.store.alike import Taken
 from methods.errors import UserError
 
 SHOWN = 60  # jobs, on a terminal; all of them where it is piped
+SOURCES = ("measured", "model", "guess", "unknown")  # of durations
 NODE_GPUS = 8  # of a node, where more are asked for
 
 
@@ -118,7 +119,7 @@ class Order:
             "ends_s": makespan(self.slots),
             "least_s": least.least,
             "longest_path_s": least.path,
-            "expected_by": {name: self.sources[name] for name in ("measured", "model", "guess")},
+            "expected_by": {name: self.sources[name] for name in SOURCES},
         }
 
     def tell(self) -> None:
@@ -149,7 +150,7 @@ class Order:
             f"[bold]{duration(span)}[/bold] ({span / least.least if least.least else 1:.2f} of "
             f"that). After it: the longest path from a job's end. Durations: "
             f"{sources['measured']} measured of jobs alike, {sources['model']} by what they "
-            f"compute, {sources['guess']} guessed"
-            f"{' (of which only the order means something)' if sources['guess'] else ''}.",
+            f"compute, {sources['guess']} guessed, {sources['unknown']} unknown"
+            f"{' (of which only the order means something)' if sources['unknown'] else ''}.",
             soft_wrap=True,
         )

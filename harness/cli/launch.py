@@ -120,8 +120,9 @@ def execute(
             def tick(running: Mapping[str, Running]) -> None:
                 check()
                 display.tick(running)
-                if display.ended or not plan.config.demo:  # what a demo takes is guessed at first
-                    display.expect(driver.remaining_s)
+                left = driver.remaining_s
+                if left is not None and (display.ended or not plan.config.demo):  # else a guess
+                    display.expect(left)
                 live.tell(driver)
 
             failures = driver.run(tick).failures

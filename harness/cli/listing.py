@@ -150,14 +150,22 @@ def _shipped(kind: Any) -> Rows:
 
 
 def weights(name: str | None) -> Rows:
-    """Settings that take a file of weights, and what they say of it."""
-    rows = []
+    """The published files as `relief weights list` has them, then settings that take any other."""
+    from harness.cli.weights import files
+
+    shown = ("setting", "file", "purpose", "found", "damaged")
+    rows = [
+        {column: one[column] for column in shown}
+        for one in files()
+        if name in (None, one["setting"].partition(".")[0])
+    ]
+    known = {row["setting"] for row in rows}
     for method in [name] if name else registered.known():
         for row in described.leaves(registered.declared(method).Settings()):
             text = "str" in row["type"]  # of a path
             if text and {"weights", "pretrained"} & set(row["key"].split(".")):
-                about = {"setting": f"{method}.{row['key']}", "default": row["default"]}
-                rows.append(about | {"says": row["says"]})
+                about = dict.fromkeys(shown, "") | {"setting": f"{method}.{row['key']}"}
+                rows += [about | {"purpose": row["says"]}] if about["setting"] not in known else []
     return rows
 
 

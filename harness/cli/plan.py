@@ -216,7 +216,7 @@ def _tell(found: Found) -> None:
     console.print(
         f"{len(found.plan.cells)} cells of {len(found.plan.jobs)} jobs, {len(todo)} to do. "
         "Expected is the sum of the jobs' own times, by finished jobs alike in this store; ~ by "
-        "what jobs compute, ? where that is a guess.",
+        "what jobs compute, ? where that is a guess; unknown: nobody has measured such a job here.",
         soft_wrap=True,
     )
 
@@ -239,9 +239,13 @@ def _expected(durations: Durations, jobs: list[Job]) -> str:
     if not jobs:
         return "-"
     found = [durations.sourced(job) for job in jobs]
-    sources = {source for _, source in found}
+    known = [(seconds, source) for seconds, source in found if source != "unknown"]
+    sources = {source for _, source in known}
     mark = "?" if "guess" in sources else "~" if "model" in sources else ""
-    return f"{mark}{duration(sum(seconds for seconds, _ in found))}"
+    told = f"{mark}{duration(sum(seconds for seconds, _ in known))}"
+    if len(known) == len(found):
+        return told
+    return f"{told} + unknown" if known else "unknown"
 
 
 def _tell_views(views: list[dict[str, Any]]) -> None:

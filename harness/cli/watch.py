@@ -126,12 +126,14 @@ def _shown(store: Store, launch: dict[str, Any], seen: Picture) -> RenderableTyp
     driver = seen.driver
     counts, there = driver["counts"], driver["there"]
     failed = sum(n for status, n in counts.items() if status != DONE)
-    left = duration(max(0.0, driver["ends"] - time.time()))
+    ends = "expected end unknown, until one of each method is done"
+    if driver["ends"] is not None:
+        left = duration(max(0.0, driver["ends"] - time.time()))
+        ends = f"expected end {when(driver['ends'])} (in {left})"
     lines = [
         f"[bold]{escape(launch['id'])}[/bold] by {Process.of(driver)}, "
         f"since {when(driver['started'])}: {counts.get(DONE, 0)} of {driver['total']} jobs done, "
-        f"{failed} failed, {len(driver['running'])} running, {driver['waiting']} waiting; "
-        f"expected end {when(driver['ends'])} (in {left})",
+        f"{failed} failed, {len(driver['running'])} running, {driver['waiting']} waiting; {ends}",
         _shares(driver["running"], there),
     ]
     if seen.silent_s > SILENT_S:

@@ -22,34 +22,55 @@ def list_files(
 ) -> None:
     """Print every published file: what for, where from, whether found, what a run does without."""
     import json
-    import os
-    from dataclasses import asdict
 
-    from methods.published import FILES, FOLDER, PUBLISHED
+    from methods.published import PUBLISHED
 
-    found = {file.file: str(file.found or "") for file in FILES}
+    rows = files()
     if as_json:
-        print(json.dumps([asdict(file) | {"found": found[file.file]} for file in FILES], indent=1))
+        print(json.dumps(rows, indent=1))
         return
-    for file in FILES:
-        console.print(f"[bold]{file.file}[/bold]  {file.setting}", soft_wrap=True)
+    for row in rows:
+        found = row["found"] or "no"
+        damaged = f" (damaged or no checkpoint, {row['damaged']})" if row["damaged"] else ""
+        console.print(f"[bold]{row['file']}[/bold]  {row['setting']}", soft_wrap=True)
         for name, text in (
-            ("for", file.purpose),
-            ("from", file.source),
-            ("licence", file.licence),
-            ("SHA-256", file.sha256 or "not known"),
-            ("found", found[file.file] or "no"),
-            ("without", file.without),
+            ("for", row["purpose"]),
+            ("from", row["source"]),
+            ("licence", row["licence"]),
+            ("SHA-256", row["sha256"] or "not known"),
+            ("found", f"{found}{damaged}"),
+            ("without", row["without"]),
         ):
             console.print(f"  {name:8} {escape(text)}", soft_wrap=True)
-    where = os.environ.get(FOLDER)
+    whole = sum(bool(row["found"]) and not row["damaged"] for row in rows)
     console.print(
-        f"{sum(map(bool, found.values()))} of {len(found)} found in "
-        f"{escape(where) if where else f'{FOLDER}, which names no folder'}. What a method cannot "
-        f"do without is taken from there; the others where their setting is {PUBLISHED}, e.g. "
+        f"{whole} of {len(rows)} found in {escape(_folder())}. What a method cannot do without is "
+        f"taken from there; the others where their setting is {PUBLISHED}, e.g. "
         f"m3dm.weights.uff={PUBLISHED}. Nothing is downloaded.",
         soft_wrap=True,
     )
+
+
+def files() -> list[dict[str, Any]]:
+    """Every published file: what the registry says of it, where it was found, what is wrong."""
+    from dataclasses import asdict
+
+    from methods.published import FILES
+
+    return [
+        asdict(file) | {"found": str(file.found or ""), "damaged": file.damaged} for file in FILES
+    ]
+
+
+def _folder() -> str:
+    """Where they are looked for."""
+    import os
+
+    from methods.published import FOLDER
+
+    if not (where := os.environ.get(FOLDER)):
+        return f"{FOLDER}, which names no folder"
+    return where if Path(where).expanduser().is_dir() else f"{where}, which is no folder ({FOLDER})"
 
 
 @app.command(name="import")

@@ -101,9 +101,11 @@ class Driver:
         pending = plan.pending(store) if pending is None else pending
         taken = list(store.taken()) if pending else []
         self.packing.learn(taken)
-        seconds, rank = expected(pending, forecast(plan, taken))
+        durations = forecast(plan, taken)
+        seconds, rank = expected(pending, durations)
+        unknown = {j.key: j.about.method for j in pending if durations.sourced(j)[1] == "unknown"}
         work = ((seconds[job.key], self.packing.reserve(job)) for job in pending)
-        self.outlook = Outlook(seconds, rank, side_by_side(work, self.room.offers))
+        self.outlook = Outlook(seconds, rank, side_by_side(work, self.room.offers), unknown)
         self.queue = Queue(plan.jobs.values(), rank, self.packing.reserve)
         for job in pending:
             self.queue.add(job)
@@ -134,8 +136,8 @@ class Driver:
         return self.summary
 
     @property
-    def remaining_s(self) -> float:
-        """Seconds until all jobs are over, as far as can be told."""
+    def remaining_s(self) -> float | None:
+        """Seconds until all jobs are over; None as long as nobody can tell."""
         now = time.monotonic()
         running = {
             key: (now - r.started, (r.progress or {}).get("seconds_left"))

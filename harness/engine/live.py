@@ -59,7 +59,7 @@ class Live:
             "total": self.total,
             "counts": dict(driver.summary.counts),
             "waiting": len(driver.queue.waiting),
-            "ends": time.time() + driver.remaining_s,
+            "ends": None if (left := driver.remaining_s) is None else time.time() + left,
             "there": {
                 "nodes": len(offers),
                 "cpus": sum(offer.cpus for offer in offers),

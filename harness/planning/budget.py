@@ -36,7 +36,7 @@ def budget(plan: Plan, store: Store, speeds: Speeds) -> Budget:
     too_long: dict[tuple, list[tuple[float, str]]] = defaultdict(list)
     for job in pending:
         seconds, source = durations.sourced(job)
-        if job.about.kind in ("cell", "stage") and source != "guess":
+        if job.about.kind in ("cell", "stage") and source not in ("guess", "unknown"):
             part = job.about.stage or job.about.setting
             gpu_s[job.about.method, part] += seconds * (min(1.0, job.resources.gpus) or 1.0)
         if seconds > job.resources.hours * 3600:

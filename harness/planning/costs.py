@@ -7,7 +7,7 @@ Starting the highest rank first keeps the longest chain of a benchmark from bein
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from harness.planning.jobs import Job
 from harness.planning.plan import Plan
@@ -16,16 +16,26 @@ from harness.store import Store
 from harness.store.alike import Taken
 
 Model = Callable[[Job], float | None]  # seconds that a job should take; None if it cannot tell
-# s, where nothing is known: features of a category, a bank of them; only their order matters
-GUESSES = {"dataset": 60.0, "view": 120.0, "truth": 30.0, "stage": 900.0, "cell": 600.0}
+# s of what is neither measured nor counted: made data, and where no listing says how much it is
+GUESSES = {"dataset": 10.0, "view": 120.0, "truth": 30.0}
+# s of methods of which nothing is known: only their order matters, and nobody is told them
+UNKNOWN = {"stage": 900.0, "cell": 600.0}
+# s of the demo's jobs, about what a laptop took: they are not counted
+DEMO = {"dataset": 3.0, "view": 4.0, "truth": 2.0, "stage": 5.0, "cell": 20.0}
 TWIN_S = 1.0  # of a view that takes over another's files
 
 
 class Durations:
     """Seconds that jobs take."""
 
-    def __init__(self, taken: Iterable[Taken] = (), model: Model = lambda job: None):
-        self.model = model
+    def __init__(
+        self,
+        taken: Iterable[Taken] = (),
+        model: Model = lambda job: None,
+        guesses: Mapping[str, float] = GUESSES,
+    ):
+        """guesses: s by the kind of a job, of what was neither measured nor counted"""
+        self.model, self.guesses = model, guesses
         self.sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0])
         for one in taken:
             self.learn(one)
@@ -47,12 +57,17 @@ class Durations:
         return self.sourced(job)[0]
 
     def sourced(self, job: Job) -> tuple[float, str]:
-        """Seconds, and whence they are: "measured", "model" or "guess"."""
+        """Seconds, and whence they are: "measured", "model" or "guess".
+
+        "unknown": nobody can tell, and the seconds serve the order of jobs alone.
+        """
         if (seconds := self.measured(job)) is not None:
             return (TWIN_S if job.place.twin else seconds), "measured"
         if (seconds := self.model(job)) is not None:
             return seconds, "model"
-        return (TWIN_S if job.place.twin else GUESSES.get(job.about.kind, 600.0)), "guess"
+        if job.place.twin or job.about.kind in self.guesses:
+            return TWIN_S if job.place.twin else self.guesses[job.about.kind], "guess"
+        return UNKNOWN[job.about.kind], "unknown"
 
 
 def forecast(plan: Plan, taken: Iterable[Taken], speeds: Speeds | None = None) -> Durations:
@@ -62,7 +77,7 @@ def forecast(plan: Plan, taken: Iterable[Taken], speeds: Speeds | None = None) -
     jobs of a demo are not counted, which would take about as long as some of them.
     """
     if speeds is None and plan.config.demo:
-        return Durations(taken)
+        return Durations(taken, guesses=DEMO)
     return Durations(taken, Work(plan.jobs.values(), speeds or Speeds()))
 
 

@@ -18,11 +18,17 @@ class Outlook:
     """
 
     def __init__(
-        self, seconds: Mapping[str, float], rank: Mapping[str, float], beside: float = 1.0
+        self,
+        seconds: Mapping[str, float],
+        rank: Mapping[str, float],
+        beside: float = 1.0,
+        unknown: Mapping[str, str] = {},
     ):
         """seconds: that each job should take; rank: of the longest path that begins with it;
-        beside: how many run side by side, until some have ended
+        beside: how many run side by side, until some have ended; unknown: jobs whose seconds mean
+        nothing, and their method: until one of it has ended
         """
+        self.unknown = dict(unknown)
         self.seconds, self.rank, self.beside = seconds, rank, beside
         self.open = set(seconds)
         self.left = sum(seconds.values())
@@ -34,6 +40,9 @@ class Outlook:
             return
         self.open.discard(key)
         self.left -= self.seconds[key]
+        if took is not None and key in self.unknown:
+            of = self.unknown[key]  # how far off they are is in the factor from now on
+            self.unknown = {key: method for key, method in self.unknown.items() if method != of}
         if took is not None:
             self.expected += self.seconds[key]
             self.taken += took
@@ -46,7 +55,9 @@ class Outlook:
 
     def job(self, key: str) -> float | None:
         """Seconds that a job takes, as expectations have come true so far; None if unknown."""
-        return self.seconds[key] * self._factor if key in self.seconds else None
+        if key not in self.seconds or key in self.unknown:
+            return None
+        return self.seconds[key] * self._factor
 
     def left_of(self, key: str, ran: float, told: float | None) -> float | None:
         """Seconds until a running job ends; None if nothing is known.
@@ -58,8 +69,11 @@ class Outlook:
         takes = self.job(key)
         return None if takes is None else max(0.0, takes - ran)
 
-    def remaining(self, running: Mapping[str, Running], since_start: float) -> float:
-        """Seconds until all jobs are over. since_start: of the launch"""
+    def remaining(self, running: Mapping[str, Running], since_start: float) -> float | None:
+        """Seconds until all jobs are over; None if nobody can tell. since_start: of the launch"""
+        told = {key for key, (_, left) in running.items() if left is not None}
+        if not (self.open - told).isdisjoint(self.unknown):
+            return None
         left = {k: self.left_of(k, *r) or 0.0 for k, r in running.items()}
         under_way = sum(ran for ran, _ in running.values())
         beside = self.beside

@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,9 @@ def tiny_store(tmp_path_factory) -> Store:
     plan.record(store)
     assert not run(plan, store).failures
     return store
+
+
+def checkpoint(path):
+    """A file that looks like weights, each one another; nothing is in it."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("data.pkl", path.name)

@@ -18,7 +18,7 @@ from methods.dsr3d.settings import DadaNet
 from methods.dsr3d.weights import RENAMED, ours
 from methods.shape_guided.sdf import ShapeNet
 from tests.harness.cli.test_cli import relief
-from tests.harness.conftest import TINY, run
+from tests.harness.conftest import TINY, checkpoint, run
 
 NET = {"hidden": 16, "residual_hidden": 8, "dim": 16, "codes": 32}
 OPTIONS = [f"3dsr.dada.net.{key}={value}" for key, value in NET.items()]
@@ -244,7 +244,8 @@ def test_the_list_says_of_every_published_file_what_it_is_for_and_what_is_done_w
 ):
     monkeypatch.setenv("RELIEF_WEIGHTS", str(tmp_path))
     (tmp_path / "deeper").mkdir()
-    (tmp_path / "deeper/uff_pretrain.pth").write_bytes(b"1")
+    checkpoint(tmp_path / "deeper/uff_pretrain.pth")
+    (tmp_path / "DADA_D.pckl").write_bytes(b"abc")
     code, out, _ = relief(capsys, monkeypatch, "weights", "list", "--json")
     listed = {one["file"]: one for one in json.loads(out)}
     assert (
@@ -257,7 +258,15 @@ def test_the_list_says_of_every_published_file_what_it_is_for_and_what_is_done_w
         )
     )
     assert listed["uff_pretrain.pth"]["found"] == str(tmp_path / "deeper/uff_pretrain.pth")
-    assert listed["DADA_D.pckl"]["found"] == ""
+    assert listed["uff_pretrain.pth"]["damaged"] == "" == listed["DADA_RGB_D.pckl"]["found"]
+    assert listed["DADA_D.pckl"]["damaged"] == "it has 3 bytes"
+    _, out, _ = relief(capsys, monkeypatch, "weights", "list")
+    assert "DADA_D.pckl (damaged or no checkpoint, it has 3 bytes)" in out and "1 of 12" in out
+    _, out, _ = relief(capsys, monkeypatch, "list", "weights", "--json")
+    assert {row["file"] for row in json.loads(out)["weights"]} == {*listed, ""}
+    monkeypatch.setenv("RELIEF_WEIGHTS", "/nowhere")
+    _, out, _ = relief(capsys, monkeypatch, "weights", "list")
+    assert "0 of 12 found in /nowhere, which is no folder (RELIEF_WEIGHTS)" in out
     assert {one["setting"] for one in listed.values()} == {
         *(f"m3dm.weights.{part}" for part in ("rgb", "point", "uff")),
         *(f"shape_guided.weights.{part}" for part in ("rgb", "sdf")),
@@ -266,10 +275,27 @@ def test_the_list_says_of_every_published_file_what_it_is_for_and_what_is_done_w
     }
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"abc", "it has 3 bytes"),
+        (b"<html>" * 99, "it is no file of PyTorch"),
+        (b"PK\x03\x04" + bytes(999), "its end is missing"),
+        ((10**6).to_bytes(8, "little") + b"{" + bytes(999), "its end is missing"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_or_half_of_one_is_refused_by_plan(tmp_path, content, why):
+    path = tmp_path / "DADA_D.pckl"
+    path.write_bytes(content)
+    changes = ["methods=[3dsr]", "settings=[3d]", f"3dsr.dada.weights={path}"]
+    with pytest.raises(config.ConfigError, match=f"damaged or no checkpoint, {why}"):
+        build(config.load(str(TINY), changes))
+
+
 def test_a_folder_gives_3dsr_a_checkpoint_for_each_setting(tmp_path, monkeypatch):
     names = {"3d": "DADA_D.pckl", "rgb+3d": "DADA_RGB_D.pckl"}
     for name in names.values():
-        (tmp_path / name).write_bytes(name.encode())
+        checkpoint(tmp_path / name)
     monkeypatch.setenv("RELIEF_WEIGHTS", str(tmp_path))
 
     def files(given):
@@ -297,7 +323,7 @@ def test_what_a_method_needs_is_found_in_the_folder_of_weights(tmp_path, monkeyp
     with pytest.raises(config.ConfigError, match="RELIEF_WEIGHTS"):
         build(config.load(str(TINY), changes))
     file = tmp_path / "wide_resnet50_racm-8234f177.pth"
-    file.write_bytes(b"1")
+    checkpoint(file)
     monkeypatch.setenv("RELIEF_WEIGHTS", str(tmp_path))
     found = build(config.load(str(TINY), changes))
     monkeypatch.delenv("RELIEF_WEIGHTS")

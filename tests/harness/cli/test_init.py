@@ -8,6 +8,7 @@ from harness.data.synthetic.generate import write_category
 from harness.planning import config
 from harness.planning.expand import build
 from tests.harness.cli.test_cli import relief
+from tests.harness.conftest import checkpoint
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def machine(tmp_path, monkeypatch):
     for folder in ("data/dtd/images", "data/imagenet/train", "weights"):
         (tmp_path / folder).mkdir(parents=True)
     for file in ("pointmae_pretrain.pth", "dino_vitbase8_pretrain.pth", "uff_pretrain.pth"):
-        (tmp_path / "weights" / file).touch()
+        checkpoint(tmp_path / "weights" / file)
     monkeypatch.setattr(places, "USUAL", (str(tmp_path), str(tmp_path / "data")))
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -16,7 +16,6 @@ from harness.engine.executors import InProcess
 from harness.engine.heartbeat import Heartbeat
 from harness.engine.live import Live, file_of
 from harness.planning.config import Schedule
-from harness.planning.costs import GUESSES
 from harness.planning.jobs import Resources
 from harness.planning.outlook import Outlook, side_by_side
 from harness.planning.room import Offer
@@ -253,11 +252,21 @@ def test_the_expected_end_believes_what_a_running_job_says_is_left():
     assert outlook.remaining({b: (10.0, 4000.0)}, 10.0) == 4100  # the other waits for its place
 
 
+def test_no_end_is_told_of_methods_of_which_nothing_is_known_until_one_of_each_has_ended():
+    seconds = {"a": 600.0, "b": 600.0, "c": 600.0}
+    outlook = Outlook(seconds, seconds, 1.0, {"a": "mine", "b": "mine", "c": "other"})
+    assert outlook.remaining({}, 0.0) is None and outlook.job("b") is None
+    outlook.ended("a", 6.0)
+    assert outlook.job("b") == 6 and outlook.remaining({}, 6.0) is None
+    outlook.ended("c", 6.0)
+    assert outlook.remaining({}, 12.0) == 6
+
+
 def test_the_picture_of_a_launch_has_the_end_that_its_jobs_say(tmp_path):
     store, job = Store(tmp_path), toy.job("a")
     driver = Driver(toy.plan(job), store, InProcess(toy.task), Schedule())
-    live, expects = Live(store, "toy", 1), GUESSES["cell"]
-    assert live._picture(driver)["ends"] == pytest.approx(time.time() + expects, abs=5)
+    live = Live(store, "toy", 1)
+    assert live._picture(driver)["ends"] is None  # nobody has measured such a job
     driver.running[job.key] = Running(job, 1, started=time.monotonic())
     driver.running[job.key].progress = {"phase": "train", "seconds_left": 4000.0}
     assert live._picture(driver)["ends"] == pytest.approx(time.time() + 4000, abs=5)

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.planning import config
-from harness.planning.costs import GUESSES, Durations
+from harness.planning.costs import UNKNOWN, Durations
 from harness.planning.jobs import Job, Place, Resources
 from harness.planning.packing import CONTEXT_BYTES, GIB, Packing
 from harness.store.alike import Taken
@@ -74,7 +74,7 @@ def test_durations_are_those_of_the_category_then_of_jobs_alike_then_a_models_th
     durations = Durations([taken(job()), taken(job(category="cookie"), seconds=100.0)])
     assert durations.of(job()) == 60 and durations.of(job(category="cookie")) == 100
     assert durations.of(job(category="rope")) == 80
-    assert durations.of(job(width=16)) == GUESSES["cell"]
+    assert durations.of(job(width=16)) == UNKNOWN["cell"]
     assert durations.measured(job(width=16)) is None
     assert Durations(model=lambda job: 5.0).of(job()) == 5
     assert Durations(model=lambda job: 5.0).sourced(job()) == (5, "model")

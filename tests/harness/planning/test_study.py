@@ -15,6 +15,7 @@ from reports.numbers.published import known_categories, published_cells
 from reports.page.coverage import coverage
 from reports.page.studies import ours_only, study_lines, study_table, write_study
 from tests.harness.cli.test_cli import relief
+from tests.harness.conftest import checkpoint
 from tests.reports.fake_store import build_launch
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
@@ -163,7 +164,7 @@ def test_a_row_has_data_and_settings_of_its_own_and_the_command_line_goes_before
 def test_authors_files_that_are_the_protocol_are_taken_where_they_lie(tmp_path, monkeypatch):
     files = {"dino_vitbase8_pretrain.pth", "pointmae_pretrain.pth", "uff_pretrain.pth"}
     for name in files:
-        (tmp_path / name).write_bytes(name.encode())
+        checkpoint(tmp_path / name)
     few = ["datasets.synthetic.kind=synthetic", "datasets.synthetic.categories=[cookie]"]
     few += ["settings=[rgb+3d]", "datasets.synthetic.synthetic.train=256"]
     monkeypatch.setenv("RELIEF_WEIGHTS", str(tmp_path))
