@@ -8,6 +8,7 @@ import methods
 from harness.cli import plan as plans
 from harness.planning.config import ConfigError
 from harness.store import DONE, Store
+from methods.marks import EDITED
 from tests.harness.conftest import TINY, planned, run
 
 CHANGES = (
@@ -69,8 +70,8 @@ def test_a_cell_gets_what_its_stage_saved_and_carries_its_notes(tmp_path):
         }
     result = store.result(plan.cells[0]["key"])
     notes = {"mean_of": "cookie,dome", "factor": "1.0", "weights": "backbone random-init"}
-    assert result.notes == notes and result.marks == ["random-init"]
-    assert store.result(plan.cells[2]["key"]).marks == []  # toy/double
+    assert result.notes == notes and result.marks == [EDITED, "random-init"]
+    assert store.result(plan.cells[2]["key"]).marks == [EDITED]  # toy/double; nobody declared a toy
     assert not planned(*CHANGES).pending(store)
 
 
