@@ -136,7 +136,7 @@ def check_typed(command, name, changes, on_data):
         changes = [change for change in changes if change != "base=benchmark"]  # wants a folder
         space.load(name or "das3d_simulation", changes)
         return
-    if command == "study":
+    if command == "study" or (command == "plan" and study.is_study(name)):
         study.read(name)
         return
     given = config.read(name or "demo")

@@ -22,6 +22,7 @@ from methods.m3dm.uff_stage import UffStage
 from methods.m3dm.weights import make_uff, point_network, rgb_network
 from methods.marks import RANDOM_INIT
 from reports.numbers.published import published
+from tests.harness.conftest import checkpoint
 from tests.methods import m3dm_oracle as oracle
 from tests.methods.tiny import SAMPLES, SIZES, Killed, Stages, kill_at, tiny_of
 
@@ -355,7 +356,7 @@ def test_missing_weights_say_what_to_get_and_the_literal_for_random_ones(tmp_pat
 
 def test_inputs_name_the_files_in_use_and_folders_hold_one_for_each_backbone(tmp_path):
     for name in ("dino_vitbase8", "dino_deitsmall8", "pointmae"):
-        (tmp_path / f"{name}_pretrain.pth").touch()
+        checkpoint(tmp_path / f"{name}_pretrain.pth")
     both = {"weights": {"rgb": str(tmp_path), "point": str(tmp_path)}}
     settings = settings_from(Settings, both)
     assert M3dm.inputs(settings, "rgb+3d") == {

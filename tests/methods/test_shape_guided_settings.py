@@ -15,6 +15,7 @@ from methods.shape_guided.patches import cut
 from methods.shape_guided.settings import PAPER, Patches, Rgb, Settings
 from methods.shape_guided.stage import CHECKPOINT
 from reports.numbers.published import published
+from tests.harness.conftest import checkpoint
 from tests.methods.shape_guided_tiny import (  # noqa: F401 (fixtures)
     SIZE,
     distinct,
@@ -203,7 +204,7 @@ def test_cells_share_one_expert_unless_it_differs():
 
 def test_inputs_and_notes_tell_what_a_result_rests_on(samples, stages, tmp_path):
     rgb, sdf = tmp_path / "wrn.pth", stages["shape_expert"] / CHECKPOINT
-    rgb.write_bytes(b"")
+    checkpoint(rgb)
     given = tiny(weights__rgb=str(rgb), weights__sdf=str(sdf))
     assert ShapeGuided.inputs(given, "rgb+3d") == {"weights.rgb": rgb, "weights.sdf": sdf}
     assert ShapeGuided.inputs(given, "3d") == {"weights.rgb": None, "weights.sdf": sdf}
