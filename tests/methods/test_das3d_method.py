@@ -67,9 +67,13 @@ def test_synthesis_matches_the_slow_version(samples):
         assert near.max() < 0.05 and np.median(near) < 1e-6
 
 
-def test_progress_is_reported_now_and_then_and_at_the_end(samples, monkeypatch):
+def test_progress_is_reported_at_the_steps_of_the_curve_and_at_the_end(samples, monkeypatch):
     monkeypatch.setattr("methods.blocks.training.REPORT_EVERY_S", 1e9)
     seen = []
+    fitted(samples, report=seen.append)
+    assert [p.step for p in seen] == [1, 2, 3, 4, 5, 6]  # of so few all are on it
+    monkeypatch.setattr("methods.blocks.training.on_curve", lambda step, total: step == total)
+    seen.clear()
     fitted(samples, report=seen.append)
     assert [p.step for p in seen] == [6]
     assert np.isfinite(seen[-1].loss) and seen[-1].seconds_left == 0
