@@ -1,9 +1,10 @@
 """Whether the report of a launch is what its files would give again; if so it is not written anew.
 
-    STORE/reports/LAUNCH/state.json    the state that it was written from, and what it printed
+    STORE/reports/LAUNCH/state.json    the state that it is of, its files, and what it printed
 
 The state is that of every file of the launch's jobs (sizes and times), of their failures and what
-came later, and of the code that makes reports. No file is opened.
+came later, and of the code that makes reports. No file is opened. A file of the report that is
+gone, or was changed, is one that the results would not give again, so all are written anew.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def told(folder: Path, state: str) -> str | None:
     """What the report in `folder` printed, with its colours; None if it is of another state."""
     try:
         known = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        there = (folder / "leaderboard.html").exists()
-        return known["printed"] if known["state"] == state and there else None
+        whole = known["state"] == state and known["files"] == _written(folder)
+        return known["printed"] if whole else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -54,7 +55,15 @@ def keep(folder: Path, state: str, shown: Sequence[RenderableType], width: int) 
     console = Console(file=text, force_terminal=True, width=width, highlight=False)
     for one in shown:
         console.print(one, soft_wrap=isinstance(one, str))
-    write_json(folder / FILE, {"state": state, "printed": text.getvalue().rstrip("\n")})
+    printed = text.getvalue().rstrip("\n")
+    write_json(folder / FILE, {"state": state, "files": _written(folder), "printed": printed})
+
+
+def _written(folder: Path) -> dict[str, list[int]]:
+    """The files of a report: name -> size, time of change."""
+    found = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != FILE)
+    stats = {str(path.relative_to(folder)): path.stat() for path in found}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
 
 
 def _of_jobs(store: Store, keys: Iterable[str]) -> Iterator[str]:

@@ -108,19 +108,24 @@ def _independent(normal: int, anomalous: int) -> float:
 
 def interval(
     value: float, error: Error, level: float = LEVEL, share: bool = True
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """Around a value; of a share in [0, 1] as Wilson's of a proportion.
 
     That is, where the value and the truth differ by t standard errors, the error taken at the
     truth: near 1 it reaches further down than up, and stays inside. A value of 1 without an error
-    on any image has a lower end all the same: other images might have one.
+    on any image has a lower end all the same: other images might have one; likewise one of 0. None
+    where no image makes a difference otherwise, as of scores that are all the same.
     """
+    if error.std == 0 and not (share and value in (0, 1)):
+        return None
     if not share or not 0 <= value <= 1:
         return value - error.reach(level), value + error.reach(level)
     uncertain = value * (1 - value)
-    if error.std == 0 or uncertain == 0:
+    if uncertain == 0:
+        if not error.images:
+            return None
         least = error.images / (error.images + stdtrit(LARGE, (1 + level) / 2) ** 2)
-        return (float(least), 1.0) if value == 1 and error.images else (value, value)
+        return (float(least), 1.0) if value == 1 else (0.0, float(1 - least))
     squared = error.reach(level) ** 2 / uncertain  # t^2 by the images that it counts as
     middle = (value + squared / 2) / (1 + squared)
     reach = math.sqrt(squared * uncertain + squared**2 / 4) / (1 + squared)

@@ -61,6 +61,6 @@ def _of_defect(tables: list[pd.DataFrame], kind: str) -> tuple:
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     both = of_seeds(found)
     error = Error.of_mean([both]) if both else None
-    bounds = interval(mean, error) if error and not np.isnan(mean) else (None, None)
+    bounds = (interval(mean, error) if error and not np.isnan(mean) else None) or (None, None)
     bad = int((parts[0]["label"] > 0).sum())
     return bad, len(parts[0]) - bad, len(parts), mean, std, *bounds

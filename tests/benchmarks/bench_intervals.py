@@ -136,7 +136,8 @@ def bounds_of(scored: Scored, names: Sequence[str]) -> dict[str, tuple[float, fl
     metrics = [get(name) for name in names]
     values, found = values_of(scored, metrics), influences(scored, metrics)
     errors = {name: Error.of_mean([Influence.of(found[name], scored.labels)]) for name in names}
-    return {name: interval(values[name], error) for name, error in errors.items() if error}
+    found_of = {name: interval(values[name], error) for name, error in errors.items() if error}
+    return {name: bounds for name, bounds in found_of.items() if bounds}
 
 
 def percentiles_of(

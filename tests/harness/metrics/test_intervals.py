@@ -159,6 +159,14 @@ def test_a_perfect_score_has_a_lower_end_that_more_images_raise():
     assert 0.7 < ends[0] < ends[1] < ends[2] < 0.99
 
 
+def test_where_no_image_makes_a_difference_nothing_is_known_of_the_error():
+    labels = np.repeat([0, 1], [3, 4])
+    scored = Scored(np.full(7, 0.4), labels)
+    error = Error.of_mean([Influence.of(influences(scored, [get("i_auroc")])["i_auroc"], labels)])
+    assert error.std == 0 and interval(0.5, error) is None
+    assert interval(0.0, error) == pytest.approx([0.0, 1 - interval(1.0, error)[0]])
+
+
 def test_the_interval_is_where_the_truth_may_be_and_stays_inside():
     low, high = interval(0.9, Error(0.05, 1e6))
     for end in (low, high):  # the error at the end, of as many images
