@@ -5,7 +5,7 @@ Kept in the launch's record, for what compares results (MLflow) and must not imp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import methods
@@ -50,13 +50,15 @@ def flat(value: Any, like: Any, name: str) -> dict[str, Any]:
     return {k: v for part in parts for k, v in part.items()}
 
 
-def altered(config: Config) -> list[str]:
+def altered(config: Config, among: Collection[str]) -> list[str]:
     """The methods whose settings, variants aside, or whose data are read otherwise than published.
 
-    Where files lie is no difference.
+    among: those that have cells; the others need not have their files. Where these lie is no
+    difference.
     """
     read = any(dataset.background != "auto" for dataset in config.datasets.values())
-    entries = {config.split(entry)[0]: entry for entry in config.methods}
+    named = {config.split(entry)[0]: entry for entry in config.methods}
+    entries = {name: entry for name, entry in named.items() if name in among}
     return [name for name, entry in entries.items() if read or _differs(config, name, entry)]
 
 
@@ -64,7 +66,11 @@ def _differs(config: Config, method: str, entry: str) -> bool:
     cls, settings = methods.declared(method), config.options[method]
     values, usual = plain(settings), plain(cls.Settings())
     for setting in config.supported(entry):
-        for dotted in cls.inputs(settings, setting):
+        try:
+            inputs = cls.inputs(settings, setting)
+        except (OSError, ValueError):  # nothing of it is computed here: cells beside imported maps
+            return False
+        for dotted in inputs:
             set_dotted(values, dotted, None)
             set_dotted(usual, dotted, None)
     return values != usual

@@ -90,7 +90,8 @@ class Plan:
             "config": self.config.plain(),
             "parameters": differences(self.config),
             **({"code": self.code} if self.code else {}),
-            "altered": altered(self.config),  # methods with other settings than the published ones
+            # methods with other settings than the published ones
+            "altered": altered(self.config, {cell["method"] for cell in self.cells}),
         } | ({"study": self.study} if self.study else {})
 
     def record(self, store: Store) -> dict:

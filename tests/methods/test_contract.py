@@ -281,7 +281,7 @@ def test_a_missing_texture_folder_says_which_setting_names_it(fitted, name):
         ("dbrn", {"dropout__type": "pixel"}, "dropout.type is 'pixel'; it can be element"),
         ("dbrn", {"loss__ms": "max"}, "loss.ms is 'max'; it can be enlarged, native, sum"),
         ("dbrn", {"scales": (0.5, 0.25)}, "scales is .*it can be the first of"),
-        ("dbrn", {"sim__e2": 0.8}, "e1 0.7 and e2 0.8 must satisfy"),
+        ("dbrn", {"sim__e2": 0.8}, "e2 is 0.8 and dbrn.sim.e1 0.7; they must satisfy"),
         ("dbrn", {"prep__size": 80}, "prep.size is 80 px; it must divide by 32"),
         ("dbrn", {"disc__pe": "patch4"}, "prep.size is 64 px; it must divide by 128"),
         ("dbrn", {"swin__window": 7}, "swin.window is 7; it must divide 16"),
@@ -293,7 +293,7 @@ def test_a_missing_texture_folder_says_which_setting_names_it(fitted, name):
         (
             "3dsr",
             {"mask__threshold": [0.8, 0.4]},
-            "mask.threshold is .*must lie within 0 and 1, and rise",
+            "mask.threshold is .*must not be above .*, both within 0 and 1",
         ),
         ("3dsr", {"score__window_px": 4}, "window_px is 4; it must be odd"),
         ("3dsr", {"prep__size": 80}, "prep.size is 80 px; it must divide by 32"),
