@@ -47,5 +47,21 @@ class Tensors:
     def to(self, device: torch.device | str) -> Self:
         """All tensors on `device`; what is none stays where it is."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        held = {k: v for k, v in values.items() if isinstance(v, torch.Tensor | Tensors)}
-        return replace(self, **{name: value.to(device) for name, value in held.items()})
+        inner = {k: v.to(device) for k, v in values.items() if isinstance(v, Tensors)}
+        held = {k: v for k, v in values.items() if isinstance(v, torch.Tensor)}
+        return replace(self, **inner, **dict(zip(held, moved(list(held.values()), device))))
+
+
+def moved(tensors: Sequence[torch.Tensor], device: torch.device | str) -> list[torch.Tensor]:
+    """The same on a device, by one copy for all that have one type: each makes the device wait."""
+    found = list(tensors)
+    if torch.device(device).type == "cpu":
+        return [tensor.to(device) for tensor in found]
+    for dtype in {tensor.dtype: None for tensor in tensors}:
+        places = [i for i, tensor in enumerate(tensors) if tensor.dtype == dtype]
+        some = [tensors[i] for i in places]
+        flat = torch.cat([tensor.flatten() for tensor in some]) if len(some) > 1 else some[0]
+        parts = flat.to(device).flatten().split([tensor.numel() for tensor in some])
+        for i, part in zip(places, parts):
+            found[i] = part.view(tensors[i].shape)
+    return found
