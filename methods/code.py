@@ -14,13 +14,11 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from methods.files import cache, replaced
+from methods.files import cache, read_cache, write_cache
 
 ROOT = Path(__file__).resolve().parents[1]  # the folder that this installation lies in
 DECLARED = "methods/declared.txt"
@@ -149,17 +147,12 @@ class Sources:
     @property
     def _known(self) -> dict[str, list[Any]]:
         if self._kept is None:
-            try:
-                self._kept = dict(json.loads(self._cache.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError):
-                self._kept = {}
+            self._kept = read_cache(self._cache)
         return self._kept
 
     def _keep(self) -> None:
-        """What was read, for the next process. Without a place for it, it is read again."""
         if self._fresh:
-            with suppress(OSError), replaced(self._cache) as file:
-                file.write(json.dumps(self._known).encode())
+            write_cache(self._cache, self._known)
             self._fresh = False
 
 

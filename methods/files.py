@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 PART = ".part"  # end of the name of a file that is being written
 
@@ -17,6 +18,20 @@ def cache(name: str) -> Path:
     if own := os.environ.get("RELIEF_CACHE"):
         return Path(own).expanduser() / name
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "relief" / name
+
+
+def read_cache(path: Path) -> dict[str, Any]:
+    """What `write_cache` kept; empty where there is nothing of use."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def write_cache(path: Path, values: Mapping[str, Any]) -> None:
+    """For the next process. Without a place for it, that makes it again."""
+    with suppress(OSError), replaced(path) as file:
+        file.write(json.dumps(values).encode())
 
 
 @contextmanager

@@ -16,6 +16,9 @@ import pytest
 
 _cache = tempfile.TemporaryDirectory(prefix="relief-cache-")
 os.environ.setdefault("RELIEF_CACHE", _cache.name)
+# Ray reads it when it is imported, which some tests do before the engine says so: else it makes an
+# environment for its workers of the folder that `uv run` was called in
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 HERE = Path(__file__).parent / "fixtures"
 _spec = importlib.util.spec_from_file_location("fill", HERE / "fill.py")
 _fill = importlib.util.module_from_spec(_spec)

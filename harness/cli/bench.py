@@ -15,6 +15,7 @@ from rich.markup import escape
 from harness.cli.terminal import console, errors, show, table
 from methods.declaration import SETTINGS
 from methods.errors import UserError
+from methods.names import BASELINE
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +100,7 @@ def _asked(what: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names of methods and the settings to change, each of one of them."""
     import methods
 
-    published = [name for name in methods.METHODS if name != "baseline"]
+    published = [name for name in methods.METHODS if name != BASELINE]
     names = [item for item in what if "=" not in item] or published
     overrides = [item for item in what if "=" in item]
     bare = {name.partition("/")[0] for name in names}
@@ -249,17 +250,14 @@ def markdown_text(
     head: Sequence[str], found: Sequence[Found], peak: float, failed: dict[str, str]
 ) -> str:
     """Both tables and their head, to paste."""
+    from reports.forms.text import markdown_table
+
     tables = [
-        _markdown(TRAINED, trained_rows(found)),
-        _markdown(predicted_head(found), predicted_rows(found, peak)),
+        "\n".join(markdown_table(TRAINED, trained_rows(found))),
+        "\n".join(markdown_table(predicted_head(found), predicted_rows(found, peak))),
     ]
     lines = [f"{name} failed: {why}" for name, why in failed.items()]
     return "\n\n".join(["; ".join(head), *(tables if found else []), *lines])
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _print(

@@ -145,6 +145,20 @@ def _kinds(jobs: Sequence[Job]) -> str:
     return f" ({', '.join(told)})" if told else ""
 
 
+def lone_name(what: Sequence[str] | None) -> str | None:
+    """The one word that may name a launch or a sweep; None where a configuration is meant."""
+    if not what or len(what) != 1 or "=" in what[0] or Path(what[0]).exists():
+        return None
+    return what[0]
+
+
+def sole(name: str, found: Sequence[str]) -> str:
+    """Of these, all of which begin so, the only one. Raises UserError if there are more."""
+    if len(found) > 1:
+        raise UserError(f"{name!r} is the beginning of {', '.join(found)}: give more of it")
+    return found[0]
+
+
 @contextmanager
 def step(what: str) -> Generator[None]:
     """Say what is being done before the first job, which may take a while."""

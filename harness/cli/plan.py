@@ -85,7 +85,7 @@ def plan(
         order = explain(
             planned, found.pending, found.taken, found.durations, machines(workers, gpus, memory)
         )
-    work = budget(planned, where, speeds) if speeds else None
+    work = budget(found.pending, found.durations) if speeds else None
     if as_json:
         plain = found.plain() | ({"schedule": order.plain()} if order else {})
         plain |= {"work": _plain_work(work, tflops, gpus or 1)} if work else {}

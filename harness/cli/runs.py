@@ -91,8 +91,7 @@ def planned_of(
     loaded = config.load(name, overrides, data, background)
     loaded.tell = lambda line: errors.print(escape(line), soft_wrap=True)
     where = Store(store)
-    names = accepting(where, accepted) if accepted else where.filed_as
-    return where, build(loaded, names)
+    return where, build(loaded, accepting(where, accepted))
 
 
 def planned_study(
@@ -108,9 +107,8 @@ def planned_study(
     from harness.planning import study as studies
     from harness.planning.codes import accepting
 
-    names = accepting(where, accepted) if accepted else where.filed_as
     base = studies.DEMO if demo else studies.FULL
-    return studies.plan(name, overrides, data, background, base, names)
+    return studies.plan(name, overrides, data, background, base, accepting(where, accepted))
 
 
 def tell_rows_left_out(plan: Plan) -> None:

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -21,9 +20,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from harness.cli.display import describe_progress, when
+from harness.cli.launch import lone_name, sole
 from harness.cli.terminal import table
-from harness.store import DONE, FAILED, Store, UserError
-from harness.store.sweeps import DEFAULT, RUNNING, STOPPED, SweepFolder, sweep_ids
+from harness.store import DONE, FAILED, Store
+from harness.store.sweeps import DEFAULT, RUNNING, STOPPED, SweepFolder, goal, sweep_ids
 
 EVERY_S = 1.0  # between two looks of the display of a running sweep
 WORDS = {DONE: "done", STOPPED: "stopped early", FAILED: "failed", RUNNING: "running"}
@@ -31,10 +31,7 @@ WORDS = {DONE: "done", STOPPED: "stopped early", FAILED: "failed", RUNNING: "run
 
 def asked(store: Store, what: Sequence[str] | None) -> str | None:
     """The sweep of that id, or of which that is the beginning; None if something else is meant."""
-    if not what or len(what) != 1 or "=" in what[0] or Path(what[0]).exists():
-        return None
-    name, known = what[0], sweep_ids(store)
-    if name in known:
+    if (name := lone_name(what)) is None or name in (known := sweep_ids(store)):
         return name
     found = [one for one in known if one.startswith(name)]
     if not found or f"{name}.json" in store.names("launches"):
@@ -43,9 +40,7 @@ def asked(store: Store, what: Sequence[str] | None) -> str | None:
 
     if name in config.shipped():
         return None
-    if len(found) > 1:
-        raise UserError(f"{name!r} is the beginning of {', '.join(found)}: give more of it")
-    return found[0]
+    return sole(name, found)
 
 
 def picture(store: Store, sweep_id: str) -> RenderableType:
@@ -83,8 +78,8 @@ def plain(store: Store, sweep_id: str, each: bool = False) -> dict[str, Any]:
         "state": _state(store, record),
         "points": record.get("points", len(_drawn(trials))),
         **{state: found[state] for state in WORDS},
-        "metric": _metric(record),
-        "best": best and best["means"][_metric(record)],
+        "metric": goal(record)[0],
+        "best": best and best["means"][goal(record)[0]],
         "best_trial": best and best["number"],
     } | ({"trials": [{n: t.get(n) for n in names} for t in trials]} if each else {})
 
@@ -145,17 +140,12 @@ def is_running(store: Store, sweep_id: str) -> bool:
 
 def leading(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """The best of the trials that came to their end, by the first metric; of equals the first."""
-    done, metric = [trial for trial in trials if trial["status"] == DONE], _metric(record)
-    sign = -1 if record["sweep"]["modes"][metric] == "min" else 1
+    (metric, sign), done = goal(record), [t for t in trials if t["status"] == DONE]
     return max(done, key=lambda t: (sign * t["means"][metric], -t["number"]), default=None)
 
 
 def _drawn(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [trial for trial in trials if trial["id"] != DEFAULT]
-
-
-def _metric(record: Mapping[str, Any]) -> str:
-    return record["sweep"]["objective"]["metrics"][0]
 
 
 def _title(trial: Mapping[str, Any]) -> str:
@@ -193,7 +183,7 @@ def _bar(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> Rendera
 def _best(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> str:
     if (best := leading(record, trials)) is None:
         return ""
-    metric = _metric(record)
+    metric = goal(record)[0]
     told = f"best so far: {_title(best)}, {metric} {best['means'][metric]:.4f}"
     usual = next((t for t in trials if t["id"] == DEFAULT and t["status"] == DONE), None)
     if usual is None or best is usual:
@@ -202,7 +192,7 @@ def _best(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> str:
 
 
 def _table(store: Store, record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> Table:
-    metric = _metric(record)
+    metric = goal(record)[0]
     shown = table("trial", "settings", metric, "cells", "at work")
     for trial in trials:
         shown.add_row(

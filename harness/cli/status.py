@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 from rich.markup import escape
 
-from harness.cli.launch import DEFAULT_STORE, Background, Data, StorePath
+from harness.cli.launch import (
+    DEFAULT_STORE,
+    Background,
+    Data,
+    StorePath,
+    lone_name,
+    sole,
+)
 from harness.cli.runs import planned_of
 from harness.cli.terminal import console, show, table
 from harness.store import DONE, FAILED, Store, title_of
@@ -86,26 +92,22 @@ def _launch(
 
 def _named(store: Store, what: list[str] | None) -> str | None:
     """The launch that begins so; None if a configuration is meant."""
-    if not what or len(what) != 1 or "=" in what[0] or Path(what[0]).exists():
+    if (name := lone_name(what)) is None:
         return None
-    known = sorted(name.removesuffix(".json") for name in store.names("launches"))
-    if what[0] in known:
-        return what[0]
+    known = sorted(launch.removesuffix(".json") for launch in store.names("launches"))
+    if name in known:
+        return name
     from harness.planning import config
 
-    found = [name for name in known if name.startswith(what[0])]
-    if not found and what[0] not in config.shipped():
+    found = [launch for launch in known if launch.startswith(name)]
+    if not found and name not in config.shipped():
         there = ", ".join(known[:NAMED]) + (", ..." if len(known) > NAMED else "")
         there = f"there are {there}" if known else "there is none: start one with `relief run`"
         raise UserError(
-            f"no launch in {store.path} begins with {what[0]!r}, and no configuration is called "
+            f"no launch in {store.path} begins with {name!r}, and no configuration is called "
             f"so; {there}"
         )
-    if not found or what[0] in config.shipped():
-        return None
-    if len(found) > 1:
-        raise UserError(f"{what[0]!r} is the beginning of {', '.join(found)}: give more of it")
-    return found[0]
+    return None if not found or name in config.shipped() else sole(name, found)
 
 
 class States:

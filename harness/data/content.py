@@ -9,7 +9,6 @@ bytes that a disk changes by itself are found by `rotten`, which reads all of th
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 from harness.data.samples import Category
 from harness.store.files import checksum
 from harness.store.index import Stamp
-from methods.files import cache, replaced
+from methods.files import cache, read_cache, write_cache
 
 THREADS = 8  # files read at a time: a disk needs several, and hashing is faster than any
 MUCH = 10**9  # bytes that are not read without a word
@@ -40,7 +39,7 @@ def contents(
 
     tell: takes a line, if much has to be read
     """
-    known = [_kept(category.folder) for category in categories]
+    known: list[Sums] = [read_cache(_path(category.folder)) for category in categories]
     files = [_stamped(category) for category in categories]
     ahead = [
         (i, name, stamp)
@@ -62,14 +61,13 @@ def contents(
             list(pool.map(read, ahead))
     for i in {i for i, *_ in ahead}:
         kept = {name: known[i][name] for name in files[i] if name in known[i]}
-        with suppress(OSError), replaced(_path(categories[i].folder)) as file:
-            file.write(json.dumps(kept).encode())
+        write_cache(_path(categories[i].folder), kept)
     return [_digest(found, sums) for found, sums in zip(files, known)]
 
 
 def rotten(category: Category) -> list[Path]:
     """Files that hold other bytes than when they were read first, though nobody wrote to them."""
-    known, found = _kept(category.folder), []
+    known, found = read_cache(_path(category.folder)), []
     for name, stamp in _stamped(category).items():
         path = category.folder / name
         if stamp and name in known and known[name][:-1] == [*stamp]:
@@ -115,10 +113,3 @@ def _digest(files: dict[str, Stamp | None], sums: Sums) -> str:
 def _path(folder: Path) -> Path:
     where = os.fsencode(folder.resolve())
     return cache(f"content-{hashlib.sha256(where).hexdigest()[:16]}.json")
-
-
-def _kept(folder: Path) -> Sums:
-    try:
-        return dict(json.loads(_path(folder).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.planning.costs import forecast, ranks
-from harness.planning.plan import Plan
-from harness.planning.work import Speeds
-from harness.store import Store
+from harness.planning.costs import Durations, ranks
+from harness.planning.jobs import Job
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,8 @@ class Budget:
         return max(self.total_s / gpus, self.longest_s)
 
 
-def budget(plan: Plan, store: Store, speeds: Speeds) -> Budget:
-    """Of the jobs still to do: measured ones alike where there are any, else by their work."""
-    pending = plan.pending(store)
-    durations = forecast(plan, store.taken(), speeds)
+def budget(pending: Sequence[Job], durations: Durations) -> Budget:
+    """Of jobs that are to do, each after those it needs. durations: of `forecast`"""
     gpu_s: dict[tuple[str, str], float] = defaultdict(float)
     too_long: dict[tuple, list[tuple[float, str]]] = defaultdict(list)
     for job in pending:

@@ -11,7 +11,7 @@ results of changed code lie beside the others, and changing it back finds them a
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,11 +88,13 @@ def _roots(module: str, offer: plugins.Offer | None) -> list[str]:
     return [module] if offer is None else code.ours().imported(plugins.files(offer.source)[1])
 
 
-def accepting(store: Store, earlier: Iterable[str]) -> Names:
+def accepting(store: Store, earlier: Sequence[str] | None) -> Names:
     """The store's names, with results by these earlier meanings of modules taken for today's.
 
     Raises UserError if nobody knows one.
     """
+    if not earlier:
+        return store.filed_as
     ours, names = code.ours(), store.filed_as
     known = {now: file for file, now in ours.declared.items()}
     known |= {now: file for seen in _seen(store) for file, now in seen.items()}

@@ -148,6 +148,7 @@ class _Expansion:
         self.layout = layout(name, dataset)
         self.read: dict[str, dict[str, Source]] = {}  # reader's options -> the sources
         self.made: dict[str, str] = {}  # what a view consists of -> the first one's key
+        self.edited: set[str] = set()  # keys of jobs of whose own code, or below, some was changed
         self.known: dict[tuple, Any] = {}  # what many cells have in common, made once
         self.sources = self._sources(Preparation())
         if config.training.selection == "best_validation":
@@ -355,8 +356,10 @@ class _Expansion:
 
     def _edited(self, spec: Mapping[str, Any]) -> bool:
         """Whether a job, or one that it builds on, has code of ours that is not as declared."""
-        below = (self.jobs[key].spec for key in spec.get("needs", {}).values())
-        return "code" in spec or any(map(self._edited, below))
+        below = spec.get("needs", {}).values()
+        return "code" in spec or any(
+            key in self.edited or "code" in self.jobs[key].spec for key in below
+        )
 
     @staticmethod
     def _limit(count: int | None) -> dict:
@@ -371,6 +374,8 @@ class _Expansion:
         job = Job(spec, title, place, self.config.resources_of(resources))
         key = job.key
         self.jobs.setdefault(key, job)
+        if self._edited(spec):
+            self.edited.add(key)
         return key
 
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 import atexit
 import functools
 import hashlib
-import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import astuple
 from importlib import metadata
 from pathlib import Path
 
 from methods import code
-from methods.files import cache, replaced
+from methods.files import cache, read_cache, write_cache
 from methods.load import Load
 
 
@@ -24,11 +22,7 @@ class Kept:
     """Name of what is counted -> its load, or None where nothing can be counted."""
 
     def __init__(self, path: Path):
-        self.path, self.fresh = path, False
-        try:
-            self.known = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            self.known = {}
+        self.path, self.fresh, self.known = path, False, read_cache(path)
 
     def get(self, name: str, count: Callable[[], Load | None]) -> Load | None:
         digest = hashlib.sha256(name.encode()).hexdigest()[:24]
@@ -42,9 +36,7 @@ class Kept:
         return None if found is None else Load(*found)
 
     def keep(self) -> None:
-        """For the next process. Without a place for it, it counts again."""
-        with suppress(OSError), replaced(self.path) as file:
-            file.write(json.dumps(self.known).encode())
+        write_cache(self.path, self.known)
 
 
 @functools.cache

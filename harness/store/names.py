@@ -34,22 +34,12 @@ class Names:
     @classmethod
     def read(cls, store: Path) -> Names:
         """Of a store's folder. Raises ValueError, naming the file, if it is damaged."""
-        path = store / FILE
         jobs = frozenset(os.listdir(store / "jobs")) if (store / "jobs").is_dir() else frozenset()
-        try:
-            values: dict[str, Any] = unsealed(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):  # the latter is told by who writes
-            values = {}
-        except ValueError as error:
-            raise ValueError(
-                f"{path} is damaged ({error}): restore it, or move it away, and say again which "
-                "code is as good as which (`relief plan`)"
-            ) from error
-        return cls(values.get("code", {}), values.get("data", {}), jobs)
+        return cls(**_written(store / FILE), jobs=jobs)
 
     def write(self, store: Path) -> None:
         values = {"code": dict(self.code), "data": dict(self.data)}
-        if any(values.values()) and self != Names.read(store):
+        if any(values.values()) and values != _written(store / FILE):
             write_json(store / FILE, sealed(values))
 
     def taking(self, meaning: str, earlier: str) -> Names:
@@ -60,3 +50,17 @@ class Names:
         if at == meaning:  # it would lead round in a circle: the last word counts
             code.pop(earlier, None)
         return replace(self, code=code | ({meaning: earlier} if meaning != earlier else {}))
+
+
+def _written(path: Path) -> dict[str, dict[str, str]]:
+    """ "code" and "data" of the file; both empty without it. Raises as `Names.read`."""
+    try:
+        values: dict[str, Any] = unsealed(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):  # the latter is told by who writes
+        values = {}
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): restore it, or move it away, and say again which "
+            "code is as good as which (`relief plan`)"
+        ) from error
+    return {name: dict(values.get(name, {})) for name in ("code", "data")}

@@ -29,6 +29,12 @@ KINDS = {  # what a record needs to be of use, and of which type
 }
 
 
+def goal(record: Mapping[str, Any]) -> tuple[str, int]:
+    """The metric that a sweep goes by; 1 if higher is better, else -1. record: of the sweep"""
+    metric = record["sweep"]["objective"]["metrics"][0]
+    return metric, -1 if record["sweep"]["modes"][metric] == "min" else 1
+
+
 def sweep_ids(store: Store) -> list[str]:
     """Of all sweeps that were started."""
     return sorted(path.parent.name for path in (store.path / "sweeps").glob(f"*/{RECORD}"))

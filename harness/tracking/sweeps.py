@@ -10,7 +10,7 @@ from typing import Any
 from harness.store import FAILED as TRIAL_FAILED
 from harness.store import Store
 from harness.store.records import Spec
-from harness.store.sweeps import DEFAULT, SweepFolder
+from harness.store.sweeps import DEFAULT, SweepFolder, goal
 from harness.store.sweeps import RUNNING as TRIAL_RUNNING
 from harness.tracking.client import Synced, launched, unchanged
 from harness.tracking.content import (
@@ -169,9 +169,9 @@ def _parent(
 
 def _note(record: Mapping[str, Any], trials: list[dict[str, Any]]) -> str:
     """The best trials as a table in Markdown."""
-    metrics, modes = record["sweep"]["objective"]["metrics"], record["sweep"]["modes"]
-    told = [trial for trial in trials if metrics[0] in trial["means"]]
-    told.sort(key=lambda t: t["means"][metrics[0]], reverse=modes[metrics[0]] == "max")
+    metrics, (metric, sign) = record["sweep"]["objective"]["metrics"], goal(record)
+    told = [trial for trial in trials if metric in trial["means"]]
+    told.sort(key=lambda t: t["means"][metric], reverse=sign > 0)
     lines = [
         "| trial | settings | " + " | ".join(metrics) + " | cells |",
         "|---|---|" + "---|" * (len(metrics) + 1),

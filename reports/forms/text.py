@@ -198,7 +198,7 @@ def leaderboard_markdown(
             for c in missing.itertuples()
         ]
         head = ["method", "setting", "dataset", "category", "seed", "status", "reason"]
-        lines += [*_markdown_table(head, rows), ""]
+        lines += [*markdown_table(head, rows), ""]
     return "\n".join(lines)
 
 
@@ -221,7 +221,7 @@ def summary_markdown(frame: pd.DataFrame, boards: list[Board]) -> str:
             if rows:
                 head = [f"{dataset} {metric_label(metric)}"]
                 head += [setting_label(board.setting) for board in shown]
-                lines += [*_markdown_table(head, list(rows.values())), ""]
+                lines += [*markdown_table(head, list(rows.values())), ""]
     lines.append(
         f"{counts_text(frame)}. Percent; mean over seeds, then over categories. Best bold, second "
         "italic."
@@ -236,15 +236,12 @@ def _markdown_setting(setting: str, boards: dict[str, Board], marks: list[str]) 
     main = boards[metrics[0]]
     rows = []
     for row in main.rows:
-        of_metrics = [(boards[m], same(boards[m], row)) for m in metrics]
-        pairs = [[_marked_score(*of), _bounds(*of)] for of in of_metrics]
         name = [str(row.rank or "–"), str(row.group or "–"), _signed(row, marks)]
-        rows.append([*name, *(cell for pair in pairs for cell in pair)])
-    head = ["#", "group", "method"]
-    head += [title for m in metrics for title in (metric_label(m), "95 % interval")]
+        rows.append(name + _means(boards, metrics, row))
+    head = ["#", "group", "method", *_mean_heads(metrics)]
     lead = _escaped(lead_text(main.lead, main.rows))
     lines = [f"### {_escaped(setting_label(setting))}", "", lead, ""]
-    lines += _markdown_table(head, rows)
+    lines += markdown_table(head, rows)
     if note := below_text(main):
         lines += ["", note]
     for board in (boards[m] for m in metrics):
@@ -263,11 +260,20 @@ def _markdown_categories(board: Board, marks: list[str]) -> list[str]:
             for c in (*board.categories, None)
         ]
         rows.append([_signed(row, marks), *cells])
-    return _markdown_table(["method", *board.categories, "mean"], rows)
+    return markdown_table(["method", *board.categories, "mean"], rows)
 
 
-def _bounds(board: Board, row: Row) -> str:
-    return interval_text(board.metric, row.interval) or "–"
+def _means(boards: dict[str, Board], metrics: Sequence[str], row: Row) -> list[str]:
+    """Of a row on the boards of these metrics: each mean, and its interval."""
+    cells = []
+    for board in (boards[m] for m in metrics):
+        mine = same(board, row)
+        cells += [_marked_score(board, mine), interval_text(board.metric, mine.interval) or "–"]
+    return cells
+
+
+def _mean_heads(metrics: Sequence[str]) -> list[str]:
+    return [title for m in metrics for title in (metric_label(m), "95 % interval")]
 
 
 def _markdown_means(setting: str, boards: dict[str, Board], marks: list[str]) -> list[str]:
@@ -276,15 +282,10 @@ def _markdown_means(setting: str, boards: dict[str, Board], marks: list[str]) ->
     if not metrics:
         return []
     main = boards[metrics[0]]
-    rows = []
-    for row in main.rows:
-        of_metrics = [(boards[m], same(boards[m], row)) for m in metrics]
-        pairs = [[_marked_score(*of), _bounds(*of)] for of in of_metrics]
-        rows.append([_signed(row, marks), *(cell for pair in pairs for cell in pair)])
-    head = [title for m in metrics for title in (metric_label(m), "95 % interval")]
+    rows = [[_signed(row, marks), *_means(boards, metrics, row)] for row in main.rows]
     title = f"### {_escaped(setting_label(setting))}, {protocol_label(main.protocol)}"
     says = PAPER_TEXT if main.protocol == PAPER else SHRUNK_TEXT
-    table = _markdown_table(["method", *head], rows)
+    table = markdown_table(["method", *_mean_heads(metrics)], rows)
     below = below_text(main)
     return [title, "", says, "", *table, "", *([below, ""] if below else [])]
 
@@ -332,7 +333,8 @@ class _Raw(str):
     """Markdown of our own, not to be escaped."""
 
 
-def _markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Its lines; texts are shown as they are."""
     lines = [[_escaped(cell) for cell in row] for row in [head, *rows]]
     lines.insert(1, ["---"] * len(head))
     return ["| " + " | ".join(line) + " |" for line in lines]

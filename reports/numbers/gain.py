@@ -16,6 +16,7 @@ import numpy as np
 from scipy import stats
 
 from harness.store import DONE
+from harness.store.sweeps import goal
 from reports.numbers.paired import ALPHA, sign_flip
 
 LEAST = 6  # cells of which an interval is given: below, no difference could pass the test
@@ -41,8 +42,7 @@ class Gain:
 
 def gain(record: Mapping[str, Any], trial: Mapping[str, Any], default: Mapping[str, Any]) -> Gain:
     """In the first metric, over the cells that both have."""
-    metric = record["sweep"]["objective"]["metrics"][0]
-    sign = -1.0 if record["sweep"]["modes"][metric] == "min" else 1.0
+    metric, sign = goal(record)
     pairs = zip(trial["cells"], default["cells"], strict=False)  # a point's are in the plan's order
     found = [sign * (cell["scores"][metric] - usual["scores"][metric]) for cell, usual in pairs]
     differences = np.array(found, float)

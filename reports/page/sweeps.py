@@ -15,6 +15,7 @@ import pandas as pd
 from rich.table import Table
 
 from harness.store import DONE, write_text
+from harness.store.sweeps import goal
 from reports.forms.text import DEMO
 from reports.numbers.gain import Gain, gain, verdict
 from reports.numbers.names import file_name
@@ -107,10 +108,8 @@ def sweep_table(record: dict, trials: list[dict]) -> Table:
     gains = "over unchanged"
     table = Table("trial", "settings", *metrics, gains, "cells", "state", title=record["id"])
     shown = _numbered(record, trials)
-    sign = 1 if record["sweep"]["modes"][metrics[0]] == "min" else -1
-    shown.sort(
-        key=lambda t: (t["status"] != DONE, sign * t["means"].get(metrics[0], 0), t["number"])
-    )
+    metric, sign = goal(record)
+    shown.sort(key=lambda t: (t["status"] != DONE, -sign * t["means"].get(metric, 0), t["number"]))
     for t in [t for i, t in enumerate(shown) if i < ROWS or t["number"] == 0]:
         style = "bold" if t["id"] in record["front"] else None
         table.add_row(

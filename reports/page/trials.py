@@ -11,7 +11,9 @@ import numpy as np
 from markupsafe import Markup
 
 from harness.metrics import find
+from harness.metrics.registry import PERCENT
 from harness.store import DONE
+from harness.store.sweeps import goal
 from reports.numbers.names import metric_label
 from reports.page import figures
 from reports.page.figures import Axis, Series
@@ -29,19 +31,18 @@ def charts(record: dict, trials: list[dict]) -> list[Chart]:
 
     trials: the first is of the unchanged settings
     """
-    metric = record["sweep"]["objective"]["metrics"][0]
+    metric, sign = goal(record)
     done = [t for t in trials[1:] if t["status"] == DONE]
     if len(done) < 2:
         return []
-    least = record["sweep"]["modes"][metric] == "min"
     default = trials[0]["means"].get(metric)
     y = _axis(metric, [*(t["means"][metric] for t in done), *([default] if default else [])])
-    found = [_over_time(metric, done, y, default, least)]
+    found = [_over_time(metric, done, y, default, sign)]
     for name, domain in record["sweep"]["space"].items():
         known = [t for t in done if name in t["values"]]
         if len(known) > 1:
             found.append(_over_setting(metric, name, domain, known, y, default))
-    if shares := _importance(record, done, metric):
+    if shares := _importance(record, done):
         chart = figures.bars("Importance", shares)
         found.append(("importance", "Importance", EXPLAINED, chart))
     return found
@@ -52,14 +53,14 @@ def _axis(metric: str, values: list[float]) -> Axis:
     low, high = min(values), max(values)
     room = 0.06 * (high - low) or 0.01
     known = find(metric)
-    share = known is not None and known.unit == "%"
+    share = known is not None and known.unit == PERCENT
     label = f"{metric_label(metric)}{', %' if share else ''}"
     return Axis(label, low - room, high + room, percent=share)
 
 
-def _over_time(metric: str, done: list[dict], y: Axis, default: float | None, least: bool) -> Chart:
+def _over_time(metric: str, done: list[dict], y: Axis, default: float | None, sign: int) -> Chart:
     numbers, values = [t["number"] for t in done], [t["means"][metric] for t in done]
-    best = (np.minimum if least else np.maximum).accumulate(values)
+    best = (np.minimum if sign < 0 else np.maximum).accumulate(values)
     x = Axis("trial", 0, max(numbers) + 0.5)
     steps = Series("best so far", np.repeat(numbers, 2)[1:], np.repeat(best, 2)[:-1])
     points = [(n, v, _said(t)) for n, v, t in zip(numbers, values, done)]
@@ -91,13 +92,13 @@ def _said(trial: dict) -> str:
     return f"trial {trial['number']}: {trial['settings']}"
 
 
-def _importance(record: dict, done: list[dict], metric: str) -> list[tuple[str, float]]:
+def _importance(record: dict, done: list[dict]) -> list[tuple[str, float]]:
     """Setting -> share, the largest first; nothing where all trials are equal."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space, least = record["sweep"]["space"], record["sweep"]["modes"][metric] == "min"
-    study = optuna.create_study(direction="minimize" if least else "maximize")
+    space, (metric, sign) = record["sweep"]["space"], goal(record)
+    study = optuna.create_study(direction="minimize" if sign < 0 else "maximize")
     distributions = {name: _distribution(domain) for name, domain in space.items()}
     for trial in done:
         params = {n: _named(v) if space[n]["values"] else v for n, v in trial["values"].items()}

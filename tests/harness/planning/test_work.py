@@ -105,13 +105,14 @@ def test_jobs_that_will_pass_their_limit_are_named(tmp_path):
         "seeds=[0,1]",
         "resources.default={gpus: 0.5, fixed: true}",
     )
-    found = budget(plan, Store(tmp_path), Speeds(Machine.gpu(0.001)))
+    jobs = plan.pending(Store(tmp_path))
+    found = budget(jobs, forecast(plan, (), Speeds(Machine.gpu(0.001))))
     assert set(found.gpu_s) == {("das3d", "rgb+3d")} and found.total_s > 0
     ((titles, hours, limit),) = found.too_long
     assert titles.endswith("and 1 like it") and hours > limit == 24
     assert found.wall_s(1) >= found.wall_s(4) >= found.longest_s
     quick = replace(Machine.gpu(1e6), launch_s=0.0)
-    assert not [t for t in budget(plan, Store(tmp_path), Speeds(quick)).too_long if t[1] > 100]
+    assert not [t for t in budget(jobs, forecast(plan, (), Speeds(quick))).too_long if t[1] > 100]
 
 
 @pytest.mark.parametrize("name", sorted(work.CELLS))
