@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.store import DONE, Store
+from harness.store.at_work import at_work
 from harness.store.records import Maps
 from methods import plugins as outside
 from methods.errors import UserError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from methods.contract import Samples
+
+log = logging.getLogger(__name__)
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -118,11 +122,13 @@ def run(
     join()
     schedule = plan.config.schedule
     where.check_writable()
-    launch = plan.record(where)
-    if pending := plan.pending(where):
+    if not (pending := plan.pending(where)):
+        return Results(where, plan.record(where))
+    with at_work(where, plan.launch_id, log.warning):  # for `relief status --watch`, and others
+        launch = plan.record(where)
         executor = InProcess() if serial else OnRay(address, workers, gpus, schedule.isolation)
         driver = Driver(plan, where, executor, schedule, pending=pending)
-        with Live(where, launch["id"], len(pending)) as live:  # for `relief status --watch`
+        with Live(where, launch["id"], len(pending)) as live:
             driver.run(lambda running: live.tell(driver))
     return Results(where, launch)
 

@@ -19,9 +19,11 @@ from harness.metrics import find, outside
 from harness.planning import config
 from harness.planning.expand import build
 from harness.store import Store
+from harness.store.at_work import at_work, lock_of
+from harness.store.processes import Process
 from methods import plugins
 from methods.errors import UserError
-from tests.harness.conftest import TINY, run, tiny_store  # noqa: F401
+from tests.harness.conftest import TINY, planned, run, tiny_store  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "harness/README.md").read_text()
@@ -172,6 +174,24 @@ def test_importing_harness_loads_nothing_and_unknown_names_are_told():
     assert done.returncode == 0, done.stderr
     with pytest.raises(AttributeError, match="no attribute 'runn'"):
         harness.runn  # noqa: B018
+
+
+def test_a_launch_from_python_is_seen_at_work_and_told_of_another_driver(
+    tmp_path, monkeypatch, caplog
+):
+    store, seen = Store(tmp_path), []
+    launch_id = planned().launch_id
+
+    def drive(driver, tick):
+        seen.append((lock_of(store, launch_id).held, store.recorded(launch_id) is not None))
+
+    monkeypatch.setattr("harness.engine.driver.Driver.run", drive)
+    harness.run(str(TINY), store=tmp_path, serial=True)
+    assert seen == [(True, True)] and not caplog.text
+    assert not lock_of(store, launch_id).held
+    with at_work(store, launch_id, pytest.fail):
+        harness.run(str(TINY), store=tmp_path, serial=True)
+    assert f"{launch_id} is driven by {Process.own()}, since" in caplog.text
 
 
 def test_a_cell_that_is_not_done_says_why(tiny_store):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -14,9 +14,11 @@ from rich.markup import escape
 
 from harness.cli.terminal import console, errors
 from harness.store import FAILED, Record, Store
+from harness.store.at_work import at_work
 from methods.errors import UserError
 
 if TYPE_CHECKING:
+    from harness.engine.executors import Executor
     from harness.engine.on_ray import OnRay
     from harness.planning.jobs import Job
     from harness.planning.plan import Plan
@@ -84,35 +86,59 @@ def execute(
 ) -> tuple[dict[str, Any], list[Record]]:
     """Do what a plan still needs, with a display. -> its launch and the records of failed jobs."""
     store.check_writable()
-    launch, pending = plan.record(store), plan.pending(store)
-    console.print(
-        f"[bold]{launch['id']}[/bold]: {len(plan.cells)} cells, {len(pending)} jobs to do"
-        f"{_kinds(pending)}, store {escape(str(store.path))}",
-        soft_wrap=True,
-    )
-    tell_left_out(plan)
-    if not pending:
-        return launch, []
-    from harness.cli.display import Display
-    from harness.engine.driver import Driver, Running
-    from harness.engine.executors import InProcess, LostError
-    from harness.engine.interrupts import interruptible
-    from harness.engine.live import Live
+    pending = plan.pending(store)
+    with (
+        ExitStack() as last,
+        at_work(store, plan.launch_id, warn) if pending else nullcontext(),
+    ):
+        launch = plan.record(store)
+        console.print(
+            f"[bold]{launch['id']}[/bold]: {len(plan.cells)} cells, {len(pending)} jobs to do"
+            f"{_kinds(pending)}, store {escape(str(store.path))}",
+            soft_wrap=True,
+        )
+        tell_left_out(plan)
+        if not pending:
+            return launch, []
+        executor = _executor(plan, store, workers, gpus, address, serial)
+        mirror = mirrored(store, "launch", launch["id"], tracking)
+        last.callback(mirror.stop, plan.config.schedule.mlflow_wait_s)
+        return launch, _drive(plan, store, executor, pending)
+
+
+def _executor(
+    plan: Plan,
+    store: Store,
+    workers: int | None,
+    gpus: int | None,
+    address: str | None,
+    serial: bool,
+) -> Executor:
+    """Where jobs run, started; without the nodes that cannot do them."""
+    from harness.engine.executors import InProcess
     from harness.engine.on_ray import OnRay
 
-    isolation = plan.config.schedule.isolation
     if serial:
-        executor = InProcess()
-    else:
-        with step(f"joining Ray at {address}" if address else "starting Ray"):
-            executor = OnRay(address, workers, gpus, isolation)
-    if address and isinstance(executor, OnRay):
+        return InProcess()
+    with step(f"joining Ray at {address}" if address else "starting Ray"):
+        executor = OnRay(address, workers, gpus, plan.config.schedule.isolation)
+    if address:
         check_nodes(executor, plan, store)
-    mirror = mirrored(store, "launch", launch["id"], tracking)
+    return executor
+
+
+def _drive(plan: Plan, store: Store, executor: Executor, pending: list[Job]) -> list[Record]:
+    """Do the pending jobs, with a display. -> records of those that failed"""
+    from harness.cli.display import Display
+    from harness.engine.driver import Driver, Running
+    from harness.engine.executors import LostError
+    from harness.engine.interrupts import interruptible
+    from harness.engine.live import Live
+
     try:
         with (
-            Display(console, len(pending), launch["name"]) as display,
-            Live(store, launch["id"], len(pending)) as live,
+            Display(console, len(pending), plan.config.name) as display,
+            Live(store, plan.launch_id, len(pending)) as live,
             interruptible() as check,
         ):
             driver = Driver(plan, store, executor, plan.config.schedule, display.listen, pending)
@@ -125,7 +151,7 @@ def execute(
                     display.expect(left)
                 live.tell(driver)
 
-            failures = driver.run(tick).failures
+            return driver.run(tick).failures
     except LostError as error:
         errors.print(
             f"[red]stopped[/red]: {escape(str(error))}; finished jobs and checkpoints are kept, "
@@ -133,9 +159,6 @@ def execute(
             soft_wrap=True,
         )
         raise typer.Exit(error.exit_code) from None
-    finally:
-        mirror.stop(plan.config.schedule.mlflow_wait_s)
-    return launch, failures
 
 
 def _kinds(jobs: Sequence[Job]) -> str:
@@ -157,6 +180,10 @@ def sole(name: str, found: Sequence[str]) -> str:
     if len(found) > 1:
         raise UserError(f"{name!r} is the beginning of {', '.join(found)}: give more of it")
     return found[0]
+
+
+def warn(line: str) -> None:
+    errors.print(f"[yellow]{escape(line)}[/yellow]", soft_wrap=True)
 
 
 @contextmanager
@@ -181,11 +208,8 @@ def check_nodes(executor: OnRay, plan: Plan, store: Store) -> None:
     """Keep jobs off the nodes of a cluster that cannot do them, and name those."""
     from harness.engine.nodes import admit
 
-    def say(line: str) -> None:
-        errors.print(f"[yellow]{escape(line)}[/yellow]", soft_wrap=True)
-
     try:
-        admit(executor, plan, store, say)
+        admit(executor, plan, store, warn)
     except BaseException:
         executor.close()
         raise

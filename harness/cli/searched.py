@@ -10,10 +10,10 @@ import json
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
@@ -21,8 +21,9 @@ from rich.table import Table
 
 from harness.cli.display import describe_progress, when
 from harness.cli.launch import lone_name, sole
-from harness.cli.terminal import table
+from harness.cli.terminal import console, show, table
 from harness.store import DONE, FAILED, Store
+from harness.store.at_work import lock_of
 from harness.store.sweeps import DEFAULT, RUNNING, STOPPED, SweepFolder, goal, sweep_ids
 
 EVERY_S = 1.0  # between two looks of the display of a running sweep
@@ -41,6 +42,21 @@ def asked(store: Store, what: Sequence[str] | None) -> str | None:
     if name in config.shipped():
         return None
     return sole(name, found)
+
+
+def latest(store: Store) -> str | None:
+    """The sweep that a watch without a name shows; None for a launch.
+
+    What is at work goes before what is not, then what began later.
+    """
+
+    def place(name: str, started: float) -> tuple[bool, float]:
+        return lock_of(store, name).held, started
+
+    launches = [place(launch["id"], launch["started"]) for launch in store.launches()]
+    sweeps = [(place(one["sweep"], one["started"]), one["sweep"]) for one in overview(store)]
+    last = max(sweeps, default=None)
+    return last[1] if last and last[0] > max(launches, default=(False, 0.0)) else None
 
 
 def picture(store: Store, sweep_id: str) -> RenderableType:
@@ -95,26 +111,32 @@ def listed(sweeps: Sequence[Mapping[str, Any]]) -> Table:
     return shown
 
 
-def show(store: Store, sweep_id: str, console: Console, every: float | None, as_json: bool) -> None:
-    """Once; with `every`, s, until it ends."""
-    if console.is_terminal and every is not None and not as_json:
-        with live(store, sweep_id, console):
+def tell(store: Store, sweep_id: str, as_json: bool, lines: bool = False) -> None:
+    """How far it is; lines: JSON as one line"""
+    if as_json:
+        found = plain(store, sweep_id, each=True)
+        print(json.dumps(found, ensure_ascii=False, indent=None if lines else 1), flush=True)
+    else:
+        show(picture(store, sweep_id))
+
+
+def watch(store: Store, sweep_id: str, every: float | None, as_json: bool) -> None:
+    """Until it ends, and at its end. every: s between two looks"""
+    from harness.cli.watch import PIPED_S, TERMINAL_S, ended_alone
+
+    screen = console.is_terminal and not as_json
+    every = every or (TERMINAL_S if screen else PIPED_S)
+    with ended_alone(sweep_id):
+        with live(store, sweep_id) if screen else nullcontext():
             while is_running(store, sweep_id):
+                if not screen:
+                    tell(store, sweep_id, as_json, lines=True)
                 time.sleep(every)
-    while True:
-        runs = every is not None and is_running(store, sweep_id)
-        if as_json:
-            found = plain(store, sweep_id, each=True)
-            print(json.dumps(found, ensure_ascii=False, indent=None if every else 1), flush=True)
-        else:
-            console.print(picture(store, sweep_id))
-        if not runs:
-            return
-        time.sleep(every or 0.0)
+        tell(store, sweep_id, as_json, lines=True)
 
 
 @contextmanager
-def live(store: Store, sweep_id: str, console: Console) -> Generator[None]:
+def live(store: Store, sweep_id: str) -> Generator[None]:
     """The picture below the lines of `relief sweep` while it runs, on a terminal."""
     if not console.is_terminal:
         yield
@@ -133,8 +155,6 @@ def live(store: Store, sweep_id: str, console: Console) -> Generator[None]:
 
 
 def is_running(store: Store, sweep_id: str) -> bool:
-    from harness.tracking.live import lock_of
-
     return lock_of(store, sweep_id).held
 
 

@@ -19,8 +19,9 @@ from harness.cli.launch import (
     sole,
 )
 from harness.cli.runs import planned_of
-from harness.cli.terminal import console, show, table
+from harness.cli.terminal import show, table
 from harness.store import DONE, FAILED, Store, title_of
+from harness.store.at_work import lock_of
 from harness.store.processes import Process
 from methods.errors import UserError
 
@@ -45,7 +46,10 @@ def status(
     background: Background = None,
     watched: Annotated[
         bool,
-        typer.Option("--watch", help="The live picture of a launch (default: the latest)."),
+        typer.Option(
+            "--watch",
+            help="The live picture of a launch or sweep (default: the one at work, or the latest).",
+        ),
     ] = False,
     every: Annotated[
         Optional[float],
@@ -62,14 +66,18 @@ def status(
     where = Store(store)
     from harness.cli import searched
 
-    if (sweep_id := searched.asked(where, what)) is not None:
-        seconds = (every or (2.0 if console.is_terminal else 30.0)) if watched else None
-        searched.show(where, sweep_id, console, seconds, as_json)
+    bare = not what and data is None
+    sweep_id = searched.latest(where) if bare and watched else searched.asked(where, what)
+    if sweep_id is not None:
+        if watched:
+            searched.watch(where, sweep_id, every, as_json)
+        else:
+            searched.tell(where, sweep_id, as_json)
     elif watched:
         from harness.cli.watch import watch
 
         watch(where, _launch(where, what, data, background), every, as_json)
-    elif not what and data is None:
+    elif bare:
         _overview(where, as_json)
     elif (launch_id := _named(where, what)) is not None:
         launch = where.launch(launch_id)
@@ -82,9 +90,10 @@ def status(
 def _launch(
     store: Store, what: list[str] | None, data: str | None, background: str | None
 ) -> dict[str, Any]:
-    """The launch that is meant."""
+    """The launch that is meant; without a name the latest of those at work, or of all."""
     if not what and data is None:
-        return store.launch()
+        known = store.known_launches()
+        return next((one for one in reversed(known) if lock_of(store, one["id"]).held), known[-1])
     if (launch_id := _named(store, what)) is None:
         launch_id = planned_of(what, store.path, data, background)[1].launch_id
     return store.launch(launch_id)
@@ -178,6 +187,9 @@ def _overview(store: Store, as_json: bool) -> None:
         show(shown)
     if sweeps:
         show(searched.listed(sweeps))
+    for one in sweeps:
+        if one["state"] == RUNNING:
+            show(searched.picture(store, one["sweep"]))
 
 
 def _jobs(store: Store, launch_id: str, titles: dict[str, str], as_json: bool) -> None:

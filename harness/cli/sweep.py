@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -22,9 +23,11 @@ from harness.cli.launch import (
     exit_with,
     mirrored,
     split_arguments,
+    warn,
 )
 from harness.cli.terminal import console
 from harness.store import Store
+from harness.store.at_work import at_work
 
 
 def sweep(
@@ -70,12 +73,11 @@ def sweep(
         display = Display(console, len(first.pending(where)), loaded.name)
         admit = check_nodes if address else None
         options = dict(address=address, cpus=workers, gpus=gpus)
-        mirror = mirrored(where, "sweep", loaded.id(first), tracking)
-        try:
-            with live(where, loaded.id(first), console):
+        with ExitStack() as last, at_work(where, loaded.id(first), warn):
+            mirror = mirrored(where, "sweep", loaded.id(first), tracking)
+            last.callback(mirror.stop, first.config.schedule.mlflow_wait_s)
+            with live(where, loaded.id(first)):
                 folder = sweeps.run(loaded, where, display.listen, say, check, admit, **options)
-        finally:
-            mirror.stop(first.config.schedule.mlflow_wait_s)
     record, trials = folder.known_record, folder.trials()
     page = folder.path / "sweep.html"
     newest = max(path.stat().st_mtime for path in folder.path.glob("trials/*.json"))

@@ -20,17 +20,19 @@ from rich.live import Live as Screen
 from rich.markup import escape
 from rich.table import Table
 
-from harness.cli.display import describe_progress, duration, when
+from harness.cli.display import clock, describe_progress, duration, when
 from harness.cli.terminal import console, errors, show, table
 from harness.engine.heartbeat import BEAT_S, COMPUTING
 from harness.engine.interrupts import interruptible
 from harness.engine.live import file_of
 from harness.store import DONE, Store
-from harness.store.processes import Process
+from harness.store.at_work import lock_of
+from harness.store.processes import Holder, Process
 
 TERMINAL_S, PIPED_S = 2.0, 30.0  # between two looks
 SILENT_S = 10 * BEAT_S  # a driver that tells nothing for so long is told of
 SHOWN = 5  # failures
+STARTING, RUNNING, GONE = "starting", "running", "gone"
 
 
 @dataclass
@@ -40,11 +42,15 @@ class Picture:
     driver: dict[str, Any]  # what its driver says; empty if none is at work
     beats: dict[str, dict[str, Any]] = field(default_factory=dict)  # key -> its worker's last
     silent_s: float = 0.0  # since the driver last said something new
+    held: bool = False  # the launch's lock is, and its driver says nothing yet
+    holder: Holder | None = None  # by whom, if that is known
 
     @property
-    def gone(self) -> bool:
-        """Whether nobody drives the launch: it ended, or its driver died."""
-        return not self.driver or Process.of(self.driver).gone
+    def state(self) -> str:
+        """STARTING: Ray is about to come up; GONE: it ended, or its driver died"""
+        if self.held:
+            return STARTING
+        return GONE if not self.driver or Process.of(self.driver).gone else RUNNING
 
 
 class Looker:
@@ -52,10 +58,14 @@ class Looker:
 
     def __init__(self, store: Store, launch_id: str):
         self.store, self.path = store, file_of(store, launch_id)
+        self.lock = lock_of(store, launch_id)
         self.told, self.heard = None, time.monotonic()
 
     def look(self) -> Picture:
         driver = _read(self.path)
+        if not driver or Process.of(driver).gone:
+            held = self.lock.held
+            return Picture(driver, held=held, holder=self.lock.holder if held else None)
         if driver.get("told") != self.told:
             self.told, self.heard = driver.get("told"), time.monotonic()
         beats = {}
@@ -91,17 +101,20 @@ def ended_alone(name: str) -> Generator[None]:
 def _watch(store: Store, launch: dict[str, Any], every: float | None, as_json: bool) -> None:
     looker, live = Looker(store, launch["id"]), console.is_terminal and not as_json
     every = every or (TERMINAL_S if live else PIPED_S)
-    seen = looker.look()
+    seen, before = looker.look(), ""
     with Screen(console=console, auto_refresh=False) if live else nullcontext() as screen:
-        while not seen.gone:
-            if as_json:
-                _print(store, launch, seen)
-            elif screen is not None:
+        while seen.state != GONE:
+            starts = seen.state == STARTING
+            if screen is not None:
                 screen.update(_shown(store, launch, seen), refresh=True)
+            elif starts and before == STARTING:  # is said once
+                pass
+            elif as_json:
+                _print(store, launch, seen)
             else:
                 show(_shown(store, launch, seen))
-            time.sleep(every)
-            seen = looker.look()
+            time.sleep(min(every, TERMINAL_S) if starts else every)
+            seen, before = looker.look(), seen.state
     if as_json:
         _print(store, launch, seen)
     else:
@@ -117,12 +130,15 @@ def _print(store: Store, launch: dict[str, Any], seen: Picture) -> None:
         where = {name: beat.get(name) for name in ("host", "pid", "since", "state")}
         jobs.append({"key": key, **job, **where, "progress": progress})
     names = ("started", "told", "total", "counts", "waiting", "ends", "there", "failures")
-    about = {"launch": launch["id"], "lives": not seen.gone, "silent_s": seen.silent_s}
-    about |= {name: driver.get(name) for name in names}
+    about = {"launch": launch["id"], "lives": seen.state != GONE, "state": seen.state}
+    about |= {"silent_s": seen.silent_s} | {name: driver.get(name) for name in names}
+    about["started"] = seen.holder.since if seen.holder else about["started"]
     print(json.dumps(about | {"running": jobs}, ensure_ascii=False), flush=True)
 
 
 def _shown(store: Store, launch: dict[str, Any], seen: Picture) -> RenderableType:
+    if seen.held:
+        return f"[bold]{escape(launch['id'])}[/bold] is starting{_since(seen.holder)}"
     driver = seen.driver
     counts, there = driver["counts"], driver["there"]
     failed = sum(n for status, n in counts.items() if status != DONE)
@@ -139,6 +155,13 @@ def _shown(store: Store, launch: dict[str, Any], seen: Picture) -> RenderableTyp
     if seen.silent_s > SILENT_S:
         lines.append(f"[red]its driver has said nothing for {duration(seen.silent_s)}[/red]")
     return Group(*lines, _table(store, seen), *_failures(driver["failures"]))
+
+
+def _since(holder: Holder | None) -> str:
+    if holder is None:
+        return ""
+    past = duration(max(0.0, time.time() - holder.since))
+    return f", since {clock(holder.since)} ({past}), by {holder.process}"
 
 
 def _shares(running: dict[str, Any], there: dict[str, Any]) -> str:

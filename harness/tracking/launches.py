@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.metrics import headlines
 from harness.store import Store
+from harness.store.at_work import lock_of
 from harness.tracking import report as reports
 from harness.tracking.cells import cell_content, entry_of
 from harness.tracking.client import Synced, launched, unchanged
@@ -35,7 +36,6 @@ from harness.tracking.content import (
     text_of,
 )
 from harness.tracking.database import WAIT_S
-from harness.tracking.live import lock_of
 from harness.tracking.write import parts
 
 AT_ONCE = 200  # cells that are read, then written in one transaction

@@ -17,17 +17,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Any, Literal
 
-from filelock import Timeout
-
 from harness.store import Store
+from harness.store.at_work import lock_of
 from harness.store.locks import TELL_S
 from harness.store.processes import Process
 from harness.tracking.database import WAIT_S
 from harness.tracking.launches import sync
-from harness.tracking.live import lock_of
 from harness.tracking.sweeps import sync_sweep
 
 Kind = Literal["launch", "sweep"]
@@ -43,7 +41,7 @@ class Stopped(Exception):
 
 
 class Mirror:
-    """The driver's side. Holds the lock that says that the launch or sweep is at work.
+    """The driver's side; while it lives, whoever drives holds the lock of the launch or sweep.
 
     command: starts a process that calls `run_mirror`; say: takes a line about what goes wrong
     """
@@ -68,12 +66,9 @@ class Mirror:
             "driver": Process.own().plain(),
         }
         self.process: subprocess.Popen[str] | None = None
-        self.locked = ExitStack()
         self.listener = threading.Thread(target=self._listen, daemon=True, name="mlflow-mirror")
 
     def start(self) -> None:
-        with suppress(Timeout):  # another driver is at the same launch: then that one's counts
-            self.locked.enter_context(lock_of(self.store, self.name).hold(timeout=0))
         if self.told["uri"] == "none":
             return
         self.process = subprocess.Popen(
@@ -89,7 +84,6 @@ class Mirror:
 
     def stop(self, wait_s: float = WAIT_S) -> None:
         """End it, and wait for what it is writing, at most wait_s."""
-        self.locked.close()
         if self.process is None:
             return
         self._write(STOP, last=True)

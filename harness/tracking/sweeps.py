@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.store import FAILED as TRIAL_FAILED
 from harness.store import Store
+from harness.store.at_work import lock_of
 from harness.store.records import Spec
 from harness.store.sweeps import DEFAULT, SweepFolder, goal
 from harness.store.sweeps import RUNNING as TRIAL_RUNNING
@@ -32,7 +33,6 @@ from harness.tracking.content import (
     text_of,
 )
 from harness.tracking.database import WAIT_S
-from harness.tracking.live import lock_of
 from harness.tracking.report import files_of
 
 BEST = 10  # trials in the description

@@ -2,14 +2,19 @@
 
 import io
 import json
+import os
+import signal
+import time
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from harness.cli import searched
+from harness.cli import searched, watch
 from harness.store import Store, write_json
+from harness.store.at_work import lock_of
 from harness.store.sweeps import SweepFolder
-from harness.tracking.live import lock_of
 from tests.harness.cli.test_cli import relief
 
 NAME = "found-12ab34cd"
@@ -71,10 +76,57 @@ def test_status_knows_a_sweep_by_the_beginning_of_its_name(store, capsys, monkey
     assert code == 0 and "ended 2023-11-1" in out and "interrupted" not in out
 
 
+def test_status_without_a_name_shows_the_trials_of_a_sweep_that_runs(store, capsys, monkeypatch):
+    store.write_launch({"id": "older-1", "started": 1.6e9, "cells": []})
+    store.write_launch({"id": "later-1", "started": 1.8e9, "cells": []})
+    where = ("--store", store.path)
+    _, before, _ = relief(capsys, monkeypatch, "status", *where)
+    assert "train 40/100" not in before
+    with lock_of(store, NAME).hold(timeout=0):
+        _, out, _ = relief(capsys, monkeypatch, "status", *where)
+    row = next(line for line in out.splitlines() if "train 40/100, loss 0.5" in line)
+    assert row.split()[0] == "1" and "2 of 16" in out and "later-1" in out
+
+
+@pytest.mark.parametrize(
+    ("at_work", "launches", "shown"),
+    [
+        (NAME, {"later-1": 1.8e9}, NAME),
+        (NAME, {}, NAME),
+        ("older-1", {"older-1": 1.6e9, "later-1": 1.8e9}, "older-1"),
+        (None, {"older-1": 1.6e9}, NAME),
+        (None, {"older-1": 1.6e9, "later-1": 1.8e9}, "later-1"),
+    ],
+)
+def test_a_watch_without_a_name_shows_what_is_at_work_or_began_last(
+    store, capsys, monkeypatch, at_work, launches, shown
+):
+    for name, started in launches.items():
+        store.write_launch({"id": name, "started": started, "cells": []})
+    held = ExitStack()
+    if at_work:
+        held.enter_context(lock_of(store, at_work).hold(timeout=0))
+    clock = SimpleNamespace(sleep=lambda s: held.close(), time=time.time, monotonic=time.monotonic)
+    monkeypatch.setattr(watch, "time", clock)
+    monkeypatch.setattr(searched, "time", clock)
+    code, out, err = relief(capsys, monkeypatch, "status", "--watch", "--store", store.path)
+    assert code == 0, err
+    assert [name for name in (NAME, "older-1", "later-1") if name in out] == [shown]
+
+
+def test_ctrl_c_ends_the_watch_of_a_sweep_and_says_that_it_goes_on(store, capsys, monkeypatch):
+    clock = SimpleNamespace(sleep=lambda s: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(searched, "time", clock)
+    with lock_of(store, NAME).hold(timeout=0):
+        code, out, err = relief(capsys, monkeypatch, "status", "--watch", "--store", store.path)
+    assert code == 0 and "train 40/100" in out and f"{NAME} goes on" in err
+
+
 def test_the_live_display_survives_a_file_that_cannot_be_read(store, monkeypatch):
     text = io.StringIO()
     console = Console(file=text, width=160, force_terminal=True)
     monkeypatch.setattr(searched, "EVERY_S", 0.05)
-    with searched.live(store, NAME, console):
+    monkeypatch.setattr(searched, "console", console)
+    with searched.live(store, NAME):
         monkeypatch.setattr(searched, "picture", lambda *_: (_ for _ in ()).throw(OSError))
     assert "best so far" in text.getvalue()

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +21,7 @@ from harness.planning.jobs import Resources
 from harness.planning.outlook import Outlook, side_by_side
 from harness.planning.room import Offer
 from harness.store import DONE, Store, write_json
+from harness.store.at_work import at_work, lock_of
 from harness.store.processes import Process
 from tests.harness import toy
 from tests.harness.cli.test_cli import relief
@@ -56,6 +58,56 @@ def test_watching_a_launch_that_does_not_run_says_so_and_ends(capsys, monkeypatc
     )
     cells = len(planned().cells)
     assert code == 0 and f"does not run: {cells} of {cells} cells are done" in out
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_launch_that_is_starting_is_waited_for(capsys, monkeypatch, tmp_path, named, killed):
+    """Its driver has said nothing yet: Ray comes up. killed: what the one before left is there."""
+    store, plan = Store(tmp_path), toy.plan(toy.job("a"))
+    launch = launch_of(plan, store)
+    if killed:
+        dead = {"host": Process.own().host, "pid": 2**22 + 1, "born": 1}
+        write_json(file_of(store, launch["id"]), dead | {"told": 1.0, "running": {}})
+    looks, held = [], ExitStack()
+    held.enter_context(at_work(store, launch["id"], pytest.fail))
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            file_of(store, launch["id"]).unlink(missing_ok=True)
+            held.close()
+
+    clock = SimpleNamespace(sleep=sleep, time=time.time, monotonic=time.monotonic)
+    monkeypatch.setattr(watch, "time", clock)
+    where = ["status", *[launch["id"]] * named, "--watch", "--store", tmp_path]
+    code, out, err = relief(capsys, monkeypatch, *where, columns=80)
+    assert code == 0, err
+    first, *rest = out.splitlines()
+    assert f"{launch['id']} is starting, since {time.strftime('%H:%M')[:2]}" in first
+    assert "does not run: 0 of 1 cells are done" in " ".join(rest)
+    assert out.count("starting") == 1 and looks == [watch.TERMINAL_S] * 3
+
+
+def test_a_look_at_a_launch_that_is_starting_is_a_line_of_json(capsys, monkeypatch, tmp_path):
+    store, launch = Store(tmp_path), {"id": "toy-1", "started": 1.0, "cells": []}
+    store.write_launch(launch)
+    held = ExitStack()
+    held.enter_context(at_work(store, "toy-1", pytest.fail))
+    watched_once(monkeypatch, held.close)
+    _, out, _ = relief(capsys, monkeypatch, "status", "--watch", "--json", "--store", tmp_path)
+    first, last = map(json.loads, out.splitlines())
+    assert (first["state"], first["lives"]) == ("starting", True) and first["started"] > 1.7e9
+    assert (last["state"], last["lives"], last["started"]) == ("gone", False, None)
+
+
+def test_two_that_drive_the_same_launch_are_told_of_each_other(tmp_path):
+    store, said = Store(tmp_path), []
+    with at_work(store, "toy-1", pytest.fail), at_work(store, "toy-1", said.append):
+        assert lock_of(store, "toy-1").held
+    (line,) = said
+    assert line.startswith(f"toy-1 is driven by {Process.own()}, since ")
+    assert not lock_of(store, "toy-1").held
 
 
 def launch_of(plan, store):

@@ -13,11 +13,11 @@ import pytest
 
 from harness import tracking
 from harness.store import Store
+from harness.store.at_work import lock_of
 from harness.store.processes import Process
 from harness.tracking import client, content, database, known, mirror, write
 from harness.tracking.cells import cell_content
 from harness.tracking.database import artifacts_of, default_uri
-from harness.tracking.live import lock_of
 from tests.reports.fake_store import build_launch
 
 pytest.importorskip("mlflow")
