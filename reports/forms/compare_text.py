@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -88,12 +89,19 @@ def _title(change: Change) -> tuple[str, ...]:
 
 
 def _table(title: str) -> Table:
-    table = Table(title=_text(title), title_justify="left", header_style="bold")
+    table = Table(
+        title=_text(title),
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),  # whole words in 80 columns
+        pad_edge=False,
+    )
     for column in ("metric", "category"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for column in ("A", "B", "B - A", "95 % interval", "p (Holm)"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table.add_column("verdict", no_wrap=True)
     return table
 
 

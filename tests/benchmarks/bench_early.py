@@ -3,6 +3,8 @@
 python -m tests.benchmarks.bench_early [--store DIR] [--repetitions 0 1 2] [--reductions 2 3]
                                            [--settled 0.1 0.7 0.8] [--orders 60]
 
+--cells 6 takes the demo's three settings a point, in place of 3d alone.
+
 Every point of a repetition is computed once to its end, in this process, and what its trial
 reports on the way is kept in the store (with --store the next call goes on from there). Tune's own
 scheduler then decides on these reports, one trial after another: over cells alone, and with the
@@ -35,6 +37,7 @@ from harness.store.sweeps import SweepFolder
 
 SWEEP = str(Path(__file__).with_name("early.yaml"))
 METRIC = "aupro_0.3"
+SETTINGS = {2: "[3d]", 6: "[rgb,3d,rgb+3d]"}  # by cells of a point, of two categories
 Reports = list[tuple[float, float]]  # trainings, mean of the metric
 
 
@@ -126,11 +129,13 @@ def main() -> None:
         "--noise", type=float, default=0.05, help="of the objective, that counts as equal"
     )
     parser.add_argument("--steps", type=int, default=100, help="of a training")
+    parser.add_argument("--cells", type=int, choices=SETTINGS, default=2, help="of a point")
     given = parser.parse_args()
     place = nullcontext(given.store) if given.store else tempfile.TemporaryDirectory()
     with place as folder:
         for seed in given.repetitions:
             more = [f"seeds=[{seed}]", f"das3d.train.steps={given.steps}", "early.settled=0.1"]
+            more.append(f"settings={SETTINGS[given.cells]}")
             sweep, rng, store = load(SWEEP, more), np.random.default_rng(seed), Store(folder)
             points = [drawn(sweep, rng) for _ in range(sweep.points)]
             trials = [reported(sweep, store, f"{seed}-{i}", p) for i, p in enumerate(points)]

@@ -52,3 +52,9 @@ def test_a_comparison_for_scripts_has_what_the_table_has(store, tmp_path):
     assert [change["metric"] for change in found["changes"]] == [row["metric"] for row in rows]
     change = found["changes"][0]
     assert change["difference"] == change["b"] - change["a"] and list(change) == list(rows[0])
+
+
+def test_a_comparison_has_whole_words_in_a_narrow_terminal(store):
+    given = ["compare", str(store), str(store), "--a", "method=das3d", "--b", "method=m3dm"]
+    done = CliRunner().invoke(app, given, env={"COLUMNS": "80"})
+    assert "AUPRO@0.3" in done.output and "95 % interval" in done.output and "…" not in done.output
