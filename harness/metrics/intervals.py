@@ -18,6 +18,7 @@ from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.95
 LARGE = 1e6  # degrees of freedom at which Student's t is the normal distribution
+PRIOR = 0.5  # degrees of freedom of what an error is by the counts of images alone (`interval`)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +113,12 @@ def interval(
     """Around a value; of a share in [0, 1] as Wilson's of a proportion.
 
     That is, where the value and the truth differ by t standard errors, the error taken at the
-    truth: near 1 it reaches further down than up, and stays inside. A value of 1 without an error
-    on any image has a lower end all the same: other images might have one; likewise one of 0. None
-    where no image makes a difference otherwise, as of scores that are all the same.
+    truth: near 1 it reaches further down than up, and stays inside. Images that all but agree do
+    not show the rare one that is missed, so the error is drawn towards that of an AUROC of so many
+    images, with the weight of PRIOR degrees of freedom beside its own: much where a few images make
+    all of it, little otherwise. A value of 1 without an error on any image has a lower end all the
+    same: other images might have one; likewise one of 0. None where no image makes a difference
+    otherwise, as of scores that are all the same.
     """
     if error.std == 0 and not (share and value in (0, 1)):
         return None
@@ -126,10 +130,19 @@ def interval(
             return None
         least = error.images / (error.images + stdtrit(LARGE, (1 + level) / 2) ** 2)
         return (float(least), 1.0) if value == 1 else (0.0, float(1 - least))
-    squared = error.reach(level) ** 2 / uncertain  # t^2 by the images that it counts as
+    squared = _moderated(error, uncertain, level)
     middle = (value + squared / 2) / (1 + squared)
     reach = math.sqrt(squared * uncertain + squared**2 / 4) / (1 + squared)
     return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def _moderated(error: Error, uncertain: float, level: float) -> float:
+    """t^2 by the images that the error counts as. uncertain: value (1 - value)"""
+    if not error.images:
+        return error.reach(level) ** 2 / uncertain
+    seen, counted, freedom = error.std**2 / uncertain, 1 / error.images, error.freedom + PRIOR
+    variance = (error.freedom * seen + PRIOR * counted) / freedom
+    return Error(math.sqrt(variance), freedom).reach(level) ** 2
 
 
 @dataclass(frozen=True)

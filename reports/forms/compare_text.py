@@ -68,11 +68,12 @@ def comparison_plain(found: Comparison, protocol: str) -> dict[str, Any]:
 
 def _rows(found: Comparison) -> list[dict[str, Any]]:
     return [
-        {name: value for name, value in vars(change).items() if name != "interval"}
+        {k: v for k, v in vars(change).items() if k not in ("interval", "signatures")}
         | {
             "difference": change.by,
             "low": (change.interval or (None, None))[0],
             "high": (change.interval or (None, None))[1],
+            "signature": "; ".join(change.signatures),  # more than one: not the same quantity
         }
         for change in found.changes
     ]

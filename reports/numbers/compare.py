@@ -57,6 +57,7 @@ class Change:
     basis: str  # "images", "seeds", "categories" or ""
     p: float | None  # that b - a is within the margin; Holm-corrected
     verdict: str
+    signatures: tuple[str, ...] = ()  # the different ones of the cells; of equal meaning if one
 
     @property
     def by(self) -> float:
@@ -156,11 +157,12 @@ def _changes(
     """Overall, then by category, of the pairs of one dataset, setting, method and variant."""
 
     def change(category: str, a: float, b: float, tested: _Tested) -> Change:
-        return Change(*group, metric, category, a, b, *tested, UNTESTED)
+        return Change(*group, metric, category, a, b, *tested, UNTESTED, signatures)
 
     cells = cells[cells[metric].notna() & cells[f"{metric}_b"].notna()]
     if cells.empty:
         return []
+    signatures = _signatures(cells, metric, evidence)
     changes, means, images = [], [], []
     for category, part in cells.groupby("category", sort=False):
         a, b = part[metric].to_numpy(float), part[f"{metric}_b"].to_numpy(float)
@@ -181,6 +183,15 @@ def _changes(
     else:
         tested = _Tested(None, "", None)
     return [change(OVERALL, a, b, tested), *changes]
+
+
+def _signatures(
+    cells: pd.DataFrame, metric: str, evidence: tuple[Evidence, Evidence]
+) -> tuple[str, ...]:
+    """The different ones of both sides, A's first."""
+    sides = zip(("key", "key_b"), evidence)
+    texts = (known.signature(key, metric) for name, known in sides for key in cells[name])
+    return tuple(dict.fromkeys(filter(None, texts)))
 
 
 def _influences(

@@ -5,8 +5,8 @@
 Draws test sets from populations of which the truth is known (scores), or computed from many
 thousands of images (maps), and prints Markdown tables of the share of intervals that hold it:
 
-- scores: of image metrics, score sets of five shapes, 10 to 30 normal and 20 to 90 defective;
-- maps: of pixel metrics, beside percentiles of the bootstrap over images;
+- scores: of image metrics, score sets of six shapes, 10 to 150 images;
+- maps: of pixel metrics, four kinds of maps, beside percentiles of the bootstrap over images;
 - means: of means over categories, of paired differences and how often a test finds what is not;
 - report: CPU seconds of the intervals of a full benchmark (made cells), and of influences.
 """
@@ -14,9 +14,11 @@ thousands of images (maps), and prints Markdown tables of the share of intervals
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -45,8 +47,10 @@ OF_PIXELS = (
     "p_ap",
     "p_f1max",
 )
-SIZES = ((10, 20), (20, 30), (22, 88), (30, 90))  # normal and defective images
-AREAS = (0.75, 0.9, 0.95, 0.98)
+SIZES = ((4, 6), (8, 12), (10, 20), (20, 40), (22, 88), (50, 100))  # normal, defective images
+MAP_SIZES = ((8, 12), (10, 20), (20, 30), (22, 88), (30, 90))
+AREAS = (0.6, 0.8, 0.95, 0.99, 0.997)
+CONTRASTS = (1.5, 3.0, 5.0)
 SIDE = 24  # px
 LARGE = 150  # times as many images as a test set has, for the truth
 RESAMPLES = 200
@@ -89,6 +93,7 @@ def tied(area: float) -> Draw:
 SHAPES: dict[str, Callable[[float], Draw]] = {
     "binormal": binormal,
     "defective twice as wide": lambda area: binormal(area, 2.0),
+    "defective half as wide": lambda area: binormal(area, 0.5),
     "exponential": skewed,
     "some missed": some_missed,
     "tied": tied,
@@ -107,15 +112,42 @@ def drawn_scores(draw: Draw, rng: np.random.Generator, normal: int, defective: i
     return Scored(draw(rng, normal, defective), np.repeat([0, 1], [normal, defective]))
 
 
-def drawn_maps(contrast: float, rng: np.random.Generator, normal: int, defective: int) -> Scored:
-    """Smooth backgrounds of different level; one to three regions of different contrast."""
+@dataclass(frozen=True)
+class Kind:
+    """Of maps: regions of a defective image at most, their least and largest side in px, and by
+    how much the level of whole images differs.
+    """
+
+    regions: int = 3
+    least: int = 2
+    largest: int = 7
+    level: float = 0.4
+
+
+KINDS = {
+    "regions": Kind(),
+    "small, up to 2": Kind(2, 2, 4),
+    "one big": Kind(1, 9, 15),
+    "levels": Kind(level=1.2),
+}
+
+
+def drawn_maps(
+    contrast: float,
+    rng: np.random.Generator,
+    normal: int,
+    defective: int,
+    kind: Kind = KINDS["regions"],
+) -> Scored:
+    """Smooth backgrounds of different level; regions of different contrast."""
     count = normal + defective
     maps = gaussian_filter(rng.normal(size=(count, SIDE, SIDE)), (0, 1.5, 1.5)) * 5
-    maps += rng.normal(0, 0.4, (count, 1, 1))
+    maps += rng.normal(0, kind.level, (count, 1, 1))
     masks = np.zeros(maps.shape, bool)
     for i in range(normal, count):
-        for _ in range(rng.integers(1, 4)):
-            (y, x), (h, w) = rng.integers(0, SIDE - 7, 2), rng.integers(2, 8, 2)
+        for _ in range(rng.integers(1, kind.regions + 1)):
+            h, w = rng.integers(kind.least, kind.largest + 1, 2)
+            y, x = rng.integers(0, SIDE - h + 1), rng.integers(0, SIDE - w + 1)
             fresh = ~masks[i, y : y + h, x : x + w]
             maps[i, y : y + h, x : x + w] += fresh * rng.normal(contrast, 1.0)
             masks[i, y : y + h, x : x + w] = True
@@ -125,9 +157,11 @@ def drawn_maps(contrast: float, rng: np.random.Generator, normal: int, defective
 
 
 @cache
-def truth_of_maps(contrast: float, normal: int, defective: int) -> dict[str, float]:
+def truth_of_maps(
+    contrast: float, normal: int, defective: int, kind: Kind = KINDS["regions"]
+) -> dict[str, float]:
     rng = np.random.default_rng(1)
-    scored = drawn_maps(contrast, rng, LARGE * normal, LARGE * defective)
+    scored = drawn_maps(contrast, rng, LARGE * normal, LARGE * defective, kind)
     return values_of(scored, [get(name) for name in OF_PIXELS])
 
 
@@ -178,7 +212,7 @@ def covered(
 
 
 def scores_table(repeats: int) -> None:
-    print("\n| scores | truth | images | I-AUROC | I-AP | I-F1max |\n|---|---|---|---|---|---|")
+    print("\n| scores | truth | images | I-AUROC | I-AP |\n|---|---|---|---|---|")
     every: dict[str, list[float]] = {name: [] for name in OF_IMAGES}
     for shape, of_area in SHAPES.items():
         for area in AREAS:
@@ -195,21 +229,23 @@ def scores_table(repeats: int) -> None:
 
 def maps_table(repeats: int) -> None:
     names = " | ".join(get(name).label for name in OF_PIXELS)
-    print(f"\n| contrast, images | how | {names} |\n|---|---|{'---|' * len(OF_PIXELS)}")
+    print(f"\n| maps, contrast, images | how | {names} |\n|---|---|{'---|' * len(OF_PIXELS)}")
     every: dict[str, list[float]] = {name: [] for name in OF_PIXELS}
-    for contrast in (1.5, 3.0, 5.0):
-        for size in SIZES[1:]:
-            truth = truth_of_maps(contrast, *size)
+    for label, kind in KINDS.items():
+        for contrast, size in itertools.product(CONTRASTS, MAP_SIZES):
+            truth = truth_of_maps(contrast, *size, kind)
             ways = {"truth": truth}
             for how, bounds in (("interval", bounds_of), ("percentiles", percentiles_of)):
                 count = repeats if bounds is bounds_of else repeats // 5
-                draw = lambda rng: drawn_maps(contrast, rng, *size)  # noqa: E731
+                draw = lambda rng: drawn_maps(contrast, rng, *size, kind)  # noqa: E731
                 ways[how] = covered(draw, truth, count, bounds)
             for name, share in ways["interval"].items():
                 every[name].append(share)
             for how, found in ways.items():
                 cells = " | ".join(f"{100 * found[name]:.1f}" for name in OF_PIXELS)
-                print(f"| {contrast}, {size[0]} + {size[1]} | {how} | {cells} |", flush=True)
+                print(
+                    f"| {label}, {contrast}, {size[0]} + {size[1]} | {how} | {cells} |", flush=True
+                )
     _summary(every)
 
 
@@ -233,7 +269,7 @@ def means_table(repeats: int) -> None:
         held, found = _of_pairs(better, repeats)
         print(f"| difference of I-AUROC, second better by {better} sd | {100 * held:.1f} |")
         print(f"| ... told apart (p < 0.05) | {100 * found:.1f} |")
-    for size in SIZES[1:3]:
+    for size in ((20, 30), (22, 88)):
         held, found = _of_map_pairs(size, repeats // 2)
         for name in held:
             label = f"difference of {get(name).label}, equal methods, {size[0]} + {size[1]}"

@@ -175,6 +175,32 @@ def test_the_interval_is_where_the_truth_may_be_and_stays_inside():
     assert interval(0.999, Error(0.3, 3))[1] <= 1
 
 
+def test_where_few_images_make_all_of_the_error_the_interval_reaches_further():
+    rare, even = Error(0.002, 2.0, 50), Error(0.002, 60.0, 50)
+    low, high = interval(0.997, rare)
+    alone, _ = interval(0.997, Error(0.002, 2.0))
+    assert low < alone - 0.005 and 0.997 < high <= 1  # as the images are drawn towards so many
+    assert interval(0.997, even)[0] == pytest.approx(
+        interval(0.997, Error(0.002, 60.0))[0], abs=1e-3
+    )
+
+
+def near_the_upper_end(rng):
+    """Losses of which one in thirty images makes nearly all, and the mean value: .997"""
+    losses = np.where(rng.random(88) < 1 / 30, 0.08, 0.0003)
+    bad, good = losses.mean() - losses, np.full(22, 0.0002) * rng.normal(size=22)
+    return 1 - losses.mean(), Influence(good - good.mean(), bad)
+
+
+def test_intervals_near_the_upper_end_hold_the_truth_though_the_rare_image_is_missing():
+    rng, truth = np.random.default_rng(0), 1 - (0.08 / 30 + 0.0003 * 29 / 30)
+    ends = [
+        interval(v, Error.of_mean([one]))
+        for v, one in (near_the_upper_end(rng) for _ in range(600))
+    ]
+    assert np.mean([low <= truth <= high for low, high in ends]) > 0.93
+
+
 def test_a_value_in_another_unit_has_a_symmetric_interval():
     low, high = interval(12.0, Error(1.0, 1e6), share=False)
     assert (low, high) == pytest.approx((12 - 1.96, 12 + 1.96), abs=0.001)

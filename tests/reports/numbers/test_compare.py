@@ -148,6 +148,7 @@ def test_choices_that_match_nothing_say_what_there_is(build):
 def test_csv_has_a_line_a_change(build):
     one = side(*build(**ONE))
     lines = comparison_csv(compared(one, one)).splitlines()
+    assert lines[0].endswith(",signature") and all("i_auroc|" in line for line in lines[1:])
     assert len(lines) == 5 and lines[0].startswith("dataset,setting,method,variant,metric,category")
 
 
