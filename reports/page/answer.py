@@ -54,6 +54,11 @@ class Scale:
     def holds(self, value: float) -> bool:
         return self.axis.low - 1e-9 <= value <= self.axis.high + 1e-9
 
+    def cut(self, bounds: tuple[float, float] | None) -> tuple[bool, bool]:
+        """Whether an interval goes on beyond the scale, at its low and at its high end."""
+        low, high = bounds or (self.axis.low, self.axis.high)
+        return low < self.axis.low - 1e-9, high > self.axis.high + 1e-9
+
     @property
     def ticks(self) -> list[tuple[float, str]]:
         """Place and label."""
@@ -82,6 +87,14 @@ class Panel:
         """Whether every mean lies on the scale."""
         means = [row.mean.value for row in self.board.rows if row.mean.value is not None]
         return not self.scale or all(map(self.scale.holds, means))
+
+    @property
+    def uncut(self) -> bool:
+        """Whether every interval that is drawn ends on the scale."""
+        axis, rows = self.scale, [row for row in self.board.rows if row.mean.value is not None]
+        return not axis or not any(
+            any(axis.cut(row.interval)) for row in rows if axis.holds(row.mean.known)
+        )
 
     @property
     def quoted(self) -> bool:
