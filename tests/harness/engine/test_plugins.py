@@ -80,7 +80,7 @@ def test_a_plug_in_that_ends_the_program_is_broken_like_others(mine, tmp_path, l
 
 def test_ctrl_c_while_a_plug_in_is_imported_is_one(tmp_path):
     slow = tmp_path / "slow.py"
-    slow.write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    slow.write_text("raise KeyboardInterrupt\n")  # a signal may be ignored: of jobs behind a shell
     plugins.use([str(slow)])
     with pytest.raises(KeyboardInterrupt):
         methods.get("its_own")
