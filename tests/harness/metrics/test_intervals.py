@@ -144,7 +144,7 @@ def test_the_interval_covers_the_true_area_within_2_points_of_95_percent(area):
 def test_intervals_of_pixel_metrics_cover_what_many_images_show():
     truth = bench_intervals.truth_of_maps(3.0, 22, 88)
     found = bench_intervals.covered(
-        lambda rng: bench_intervals.drawn_maps(3.0, rng, 22, 88), truth, 300
+        lambda rng: bench_intervals.drawn_maps(3.0, rng, 22, 88), truth, 1000
     )
     assert all(0.91 <= share <= 0.985 for share in found.values()), found
 
