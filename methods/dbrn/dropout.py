@@ -8,11 +8,11 @@ on the order, worker or device. methods/dbrn/README.md, section 4.2 and "Random 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from methods.blocks.samples import moved
 from methods.blocks.swin_unet import Drops
 from methods.dbrn.network import AllDrops
 from methods.dbrn.settings import Dropout
@@ -36,45 +36,16 @@ def training_drops(
     )
 
 
-@dataclass(frozen=True)
-class StepDrops:
-    """What a training step drops in each network, drawn on the CPU.
+def onto(drops: AllDrops, device: torch.device | str) -> AllDrops:
+    """The same on a device, by one copy."""
+    ahead = (tensor for one in drops for tensor in (*(one.skips or ()), one.paths))
+    there = iter(moved([tensor for tensor in ahead if tensor is not None], device))
 
-    flat: all of it in one tensor, which one copy takes to a device; drops: its parts
-    """
+    def part(one: Drops) -> Drops:
+        skips = None if one.skips is None else [next(there) for _ in one.skips]
+        return Drops(skips, None if one.paths is None else next(there))
 
-    flat: torch.Tensor
-    drops: AllDrops
-
-    @classmethod
-    def of(cls, drops: AllDrops) -> StepDrops:
-        parts = [
-            tensor.flatten()
-            for one in drops
-            for tensor in (*(one.skips or ()), one.paths)
-            if tensor is not None
-        ]
-        flat = torch.cat(parts) if parts else torch.empty(0)
-        return cls(flat, _parts(flat, drops))
-
-    def to(self, device: torch.device | str) -> AllDrops:
-        return _parts(self.flat.to(device), self.drops)
-
-
-def _parts(flat: torch.Tensor, like: AllDrops) -> AllDrops:
-    """The parts of `flat` that stand where those of `like` stood, in their shapes."""
-    ahead = 0
-
-    def part(one: torch.Tensor) -> torch.Tensor:
-        nonlocal ahead
-        start, ahead = ahead, ahead + one.numel()
-        return flat[start:ahead].view(one.shape)
-
-    def parts(one: Drops) -> Drops:
-        skips = None if one.skips is None else [part(skip) for skip in one.skips]
-        return Drops(skips, None if one.paths is None else part(one.paths))
-
-    return AllDrops(*map(parts, like))
+    return AllDrops(*map(part, drops))
 
 
 def inference_drops(

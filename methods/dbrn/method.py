@@ -19,7 +19,7 @@ from methods.blocks.textures import chosen_texture
 from methods.blocks.training import NetworkMethod, ahead, epoch_order, optimise, settle_norms
 from methods.contract import Batch, Prediction, Run, Samples
 from methods.dbrn import declaration
-from methods.dbrn.dropout import StepDrops, inference_drops, training_drops
+from methods.dbrn.dropout import inference_drops, onto, training_drops
 from methods.dbrn.losses import dbrn_loss
 from methods.dbrn.network import AllDrops, DbrnNet, Output, SameImage, init_weights
 from methods.dbrn.settings import Settings
@@ -89,14 +89,14 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
         groups = [g for g in groups if g["params"]]
         return torch.optim.Adam(groups, betas=(0.9, s.beta2), fused=True)
 
-    def _loss(self, train: Samples, step: int, draws: Draws, drops: StepDrops) -> torch.Tensor:
+    def _loss(self, train: Samples, step: int, draws: Draws, drops: AllDrops) -> torch.Tensor:
         x, output = self._pass(train, step, draws, drops)
         return dbrn_loss(output, x.clean_rgb, x.clean_depth, x.foreground, x.mask, self.settings)[
             "total"
         ]
 
     def _pass(
-        self, train: Samples, step: int, draws: Draws, drops: StepDrops
+        self, train: Samples, step: int, draws: Draws, drops: AllDrops
     ) -> tuple[Simulated, Output]:
         """What a step's networks are shown, and their answer in float32."""
         s, device = self.settings, torch.device(self.run.device)
@@ -104,10 +104,10 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
         draws = draws.to(device)
         x = simulate(*rgbd(train.batch(order, device)), draws, s)
         with torch.autocast(device.type, torch.bfloat16, enabled=s.train.mixed_precision):
-            output = self.net(x.rgb, x.depth, drops.to(device), self._same_image(x, draws))
+            output = self.net(x.rgb, x.depth, onto(drops, device), self._same_image(x, draws))
         return x, output.float()
 
-    def _training_drops(self, step: int) -> StepDrops:
+    def _training_drops(self, step: int) -> AllDrops:
         """Drawn on the CPU, so that they are the same on any device."""
         generator = torch.Generator().manual_seed(self.seed("drop", step))
         batch, dropout = self.settings.train.batch, self.settings.dropout
@@ -118,7 +118,7 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
         if isinstance(body := self.net.disc.body, SwinUnet):
             shown = batch * self.net.scales
             drops["disc"] = training_drops(body, shown, dropout, generator, skips=False)
-        return StepDrops.of(AllDrops(**drops))
+        return AllDrops(**drops)
 
     def _same_image(self, x: Simulated, draws: Draws) -> SameImage | None:
         """The same-image trick (section 6.2): of fusion by scores only."""
