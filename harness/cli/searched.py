@@ -53,10 +53,12 @@ def latest(store: Store) -> str | None:
     def place(name: str, started: float) -> tuple[bool, float]:
         return lock_of(store, name).held, started
 
-    launches = [place(launch["id"], launch["started"]) for launch in store.launches()]
     sweeps = [(place(one["sweep"], one["started"]), one["sweep"]) for one in overview(store)]
-    last = max(sweeps, default=None)
-    return last[1] if last and last[0] > max(launches, default=(False, 0.0)) else None
+    if not sweeps:  # launches are many, and each has a lock to try
+        return None
+    when_last, last = max(sweeps)
+    launches = (place(launch["id"], launch["started"]) for launch in store.launches())
+    return last if when_last > max(launches, default=(False, 0.0)) else None
 
 
 def picture(store: Store, sweep_id: str) -> RenderableType:

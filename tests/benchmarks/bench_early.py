@@ -1,9 +1,7 @@
 """ASHA inside trainings beside ASHA over whole cells: training steps for the best of 16 points.
 
 python -m tests.benchmarks.bench_early [--store DIR] [--repetitions 0 1 2] [--reductions 2 3]
-                                           [--settled 0.1 0.7 0.8] [--orders 60]
-
---cells 6 takes the demo's three settings a point, in place of 3d alone.
+                                           [--settled 0.1 0.7 0.8] [--orders 60] [--cells 2]
 
 Every point of a repetition is computed once to its end, in this process, and what its trial
 reports on the way is kept in the store (with --store the next call goes on from there). Tune's own
