@@ -98,7 +98,7 @@ def _mended(root: Path, out: Path, quiet: bool) -> str:
     with _progress("copy") as report:
         done = fix(root, out, report)
     for one in done if not quiet else ():
-        console.print(escape(f"mended {one.file}: {one.what}"), soft_wrap=True)
+        console.print(escape(f"{one.file}: {one.what}"), soft_wrap=True)
     return str(out)
 
 
@@ -174,8 +174,9 @@ def import_(
 ) -> None:
     """Bring frames of RealSense, Kinect or Azure Kinect, PLY or PCD pairs, tables, and masks of
     LabelMe or COCO into the layout, by hard links where possible."""
-    from harness.data.importing import find, write
+    from harness.data.importing import calibrated, find, write
     from harness.data.importing.cameras import find_camera, read_camera
+    from harness.data.mvtec3d import CAMERA
 
     frames, left, sheets = find(source, table)
     if not frames:
@@ -185,12 +186,19 @@ def import_(
             "cloud of the same name or number, such as color_007.png and depth_007.png"
         )
     file = camera or find_camera(sheets)
+    lens = read_camera(file) if file else None
     with _progress("import") as report:
-        counts = write(frames, out, category, read_camera(file) if file else None, report)
+        counts = write(frames, out, category, lens, report)
     for place, count in sorted(counts.items()):
         console.print(escape(f"{category}/{place}: {count}"))
     if file and any(frame.is_depth for frame in frames):
         console.print(escape(f"camera: {file}"), soft_wrap=True)
+        if not calibrated(frames, lens):
+            console.print(
+                "it has no depth_scale: whole numbers are taken as millimetres, others as metres; "
+                f"else correct it in {escape(str(out / category))}/{CAMERA}",
+                soft_wrap=True,
+            )
     for one in left[:SHOWN]:
         console.print(escape(f"left out {one.file}: {one.why}"), soft_wrap=True)
     if len(left) > SHOWN:

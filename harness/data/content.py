@@ -96,10 +96,10 @@ class _Word:
 
 
 def _stamped(category: Category) -> dict[str, Stamp | None]:
-    """Files by their names below the category's folder, sorted; None of what cannot be seen."""
+    """Files by their names below the category's folder, sorted; None of what is none."""
     start = len(os.fspath(category.folder)) + 1
     paths = sorted(map(os.fspath, category.files()))
-    return {path[start:]: Stamp.of(path) for path in paths}
+    return {path[start:]: Stamp.of(path) if Path(path).is_file() else None for path in paths}
 
 
 def _digest(files: dict[str, Stamp | None], sums: Sums) -> str:

@@ -35,23 +35,40 @@ READ_ERRORS = (
     zlib.error,
     yaml.YAMLError,
 )
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # marks of byte order
+LONGEST = 200  # characters of a reader's own words
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, several times faster
 
 
 def reading(path: Path, read: Callable[[], T]) -> T:
     """What `read` gives; a DataError that names the file where it cannot."""
     try:
+        if not path.is_file() and path.exists() and not path.is_dir():  # opening it may never end
+            raise DataError(
+                f"{printable(path)} is no file but a pipe, socket or device", "remove it", path
+            )
         return read()
     except READ_ERRORS as error:
         raise unreadable(path, error) from error
 
 
 def read_yaml(path: Path) -> dict:
-    return _mapping(path, lambda: yaml.load(path.read_text(encoding="utf-8-sig"), _YAML))
+    return _mapping(path, lambda: yaml.load(read_text(path), _YAML))
 
 
 def read_json(path: Path) -> dict:
-    return _mapping(path, lambda: json.loads(path.read_text(encoding="utf-8-sig")))
+    return _mapping(path, lambda: json.loads(read_text(path)))
+
+
+def read_text(path: Path) -> str:
+    """UTF-8, with or without a mark of byte order, or UTF-16 with one."""
+    raw = reading(path, path.read_bytes)
+    try:
+        return raw.decode("utf-16" if raw[:2] in UTF_16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{printable(path)} is no text in UTF-8: {error}", "save it as UTF-8", path
+        ) from error
 
 
 def read_tiff(path: Path) -> np.ndarray:
@@ -85,12 +102,16 @@ def unreadable(path: Path, error: Exception) -> DataError:
                 "restore what it points to, or remove it",
                 path,
             )
+        if isinstance(error, FileNotFoundError):
+            return DataError(f"{printable(path)} is not there", "correct the name, or restore it")
+    if isinstance(error, PermissionError):
+        return DataError(f"{printable(path)} may not be read", "change its permissions", path)
     todo = "truncated or damaged, so restore it"
     if "imagecodecs" in str(error):  # tifffile reads LZW only with that package
         todo = "write the TIFF uncompressed or with deflate"
-    return DataError(
-        f"cannot read {printable(path)} ({size} bytes): {error or type(error).__name__}", todo, path
-    )
+    said = " ".join(str(error).split()) or type(error).__name__  # some have many lines
+    said = f"{said[:LONGEST]} ..." if len(said) > LONGEST else said
+    return DataError(f"cannot read {printable(path)} ({size} bytes): {said}", todo, path)
 
 
 def listed(path: Path) -> list[Path]:
@@ -138,10 +159,24 @@ def check_name(path: Path) -> None:
         ) from None
 
 
-def below(path: Path) -> Iterator[Path]:
-    """Every file below a folder, sorted; what cannot be listed has none."""
-    for folder, inner, names in os.walk(path):
-        inner.sort()
+def below(path: Path, strict: bool = False) -> Iterator[Path]:
+    """Every file below a folder and the folders that it links to, sorted. No by-products.
+
+    strict: DataError for a folder that cannot be listed, which else has none
+    """
+
+    def refused(error: OSError) -> None:
+        if strict:
+            listed(Path(os.fspath(error.filename)))
+
+    seen: set[str] = set()
+    for folder, inner, names in os.walk(path, onerror=refused, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link to a folder above it, or a second one to it
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
         yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
 
 

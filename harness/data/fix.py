@@ -26,7 +26,7 @@ TURNED = 0x0112  # EXIF's tag of the orientation
 @dataclass(frozen=True)
 class Mended:
     file: str  # below the root, as it was
-    what: str
+    what: str  # was done to it, or why it was left out
 
 
 def fix(root: Path, out: Path, report: Callable[[int, int], None] = lambda n, of: None):
@@ -35,15 +35,20 @@ def fix(root: Path, out: Path, report: Callable[[int, int], None] = lambda n, of
         raise UserError(f"{out} is not empty: give a new folder for the mended copy")
     if out.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{out} lies within {root}: give a folder beside it")
-    found, files = [], list(below(root))
-    for done, path in enumerate(files, start=1):
-        relative = path.relative_to(root)
-        target, said = _renamed(relative)
+    found, taken = [], {}
+    files = [(path, *_renamed(path.relative_to(root))) for path in below(root, strict=True)]
+    files.sort(key=lambda one: bool(one[2]))  # what has its name already keeps it
+    for done, (path, target, said) in enumerate(files, start=1):
+        relative = printable(path.relative_to(root))
         try:
-            said += _written(path, out / target, target)
+            said = [*said, *_written(path, out / target)]
+            taken[target] = relative
+        except FileExistsError:
+            other = taken.get(target, "another file")
+            said = [f"left out: {other} has its name, {printable(target)}; keep the right one"]
         except (DataError, OSError) as error:
-            said.append(f"left out: {error}")
-        found += [Mended(printable(relative), what) for what in said]
+            said = [f"left out: {error}"]
+        found += [Mended(relative, what) for what in said]
         report(done, len(files))
     return found
 
@@ -67,10 +72,13 @@ def _renamed(relative: Path) -> tuple[Path, list[str]]:
     return Path(*plain), said
 
 
-def _written(path: Path, target: Path, relative: Path) -> list[str]:
+def _written(path: Path, target: Path) -> list[str]:
+    """Raises FileExistsError where the name is taken, maybe by a second name of an original."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part, image = target.parent.name, path.suffix.lower() in IMAGES
     png = target.with_suffix(".png")
+    if os.path.lexists(target) or os.path.lexists(png):
+        raise FileExistsError(target)
     if part == "rgb" and image and _turned(path):
         Image.fromarray(read_rgb(path)).save(png)
         return ["turned as its EXIF says, and written as PNG"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -35,20 +35,24 @@ class Outlines:
         return drawn
 
 
-def read_annotations(paths: Iterable[Path]) -> dict[str, Outlines]:
-    """File name of the image -> its outlines, of all JSON files that are of LabelMe or COCO."""
-    found: dict[str, Outlines] = {}
+def read_annotations(paths: Iterable[Path]) -> dict[Path, Outlines]:
+    """Where an image should be -> its outlines, of all JSON files that are of LabelMe or COCO."""
+    found: dict[Path, Outlines] = {}
     for path in paths:
         try:
             given = read_json(path)
         except DataError:
             continue
         if "shapes" in given and "imagePath" in given:
-            name = PurePosixPath(str(given["imagePath"]).replace("\\", "/")).name
-            found[name] = _labelme(given, path)
+            found[_image(given["imagePath"], path)] = _labelme(given, path)
         elif "annotations" in given and "images" in given:
             found |= _coco(given, path)
     return found
+
+
+def _image(named: Any, sheet: Path) -> Path:
+    """The image that a file of annotations names, from its own folder."""
+    return (sheet.parent / str(named).replace("\\", "/")).resolve()
 
 
 def _labelme(given: dict[str, Any], path: Path) -> Outlines:
@@ -56,7 +60,8 @@ def _labelme(given: dict[str, Any], path: Path) -> Outlines:
         shapes = [(_shape(s), str(s.get("label", "defect"))) for s in given["shapes"]]
         size = int(given["imageHeight"]), int(given["imageWidth"])
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is no file of LabelMe: {error}", "save it again", path) from error
+        todo = "correct it and save it again"
+        raise DataError(f"{path} cannot be used as LabelMe's: {error}", todo, path) from error
     return Outlines(size, tuple(s for s, _ in shapes), tuple(label for _, label in shapes), path)
 
 
@@ -71,11 +76,11 @@ def _shape(shape: dict[str, Any]) -> np.ndarray:
         angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
         return points[0] + radius * np.stack([np.cos(angle), np.sin(angle)], 1)
     if kind not in ("polygon", "linestrip"):
-        raise ValueError(f"shapes of type {kind!r} have no area")
+        raise ValueError(f"shapes of type {kind!r} have no area: outline them by polygons")
     return points
 
 
-def _coco(given: dict[str, Any], path: Path) -> dict[str, Outlines]:
+def _coco(given: dict[str, Any], path: Path) -> dict[Path, Outlines]:
     try:
         names = {c["id"]: str(c["name"]) for c in given.get("categories", ())}
         of: dict[Any, list] = defaultdict(list)
@@ -91,18 +96,28 @@ def _coco(given: dict[str, Any], path: Path) -> dict[str, Outlines]:
                 if isinstance(segments, dict):
                     runs.append(_runs(segments, size))
                 else:
-                    polygons += [np.array(s, float).reshape(-1, 2) for s in segments]
-            name = PurePosixPath(str(image["file_name"]).replace("\\", "/")).name
-            found[name] = Outlines(size, tuple(polygons), tuple(labels), path, tuple(runs))
+                    polygons += [_polygon(s) for s in segments]
+            found[_image(image["file_name"], path)] = Outlines(
+                size, tuple(polygons), tuple(labels), path, tuple(runs)
+            )
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is no file of COCO: {error}", "export it again", path) from error
+        todo = "correct it and export it again"
+        raise DataError(f"{path} cannot be used as COCO's: {error}", todo, path) from error
     return found
+
+
+def _polygon(numbers: list[float]) -> np.ndarray:
+    if len(numbers) % 2 or len(numbers) < 6:
+        raise ValueError(f"a polygon of {len(numbers)} numbers, not of x and y in turn")
+    return np.array(numbers, float).reshape(-1, 2)
 
 
 def _runs(given: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     """An uncompressed run-length mask, by columns, that starts with what is not marked."""
     counts = given["counts"]
     if isinstance(counts, str):
-        raise ValueError("compressed run lengths: export polygons, or uncompressed run lengths")
+        raise ValueError("its run lengths are compressed: export polygons, or uncompressed ones")
     values = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    if len(values) != size[0] * size[1]:
+        raise ValueError(f"run lengths of {len(values)} pixels for {size[0]} x {size[1]}")
     return values.reshape(size[::-1]).T

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.data.files import read_json
+from harness.data.files import read_json, read_yaml
 from harness.data.samples import DataError
 
 NAMES = {  # ours -> theirs, at any depth of the file
@@ -25,7 +25,8 @@ COLOUR = ("color", "colour", "rgb")  # depth frames are aligned to the colour ca
 
 def read_camera(path: Path) -> dict[str, float]:
     """fx, fy, cx, cy, and what else of NAMES is there. DataError if one of the four lacks."""
-    found = intrinsics(read_json(path))
+    read = read_yaml if path.suffix.lower() in (".yaml", ".yml") else read_json
+    found = intrinsics(read(path))
     if lacking := [name for name in NEEDED if name not in found]:
         raise DataError(
             f"{path} has no {', '.join(lacking)}",

@@ -2,122 +2,47 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from harness.data.clouds import CLOUDS
 from harness.data.files import below
 from harness.data.images import DEPTHS, IMAGES
 from harness.data.importing.annotations import Outlines, read_annotations
-from harness.data.samples import DataError
-from methods.errors import UserError
+from harness.data.importing.frames import GOOD, SPLIT_NAMES, Frame, Left
+from harness.data.importing.table import Table, table_in
 
-ROLES = {  # words in names of files or folders -> what they hold
-    "rgb": ("color", "colour", "rgb", "image", "images", "img", "col"),
-    "depth": ("depth", "depths", "z", "d"),
-    "xyz": ("xyz", "cloud", "clouds", "pcd", "ply", "points", "pointcloud"),
-    "gt": ("gt", "mask", "masks", "label", "labels", "annotation", "ground", "truth"),
-}
+ROLES = (  # words in names of files or folders -> what they hold; the first that has one counts
+    {
+        "rgb": ("color", "colour", "rgb"),
+        "depth": ("depth", "depths"),
+        "xyz": ("xyz", "cloud", "clouds", "pcd", "ply", "points", "pointcloud"),
+        "gt": ("gt", "mask", "masks", "annotation", "ground", "truth"),
+    },
+    {"rgb": ("image", "images", "img", "col"), "gt": ("label", "labels")},  # image_depth_7.png
+    {"depth": ("z", "d")},  # D435_Color_7.png
+)
 SUFFIXES = {"rgb": IMAGES, "depth": DEPTHS, "xyz": CLOUDS, "gt": IMAGES}
-WORD = {word: role for role, words in ROLES.items() for word in words}
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
-GOOD = ("good", "ok", "normal", "nominal", "")
-COLUMNS = {  # of a table
-    "rgb": ("rgb", "image", "color", "colour", "file", "filename", "path"),
-    "depth": ("depth", "cloud", "xyz", "pcd", "ply"),
-    "gt": ("mask", "gt", "ground_truth"),
-    "split": ("split", "set", "subset"),
-    "defect": ("defect", "label", "class", "anomaly"),
-}
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The files of one sample, and where it goes."""
-
-    rgb: Path
-    points: Path  # a depth image or a cloud
-    is_depth: bool
-    split: str
-    defect: str
-    mask: Path | Outlines | None = None
-
-
-@dataclass(frozen=True)
-class Left:
-    """A file that belongs to no sample."""
-
-    file: Path
-    why: str
+WORDS = tuple({word: role for role, words in of.items() for word in words} for of in ROLES)
+WORD = {word: role for words in WORDS for word, role in words.items()}
 
 
 def find(root: Path, table: Path | None = None) -> tuple[list[Frame], list[Left], list[Path]]:
     """-> frames in order, what is left over, the JSON files (of cameras or annotations)"""
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder: give that of the recorded frames")
-    files = list(below(root))
+    files = list(below(root, strict=True))
     sheets = [p for p in files if p.suffix.lower() == ".json"]
-    if table or (table := _table_in(root)):
-        frames, left = _from_table(table)
+    if rows := Table.read(table) if table else table_in(root):
+        frames, left = rows.frames()
     else:
         frames, left = _from_names(root, [p for p in files if p not in sheets])
     outlines = read_annotations(sheets)
-    return [_outlined(frame, outlines) for frame in frames], left, sheets
-
-
-def _table_in(root: Path) -> Path | None:
-    tables = sorted(root.glob("*.csv"))
-    if len(tables) > 1:
-        names = ", ".join(path.name for path in tables)
-        raise UserError(f"{root} holds several tables ({names}): say which with --csv FILE")
-    return tables[0] if tables else None
-
-
-def _from_table(table: Path) -> tuple[list[Frame], list[Left]]:
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
-        raise DataError(f"{table} has no rows", "give a header and a row a sample", table)
-    named = {
-        own: next((c for c in rows[0] if c and c.strip().lower() in theirs), None)
-        for own, theirs in COLUMNS.items()
-    }
-    if lacking := [name for name in ("rgb", "depth") if named[name] is None]:
-        have = ", ".join(map(str, rows[0]))
-        raise DataError(
-            f"{table} has no column for {' and '.join(lacking)}; it has {have}",
-            "name them image and depth; split, defect and mask may follow",
-            table,
-        )
-    frames, left = [], []
-    for number, row in enumerate(rows, start=2):
-
-        def cell(name: str, row: dict = row) -> str:
-            return (row[column] or "").strip() if (column := named[name]) else ""
-
-        rgb, points = table.parent / cell("rgb"), table.parent / cell("depth")
-        if missing := [path for path in (rgb, points) if not path.is_file()]:
-            left.append(Left(missing[0], f"line {number} of {table.name} names it: not there"))
-            continue
-        mask = table.parent / cell("gt") if cell("gt") else None
-        defect = "good" if cell("defect").lower() in (*GOOD, "0") else cell("defect")
-        split = SPLIT_NAMES.get(cell("split").lower(), "test" if defect != "good" else "train")
-        is_depth = "depth" in (named["depth"] or "").lower()
-        is_depth &= points.suffix.lower() in DEPTHS
-        frames.append(Frame(rgb, points, is_depth, split, defect, mask))
-    return frames, left
+    frames = _outlined(frames, outlines, left)
+    return [frame for frame in frames if _fits(frame, left)], left, sheets
 
 
 def _from_names(root: Path, files: Sequence[Path]) -> tuple[list[Frame], list[Left]]:
@@ -143,6 +68,8 @@ def _from_names(root: Path, files: Sequence[Path]) -> tuple[list[Frame], list[Le
             continue
         split, defect = _place(PurePath(folder), "gt" in parts)
         is_depth = "xyz" not in parts
+        if not is_depth and "depth" in parts:
+            left.append(Left(parts["depth"], f"not needed beside {points.name}"))
         frames.append(Frame(parts["rgb"], points, is_depth, split, defect, parts.get("gt")))
     return frames, left
 
@@ -150,7 +77,7 @@ def _from_names(root: Path, files: Sequence[Path]) -> tuple[list[Frame], list[Le
 def _role(path: PurePath) -> tuple[str | None, tuple[str, str]]:
     """What a file holds, and what the files of its sample have in common."""
     tokens = re.split(r"([^0-9A-Za-z]+|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z]))", path.stem)
-    role = next((WORD[t.lower()] for t in tokens if t.lower() in WORD), None)
+    role = _meant(tokens)
     rest = "".join(t for t in tokens if t.lower() not in WORD and re.search(r"[0-9A-Za-z]", t))
     folders = [part for part in path.parts[:-1] if part.lower() not in WORD]
     if role is None:
@@ -164,6 +91,12 @@ def _role(path: PurePath) -> tuple[str | None, tuple[str, str]]:
     return role, ("/".join(folders), rest)
 
 
+def _meant(tokens: Sequence[str]) -> str | None:
+    """The role that the words of a name give, the telling ones before the common ones."""
+    named = [token.lower() for token in tokens]
+    return next((words[t] for words in WORDS for t in named if t in words), None)
+
+
 def _place(folder: PurePath, masked: bool) -> tuple[str, str]:
     """Split and defect by the folders' names: train/good, test/scratch, scratch, ..."""
     splits = [SPLIT_NAMES[p.lower()] for p in folder.parts if p.lower() in SPLIT_NAMES]
@@ -173,13 +106,41 @@ def _place(folder: PurePath, masked: bool) -> tuple[str, str]:
     return (splits[0] if splits else ("train" if defect == "good" else "test")), defect
 
 
-def _outlined(frame: Frame, outlines: dict[str, Outlines]) -> Frame:
-    """With the annotation of its image; what is outlined is defective, so for the test."""
-    found = outlines.get(frame.rgb.name)
+def _outlined(
+    frames: Sequence[Frame], outlines: dict[Path, Outlines], left: list[Left]
+) -> list[Frame]:
+    """With the annotations of their images; what is outlined is defective, so for the test.
+
+    An annotation belongs to the image in the place that it names, else to the only one so named.
+    """
+    there = {frame.rgb.resolve(): frame.rgb for frame in frames}
+    of: dict[Path, Outlines] = {}
+    for path, found in outlines.items():
+        fits = [path] if path in there else [p for p in there if p.name == path.name]
+        if len(fits) == 1:
+            of[fits[0]] = found
+        else:
+            why = (
+                f"{len(fits)} images have that name: put it beside its own" if fits else "not there"
+            )
+            left.append(Left(found.file, f"it annotates {path.name}: {why}"))
+    return [_with(frame, of.get(frame.rgb.resolve())) for frame in frames]
+
+
+def _with(frame: Frame, found: Outlines | None) -> Frame:
     if found is None or frame.mask is not None or not found.labels:
         return frame
     defect = frame.defect if frame.defect != "good" else found.labels[0]
     return replace(frame, mask=found, split="test", defect=defect)
+
+
+def _fits(frame: Frame, left: list[Left]) -> bool:
+    """Whether a sample may stand where it is said to: only normal ones are trained on."""
+    if frame.defect == "good" or frame.split == "test":
+        return True
+    why = f"{frame.defect} in {frame.split}, which takes normal samples only"
+    left.append(Left(frame.rgb, f"{why}: move it to test, or call it good"))
+    return False
 
 
 def _natural(text: str) -> list:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from PIL import Image
 
 from harness.data.images import read_depth
 from harness.data.importing.annotations import Outlines
-from harness.data.importing.find import Frame
+from harness.data.importing.frames import Frame
 from harness.data.mvtec3d import CAMERA
 from harness.data.samples import DataError
 from methods.errors import UserError
@@ -32,22 +33,60 @@ def write(
     camera: Mapping[str, float] | None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Counter:
-    """Write the category; depth images need the camera's intrinsics. -> samples by split/defect"""
+    """Write the category, all of it or nothing; depth images need the camera's intrinsics.
+
+    -> samples by split/defect
+    """
     folder = out / category
+    if not category.strip() or category != Path(category).name or category.startswith("."):
+        raise UserError(f"--category {category!r} is no name of a folder: give a plain word")
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: give another --category, or move it away")
-    if any(frame.is_depth for frame in frames) and camera is None:
-        raise DataError(
-            "depth images need their camera, and no JSON file here holds one",
-            "give it with --camera FILE: fx, fy, cx, cy (or ppx, ppy; or K), or write one from "
-            "your driver's intrinsics",
-        )
+    inside = next((f for f in frames if f.rgb.resolve().is_relative_to(out.resolve())), None)
+    if inside:
+        raise UserError(f"{inside.rgb} lies in {out} itself: give another folder for the dataset")
+    calibration = _calibration(frames, camera)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        counts = _write(frames, folder, calibration, report)
+    except BaseException:
+        shutil.rmtree(made[-1] if made else folder, ignore_errors=True)
+        raise
+    return counts
+
+
+def calibrated(frames: Sequence[Frame], camera: Mapping[str, float] | None) -> bool:
+    """Whether the unit of the depth images is told, and not taken for granted."""
+    return not any(f.is_depth for f in frames) or "depth_scale" in (camera or {})
+
+
+def _calibration(
+    frames: Sequence[Frame], camera: Mapping[str, float] | None
+) -> dict[str, float] | None:
+    """What the layout has to know of the camera; None for clouds. DataError where it lacks."""
     kinds = {(f.split, f.defect): f.is_depth for f in frames}
     if mixed := next((f for f in frames if kinds[f.split, f.defect] != f.is_depth), None):
         raise DataError(
             f"{mixed.split}/{mixed.defect} has both depth images and clouds",
             "import them one after the other, into two categories",
         )
+    if not any(frame.is_depth for frame in frames):
+        return None
+    if camera is None:
+        raise DataError(
+            "depth images need their camera, and no JSON file here holds one",
+            "give it with --camera FILE: fx, fy, cx, cy (or ppx, ppy; or K), or write one from "
+            "your driver's intrinsics",
+        )
+    return {"depth_scale": _scale([f.points for f in frames if f.is_depth]), **camera}
+
+
+def _write(
+    frames: Sequence[Frame],
+    folder: Path,
+    calibration: Mapping[str, float] | None,
+    report: Callable[[int, int], None],
+) -> Counter:
     counts: Counter = Counter()
     rows = []
     for done, frame in enumerate(frames, start=1):
@@ -69,17 +108,22 @@ def write(
                 link_or_copy(source, target)
             rows.append((target.relative_to(folder), source))
         report(done, len(frames))
-    if camera is not None and any(frame.is_depth for frame in frames):
-        given = {"depth_scale": _scale([f.points for f in frames if f.is_depth]), **camera}
+    if calibration:
         (folder / CAMERA).parent.mkdir(parents=True, exist_ok=True)
-        (folder / CAMERA).write_text(json.dumps(given, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(calibration, indent=1) + "\n"
+        (folder / CAMERA).write_text(text, encoding="utf-8")
     with (folder / LIST).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("file", "from"), *rows])
     return counts
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A second name of the same file; a copy where the file system has no such."""
+    """A second name of the same file; a copy where the file system has no such.
+
+    Raises FileExistsError: written over, a second name would change the file that it names.
+    """
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, "is there already", os.fspath(target))
     try:
         os.link(source.resolve(strict=True), target)
     except OSError:

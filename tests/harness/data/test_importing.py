@@ -2,12 +2,14 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from harness.data.check import check
+from harness.data.content import content
 from harness.data.datasets import open_dataset
 from harness.data.fix import fix
 from harness.data.importing import find, write
@@ -159,6 +161,108 @@ def test_intrinsics_are_read_in_the_forms_of_drivers(given):
     assert {name: found[name] for name in OURS} == OURS
 
 
+def recorded(folder, names, count=2):
+    for i in range(count):
+        for name, image in zip(names, frame(i)):
+            put(folder / name.format(i=i), image)
+    (folder / "camera.json").write_text(json.dumps(OURS))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("D435_Color_{i}.png", "D435_Depth_{i}.png"),
+        ("image_rgb_{i}.png", "image_depth_{i}.png"),
+    ],
+)
+def test_telling_words_count_before_common_ones_and_letters(tmp_path, names):
+    recorded(tmp_path / "rec", names)
+    counts, left = imported(tmp_path / "rec", tmp_path / "out")
+    assert counts == {"train/good": 2} and not left
+
+
+def test_the_viewers_tables_about_frames_are_no_tables_of_samples(tmp_path):
+    recorded(tmp_path / "rec", ("{i}_Color.png", "{i}_Depth.png"))
+    for name in ("0_Color_metadata.csv", "0_Depth_metadata.csv"):
+        (tmp_path / "rec" / name).write_text("Frame Info:\nType,Depth\n")
+    counts, left = imported(tmp_path / "rec", tmp_path / "out")
+    assert counts == {"train/good": 2} and len(left) == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_table_of_a_spreadsheet_is_read_with_its_words(tmp_path, encoding):
+    recorded(tmp_path / "rec", ("s/a{i}.png", "s/b{i}.png"), 6)
+    rows = [
+        "image;depth;split;anomaly;mask",
+        "s\\a0.png;s\\b0.png;train;False;",
+        "s/a1.png;s/b1.png;test;no;",
+        "s/a2.png;s/b2.png;test;True;",
+        "s/a3.png;s/b3.png;holdout;no;",
+        "s/a4.png;s/b4.png;train;dent;",
+        "s/a5.png;s/b5.png;test;dent;gone.png",
+        "s/a1.png;s/b1.png;test;no;",
+        "s/a5.png",
+    ]
+    (tmp_path / "rec/list.csv").write_bytes("\n".join(rows).encode(encoding))
+    counts, left = imported(tmp_path / "rec", tmp_path / "out")
+    assert counts == {"train/good": 1, "test/good": 1, "test/defect": 1}
+    why = "; ".join(one.why for one in left)
+    for said in ("no split 'holdout'", "normal samples only", "repeats line 3", "has no depth"):
+        assert said in why
+    assert any(one.file.name == "gone.png" for one in left)
+
+
+def test_a_table_in_another_encoding_is_named(tmp_path):
+    recorded(tmp_path / "rec", ("a{i}.png", "b{i}.png"))
+    (tmp_path / "l.csv").write_bytes("image,depth\na0.png,größe.png\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"l\.csv is no text in UTF-8.*save it as UTF-8"):
+        find(tmp_path / "rec", tmp_path / "l.csv")
+
+
+def test_outlines_go_to_the_image_beside_them_and_never_to_a_namesake(tmp_path):
+    squares = {"scratch": [10, 10, 19, 19], "dent": [40, 30, 49, 39]}
+    for defect, (x0, y0, x1, y1) in squares.items():
+        recorded(tmp_path / "rec" / defect, ("color_{i}.png", "depth_{i}.png"), 1)
+        shape = {"label": defect, "points": [[x0, y0], [x1, y1]], "shape_type": "rectangle"}
+        given = {"shapes": [shape], "imagePath": "color_0.png"}
+        given |= {"imageHeight": 48, "imageWidth": 64}
+        (tmp_path / "rec" / defect / "color_0.json").write_text(json.dumps(given))
+    for name in ("color_0", "color_77"):  # of which there are two, and none
+        (tmp_path / f"rec/{name}.json").write_text(
+            json.dumps({**given, "imagePath": f"{name}.png"})
+        )
+    _, left = imported(tmp_path / "rec", tmp_path / "out")
+    for defect, (x0, y0, x1, y1) in squares.items():
+        mask = np.array(Image.open(tmp_path / f"out/part/test/{defect}/gt/000.png")) > 0
+        assert mask[y0 : y1 + 1, x0 : x1 + 1].all() and mask.sum() == 100
+    assert {one.file.name for one in left} == {"color_0.json", "color_77.json"}
+
+
+def test_linked_folders_are_part_of_a_recording_also_in_a_circle(tmp_path):
+    recorded(tmp_path / "far", ("color_{i}.png", "depth_{i}.png"))
+    (tmp_path / "rec").mkdir()
+    (tmp_path / "rec/day1").symlink_to(tmp_path / "far")
+    (tmp_path / "far/again").symlink_to(tmp_path / "rec")
+    counts, _ = imported(tmp_path / "rec", tmp_path / "out")
+    assert sum(counts.values()) == 2
+
+
+def test_an_import_that_fails_leaves_nothing_behind(tmp_path):
+    recorded(tmp_path / "rec", ("color_{i}.png", "depth_{i}.png"))
+    put(tmp_path / "rec/depth_0.png", frame()[0])  # coloured, as viewers save it
+    with pytest.raises(DataError, match="16-bit grey"):
+        imported(tmp_path / "rec", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", "..", ".x"])
+def test_a_category_is_a_folder_of_its_dataset(tmp_path, name):
+    recorded(tmp_path / "rec", ("color_{i}.png", "depth_{i}.png"))
+    frames, _, sheets = find(tmp_path / "rec")
+    with pytest.raises(UserError, match="no name of a folder"):
+        write(frames, tmp_path / "out", name, read_camera(sheets[0]))
+
+
 # Mended copies
 
 
@@ -205,3 +309,37 @@ def test_a_copy_is_not_written_over_or_into_anything(tmp_path):
         fix(tmp_path / "data", tmp_path / "data")
     with pytest.raises(UserError, match="lies within"):
         fix(tmp_path / "data", tmp_path / "data/new")
+
+
+def test_two_files_of_one_name_in_the_copy_leave_both_originals_as_they_were(tmp_path):
+    folder = write_category(tmp_path / "data").folder
+    for part, suffix in (("rgb", "png"), ("xyz", "tiff")):
+        put_beside = folder / f"test/Good/{part}/000.{suffix}"
+        put_beside.parent.mkdir(parents=True)
+        put_beside.write_bytes((folder / f"train/good/{part}/000.{suffix}").read_bytes())
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    said = {one.file: one.what for one in fix(tmp_path / "data", tmp_path / "new")}
+    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert "left out" in said["dome/test/Good/rgb/000.png"]
+    assert "dome/test/good/rgb/000.png" not in said
+    kept = tmp_path / "new/dome/test/good/rgb/000.png"
+    assert kept.samefile(folder / "test/good/rgb/000.png")
+
+
+def test_a_mended_copy_has_what_links_lead_to(tmp_path):
+    folder = write_category(tmp_path / "far").folder
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/dome").symlink_to(folder)
+    fix(tmp_path / "data", tmp_path / "new")
+    assert check(open_dataset("auto", tmp_path / "new")).counts["dome"]["train"] == {"good": 3}
+
+
+def test_a_pipe_among_the_files_is_named_and_not_waited_for(tmp_path):
+    folder = write_category(tmp_path / "data").folder
+    path = folder / "train/good/rgb/000.png"
+    path.unlink()
+    os.mkfifo(path)
+    category = open_dataset("auto", tmp_path / "data").category("dome")
+    assert content(category)  # which reads all files
+    found = check(open_dataset("auto", tmp_path / "data"))
+    assert found.errors == 1 and "pipe" in found.problems[0].problem
