@@ -26,6 +26,8 @@ DRAWN_S = 60e-9  # s a pixel: a texture, cut and coloured, and the numbers of a 
 # ranking, blurs and copies of a prediction.
 SCORED_S = 60e-9
 NORMAL_S = 5e-7  # s a training pixel and cue of a baseline: its median and spread over samples
+# s a choice of a farthest point, and for each point of the cloud in it (blocks/points.farthest).
+CHOICE_S, CHOSEN_FROM_S = 4e-6, 0.8e-9
 SVM_S = 1e-6  # s a training pixel: both one-class SVMs of M3DM (12 epochs of scikit-learn's)
 
 
@@ -184,9 +186,13 @@ def _image_features(rgb: Any, size: int, batch: int) -> Passes:
 def point_features(s: Any, samples: int) -> Load:
     """The network, and its groups: the farthest points one after the other, and their nearest."""
     p, points = s.point, OBJECT * s.prep.size**2
-    far = p.groups * Load(reads=8 * 4 * s.batch * points, launches=6)
     near = Load(bytes=s.batch * p.groups * points * 4 * 4)
-    return samples / s.batch * (_point_features(p, s.batch).load + far + near)
+    found = samples / s.batch * (_point_features(p, s.batch).load + near)
+    return found + samples * _farthest(p.groups, points)
+
+
+def _farthest(count: int, points: float) -> Load:
+    return Load(host_s=count * (CHOICE_S + CHOSEN_FROM_S * points))
 
 
 @functools.lru_cache(maxsize=64)
@@ -319,8 +325,8 @@ def appearance_features(s: Any, samples: int) -> Load:
 def cut(s: Any, samples: int) -> Load:
     """Farthest points as centres, and the nearest points of each."""
     points, patches = OBJECT * s.prep.size**2, _patches(s.prep.size, s.patches)
-    far = patches * Load(reads=8 * 4 * points, launches=6)
-    return samples * (far + Load(bytes=patches * points * 4 * 4, launches=20))
+    near = Load(bytes=patches * points * 4 * 4, launches=20)
+    return samples * (_farthest(patches, points) + near)
 
 
 def baseline(s: Any, setting: str, train: int, test: int) -> Load:

@@ -9,7 +9,8 @@ a product of the leading width + 2 instead of the full one. Rows are grouped int
 tree over the first directions. The nearest leaves give a good candidate; only leaves whose box is
 not farther are multiplied, and only rows whose bound is not larger are measured, by direct
 differences. The published code multiplies everything with everything and then suffers from
-cancellation where a query equals a row (methods/m3dm/README.md, section 7).
+cancellation where a query equals a row (methods/m3dm/README.md, section 7). This is the search of a
+CPU; blocks/bank_of_products is that of accelerators.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ STEP, WIDEST = 32, 384  # leading directions: multiples of, at most
 LEFT = 3e-4  # of the variance; more directions get it below
 SAMPLE = 4096  # rows they are found from; any choice is exact
 BOX = 16  # directions that leaves are boxes of
-LEAF = AtOnce(cpu=512, accelerator=1 << 14)  # rows of a leaf, at most
+LEAF = 512  # rows of a leaf, at most
 FIRST = 2  # leaves that a first candidate is found in
 ENTRIES = AtOnce(cpu=1 << 21, accelerator=1 << 27)  # numbers of a product held at once
 ERROR = 4e-6  # of a float32 product, relative to |q|^2 + |b|^2
@@ -88,7 +89,7 @@ class MemoryBank:
         left = (self.squared - leading.square().sum(dim=1)).clamp_(min=0).sqrt_()
         index = torch.cat([leading, left[:, None], self.squared[:, None]], dim=1)
         box = leading[:, :BOX]
-        self.leaves = _leaves(box, LEAF.on(rows.device))
+        self.leaves = _leaves(box, LEAF)
         self.blocks = [index[leaf].T.contiguous() for leaf in self.leaves]  # (k + 2, m) each
         self.low = torch.stack([box[leaf].amin(dim=0) for leaf in self.leaves])  # (L, BOX)
         self.high = torch.stack([box[leaf].amax(dim=0) for leaf in self.leaves])
@@ -123,7 +124,7 @@ class MemoryBank:
         Equal queries, such as patches without a point, are searched once.
         """
         some, which = distinct(queries)
-        at_once = self._at_once(LEAF.on(queries.device))
+        at_once = self._at_once(LEAF)
         found = [self._search(q) for q in queries[some].split(at_once)]
         distance, index = (torch.cat(part) for part in zip(*found))
         return Nearest(distance[which], index[which])
@@ -161,7 +162,7 @@ class MemoryBank:
         for _ in range(2):
             now = ((value <= most[query]) & exact.isinf()).nonzero()[:, 0]
             for some in now.split(self._at_once(q.shape[1])):
-                exact[some] = self._direct(q[query[some]], row[some])
+                exact[some] = self.distances(q[query[some]], row[some])
             distance = distance.scatter_reduce(0, query, exact, "amin")
             most = distance.square() + slack - squared
         hit = exact == distance[query]
@@ -180,7 +181,7 @@ class MemoryBank:
                 better = low < least[some]
                 some = some[better]
                 least[some], best[some] = low[better], self.leaves[i][column[better]]
-        return self._direct(q, best), best
+        return self.distances(q, best), best
 
     def _nearly(self, q, leaf) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Pairs that may be nearest in the leaf: query, place in it, square of the distance.
@@ -197,8 +198,9 @@ class MemoryBank:
         near, there = (low <= (low.amin(dim=1) + slack)[:, None]).nonzero(as_tuple=True)
         return near, there, low[near, there] + squared[near]
 
-    def _direct(self, q: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        return (q - self.rows[index]).norm(dim=1)
+    def distances(self, q: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Of queries to the rows at `index`, by direct differences."""
+        return (q - self.rows[index]).norm(dim=-1)
 
     def neighbours(self, query: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The `count` nearest rows of one row or query (C,), nearest first."""
@@ -207,16 +209,16 @@ class MemoryBank:
         wide = self._wide(leading, squared)[0]
         rows, low = torch.cat(self.leaves), torch.cat([wide @ block for block in self.blocks])
         some = low.topk(min(max(CROWD, count), len(low)), largest=False).indices
-        reach = self._distances(query, rows[some]).topk(count, largest=False).values[-1]
+        reach = self._of_one(query, rows[some]).topk(count, largest=False).values[-1]
         slack = 2 * ERROR * (squared + self.squared.max())
         rows = rows[low <= reach.square() - squared + slack].sort().values
-        found = self._distances(query, rows).sort(stable=True)  # the first of equals
+        found = self._of_one(query, rows).sort(stable=True)  # the first of equals
         return found.values[:count], rows[found.indices[:count]]
 
-    def _distances(self, query: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    def _of_one(self, query: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Of one query (C,) to the rows at `index`."""
         parts = index.split(self._at_once(self.rows.shape[1]))
-        return torch.cat([self._direct(query, part) for part in parts])
+        return torch.cat([self.distances(query, part) for part in parts])
 
 
 def reweighted_score(
@@ -233,9 +235,9 @@ def reweighted_score(
     are the distances of that patch to the rows next to its nearest row, that row left out.
     divisor: of all these distances (1000 in M3DM's two-bank method).
     """
-    worst = nearest.distance.argmax()
-    s = nearest.distance[worst] / divisor
-    _, index = bank.neighbours(bank.rows[nearest.index[worst]], neighbours)
-    around = bank._direct(patches[worst], index[1:]) / divisor
+    worst = nearest.distance.argmax(keepdim=True)  # as an index of one, which nothing waits for
+    s = nearest.distance[worst][0] / divisor
+    _, index = bank.neighbours(bank.rows[nearest.index[worst]][0], neighbours)
+    around = bank.distances(patches[worst][0], index[1:]) / divisor
     root = patches.shape[1] ** 0.5
     return (1 - torch.exp(s / root) / (torch.exp(around / root).sum() + eps)) * s

@@ -9,11 +9,12 @@ Other searches have arithmetic of their own, which is part of their results: the
 quantiser by products (blocks/quantiser.nearest_codes), Shape-Guided's neighbours by products, as
 published (shape_guided/inference.nearest_rows), the rows of a large bank exactly, with bounds
 that spare most of them (blocks/memory_bank), and Shape-Guided's centres, the first of equally far
-ones (shape_guided/patches.farthest_centres).
+ones (`farthest` as it is).
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
@@ -34,9 +35,10 @@ def pack(xyz: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     flat = xyz.flatten(1, 2)  # (B, H*W, 3)
     there = (flat != 0).all(dim=2)
     counts = there.sum(dim=1)
-    if not counts.all():
-        raise ValueError(f"cloud {int(counts.argmin())} of the batch has no valid point")
-    first = torch.argsort(~there, dim=1, stable=True)[:, : int(counts.max())]
+    known = counts.tolist()
+    if not all(known):
+        raise ValueError(f"cloud {known.index(0)} of the batch has no valid point")
+    first = torch.argsort(~there, dim=1, stable=True)[:, : max(known)]
     valid = torch.arange(first.shape[1], device=xyz.device) < counts[:, None]
     return take(flat, first) * valid[..., None], valid, first * valid
 
@@ -53,39 +55,68 @@ def farthest_points(points: torch.Tensor, count: int, valid: torch.Tensor) -> to
     As pointnet2_ops: points within SKIPPED of the origin are left out, and of equally far points
     that wins which the kernel's tree of threads lets win. A cloud that runs out repeats a point.
     """
-    order = _kernel_order(valid)  # (B, N)
-    x, y, z = take(points, order).unbind(dim=2)
-    usable = valid.gather(1, order) & (x * x + y * y + z * z > SKIPPED)
-    nearest = torch.where(usable, FAR, -1.0)  # (B, N)
-    last = torch.argmin(order, dim=1, keepdim=True)  # where point 0 went
-    chosen = [last]
-    dx, dy, dz = torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
-    for _ in range(count - 1):
-        torch.sub(x, x.gather(1, last), out=dx).square_()
-        torch.sub(y, y.gather(1, last), out=dy).square_()
-        torch.sub(z, z.gather(1, last), out=dz).square_()
-        torch.minimum(nearest, dx.add_(dy).add_(dz), out=nearest)  # unusable stay at -1
-        last = nearest.argmax(dim=1, keepdim=True)
-        chosen.append(last)
-    found = order.gather(1, torch.cat(chosen, dim=1))
-    return torch.where(usable.any(dim=1, keepdim=True), found, 0)
+    found = [
+        _kernel_farthest(cloud[known], count)
+        for cloud, known in zip(points.cpu(), valid.cpu(), strict=True)
+    ]
+    return torch.stack(found).to(points.device)
 
 
-def _kernel_order(valid: torch.Tensor) -> torch.Tensor:
-    """Order (B, N) in which the first of equal maxima is the published kernel's choice.
+def _kernel_farthest(points: torch.Tensor, count: int) -> torch.Tensor:
+    """The same of one cloud (N, 3)."""
+    order = _kernel_order(len(points))
+    moved = points[order]
+    x, y, z = moved.unbind(dim=1)
+    usable = x * x + y * y + z * z > SKIPPED
+    if not usable.any():
+        return torch.zeros(count, dtype=torch.long)
+    start = int(order.argmin())  # where point 0 went
+    return order[torch.from_numpy(farthest(moved.numpy(), count, start, usable.numpy()))]
+
+
+def farthest(
+    points: np.ndarray,
+    count: int,
+    start: int,
+    usable: np.ndarray | None = None,
+    distances: np.ndarray | None = None,
+) -> np.ndarray:
+    """Indices (count,) of points (N, 3), `start` and then always the farthest from those before.
+
+    The first of equally far ones; usable: bool (N,), those that may be chosen; distances: (count,
+    N), filled with the squared ones from each choice. By the CPU for any device: each choice
+    needs the one before it, and a dozen launches a choice take longer than it does.
+    """
+    x, y, z = np.ascontiguousarray(points.T)
+    nearest = np.full_like(x, FAR) if usable is None else np.where(usable, FAR, -1).astype(x.dtype)
+    total, part = np.empty_like(x), np.empty_like(x)
+    chosen = np.empty(count, np.int64)
+    for i in range(count):
+        chosen[i] = start
+        total = total if distances is None else distances[i]
+        np.subtract(x, x[start], out=total)
+        np.square(total, out=total)
+        for axis in (y, z):
+            np.subtract(axis, axis[start], out=part)
+            np.square(part, out=part)
+            total += part
+        np.minimum(nearest, total, out=nearest)  # those that may not be chosen stay at -1
+        start = nearest.argmax()
+    return chosen
+
+
+def _kernel_order(count: int) -> torch.Tensor:
+    """Order (count,) in which the first of equal maxima is the published kernel's choice.
 
     Thread t sees points t, t + T, ...; of two threads with equal distances the reduction keeps
     the one whose number, bits reversed, is smaller.
     """
-    index = torch.arange(valid.shape[1], device=valid.device)
-    bits = valid.sum(dim=1).clamp(1, MAX_THREADS).log2().floor().long()  # (B,)
-    rank = torch.zeros_like(valid, dtype=torch.long)
-    thread = index % (1 << bits[:, None])
-    for bit in range(MAX_THREADS.bit_length()):
-        here = bit < bits[:, None]
-        rank += torch.where(here, (thread >> bit & 1) << (bits[:, None] - 1 - bit).clamp(min=0), 0)
-    rank = torch.where(valid, rank, MAX_THREADS)
-    return torch.argsort(rank, dim=1, stable=True)
+    bits = min(count, MAX_THREADS).bit_length() - 1
+    thread = torch.arange(count) % (1 << bits)
+    rank = torch.zeros_like(thread)
+    for bit in range(bits):
+        rank += (thread >> bit & 1) << (bits - 1 - bit)
+    return torch.argsort(rank, stable=True)
 
 
 def nearest_points(
@@ -96,9 +127,11 @@ def nearest_points(
     queries (B, Q, 3), points (B, N, 3), valid (B, N) -> squared distances (B, Q, k) float32 and
     indices (B, Q, k). A cloud with fewer points fills up with its nearest.
     """
-    found = []
-    for b in range(len(points)):
-        cloud = points[b] if valid is None else points[b, : int(valid[b].sum())]
+    found, counts = [], [points.shape[1]] * len(points)
+    if valid is not None:
+        counts = valid.sum(dim=1).tolist()
+    for b, count in enumerate(counts):
+        cloud = points[b, :count]
         search = _by_tree if cloud.device.type == "cpu" and k < len(cloud) else _by_force
         found.append(search(queries[b], cloud, k))
     distances, indices = zip(*found)
@@ -108,7 +141,7 @@ def nearest_points(
 def _by_force(queries, points, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """All distances, in blocks: (Q, 3), (N, 3) -> (Q, k), (Q, k)"""
     rows = max(1, PAIRS.on(points.device) // len(points))
-    parts = [_smallest(_squared(q[:, None], points), k) for q in queries.split(rows)]
+    parts = [_smallest(squared_distances(q[:, None], points), k) for q in queries.split(rows)]
     distances, indices = zip(*parts)
     return torch.cat(distances), torch.cat(indices)
 
@@ -121,7 +154,7 @@ def _by_tree(queries, points, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """
     _, index = cKDTree(points.numpy()).query(queries.numpy(), k + 1)
     index = torch.from_numpy(index)
-    squared = _squared(queries[:, None], points[index])  # (Q, k + 1)
+    squared = squared_distances(queries[:, None], points[index])  # (Q, k + 1)
     close = squared[:, k] - squared[:, k - 1] <= CLOSE * squared[:, k]
     distance, index = _in_order(squared[:, :k], index[:, :k])
     if close.any():
@@ -129,7 +162,7 @@ def _by_tree(queries, points, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     return distance, index
 
 
-def _squared(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def squared_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """(..., 3), (..., 3) -> (...), axis by axis"""
     total = (a[..., 0] - b[..., 0]).square_()
     for axis in (1, 2):
@@ -140,24 +173,29 @@ def _squared(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def _smallest(squared: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The k smallest of each row (Q, N), in order; the first column of equals."""
     n = squared.shape[1]
-    if n <= k:
-        distance, index = torch.sort(squared, dim=1, stable=True)
-        column = torch.arange(k, device=squared.device)
-        column = torch.where(column < n, column, 0)
-        return distance[:, column], index[:, column]
-    found = squared.topk(k + 1, dim=1, largest=False)
-    tied = (found.values[:, k] == found.values[:, k - 1]).nonzero()[:, 0]
-    index = found.indices[:, :k]
-    if len(tied):  # topk takes any of the equal ones
-        index[tied] = torch.sort(squared[tied], dim=1, stable=True).indices[:, :k]
-    return _in_order(squared.gather(1, index), index)
+    column = torch.arange(n, device=squared.device)
+    found = _keys(squared, column).topk(min(k, n), dim=1, largest=False).values
+    if n < k:  # filled up with the nearest
+        found = torch.cat([found, found[:, :1].expand(-1, k - n)], dim=1)
+    return _of_keys(found)
 
 
 def _in_order(distance: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows by distance, equals by index."""
-    index, order = index.sort(dim=1)
-    distance, second = distance.gather(1, order).sort(dim=1, stable=True)
-    return distance, index.gather(1, second)
+    return _of_keys(_keys(distance, index).sort(dim=1).values)
+
+
+def _keys(distance: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """int64 numbers that order by float32 distance, which is not negative, and then by index.
+
+    No two are equal, so a search for the smallest has one answer on any device.
+    """
+    return distance.view(torch.int32).long() << 32 | index
+
+
+def _of_keys(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distances and indices of `_keys`."""
+    return (keys >> 32).int().view(torch.float32), keys & 0xFFFFFFFF
 
 
 def inverse_weights(squared: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:

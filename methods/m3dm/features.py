@@ -18,7 +18,7 @@ import torch
 
 from methods.blocks.kept import Kept, Rows, Writer
 from methods.blocks.points import farthest_points, nearest_points, pack, take
-from methods.blocks.samples import standardised, unit_rgb
+from methods.blocks.samples import moved, standardised, unit_rgb
 from methods.contract import Batch, Progress, Run, Samples, Stage
 from methods.m3dm import declaration
 from methods.m3dm.declaration import PointStage, RgbStage
@@ -47,14 +47,16 @@ class PointExtractor:
     """Batches of the view -> {"centres": (B, G, 3), "point": (B, G, C)}"""
 
     def __init__(self, settings: PointStage, device: torch.device | str):
-        self.settings = settings
+        self.settings, self.device = settings, device
         self.net = point_network(settings.point, settings.weights).to(device)
 
     @torch.inference_mode()
     def __call__(self, batch: Batch, category: str, late: bool = False) -> dict[str, torch.Tensor]:
         s = self.settings.point
-        points, valid, _ = pack(batch["xyz"])
-        centres = take(points, farthest_points(points, s.groups, valid))
+        points, valid, _ = pack(batch["xyz"].cpu())
+        chosen = farthest_points(points, s.groups, valid)
+        points, valid, chosen = moved([points, valid, chosen], self.device)
+        centres = take(points, chosen)
         _, index = nearest_points(centres, points, s.group_size, valid)
         groups = take(points, index) - centres[:, :, None]  # (B, G, S, 3)
         keep = self._keep(batch.ids, category, late) if s.mode == "official" else None

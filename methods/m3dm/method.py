@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from methods.blocks.bank_of_products import memory_bank
 from methods.blocks.coreset import greedy_coreset, projection_matrix
 from methods.blocks.maps import enlarged
 from methods.blocks.memory_bank import MemoryBank, reweighted_score
@@ -49,6 +50,12 @@ class M3dm(declaration.M3dm, Method):
         self.banks: dict[str, MemoryBank] = {}
         self.moments = dict.fromkeys(self.names, (0.0, 1.0))  # shift and scale of a bank
         self.decision: dict[str, torch.Tensor] = {}  # weights (K,) of the SVMs
+        columns = [COLUMN[name] for name in self.names]
+        dlf = {"scores": settings.dlf.score_weights, "maps": settings.dlf.map_weights}
+        self.weights = {  # (K,) of the banks in the decision
+            what: torch.tensor([weights[i] for i in columns], device=self.run.device)
+            for what, weights in dlf.items()
+        }
         features = Features(feature_stages(settings, setting), self.run, self.run.category)
         self.patches = Patches(features, settings.pfa)
 
@@ -178,7 +185,7 @@ class M3dm(declaration.M3dm, Method):
             xyz = rows["xyz"]
             xyz = torch.cat([xyz[(xyz != 0).all(dim=1)], torch.zeros_like(xyz[:1])])
             rows = {**rows, "xyz": xyz}
-        return {name: MemoryBank(rows[name]) for name in self.names}
+        return {name: memory_bank(rows[name]) for name in self.names}
 
     def _fit_decision(self, train: Samples) -> dict[str, torch.Tensor]:
         """Both SVMs, on the scores and maps that the training samples get from the banks."""
@@ -188,18 +195,14 @@ class M3dm(declaration.M3dm, Method):
         for start, batch in self._batches(train, "decision"):
             here = slice(start, start + len(batch))
             found = self._per_bank(batch, late=True)
-            scores[here] = (found[0] * self._weights("score_weights")).cpu().numpy()
-            maps[here] = (found[1] * self._weights("map_weights")).cpu().numpy()
+            scores[here] = (found[0] * self.weights["scores"]).cpu().numpy()
+            maps[here] = (found[1] * self.weights["maps"]).cpu().numpy()
         return {
             "scores": torch.from_numpy(fit_svm(scores, s)).float().to(self.run.device),
             "maps": torch.from_numpy(fit_svm(maps.reshape(-1, len(self.names)), s))
             .float()
             .to(self.run.device),
         }
-
-    def _weights(self, which: str) -> torch.Tensor:
-        weights = getattr(self.settings.dlf, which)
-        return torch.tensor([weights[COLUMN[name]] for name in self.names], device=self.run.device)
 
     def _per_bank(self, batch: Batch, late: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores (B, K) and maps (B, S, S, K) of the K banks."""
@@ -208,7 +211,7 @@ class M3dm(declaration.M3dm, Method):
         dlf = self.settings.decision == "dlf"
         divisor = s.two_bank_divisor if self.names == ("xyz", "rgb") and dlf else 1.0
         eps = s.eps if self.names in (("xyz",), ("rgb",)) else 0.0
-        scores, maps = [], []
+        scores, levels = [], []
         for name in self.names:
             x, bank = self._normalised(name, found[name]), self.banks[name]
             nearest = bank.nearest(x.flatten(0, 1))
@@ -225,11 +228,11 @@ class M3dm(declaration.M3dm, Method):
             )
             distances = nearest.distance.view(len(batch), -1)
             if self.settings.pfa.level == "group" and name == "xyz":
-                levels = group_map(batch["xyz"], found["centres"], distances)
+                levels.append(group_map(batch["xyz"], found["centres"], distances))
             else:
-                levels = enlarged(distances, self.settings.prep.size)
-            maps.append(smooth_maps(levels, s))
-        return torch.stack(scores, dim=1), torch.stack(maps, dim=3)
+                levels.append(enlarged(distances, self.settings.prep.size))
+        maps = smooth_maps(torch.cat(levels), s)  # at once: a blur on the host is waited for
+        return torch.stack(scores, dim=1), torch.stack(maps.split(len(batch)), dim=3)
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Prediction:
@@ -237,8 +240,8 @@ class M3dm(declaration.M3dm, Method):
         if not self.several or self.settings.decision == "sum":
             return Prediction(maps.sum(dim=3), scores.sum(dim=1))
         return Prediction(
-            maps @ (self._weights("map_weights") * self.decision["maps"]),
-            scores @ (self._weights("score_weights") * self.decision["scores"]),
+            maps @ (self.weights["maps"] * self.decision["maps"]),
+            scores @ (self.weights["scores"] * self.decision["scores"]),
         )
 
     def save(self, folder: Path) -> None:
@@ -255,7 +258,7 @@ class M3dm(declaration.M3dm, Method):
 
     def load(self, folder: Path) -> None:
         state = torch.load(folder / "model.pt", map_location=self.run.device, weights_only=True)
-        self.banks = {name: MemoryBank(rows) for name, rows in state["banks"].items()}
+        self.banks = {name: memory_bank(rows) for name, rows in state["banks"].items()}
         self.moments, self.decision = state["moments"], state["decision"]
         if weights := state["uff"]:
             sizes = (len(weights[f"{part}_norm.weight"]) for part in ("xyz", "rgb"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from methods.blocks.at_once import starts_fast
 from methods.blocks.memory_bank import distinct
 from methods.contract import Batch
 from methods.m3dm.features import Features
@@ -39,7 +40,7 @@ class Patches:
             out["xyz"] = self.on_grid(batch, found)
         if "fusion" in names:
             out["fusion"] = self.fused(out["xyz"], found["rgb"])
-        if groups:
+        if groups and "xyz" in names:
             out["xyz"] = found["point"]
         return {name: out[name] for name in names} | {
             key: found[key] for key in ("centres",) if key in found
@@ -56,15 +57,18 @@ class Patches:
     def fused(self, xyz: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """xyz (B, P, C), tokens (B, D, g, g) -> (B, P, C + D)
 
-        Equal patches go through the network once: empty ones, and one of the image for each
-        cell of the points' finer grid that it covers.
+        Equal patches go through the network once: empty ones, where telling them costs less than
+        they do, and one of the image for each cell of the points' finer grid that it covers.
         """
         grid, g = self.pfa.grid, tokens.shape[2]
         if self.uff is None:
             return torch.cat([xyz, image_patches(tokens, grid)], dim=2)
-        some, which = distinct(xyz.flatten(0, 1))
-        rows = xyz.flatten(0, 1)[some].split(ROWS)
-        xyz = torch.cat([self.uff.xyz(part) for part in rows])[which].view_as(xyz)
+        rows, which = xyz.flatten(0, 1), None
+        if starts_fast(rows.device):
+            some, which = distinct(rows)
+            rows = rows[some]
+        rows = torch.cat([self.uff.xyz(part) for part in rows.split(ROWS)])
+        xyz = (rows if which is None else rows[which]).view_as(xyz)
         if grid % g == 0:
             tokens = self.uff.rgb(tokens.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
             return torch.cat([xyz, image_patches(tokens, grid)], dim=2)

@@ -13,6 +13,7 @@ import functools
 import torch
 import torch.nn.functional as F
 
+from methods.blocks.at_once import starts_fast
 from methods.blocks.points import inverse_weights, nearest_points, pack
 
 WINDOW = 3  # px, of the first average (code)
@@ -51,22 +52,22 @@ def operators(xyz: torch.Tensor, centres: torch.Tensor, grid: int, rule: str) ->
     xyz (B, S, S, 3), centres (B, G, 3); rule: "nearest3" (code) or "all" (paper, eq. 1).
     """
     points, valid, pixel = pack(xyz)
+    counts = valid.sum(dim=1).tolist()  # valid points come first
     if rule == "all":
         return [
-            _all_centres(p[v], at[v], c, xyz.shape[1], grid)
-            for p, v, at, c in zip(points, valid, pixel, centres)
+            _all_centres(p[:n], at[:n], c, xyz.shape[1], grid)
+            for p, n, at, c in zip(points, counts, pixel, centres)
         ]
     weights, index = interpolation(points, valid, centres)
     return [
-        _nearest_centres(w[v], k[v], at[v], len(c), xyz.shape[1], grid)
-        for w, k, v, at, c in zip(weights, index, valid, pixel, centres)
+        _nearest_centres(w[:n], k[:n], at[:n], len(c), xyz.shape[1], grid)
+        for w, k, n, at, c in zip(weights, index, counts, pixel, centres)
     ]
 
 
 def _nearest_centres(weights, index, pixel, count: int, size: int, grid: int) -> torch.Tensor:
     """weights, index (N, 3), pixel (N,) -> (grid * grid, count)"""
-    cell, share = _cells_of_rows(size, grid)  # (S, m), on the CPU
-    cell, share = cell.to(pixel.device), share.to(pixel.device)
+    cell, share = _cells_of_rows(size, grid, pixel.device)  # (S, m)
     row, column = pixel // size, pixel % size
     cells = cell[row][:, :, None] * grid + cell[column][:, None, :]  # (N, m, m)
     shares = share[row][:, :, None] * share[column][:, None, :]
@@ -78,12 +79,12 @@ def _nearest_centres(weights, index, pixel, count: int, size: int, grid: int) ->
 
 
 @functools.lru_cache(maxsize=8)
-def _cells_of_rows(size: int, grid: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _cells_of_rows(size: int, grid: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """The cell rows a pixel row belongs to (S, m), and its share in each: 0 fills up."""
     K = pooling(size, grid).T  # (S, grid)
     m = int((K > 0).sum(dim=1).max())
     share, cell = K.topk(m, dim=1)
-    return cell, share
+    return cell.to(device), share.to(device)
 
 
 def _all_centres(points, pixel, centres, size: int, grid: int) -> torch.Tensor:
@@ -102,7 +103,7 @@ def _all_centres(points, pixel, centres, size: int, grid: int) -> torch.Tensor:
 
 def _compact(operator: torch.Tensor) -> torch.Tensor:
     """Sparse on a CPU, since most entries are 0; an accelerator would wait for their number."""
-    return operator.to_sparse() if operator.device.type == "cpu" else operator
+    return operator.to_sparse() if starts_fast(operator.device) else operator
 
 
 def align(operators: list[torch.Tensor], features: torch.Tensor) -> torch.Tensor:

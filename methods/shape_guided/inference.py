@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-BLOCK_ELEMENTS = 2**24  # of a block of distances, so 64 MiB
+from methods.blocks.at_once import AtOnce
+
+ENTRIES = AtOnce(cpu=2**24, accelerator=2**28)  # distances held at once
 
 
 def nearest_rows(
@@ -26,12 +28,12 @@ def nearest_rows(
     wanted = min(k, len(bank) if excluded is None else len(bank) - int(excluded.sum()))
     if wanted == 0:
         raise ValueError("the memory bank has no row to compare with")
-    step = max(k, BLOCK_ELEMENTS // max(1, len(queries)))
+    step = max(k, ENTRIES.on(bank.device) // max(1, len(queries)))
     best, rows = [], []
     for start in range(0, len(bank), step):
         distances = torch.cdist(queries, bank[start : start + step])
         if excluded is not None:
-            distances[:, excluded[start : start + step]] = torch.inf
+            distances.masked_fill_(excluded[start : start + step], torch.inf)
         found = distances.topk(min(wanted, distances.shape[1]), dim=1, largest=False)
         best.append(found.values)
         rows.append(found.indices + start)

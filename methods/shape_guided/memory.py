@@ -52,7 +52,7 @@ class Memory(Tensors):
     def dictionary(self, patches: torch.Tensor) -> torch.Tensor:
         """Rows of rgb that belong to any of these rows of sdf, ascending."""
         wanted = torch.zeros(len(self.rgb) + 1, dtype=torch.bool, device=self.rgb.device)
-        wanted[self.cells[patches.unique()]] = True  # -1 is the last entry
+        wanted[self.cells[patches.flatten()]] = True  # -1 is the last entry
         return wanted[:-1].nonzero()[:, 0]
 
     def state(self) -> dict[str, torch.Tensor]:

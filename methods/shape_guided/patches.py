@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from methods.blocks.at_once import starts_fast
+from methods.blocks.points import farthest, squared_distances
 from methods.seeds import seed_for
 from methods.shape_guided.settings import Patches
 
@@ -15,7 +17,11 @@ def foreground(xyz: torch.Tensor) -> torch.Tensor:
 
 def scaled(points: torch.Tensor) -> torch.Tensor:
     """The cloud (N, 3) from 0 on, every axis in units of the extent along x."""
-    low, extent = points.amin(dim=0), points[:, 0].amax() - points[:, 0].amin()
+    low = points.amin(dim=0)
+    return _moved(points, low, points[:, 0].amax() - low[0])
+
+
+def _moved(points, low, extent):
     return (points - low) / torch.where(extent > 0, extent, 1)
 
 
@@ -47,7 +53,7 @@ def cut(points: torch.Tensor, patches: Patches, start: int) -> tuple[torch.Tenso
     covered[members] = True
     while not covered.all():  # the point farthest from all centres, among those left out
         centre = torch.where(covered, -1, nearest).argmax()
-        distance = _squared(points, points[centre])
+        distance = squared_distances(points, points[centre])
         member = _nearest(distance[None], patches.points)
         centres, members = torch.cat([centres, centre[None]]), torch.cat([members, member])
         covered[member] = True
@@ -63,23 +69,12 @@ def farthest_centres(
     Each next centre is the point farthest from all before it, the first one among equals (M3DM's,
     blocks/points.farthest_points, follow pointnet2_ops there).
     """
-    columns = points.t().contiguous()  # (3, N)
-    distances = points.new_empty(count, len(points))
-    nearest = torch.full_like(columns[0], 1e10)
-    centres = torch.empty(count, dtype=torch.long, device=points.device)
-    centre = torch.tensor(start, device=points.device)
-    difference = torch.empty_like(columns)
-    for i in range(count):
-        centres[i] = centre
-        torch.sub(columns, columns[:, centre, None], out=difference)
-        torch.sum(difference.square_(), dim=0, out=distances[i])
-        torch.minimum(nearest, distances[i], out=nearest)
-        centre = nearest.argmax()
-    return centres, distances
-
-
-def _squared(points, centre):
-    return (points - centre).square().sum(dim=-1)
+    if starts_fast(points.device):
+        distances = points.new_empty(count, len(points))
+        centres = farthest(points.numpy(), count, start, distances=distances.numpy())
+        return torch.from_numpy(centres), distances
+    centres = torch.from_numpy(farthest(points.cpu().numpy(), count, start)).to(points.device)
+    return centres, squared_distances(points, points[centres][:, None])
 
 
 def _nearest(distances: torch.Tensor, count: int) -> torch.Tensor:
@@ -91,22 +86,25 @@ def _nearest(distances: torch.Tensor, count: int) -> torch.Tensor:
 
 def cut_cloud(xyz: torch.Tensor, patches: Patches, seed: int) -> torch.Tensor:
     """Pixel ids (P, K) of the patches of an organised cloud (S, S, 3); P = 0 if it is empty."""
-    pixels = foreground(xyz)
+    cloud = xyz.cpu()
+    pixels = foreground(cloud)
     if not len(pixels):
-        return pixels.new_empty(0, patches.scaled.points)
-    points = scaled(xyz.reshape(-1, 3)[pixels])
+        return pixels.new_empty(0, patches.scaled.points).to(xyz.device)
+    # Covering looks at what is left after each patch, so it is done where that is seen at once.
+    where = cloud.device if patches.cover else xyz.device
+    points = scaled(cloud.reshape(-1, 3)[pixels]).to(where)
     _, members = cut(points, patches, first_centre(len(pixels), seed))
-    return pixels[members]
+    return pixels.to(where)[members].to(xyz.device)
 
 
 def points_of(xyz: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     """Points (P, K, 3) of the patches with these pixel ids, of the scaled cloud."""
     if not len(pixels):
         return xyz.new_empty(*pixels.shape, 3)
-    ids = foreground(xyz)
-    place = torch.zeros(xyz.shape[:2].numel(), dtype=torch.long, device=xyz.device)
-    place[ids] = torch.arange(len(ids), device=xyz.device)
-    return scaled(xyz.reshape(-1, 3)[ids])[place[pixels]]
+    there = (xyz != 0).all(dim=-1, keepdim=True)
+    low = torch.where(there, xyz, torch.inf).amin(dim=(0, 1))
+    high = torch.where(there, xyz, -torch.inf)[..., 0].amax()
+    return _moved(xyz.reshape(-1, 3)[pixels], low, high - low[0])
 
 
 def normalise(

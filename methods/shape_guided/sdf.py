@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from methods.blocks.at_once import AtOnce
 from methods.shape_guided.patches import normalise
 from methods.shape_guided.settings import Net
 
-ACTIVATION_BYTES = 4 * 2**20  # of a layer's output at inference; more leaves the CPU's caches
+ACTIVATION_BYTES = AtOnce(cpu=4 * 2**20, accelerator=2**30)  # of a layer's output at inference
 
 
 class Encoder(nn.Module):
@@ -125,7 +126,7 @@ class ShapeNet(nn.Module):
         """
         (*narrow, (w3, b3), (w4, b4), (w5, b5)) = self.encoder.inference_layers()
         tops = []
-        for part in points.split(_patches_at_once(points.shape[1], len(w3))):
+        for part in points.split(_patches_at_once(points, len(w3))):
             x = part.flatten(0, 1)  # (B K, 3)
             for weight, bias in narrow:
                 x = F.linear(x, weight, bias).relu_()
@@ -136,13 +137,14 @@ class ShapeNet(nn.Module):
     @torch.no_grad()
     def distances(self, features: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         """Signed distances (P, K) of points (P, K, 3) from the shapes that features (P, F) mean."""
-        size = _patches_at_once(points.shape[1], self.NIF.fc3.out_features)
+        size = _patches_at_once(points, self.NIF.fc3.out_features)
         parts = zip(features.split(size), points.split(size))
         return torch.cat([self.NIF(f, p) for f, p in parts])
 
 
-def _patches_at_once(points: int, width: int) -> int:
-    return max(1, ACTIVATION_BYTES // (4 * points * width))
+def _patches_at_once(points: torch.Tensor, width: int) -> int:
+    """Of patches (P, K, 3), whose points have `width` channels in the widest layer."""
+    return max(1, ACTIVATION_BYTES.on(points.device) // (4 * points.shape[1] * width))
 
 
 def pull(

@@ -24,8 +24,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from methods.blocks.bank_of_products import memory_bank
 from methods.blocks.coreset import greedy_coreset, projection_matrix
-from methods.blocks.memory_bank import MemoryBank, distinct
+from methods.blocks.memory_bank import distinct
 from methods.contract import Run, Samples, settings_from
 from methods.m3dm.fusion import fit_svm
 from methods.m3dm.method import M3dm
@@ -109,7 +110,7 @@ def ready_method(images: int, samples: Samples, device: str):
     sizes = {"xyz": reduced, "rgb": reduced // 10, "fusion": reduced // 10}
     for name, count in sizes.items():
         rows = method._normalised(name, found[name].flatten(0, 1))
-        method.banks[name] = MemoryBank(grown(rows, count))
+        method.banks[name] = memory_bank(grown(rows, count))
     method.decision = {k: torch.tensor([0.1, 0.1, 1.0], device=device) for k in ("scores", "maps")}
     return method, extract
 

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from methods.blocks import memory_bank
+from methods.blocks.at_once import AtOnce
+from methods.blocks.bank_of_products import BankOfProducts
 from methods.blocks.coreset import greedy_coreset, projection_matrix
 from methods.blocks.memory_bank import MemoryBank, distinct
 from methods.blocks.point_transformer import PointTransformer
@@ -147,8 +150,9 @@ def test_the_coreset_does_not_know_of_shift_and_scale_and_bad_sizes_are_refused(
         greedy_coreset(z, 301)
 
 
+@pytest.mark.parametrize("kind", [MemoryBank, BankOfProducts])
 @pytest.mark.parametrize("rank", [4, 300])
-def test_the_nearest_rows_are_those_of_all_distances(rank):
+def test_the_nearest_rows_are_those_of_all_distances(rank, kind, monkeypatch):
     """rank 4: the bound leaves few rows; 300: white noise, which the products must settle."""
     g = torch.Generator().manual_seed(rank)
     mix = torch.randn(rank, 300, generator=g)
@@ -157,7 +161,9 @@ def test_the_nearest_rows_are_those_of_all_distances(rank):
     queries[20:60] = queries[20]
     rows[2000] = rows[7]
     queries[60] = rows[7]
-    found = MemoryBank(rows).nearest(queries)
+    if kind is BankOfProducts:  # of several blocks
+        monkeypatch.setattr(memory_bank, "ENTRIES", AtOnce(cpu=1 << 18, accelerator=1 << 18))
+    found = kind(rows).nearest(queries)
     plainly = {"compute_mode": "donot_use_mm_for_euclid_dist"}
     exact = torch.cdist(queries.double(), rows.double(), **plainly)
     expected = exact.min(dim=1)
@@ -166,15 +172,16 @@ def test_the_nearest_rows_are_those_of_all_distances(rank):
     assert found.distance[:20].eq(0).all() and found.index[60] == 7
 
 
-def test_neighbours_of_a_row_are_itself_and_the_nearest_others():
+@pytest.mark.parametrize("kind", [MemoryBank, BankOfProducts])
+def test_neighbours_of_a_row_are_itself_and_the_nearest_others(kind):
     g = torch.Generator().manual_seed(2)
     rows = torch.randn(2000, 5, generator=g) @ torch.randn(5, 90, generator=g)
-    bank = MemoryBank(rows)
+    bank = kind(rows)
     exact = (rows.double() - rows[40].double()).norm(dim=1).sort()
     distance, index = bank.neighbours(rows[40], 4)
     assert index.tolist() == exact.indices[:4].tolist() and index[0] == 40
     torch.testing.assert_close(distance.double(), exact.values[:4], rtol=1e-5, atol=1e-5)
-    assert len(MemoryBank(rows[:2]).neighbours(rows[0], 3)[1]) == 2
+    assert len(kind(rows[:2]).neighbours(rows[0], 3)[1]) == 2
 
 
 def test_distinct_rows_make_up_all_rows():
@@ -213,6 +220,7 @@ def test_alignment_matches_the_whole_map(samples, rule):
         ("authors_literal", "rgb+3d"),
         ("authors", "3d"),
         ("pfa_s64_n784_group", "3d"),
+        ("pfa_s64_n784_group", "rgb"),
         ("pfa_s128_n1024_group", "3d"),
         ("pfa_s64_n784_patch28", "3d"),
         ("pfa_s128_n1024_patch28", "3d"),

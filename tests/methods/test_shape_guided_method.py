@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from methods.blocks.at_once import AtOnce
 from methods.contract import Run, Samples
 from methods.shape_guided import inference
 from methods.shape_guided.appearance import normalised
@@ -110,7 +111,7 @@ def test_neighbours_do_not_depend_on_the_size_of_blocks(monkeypatch):
     queries = torch.rand(30, 12, generator=generator)
     excluded = torch.arange(500) % 7 == 0
     rows, distances = inference.nearest_rows(queries, bank, 6, excluded)
-    monkeypatch.setattr(inference, "BLOCK_ELEMENTS", 30 * 41)
+    monkeypatch.setattr(inference, "ENTRIES", AtOnce(30 * 41, 30 * 41))
     again, _ = inference.nearest_rows(queries, bank, 6, excluded)
     assert torch.equal(rows, again) and not excluded[rows].any()
     expected = (queries[:, None] - bank).norm(dim=2)

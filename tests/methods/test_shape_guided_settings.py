@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from methods.blocks.at_once import AtOnce
 from methods.contract import Samples, settings_from
 from methods.shape_guided import inference, weights
 from methods.shape_guided.memory import Builder, cells_of
@@ -301,7 +302,7 @@ def test_memory_of_bounded_parts_equals_that_of_all_at_once(samples, parity, mon
     whole = distinct(samples, parity)
     (x,) = whole._describe(samples.batch([0]))
     expected = whole._maps(x, None, SIZE)[0]["sdf"]
-    monkeypatch.setattr("methods.shape_guided.sdf.ACTIVATION_BYTES", 1)
+    monkeypatch.setattr("methods.shape_guided.sdf.ACTIVATION_BYTES", AtOnce(1, 1))
     (y,) = whole._describe(samples.batch([0]))
     torch.testing.assert_close(y.sdf, x.sdf)
     torch.testing.assert_close(whole._maps(y, None, SIZE)[0]["sdf"], expected, rtol=1e-4, atol=1e-6)
