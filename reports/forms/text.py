@@ -64,8 +64,8 @@ COMMON_TEXT = (
     "compared with the untouched ground truth."
 )
 PAPER_TEXT = (
-    "Each method at the pixels of its own view, as its paper scored it: for comparison with "
-    "published numbers."
+    "Papers' own protocol: each method at the pixels of its own view, as its paper scored it, for "
+    "comparison with published numbers."
 )
 SHRUNK_TEXT = (
     "As in the common protocol, maps and ground truth then shrunk to so many pixels of the longer "

@@ -7,7 +7,6 @@ import re
 
 from harness.metrics import find
 from harness.metrics.registry import PERCENT
-from harness.metrics.shown import shown
 from harness.store import COMMON, PAPER
 from methods.names import METHODS
 
@@ -71,4 +70,5 @@ def metric_order(metric: str) -> tuple:
 
 def metric_text(metric: str, value: float | None) -> str:
     """A value as tables print it: shares in percent, others in their unit."""
-    return shown(metric, value)
+    known = find(metric)
+    return known.shown(value) if known else "–"

@@ -205,10 +205,14 @@ class _Switch:
 def _legend(boards: list[Board], cost: pd.DataFrame) -> list[str]:
     """What the numbers of a panel and of a table are, in sentences."""
     told = [
-        "Means over categories; the interval holds 95 % over test images, ± is the standard "
-        "deviation over seeds. The best is bold, the second underlined.",
+        "I-AUROC: how often a defective image scores above a good one (50 is chance); P-AUROC: the "
+        "same for pixels; AUPRO@0.3: the share of each defect's area that is found, averaged over "
+        "false-positive rates of pixels up to 0.3.",
+        "Values are means over categories. The range beside a value is its 95 % interval: how far "
+        "it may be off because the test set holds these images and no others. ± is the standard "
+        "deviation over seeds (trainings). The best is bold, the second underlined.",
         "Group: one plus the number of methods that a paired test finds better, so what nothing "
-        "tells apart shares one. A method that lacks a cell is not ranked.",
+        "tells apart shares one. A method that lacks a result in any category is not ranked.",
     ]
     if any(row.published for board in boards for row in board.rows):
         told.append(f"Beside the paper's value: {VERDICT_KEY}.")

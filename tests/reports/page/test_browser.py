@@ -13,7 +13,7 @@ from reports.page.render import write_report
 from tests.reports.fake_store import HOSTILE
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-WIDTHS = (400, 800, 1280)  # px
+WIDTHS = (400, 900, 1280)  # px
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 PROBE = """<script>
 const found = {width: innerWidth, page: document.documentElement.scrollWidth, wide: []};
@@ -34,6 +34,11 @@ found.boards = [...document.querySelectorAll(".of-metric h4")].filter(visible)
   .map(e => e.textContent);
 found.plots = [...document.querySelectorAll(".dots th > svg")].filter(visible)
   .map(e => e.getBoundingClientRect().width);
+const tops = [...document.querySelectorAll(".panels")].map(panels =>
+  [...panels.children].filter(visible).map(e => e.getBoundingClientRect().top));
+found.rows = tops.map(t => [new Set(t).size, t.length]);
+found.over = [...document.querySelectorAll(".dots :is(td, th.n), .sortable th")].filter(visible)
+  .filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent);
 const out = document.createElement("pre");
 out.id = "probe"; out.textContent = JSON.stringify(found);
 document.body.append(out);
@@ -67,6 +72,9 @@ def test_the_page_fits_the_window_and_the_browser_does_not_complain(build, tmp_p
         assert not any(name.endswith("3D") for name in shown["rgb"]) and len(shown["rgb"]) > 3
         assert set(shown["boards"]) == {"RGB, I-AUROC"}
         assert min(shown["plots"]) > 100  # px, whatever the width
+        # panels lie all in a row or each in its own, and nothing is wider than its cell
+        assert all(rows in (1, panels) for rows, panels in shown["rows"])
+        assert shown["over"] == []
 
 
 def opened(page, widths, tmp_path):
