@@ -33,9 +33,15 @@ def explain(
     pending: Sequence[Job],
     taken: Sequence[Taken],
     durations: Durations,
-    offers: Sequence[Offer],
+    workers: int | None,
+    gpus: int | None,
+    memory_gb: float | None,
 ) -> Order:
-    """The schedule of what is to do on these nodes. Raises UserError if a job fits on none."""
+    """The schedule of what is to do on such nodes. Raises UserError if a job fits on none.
+
+    workers, gpus, memory_gb: as `machines` takes them
+    """
+    offers = machines(workers, gpus, memory_gb)
     most = max(offer.memory_gb for offer in offers)
     packing = Packing(plan.config.schedule.packing_margin, lambda r: most)
     packing.learn(taken)
@@ -43,7 +49,8 @@ def explain(
     seconds, rank = expected(pending, durations)
     slots = simulate(pending, seconds, offers, rank, packing.reserve)
     sources = Counter(durations.sourced(job)[1] for job in pending)
-    return Order(slots, offers, rank, sources)
+    assumed = "" if workers or not gpus else " CPUs are as here: --workers says how many."
+    return Order(slots, offers, rank, sources, assumed)
 
 
 def machines(workers: int | None, gpus: int | None, memory_gb: float | None) -> list[Offer]:
@@ -86,6 +93,7 @@ class Order:
     offers: Sequence[Offer]
     rank: dict[str, float]
     sources: Counter[str]  # of the durations
+    assumed: str = ""  # what the user did not say of the nodes, a sentence
 
     def after(self, slot: Slot) -> float:
         """Seconds of the longest path from the end of a job."""
@@ -123,6 +131,7 @@ class Order:
         }
 
     def tell(self) -> None:
+        """A row a job, and the sum."""
         if not self.slots:
             console.print("nothing to do")
             return
@@ -137,9 +146,13 @@ class Order:
         show(shown)
         if len(self.slots) > len(slots):
             console.print(f"and {len(self.slots) - len(slots)} more (piped, all are printed)")
-        self._sum_up()
+        console.print("After it: the longest path from a job's end.")
+        self.sum_up()
 
-    def _sum_up(self) -> None:
+    def sum_up(self) -> None:
+        """When it should end, beside what no order is below, and whence the durations are."""
+        if not self.slots:
+            return
         least = bounds(self.slots, self.offers)
         spent = sum(slot.end - slot.start for slot in self.slots)
         span, sources = makespan(self.slots), self.sources
@@ -148,9 +161,9 @@ class Order:
             f"{duration(least.path)}; on {sum(o.cpus for o in self.offers):g} CPUs and "
             f"{sum(o.gpus for o in self.offers)} GPUs at least {duration(least.least)}, expected "
             f"[bold]{duration(span)}[/bold] ({span / least.least if least.least else 1:.2f} of "
-            f"that). After it: the longest path from a job's end. Durations: "
-            f"{sources['measured']} measured of jobs alike, {sources['model']} by what they "
-            f"compute, {sources['guess']} guessed, {sources['unknown']} unknown"
-            f"{' (of which only the order means something)' if sources['unknown'] else ''}.",
+            f"that). Durations: {sources['measured']} measured of jobs alike, {sources['model']} "
+            f"by what they compute, {sources['guess']} guessed, {sources['unknown']} unknown"
+            f"{' (of which only the order means something)' if sources['unknown'] else ''}."
+            f"{self.assumed}",
             soft_wrap=True,
         )

@@ -44,17 +44,17 @@ def plan(
         typer.Option("--explain", help="Each job: order, shares, expected start and end."),
     ] = False,
     workers: Annotated[
-        Optional[int], typer.Option(min=1, help="With --explain: CPUs in all (default: here).")
+        Optional[int], typer.Option(min=1, help="When it ends on so many CPUs (default: here).")
     ] = None,
     gpus: Annotated[
-        Optional[int], typer.Option(min=0, help="With --explain or --tflops: GPUs in all.")
+        Optional[int], typer.Option(min=0, help="When it ends on so many GPUs (default: here).")
     ] = None,
     memory: Annotated[
         Optional[float],
         typer.Option(
             min=0.1,
-            help="With --explain: GiB of each node (default: here; not counted where --workers or "
-            "--gpus ask about another machine).",
+            help="GiB of each node (default: here; not counted where --workers or --gpus ask about "
+            "another machine).",
         ),
     ] = None,
     tflops: Annotated[
@@ -70,9 +70,10 @@ def plan(
     """Print what `run`, or `study` for a study, would do: jobs, what is done, expected time.
 
     With --tflops, what the methods compute at that speed: GPU-hours, and jobs beyond their limit.
+    With --workers, --gpus or --memory, when it should end on such a machine or cluster.
     """
     from harness.cli.changed import tell_changes
-    from harness.cli.explain import explain, machines
+    from harness.cli.explain import explain
     from harness.planning.budget import budget
     from harness.planning.work import Speeds
     from methods.load import Machine
@@ -81,21 +82,22 @@ def plan(
     speeds = Speeds(Machine.gpu(tflops)) if tflops else None
     found = Found.of(planned, where, speeds)
     order = None
-    if explained:
-        order = explain(
-            planned, found.pending, found.taken, found.durations, machines(workers, gpus, memory)
-        )
+    if explained or (workers, gpus, memory) != (None, None, None):
+        there = workers, gpus, memory
+        order = explain(planned, found.pending, found.taken, found.durations, *there)
     work = budget(found.pending, found.durations) if speeds else None
     if as_json:
         plain = found.plain() | ({"schedule": order.plain()} if order else {})
         plain |= {"work": _plain_work(work, tflops, gpus or 1)} if work else {}
         print(json.dumps(plain, indent=1, ensure_ascii=False))
-    elif order:
+    elif order and explained:
         order.tell()
     else:
         _tell(found)
         if work:
             _tell_work(work, tflops, gpus or 1)
+        if order:
+            order.sum_up()
         tell_left_out(planned)
         tell_rows_left_out(planned)
         tell_changes(found.changes())

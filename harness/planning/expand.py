@@ -39,6 +39,7 @@ def build(config: Config, names: Names = Names()) -> Plan:
     config.names = names
     _check_folders(config)
     _check_inputs(config)
+    _check_selection(config)
     _tell_of_names(config)
     jobs: dict[str, Job] = {}
     cells: list[dict] = []
@@ -107,13 +108,24 @@ def _check_inputs(config: Config) -> None:
         raise ConfigError("\n".join(lines))
 
 
-@functools.cache  # once
-def _tell_of_last(method: str) -> None:
-    log.warning(
-        "training.selection=best_validation: %s is not trained in steps within a cell, so its last "
-        "state is all there is",
-        method,
-    )
+def _check_selection(config: Config) -> None:
+    """Refuse the choice of a step where no method has any; tell of those that have none."""
+    if config.training.selection != "best_validation":
+        return
+    asked = dict.fromkeys(config.split(entry)[0] for entry in config.methods)
+    without = [method for method in asked if not methods.declared(method).validates]
+    if len(without) == len(asked):
+        able = (name for name in methods.METHODS if methods.declared(name).validates)
+        raise ConfigError(
+            f"training.selection=best_validation: {', '.join(without)} "
+            f"{'is' if len(without) == 1 else 'are'} not trained in steps within a cell, so there "
+            f"is nothing to choose: leave it out, or add a method that is ({', '.join(able)})"
+        )
+    for method in without:
+        _tell(
+            f"training.selection=best_validation: {method} is not trained in steps within a cell, "
+            "so its last state is all there is"
+        )
 
 
 def _tell_of_names(config: Config) -> None:
@@ -198,8 +210,6 @@ class _Expansion:
             | _code_of(codes.of_method(cls.name, offer, self.config.names.code), plugin=offer)
         )
         training = self.config.training
-        if training.selection == "best_validation" and not cls.validates:
-            _tell_of_last(cls.name)
         if selected := cls.validates and training.selection == "best_validation":
             spec["selection"] = {"metric": training.metric, "every": training.every}
         place = Place(

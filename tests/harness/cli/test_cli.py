@@ -123,6 +123,21 @@ def test_a_plan_explains_in_which_order_jobs_start_and_when_they_should_end(
     assert code == 0 and "-0 s" not in out
 
 
+@pytest.mark.parametrize("more", [["--gpus", 8], ["--workers", 2], ["--memory", 64]])
+def test_a_plan_for_another_machine_says_when_it_ends_there_and_by_what_that_is_known(
+    capsys, monkeypatch, tiny_store, more
+):
+    where = ("plan", TINY, "seeds=[0,1]", "--store", tiny_store.path)
+    _, plain, _ = relief(capsys, monkeypatch, *where)
+    code, out, _ = relief(capsys, monkeypatch, *where, *more)
+    assert code == 0 and "expected" in plain and "at least" not in plain
+    assert "2 jobs" in out and "at least" in out
+    assert "2 measured of jobs alike, 0 by what they compute, 0 guessed, 0 unknown" in out
+    assert ("8 GPUs" in out) == ("CPUs are as here" in out) == ("--gpus" in more)
+    _, out, _ = relief(capsys, monkeypatch, *where, *more, "--json")
+    assert json.loads(out)["schedule"]["expected_by"]["measured"] == 2
+
+
 def test_a_plan_as_json_tells_each_job_its_place_in_time_and_the_work(
     capsys, monkeypatch, tiny_store
 ):

@@ -9,8 +9,8 @@ import pytest
 import methods
 from harness.data import cache
 from harness.engine.job import run_job
+from harness.planning import expand
 from harness.planning.config import ConfigError
-from harness.planning.expand import _tell_of_last
 from harness.store import DONE
 from harness.store.curve import LOOKS, read_looks, write_looks
 from methods.validation import Look, chosen
@@ -110,20 +110,28 @@ def test_what_is_selected_by_is_part_of_the_key():
     assert len(keys) == 4
 
 
+def with_m3dm(chosen, *more):
+    some = {"weights": {"rgb": "random-init", "point": "random-init"}}
+    given = ("settings=[rgb]", "datasets.synthetic.synthetic.validation=2")
+    return planned(f"methods=[{chosen}]", *given, f"m3dm={json.dumps(some)}", *more)
+
+
 def test_methods_without_steps_of_training_have_nothing_to_select(caplog):
-    _tell_of_last.cache_clear()
-    some = {"m3dm": {"weights": {"rgb": "random-init", "point": "random-init"}}}
-    given = ("methods=[m3dm]", "settings=[rgb]", "datasets.synthetic.synthetic.validation=2")
-    given = (*given, f"m3dm={json.dumps(some['m3dm'])}")
-    (cell,) = planned(*given).cells
+    expand._tell.cache_clear()
+    (cell,) = with_m3dm("m3dm").cells
     assert not caplog.text
-    plan = planned(*given, BEST, EVERY)
+    plan = with_m3dm("m3dm,das3d", BEST, EVERY)
     assert caplog.text.count("m3dm is not trained in steps within a cell") == 1
     assert plan.cells[0]["key"] == cell["key"]
     place = plan.jobs[cell["key"]].place
     assert place.validate_every == 0 and place.marks == ()
     trained = [name for name in methods.METHODS if methods.get(name).validates]
     assert trained == ["dbrn", "3dsr", "das3d"]
+
+
+def test_a_choice_of_a_step_is_refused_where_no_method_has_one():
+    with pytest.raises(ConfigError, match="m3dm is not trained in steps .*dbrn, 3dsr"):
+        with_m3dm("m3dm", BEST)
 
 
 def test_a_step_cannot_be_chosen_without_validation_samples():
