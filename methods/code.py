@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +50,7 @@ class Sources:
         self.root = root
         self._read: dict[str, Module] = {}
         self._closures: dict[tuple[str, ...], frozenset[str]] = {}
+        self._files: dict[str, str | None] = {}
         self._kept: dict[str, list[Any]] | None = None  # file -> size, time of change, a Module
         self._fresh = False
 
@@ -126,13 +128,15 @@ class Sources:
 
     def _file(self, name: str) -> str | None:
         """The module that a dotted name is, or is in."""
-        parts = name.split(".")
-        for n in range(len(parts), 0, -1):
-            path = "/".join(parts[:n])
-            for file in (f"{path}.py", f"{path}/__init__.py"):
-                if (self.root / file).is_file():
-                    return file
-        return None
+        if name not in self._files:
+            path = name.replace(".", "/")
+            there = (file for file in (f"{path}.py", f"{path}/__init__.py") if self._is_file(file))
+            above = name.rpartition(".")[0]
+            self._files[name] = next(there, None) or (self._file(above) if above else None)
+        return self._files[name]
+
+    def _is_file(self, file: str) -> bool:
+        return os.path.isfile(f"{self.root}/{file}")  # noqa: PTH113 - asked thousands of times
 
     def _followed(self, name: str) -> str | None:
         if not _below(name, COMPUTE) or _below(name, APART):

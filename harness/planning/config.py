@@ -12,25 +12,24 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Optional
 
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 import methods
 from harness.data.datasets import kinds
 from harness.data.eyecandies import Options
 from harness.planning import yaml12
-from harness.planning.entries import EntryError, filled, nested, of_list, unfit
+from harness.planning.entries import EntryError, filled, nested
+from harness.planning.fitting import MISSING
 from harness.planning.jobs import Protocol, Resources
+from harness.planning.structured import ConfigError, resolved, structured
 from harness.store import canonical, write_text
 from harness.store.names import Names
 from methods import plugins
 from methods.declaration import SETTINGS
-from methods.errors import UserError
 from methods.marks import DEMO, TEST_SELECTED
 from methods.names import BASELINES
 
@@ -39,10 +38,6 @@ log = logging.getLogger(__name__)
 LOOKS_EVERY = 0.1  # of a training: ten looks, under 1 % of one at the published sizes
 REPOSITORY = Path(__file__).parents[2] / "configs"  # in a checkout
 INSTALLED = Path(__file__).parents[1] / "configs"  # in an installed wheel
-
-
-class ConfigError(UserError):
-    """A configuration that cannot be run; the message says what to change."""
 
 
 @dataclass
@@ -298,9 +293,8 @@ def read(
     try:
         given = on_data({"name": path.stem} | _whole(path), data)
         given = filled(given, _changes(overrides))
-        resolved = _contained(OmegaConf.create(given), resolve=True)
-        return on_background(with_plugins(resolved), background)
-    except (OmegaConfBaseException, YAMLError, ConfigError, EntryError) as error:
+        return on_background(with_plugins(resolved(given)), background)
+    except (YAMLError, ConfigError, EntryError) as error:
         raise ConfigError(f"{path.name}: {error}") from error
 
 
@@ -347,7 +341,7 @@ def plain_values(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """A YAML file with `key=value` overrides, as plain values."""
     try:
         return filled(_loaded(path), _changes(overrides))
-    except (OmegaConfBaseException, YAMLError, EntryError) as error:
+    except (YAMLError, EntryError) as error:
         raise ConfigError(str(error)) from error
 
 
@@ -359,7 +353,7 @@ def merge(
 
 
 def write_yaml(given: dict[str, Any], path: Path, comment: str) -> None:
-    write_text(path, f"# {comment}\n{OmegaConf.to_yaml(OmegaConf.create(given))}")
+    write_text(path, f"# {comment}\n{yaml12.dumped(given)}\n")
 
 
 def typed(given: dict[str, Any], source: str) -> Config:
@@ -374,10 +368,10 @@ def typed(given: dict[str, Any], source: str) -> Config:
             m: _options(m, methods.declared(m).Settings, canonical(given.pop(m, {})))
             for m in dict.fromkeys((*methods.METHODS, *foreign))
         }
-        config = structured(Config, given)
+        config = structured(Config, given, others=methods.known)
         config.options = options
         _check(config)
-    except (OmegaConfBaseException, ConfigError) as error:
+    except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
     return config
 
@@ -392,54 +386,6 @@ def _foreign(name: str) -> bool:
 def _options(method: str, settings: type, values: str) -> Any:
     """The Settings of a method from its values as JSON."""
     return structured(settings, json.loads(values), method)
-
-
-def structured(schema: Any, values: Any, prefix: str = "") -> Any:
-    """`values` merged into the dataclass, every key and type checked; ConfigError otherwise."""
-    node = OmegaConf.structured(schema)
-    defaults = OmegaConf.to_container(node, throw_on_missing=False)
-    try:
-        values = entries_filled(defaults, values)
-        return OmegaConf.to_object(OmegaConf.merge(node, values))
-    except OmegaConfBaseException as error:
-        key = ".".join(filter(None, (prefix, error.full_key)))
-        text = str(error).splitlines()[0]
-        if not error.full_key and (found := unfit(defaults, values)):
-            key, text = ".".join(filter(None, (prefix, found[0]))), found[1]
-        if isinstance(error, ConfigKeyError):
-            holder = error.object_type
-            known = [f.name for f in fields(holder)] if is_dataclass(holder) else []
-            known += list(methods.known()) if holder is Config else []
-            near = difflib.get_close_matches(str(error.key), known, 3, 0.6)
-            hint = "did you mean" if near else "known here:"
-            text = f"unknown key; {hint} {', '.join(near or known)}"
-        raise ConfigError(f"{key}: {text}" if key else text) from error
-    except EntryError as error:
-        raise ConfigError(".".join(filter(None, (prefix, str(error))))) from error
-    except (ValueError, TypeError) as error:  # a Settings class refused a value
-        whose = plugins.blamed(error)
-        note = f" ({type(error).__name__} in the plug-in {whose})" if whose else ""
-        named = prefix and str(error).startswith(f"{prefix}.")  # it names the key itself
-        lead = "" if named else f"{prefix or 'configuration'}: "
-        raise ConfigError(f"{lead}{error}{note}") from error
-
-
-def entries_filled(defaults: Any, values: Any, path: str = "") -> Any:
-    """`values` with every change of a single entry put into the list that is its default."""
-    if isinstance(values, Mapping) and isinstance(defaults, Mapping):
-        return {
-            k: entries_filled(defaults[k], v, f"{path}.{k}".lstrip(".")) if k in defaults else v
-            for k, v in values.items()
-        }
-    if defaults is None and isinstance(values, Mapping) and of_list(values):
-        raise EntryError(f"{path} has no list to change an entry of: give all of it")
-    return filled(defaults, values, path)
-
-
-def _contained(node: Any, resolve: bool = False) -> dict[str, Any]:
-    """A node of keys as plain values; OmegaConf cannot tell that it is no list."""
-    values: Any = OmegaConf.to_container(node, resolve=resolve)
-    return values
 
 
 def _loaded(path: Path) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from typing import Any
 
 import yaml
 
+_Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # by libyaml, where PyYAML has it
 
-class Loader(yaml.SafeLoader):
+
+class Loader(_Safe):
     """Refuses a key that stands twice."""
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}
