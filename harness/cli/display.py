@@ -57,12 +57,13 @@ class Display(AbstractContextManager):
         title, record = escape(event.job.title) if event.job else "", event.record
         if event.name == DONE and record is not None:
             from harness.metrics import headlines
+            from harness.metrics.shown import told
 
             common = record.protocols.get(COMMON, {}).get("metrics", {})  # as in the tables
             values = {name: (common or record.metrics).get(name) for name in headlines()[:SHOWN]}
-            shown = [f"{name}={value:.3f}" for name, value in values.items() if value is not None]
-            seconds = f"{record.timings['total_s']:.1f}s"
-            return f"{count} [green]done[/green] {title} [dim]{' '.join([*shown, seconds])}[/dim]"
+            shown = [told(name, value) for name, value in values.items() if value is not None]
+            shown.append(f"{record.timings['total_s']:.1f} s")
+            return f"{count} [green]done[/green] {title} [dim]{', '.join(shown)}[/dim]"
         if event.job is None:
             return f"{count} [yellow]{event.name}[/yellow] {escape(event.reason)}"
         colour = "yellow" if event.name in NEWS else "red"

@@ -22,10 +22,21 @@ from rich.table import Table
 from harness.cli.display import describe_progress, when
 from harness.cli.launch import lone_name, sole
 from harness.cli.terminal import console, show, table
+from harness.metrics.shown import heading, quantity, told
+from harness.metrics.shown import shown as value_text
 from harness.store import DONE, FAILED, Store
 from harness.store.at_work import lock_of
-from harness.store.sweeps import DEFAULT, RUNNING, STOPPED, SweepFolder, goal, sweep_ids
+from harness.store.sweeps import (
+    DEFAULT,
+    RUNNING,
+    STOPPED,
+    SweepFolder,
+    drawn,
+    goal,
+    sweep_ids,
+)
 
+ROWS = 12  # trials in the table of a sweep that has ended
 EVERY_S = 1.0  # between two looks of the display of a running sweep
 WORDS = {DONE: "done", STOPPED: "stopped early", FAILED: "failed", RUNNING: "running"}
 
@@ -88,13 +99,13 @@ def plain(store: Store, sweep_id: str, each: bool = False) -> dict[str, Any]:
     trials, record, _ = SweepFolder(store, sweep_id).peek()
     if record is None or "sweep" not in record:
         return {}
-    found = Counter(trial["status"] for trial in _drawn(trials))
+    found = Counter(trial["status"] for trial in drawn(trials))
     best, names = leading(record, trials), ("number", "status", "values", "means", "trained")
     return {
         "sweep": sweep_id,
         "started": record["started"],
         "state": _state(store, record),
-        "points": record.get("points", len(_drawn(trials))),
+        "points": record.get("points", len(drawn(trials))),
         **{state: found[state] for state in WORDS},
         "metric": goal(record)[0],
         "best": best and best["means"][goal(record)[0]],
@@ -107,7 +118,7 @@ def listed(sweeps: Sequence[Mapping[str, Any]]) -> Table:
     numbers = ("points", *WORDS)
     shown = table("sweep", "started", *numbers, "best so far", "state", numbers=numbers)
     for one in sweeps:
-        best = "" if one["best"] is None else f"{one['metric']} {one['best']:.4f}"
+        best = "" if one["best"] is None else told(one["metric"], one["best"])
         counts = (str(one[name]) for name in numbers)
         shown.add_row(escape(one["sweep"]), when(one["started"]), *counts, best, one["state"])
     return shown
@@ -135,6 +146,31 @@ def watch(store: Store, sweep_id: str, every: float | None, as_json: bool) -> No
                     tell(store, sweep_id, as_json, lines=True)
                 time.sleep(every)
         tell(store, sweep_id, as_json, lines=True)
+
+
+def outcome(record: dict[str, Any], trials: list[dict[str, Any]]) -> Table:
+    """The best trials and the unchanged settings, when it has ended."""
+    from reports.page.sweeps import rows
+
+    (metric, sign), metrics = goal(record), record["sweep"]["objective"]["metrics"]
+    numbers = ("trial", *map(heading, metrics), "over unchanged")
+    columns = ("trial", "settings", *numbers[1:], "cells", "state")
+    shown = table(*columns, numbers=numbers, title=record["id"])
+    best = sorted(
+        rows(record, trials),
+        key=lambda t: (t["status"] != DONE, -sign * t["means"].get(metric, 0), t["number"]),
+    )
+    for t in [t for i, t in enumerate(best) if i < ROWS or t["id"] == DEFAULT]:
+        shown.add_row(
+            str(t["number"]),
+            escape(t["settings"]),
+            *(t["shown"][m] for m in metrics),
+            t["gained"],
+            f"{t['trained']:.3g}/{t['of']}",
+            WORDS[t["status"]],
+            style="bold" if t["id"] in record["front"] else None,
+        )
+    return shown
 
 
 @contextmanager
@@ -166,10 +202,6 @@ def leading(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> dict
     return max(done, key=lambda t: (sign * t["means"][metric], -t["number"]), default=None)
 
 
-def _drawn(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [trial for trial in trials if trial["id"] != DEFAULT]
-
-
 def _title(trial: Mapping[str, Any]) -> str:
     return f"trial {trial['number']} ({escape(trial['settings'])})"
 
@@ -183,7 +215,7 @@ def _state(store: Store, record: Mapping[str, Any]) -> str:
 
 
 def _head(store: Store, record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> str:
-    found = Counter(trial["status"] for trial in _drawn(trials))
+    found = Counter(trial["status"] for trial in drawn(trials))
     counts = ", ".join(f"{n} {WORDS.get(state, state)}" for state, n in sorted(found.items()))
     state = _state(store, record)
     if state == "interrupted":
@@ -195,8 +227,8 @@ def _head(store: Store, record: Mapping[str, Any], trials: Sequence[dict[str, An
 
 
 def _bar(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> RenderableType:
-    ended = sum(trial["status"] != RUNNING for trial in _drawn(trials))
-    total = record.get("points", len(_drawn(trials)))
+    ended = sum(trial["status"] != RUNNING for trial in drawn(trials))
+    total = record.get("points", len(drawn(trials)))
     row = Table.grid(padding=(0, 1))
     row.add_row("trials ended", ProgressBar(total or 1, ended, width=24), f"{ended} of {total}")
     return row
@@ -206,21 +238,22 @@ def _best(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> str:
     if (best := leading(record, trials)) is None:
         return ""
     metric = goal(record)[0]
-    told = f"best so far: {_title(best)}, {metric} {best['means'][metric]:.4f}"
+    line = f"best so far: {_title(best)}, {told(metric, best['means'][metric])}"
     usual = next((t for t in trials if t["id"] == DEFAULT and t["status"] == DONE), None)
     if usual is None or best is usual:
-        return told
-    return f"{told}; the unchanged settings have {usual['means'][metric]:.4f}"
+        return line
+    return f"{line}; the unchanged settings have {quantity(metric, usual['means'][metric])}"
 
 
 def _table(store: Store, record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> Table:
     metric = goal(record)[0]
-    shown = table("trial", "settings", metric, "cells", "at work")
+    numbers = ("trial", heading(metric))
+    shown = table("trial", "settings", heading(metric), "cells", "at work", numbers=numbers)
     for trial in trials:
         shown.add_row(
             str(trial["number"]),
             escape(trial["settings"]),
-            f"{trial['means'][metric]:.4f}" if metric in trial["means"] else "",
+            value_text(metric, trial["means"][metric]) if metric in trial["means"] else "",
             f"{trial.get('trained', 0.0):.3g} of {trial['of'] or '?'}",
             escape("; ".join(_work(store, trial))),
         )

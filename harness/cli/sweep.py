@@ -25,7 +25,7 @@ from harness.cli.launch import (
     split_arguments,
     warn,
 )
-from harness.cli.terminal import console
+from harness.cli.terminal import console, show
 from harness.store import Store
 from harness.store.at_work import at_work
 
@@ -50,11 +50,11 @@ def sweep(
 ) -> None:
     """Search a method's settings with Ray Tune; what was computed before is free."""
     from harness.cli.display import Display
-    from harness.cli.searched import live
+    from harness.cli.searched import live, outcome
     from harness.engine import sweep as sweeps
     from harness.engine.interrupts import interruptible
     from harness.planning.space import load
-    from reports.page.sweeps import outcome_text, sweep_table, write_sweep
+    from reports.page.sweeps import outcome_text, write_sweep
 
     loaded = load(*split_arguments(what, "sweep"), data, background)
     where = Store(store)
@@ -84,7 +84,7 @@ def sweep(
     if not folder.pages_fit or page.stat().st_mtime < newest:  # charts take seconds
         write_sweep(record, trials, folder.path)
         folder.sign()
-    console.print(sweep_table(record, trials))
+    show(outcome(record, trials))
     console.print(escape(outcome_text(record, trials)), soft_wrap=True)
     found = conclude(loaded, record, trials, where, tracking)
     console.print(f"Trials      {escape(page.as_uri())}", soft_wrap=True)

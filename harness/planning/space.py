@@ -16,7 +16,6 @@ Everything wrong with it is found here, before anything starts; harness/engine/s
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,6 +32,7 @@ from harness.planning.plan import Plan
 from harness.planning.sources import validation_counts
 from harness.store import Record, canonical
 from harness.store.names import Names
+from harness.store.sweeps import brief
 from methods.errors import UserError
 
 SWEPT = "swept"  # the variant that a point's settings make
@@ -398,9 +398,5 @@ def write_best(sweep: Sweep, values: Mapping[str, Any], path: Path) -> None:
 
 def describe(values: Mapping[str, Any]) -> str:
     """A point in one line."""
-    parts = [f"{name}={_short(value)}" for name, value in values.items()]
+    parts = [f"{name}={brief(value)}" for name, value in values.items()]
     return " ".join(parts) or "unchanged settings"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)

@@ -8,6 +8,7 @@ STORE/sweeps/<id>/tune/             Tune's own state, from which a killed sweep 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -27,6 +28,22 @@ KINDS = {  # what a record needs to be of use, and of which type
     RECORD: {"id": str, "name": str, "started": int | float},
     "trial": {"id": str, "status": str, "started": int | float},
 }
+
+
+def drawn(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that the search drew: all but trial 0, of the unchanged settings."""
+    return [trial for trial in trials if trial["id"] != DEFAULT]
+
+
+def brief(value: Any) -> str:
+    """The value of a setting as tables print it: numbers to four digits. Files have all of them."""
+    if isinstance(value, float):
+        return f"{float(f'{value:.4g}'):g}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(brief, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(k)}: {brief(v)}" for k, v in value.items()) + "}"
+    return json.dumps(value)
 
 
 def goal(record: Mapping[str, Any]) -> tuple[str, int]:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.metrics.shown import heading, shown
 from harness.store import FAILED as TRIAL_FAILED
 from harness.store import Store
 from harness.store.at_work import lock_of
 from harness.store.records import Spec
-from harness.store.sweeps import DEFAULT, SweepFolder, goal
+from harness.store.sweeps import DEFAULT, SweepFolder, drawn, goal
 from harness.store.sweeps import RUNNING as TRIAL_RUNNING
 from harness.tracking.client import Synced, launched, unchanged
 from harness.tracking.content import (
@@ -173,11 +174,11 @@ def _note(record: Mapping[str, Any], trials: list[dict[str, Any]]) -> str:
     told = [trial for trial in trials if metric in trial["means"]]
     told.sort(key=lambda t: t["means"][metric], reverse=sign > 0)
     lines = [
-        "| trial | settings | " + " | ".join(metrics) + " | cells |",
+        "| trial | settings | " + " | ".join(map(heading, metrics)) + " | cells |",
         "|---|---|" + "---|" * (len(metrics) + 1),
     ]
     for trial in told[:BEST]:
-        means = " | ".join(f"{trial['means'].get(name, math.nan):.4f}" for name in metrics)
+        means = " | ".join(shown(name, trial["means"].get(name)) for name in metrics)
         settings = trial["settings"].replace("|", "\\|")
         lines.append(
             f"| {trial['number']} | {settings} | {means} | {len(trial['cells'])} of {trial['of']} |"
@@ -186,6 +187,7 @@ def _note(record: Mapping[str, Any], trials: list[dict[str, Any]]) -> str:
 
 
 def _counts(record: Mapping[str, Any], trials: list[dict[str, Any]]) -> str:
-    ended = sum(trial["status"] != TRIAL_RUNNING for trial in trials)
-    on = record["sweep"]["objective"]["on"]
-    return f"{ended} of {len(trials)} trials ended, means over cells of {on} data"
+    found = drawn(trials)
+    ended = sum(trial["status"] != TRIAL_RUNNING for trial in found)
+    on, points = record["sweep"]["objective"]["on"], record.get("points", len(found))
+    return f"{ended} of {points} trials ended, means over cells of {on} data"

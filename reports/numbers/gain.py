@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from harness.metrics.shown import difference, unit_of_differences
 from harness.store import DONE
 from harness.store.sweeps import goal
 from reports.numbers.paired import ALPHA, sign_flip
@@ -66,14 +67,17 @@ def verdict(
     trials: Sequence[Mapping[str, Any]],
 ) -> str:
     """Whether the best point is better than the unchanged settings, in a sentence."""
-    found, points = gain(record, best, trials[0]), compared(trials)
+    found, points, (metric, _) = gain(record, best, trials[0]), compared(trials), goal(record)
+    by = f"{difference(metric, found.mean)} {unit_of_differences(metric)}".rstrip()
     if math.isnan(found.p):
+        count = f"{found.cells} cell{'s' * (found.cells != 1)}"
         return (
-            f"The gain of {found.mean:+.4f} is not separable from chance: {found.cells} cells tell "
-            f"too little. From {LEAST} on, more categories or seeds, there is a test "
-            "(seeds=[0,1,2])."
+            f"The gain of {by} is not separable from chance: {count} "
+            f"tell{'s' * (found.cells == 1)} too little. From {LEAST} on, more categories or "
+            "seeds, there is a test (seeds=[0,1,2])."
         )
-    between = f"{found.mean:+.4f}, 95 % interval {found.low:+.4f} to {found.high:+.4f}"
+    low, high = (difference(metric, end) for end in (found.low, found.high))
+    between = f"{by}, 95 % interval {low} to {high}"
     adjusted = min(1.0, found.p * points)
     if found.separable(points):
         tail = f"p = {adjusted:.2g} as the best of {points} points"

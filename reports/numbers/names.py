@@ -7,6 +7,7 @@ import re
 
 from harness.metrics import find
 from harness.metrics.registry import PERCENT
+from harness.metrics.shown import shown
 from harness.store import COMMON, PAPER
 from methods.names import METHODS
 
@@ -70,5 +71,4 @@ def metric_order(metric: str) -> tuple:
 
 def metric_text(metric: str, value: float | None) -> str:
     """A value as tables print it: shares in percent, others in their unit."""
-    known = find(metric)
-    return known.shown(value) if known else "–"
+    return shown(metric, value)

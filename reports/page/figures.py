@@ -53,6 +53,7 @@ class Axis:
     high: float
     log: bool = False
     percent: bool = False  # how shares are printed
+    whole: bool = False  # of whole numbers only
     names: tuple[str, ...] = ()  # of the values 0, 1, ..., where they are no numbers
 
     @classmethod
@@ -80,7 +81,7 @@ class Axis:
             steps = (1, 2, 3, 4, 5, 7) if ratio < 8 else (1, 3) if ratio < 300 else (1,)
             marks = [step * 10.0**power for power in powers for step in steps]
             return [m for m in marks if self.low * 0.999 <= m <= self.high * 1.001]
-        step = _round_step((self.high - self.low) / count)
+        step = _round_step((self.high - self.low) / count, self.whole)
         first = math.ceil(self.low / step - 1e-9) * step
         return list(np.arange(first, self.high + step * 1e-6, step))
 
@@ -337,6 +338,7 @@ def standalone(chart: Markup, title: str, caption: str, names: Sequence[str] = (
     return str(Markup("").join([*parts, Markup("</svg>\n")]))
 
 
-def _round_step(raw: float) -> float:
-    power = 10.0 ** math.floor(math.log10(raw))
-    return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= raw - 1e-12)
+def _round_step(raw: float, whole: bool = False) -> float:
+    power = 10.0 ** math.floor(math.log10(max(1.0, raw) if whole else raw))
+    steps = (1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10)
+    return next(step * power for step in steps if step * power >= raw - 1e-12)

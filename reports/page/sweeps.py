@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
 
+from harness.metrics.shown import difference, heading, label, quantity, shown, told
 from harness.store import DONE, write_text
-from harness.store.sweeps import goal
+from harness.store.sweeps import brief, drawn, goal
 from reports.forms.text import DEMO
 from reports.numbers.gain import Gain, gain, verdict
 from reports.numbers.names import file_name
 from reports.page import figures, pages
 from reports.page.trials import charts
-
-ROWS = 12  # of the table on the terminal
 
 
 def write_sweep(record: dict, trials: list[dict], folder: Path) -> Path:
@@ -30,8 +28,8 @@ def write_sweep(record: dict, trials: list[dict], folder: Path) -> Path:
     frame = trials_frame(record, trials)
     write_text(folder / "trials.csv", frame.to_csv(index=False, lineterminator="\n"))
     found = charts(record, trials)
-    for name, title, told, chart in found:
-        text = figures.standalone(chart, f"{record['name']}: {title}", told)
+    for name, title, said, chart in found:
+        text = figures.standalone(chart, f"{record['name']}: {title}", said)
         write_text(folder / f"{file_name(name)}.svg", text)
     page = folder / "sweep.html"
     write_text(
@@ -45,10 +43,11 @@ def write_sweep(record: dict, trials: list[dict], folder: Path) -> Path:
             on_test=record["sweep"]["objective"]["on"] == "test",
             counts=counts_text(trials),
             objective=objective_text(record),
+            heading=heading,
             outcome=outcome_text(record, trials),
             effort=effort_text(trials),
             metrics=_metrics(record),
-            trials=_numbered(record, trials),
+            trials=rows(record, trials),
             space=[(n, "" if d["values"] else "n") for n, d in record["sweep"]["space"].items()],
             charts=found,
         ),
@@ -98,39 +97,20 @@ def _gain_text(record: dict, trial: dict, default: dict) -> str:
     found = _gain(record, trial, default)
     if found is None or trial is default or math.isnan(found.mean):
         return ""
-    text = f"{found.mean:+.4f}"
-    return text if math.isnan(found.low) else f"{text} [{found.low:+.4f}, {found.high:+.4f}]"
-
-
-def sweep_table(record: dict, trials: list[dict]) -> Table:
-    """The best trials and the unchanged settings, for the terminal."""
-    metrics = _metrics(record)
-    gains = "over unchanged"
-    table = Table("trial", "settings", *metrics, gains, "cells", "state", title=record["id"])
-    shown = _numbered(record, trials)
-    metric, sign = goal(record)
-    shown.sort(key=lambda t: (t["status"] != DONE, -sign * t["means"].get(metric, 0), t["number"]))
-    for t in [t for i, t in enumerate(shown) if i < ROWS or t["number"] == 0]:
-        style = "bold" if t["id"] in record["front"] else None
-        table.add_row(
-            str(t["number"]),
-            t["settings"],
-            *(t["shown"][m] for m in metrics),
-            t["gained"],
-            f"{t['trained']:.3g}/{t['of']}",
-            t["status"],
-            style=style,
-        )
-    return table
+    metric, _ = goal(record)
+    text = difference(metric, found.mean)
+    if math.isnan(found.low):
+        return text
+    return f"{text} [{difference(metric, found.low)}, {difference(metric, found.high)}]"
 
 
 def counts_text(trials: list[dict]) -> str:
-    found = Counter(trial["status"] for trial in trials[1:])
-    return (
-        f"{len(trials) - 1} trials ("
-        + ", ".join(f"{n} {s}" for s, n in sorted(found.items()))
-        + ")"
-    )
+    """ "16 trials (10 done, 6 stopped), and trial 0 with the unchanged settings (done)" """
+    points = drawn(trials)
+    found = Counter(trial["status"] for trial in points)
+    states = ", ".join(f"{n} {state}" for state, n in sorted(found.items())) or "none"
+    usual = f"trial 0 with the unchanged settings ({trials[0]['status']})"
+    return f"{len(points)} trial{'s' * (len(points) != 1)} ({states}), and {usual}"
 
 
 def objective_text(record: dict) -> str:
@@ -140,7 +120,8 @@ def objective_text(record: dict) -> str:
         if objective["on"] == "test"
         else "normal validation samples and simulated defects"
     )
-    return f"the mean {' and '.join(objective['metrics'])} over all cells, on {samples}"
+    metrics = " and ".join(map(label, objective["metrics"]))
+    return f"the mean {metrics} over all cells, on {samples}"
 
 
 def outcome_text(record: dict, trials: list[dict]) -> str:
@@ -149,13 +130,13 @@ def outcome_text(record: dict, trials: list[dict]) -> str:
     by_id = {trial["id"]: trial for trial in trials}
     best, default = by_id[record["best"]], trials[0]
     if best is default:
-        value = f"{metric} {default['means'][metric]:.4f}"
+        value = told(metric, default["means"][metric])
         return f"No trial is better than the unchanged settings ({value})."
-    told = (
-        f"Best: {best['settings']}, {metric} {best['means'][metric]:.4f}; "
-        f"the unchanged settings have {default['means'][metric]:.4f}."
+    usual = quantity(metric, default["means"][metric])
+    return (
+        f"Best: {best['settings']}, {told(metric, best['means'][metric])}; "
+        f"the unchanged settings have {usual}. {verdict(record, best, trials)}"
     )
-    return f"{told} {verdict(record, best, trials)}"
 
 
 def effort_text(trials: list[dict]) -> str:
@@ -180,7 +161,8 @@ def _trained(trial: dict) -> float:
     return trial.get("trained", len(trial["cells"]))
 
 
-def _numbered(record: dict, trials: list[dict]) -> list[dict]:
+def rows(record: dict, trials: list[dict]) -> list[dict]:
+    """Trials with what tables print of them: trained, effort, gain, gained, shown, brief."""
     metrics = _metrics(record)
     return [
         trial
@@ -189,9 +171,8 @@ def _numbered(record: dict, trials: list[dict]) -> list[dict]:
             "effort": trial.get("effort") or {},
             "gain": _gained(record, trial, trials[0])["gain"],
             "gained": _gain_text(record, trial, trials[0]),
-            "shown": {
-                m: f"{trial['means'][m]:.4f}" if m in trial["means"] else "–" for m in metrics
-            },
+            "shown": {m: shown(m, trial["means"].get(m)) for m in metrics},
+            "brief": {name: brief(value) for name, value in trial["values"].items()},
         }
         for trial in trials
     ]

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from harness.metrics import find
 from harness.metrics.registry import PERCENT
+from harness.metrics.shown import heading, unit
 from harness.store import DONE
-from harness.store.sweeps import goal
-from reports.numbers.names import metric_label
+from harness.store.sweeps import brief, goal
 from reports.page import figures
 from reports.page.figures import Axis, Series
 
@@ -52,16 +51,13 @@ def _axis(metric: str, values: list[float]) -> Axis:
     """Of an objective, with some room above and below."""
     low, high = min(values), max(values)
     room = 0.06 * (high - low) or 0.01
-    known = find(metric)
-    share = known is not None and known.unit == PERCENT
-    label = f"{metric_label(metric)}{', %' if share else ''}"
-    return Axis(label, low - room, high + room, percent=share)
+    return Axis(heading(metric), low - room, high + room, percent=unit(metric) == PERCENT)
 
 
 def _over_time(metric: str, done: list[dict], y: Axis, default: float | None, sign: int) -> Chart:
     numbers, values = [t["number"] for t in done], [t["means"][metric] for t in done]
     best = (np.minimum if sign < 0 else np.maximum).accumulate(values)
-    x = Axis("trial", 0, max(numbers) + 0.5)
+    x = Axis("trial", 0, max(numbers) + 0.5, whole=True)
     steps = Series("best so far", np.repeat(numbers, 2)[1:], np.repeat(best, 2)[:-1])
     points = [(n, v, _said(t)) for n, v, t in zip(numbers, values, done)]
     chart = figures.cloud("Objective over trials", points, x, y, default, steps)
@@ -78,11 +74,13 @@ def _over_setting(
 ) -> Chart:
     values = [t["values"][name] for t in known]
     if domain["values"]:
-        texts = [_named(value) for value in domain["values"]]
-        x, at = Axis.of_names("", texts), [texts.index(_named(value)) for value in values]
+        names = [_named(value) for value in domain["values"]]
+        shown = [value if isinstance(value, str) else brief(value) for value in domain["values"]]
+        x, at = Axis.of_names("", shown), [names.index(_named(value)) for value in values]
     else:
         log_scale = bool(domain.get("log")) or domain["kind"] == "loguniform"
-        x, at = Axis(name, float(domain["low"]), float(domain["high"]), log=log_scale), values
+        low, high, whole = float(domain["low"]), float(domain["high"]), domain["kind"] == "int"
+        x, at = Axis(name, low, high, log=log_scale, whole=whole), values
     points = [(float(a), t["means"][metric], _said(t)) for a, t in zip(at, known)]
     chart = figures.cloud(f"Objective against {name}", points, x, y, default)
     return f"against-{name}", f"Against {name}", UNCHANGED, chart

@@ -55,7 +55,10 @@ def test_a_running_sweep_says_what_its_trials_do_under_their_numbers(store):
         text = shown(store)
     assert "running; trials: 1 done, 1 running, 1 stopped early" in text
     assert "2 of 16" in text
-    assert "best so far: trial 3 (das3d.p_d=0.75), i_auroc 0.7500; the unchanged" in text
+    assert (
+        "best so far: trial 3 (das3d.p_d=0.75), I-AUROC 75.0 %; the unchanged settings have 50.0 %"
+        in text
+    )
     row = next(line for line in text.splitlines() if "train 40/100, loss 0.5" in line)
     assert row.split()[0] == "1" and "1.4 of 2" in row
 
@@ -66,7 +69,7 @@ def test_status_knows_a_sweep_by_the_beginning_of_its_name(store, capsys, monkey
         code, out, _ = relief(capsys, monkeypatch, "status", "found", *more, *where)
         assert code == 0 and "interrupted: the same `relief sweep` goes on" in out
     code, out, _ = relief(capsys, monkeypatch, "status", *where)
-    assert code == 0 and NAME in out and "i_auroc 0.7500" in out
+    assert code == 0 and NAME in out and "I-AUROC 75.0 %" in out
     code, out, _ = relief(capsys, monkeypatch, "status", NAME, "--json", *where)
     said = json.loads(out)
     assert said["best"] == 0.75 and said["stopped"] == 1 and len(said["trials"]) == 4

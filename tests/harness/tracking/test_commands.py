@@ -59,7 +59,7 @@ def test_every_trial_has_the_swept_settings_the_unchanged_ones_too(store):
     parent = next(r for r in runs if content.PARENT not in r.data.tags)
     assert parent.info.status == "FINISHED" and parent.data.metrics["best/i_auroc"] == 0.7
     for told in (parent.data.tags, experiment.tags):
-        assert "| 1 |  | 0.7000 | 1 of 1 |" in told[content.NOTE]
+        assert "| 1 |  | 70.0 | 1 of 1 |" in told[content.NOTE]
     assert "das3d.loss.w_focal" in experiment.tags["mlflow.sharedViewState.found-1"]
 
 

@@ -6,11 +6,15 @@ import math
 import pytest
 from rich.console import Console
 
+from harness.cli.searched import outcome
+from harness.planning.space import describe
+from harness.store.sweeps import DEFAULT
 from reports.numbers.gain import gain, verdict
+from reports.page.figures import Axis
 from reports.page.sweeps import (
+    counts_text,
     effort_text,
     outcome_text,
-    sweep_table,
     trials_frame,
     write_sweep,
 )
@@ -38,7 +42,7 @@ def test_the_page_says_what_early_ends_saved(tmp_path):
     assert text in page and "0.2 of 1" in page
     frame = trials_frame(record, trials)
     assert list(frame["cells"]) == [1, 0.2] and list(frame["saved_steps"]) == [0, 80]
-    assert sweep_table(record, trials).row_count == 2
+    assert outcome(record, trials).row_count == 2
 
 
 def test_sweeps_of_earlier_versions_have_a_page(tmp_path):
@@ -59,7 +63,7 @@ def test_a_best_point_of_few_cells_is_said_not_to_be_separable():
     trials = [scored(0, [0.5, 0.6]), scored(1, [0.7, 0.9])]
     record |= {"best": "1", "front": ["1"]}
     text = outcome_text(record, trials)
-    assert "+0.2500 is not separable from chance: 2 cells tell too little" in text
+    assert "+25.0 points is not separable from chance: 2 cells tell too little" in text
     assert math.isnan(gain(record, trials[1], trials[0]).low)
 
 
@@ -78,10 +82,10 @@ def test_a_gain_has_an_interval_and_counts_only_as_the_best_of_its_points(tmp_pa
     frame = trials_frame(record, trials)
     assert frame["gain_low"][1] == found.low and frame["gain"][0] == 0
     page = write_sweep(record, trials, tmp_path).read_text()
-    assert "Over unchanged" in page and "+0.1012 [+0." in page
+    assert "Over unchanged" in page and "+10.1 [+9." in page and "I-AUROC, %" in page
     shown = io.StringIO()
-    Console(width=160, file=shown).print(sweep_table(record, trials))
-    assert "+0.1012 [+0." in shown.getvalue()
+    Console(width=160, file=shown).print(outcome(record, trials))
+    assert "+10.1 [+9." in shown.getvalue()
 
 
 def test_less_is_better_where_the_metric_says_so():
@@ -89,3 +93,52 @@ def test_less_is_better_where_the_metric_says_so():
     record["sweep"]["modes"] = {"i_auroc": "min"}
     trials = [scored(0, [0.5, 0.6]), scored(1, [0.4, 0.4])]
     assert gain(record, trials[1], trials[0]).mean == pytest.approx(0.15)
+
+
+def test_tables_round_what_was_drawn_and_lose_nothing_in_80_columns(tmp_path):
+    record, _ = sweep_record()
+    domain = record["sweep"]["space"]["das3d.p_d"]
+    record["sweep"]["space"]["das3d.skew.sigma"] = domain | {"values": [[0.1, 0.2], [0.3, 1.0]]}
+    values = {"das3d.p_d": 0.1 + 0.2, "das3d.skew.sigma": [0.0123456789, 1e-4], "das3d.n": 12}
+    settings = describe(values)
+    assert settings == "das3d.p_d=0.3 das3d.skew.sigma=[0.01235, 0.0001] das3d.n=12"
+    trials = [
+        scored(0, [0.5] * 6, id=DEFAULT, settings="unchanged settings"),
+        scored(1, [0.5, 0.6, 0.7, 0.8, 0.9, 0.9], values=values, settings=settings),
+    ]
+    record |= {"best": "1", "front": ["1"], "id": "a_sweep_of_some_length-0123abcd"}
+    shown = io.StringIO()
+    Console(width=80, file=shown).print(outcome(record, trials))
+    text = shown.getvalue()
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+    words = set(text.split())
+    assert {"73.3", "6/6", "done", "+23.3", "das3d.p_d=0.3", "das3d.n=12"} <= words
+    page = write_sweep(record, trials, tmp_path).read_text()
+    assert ">0.3</td>" in page and ">[0.01235, 0.0001]</td>" in page
+    assert 'data-v="0.30000000000000004"' in page  # by which it is sorted
+    assert "0.30000000000000004" in (tmp_path / "trials.csv").read_text()
+
+
+def test_the_count_of_trials_has_that_of_the_unchanged_settings():
+    trials = [scored(0, [0.5], id=DEFAULT), scored(1, [0.5]), scored(2, [0.5], status="stopped")]
+    text = "2 trials (1 done, 1 stopped), and trial 0 with the unchanged settings (done)"
+    assert counts_text(trials) == text
+
+
+def test_costs_have_four_digits_and_their_names():
+    record, _ = sweep_record()
+    record["sweep"]["objective"]["metrics"] = ["fit_s"]
+    record["sweep"]["modes"] = {"fit_s": "min"}
+    trials = [scored(0, [0]), scored(1, [0])]
+    for trial, seconds in zip(trials, (1234.5678, 0.98765432)):
+        trial["cells"] = [{"scores": {"fit_s": seconds}}]
+        trial["means"] = {"fit_s": seconds}
+    record |= {"best": "1", "front": ["1"]}
+    text = outcome_text(record, trials)
+    assert "fit_s 0.9877; the unchanged settings have 1235. The gain of +1234 is not" in text
+
+
+def test_whole_numbers_have_whole_ticks():
+    assert Axis("trial", 0, 9.5, whole=True).ticks() == [0, 5]
+    assert Axis("trial", 0, 2.5, whole=True).ticks() == [0, 1, 2]
+    assert Axis("share", 0, 9.5).ticks() == [0, 2.5, 5, 7.5]
