@@ -22,8 +22,6 @@ from rich.table import Table
 from harness.cli.display import describe_progress, when
 from harness.cli.launch import lone_name, sole
 from harness.cli.terminal import console, show, table
-from harness.metrics.shown import heading, quantity, told
-from harness.metrics.shown import shown as value_text
 from harness.store import DONE, FAILED, Store
 from harness.store.at_work import lock_of
 from harness.store.sweeps import (
@@ -115,6 +113,8 @@ def plain(store: Store, sweep_id: str, each: bool = False) -> dict[str, Any]:
 
 def listed(sweeps: Sequence[Mapping[str, Any]]) -> Table:
     """Of `overview`, for the terminal."""
+    from harness.metrics.shown import told
+
     numbers = ("points", *WORDS)
     shown = table("sweep", "started", *numbers, "best so far", "state", numbers=numbers)
     for one in sweeps:
@@ -150,6 +150,7 @@ def watch(store: Store, sweep_id: str, every: float | None, as_json: bool) -> No
 
 def outcome(record: dict[str, Any], trials: list[dict[str, Any]]) -> Table:
     """The best trials and the unchanged settings, when it has ended."""
+    from harness.metrics.shown import heading
     from reports.page.sweeps import rows
 
     (metric, sign), metrics = goal(record), record["sweep"]["objective"]["metrics"]
@@ -235,6 +236,8 @@ def _bar(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> Rendera
 
 
 def _best(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> str:
+    from harness.metrics.shown import quantity, told
+
     if (best := leading(record, trials)) is None:
         return ""
     metric = goal(record)[0]
@@ -246,6 +249,9 @@ def _best(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> str:
 
 
 def _table(store: Store, record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> Table:
+    from harness.metrics.shown import heading
+    from harness.metrics.shown import shown as value_text
+
     metric = goal(record)[0]
     numbers = ("trial", heading(metric))
     shown = table("trial", "settings", heading(metric), "cells", "at work", numbers=numbers)
