@@ -52,10 +52,10 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the leaderboard of one or several stores, from their files alone."""
-    from harness.metrics.outside import join_of
-    from reports.numbers.stores import Checked, gather
+    """Write the leaderboard of one or several stores, from their files alone.
 
+    That of one launch is printed as it stands where its results are as they were.
+    """
     if stores:
         _check_stores(stores)
     places = [Store(path) for path in stores or [store]]
@@ -65,11 +65,17 @@ def report(
         for name in _named(place, launch, alone=len(places) == 1)
     ]
     for place, one in parts:
-        join_of(one, place.path)
+        _join(one, place)
+    if len(parts) == 1 and not (out or images or as_json):
+        if found := _renew(*parts[0]):
+            exit_if_damaged(found)
+        return
+    from reports.numbers.stores import Checked, gather
+
     store_of, wanted = gather(parts)
     found = Checked(store_of)
     if out is None and len(parts) == 1:
-        out = places[0].path / "reports" / wanted["id"]
+        out = _folder(*parts[0])
     folder = out or Path("relief-report")
     if as_json:
         _print_report(found, wanted, folder.resolve(), images)
@@ -129,7 +135,6 @@ def compare(
 ) -> None:
     """Compare two stores, commits or settings cell by cell, with intervals and tests."""
     from harness.metrics import headlines
-    from harness.metrics.outside import join_of
     from harness.store import write_text
     from reports.forms.compare_text import (
         comparison_csv,
@@ -158,7 +163,7 @@ def compare(
         of_path = Store(path)
         store = Checked(of_path)
         found = of_path.launch(launch)
-        join_of(found, of_path.path)
+        _join(found, of_path)
         results = read_results(store, found)
         frame = chosen(results_frame(store, found, results, protocol), choice)
         frames.append(frame)
@@ -274,24 +279,41 @@ def write(
 
 
 def conclude(store: Store, launch: dict, tracking: str | None) -> Checked | None:
-    """The leaderboard on the terminal, in files and in MLflow; -> what was read of the store.
+    """The leaderboard on the terminal, in files and in MLflow; as `_renew`."""
+    found = _renew(store, launch)
+    if tracking != "none":
+        _track(store, launch, tracking, _folder(store, launch))
+    return found
+
+
+def _renew(store: Store, launch: dict) -> Checked | None:
+    """The leaderboard on the terminal and in files; -> what was read of the store.
 
     None if nothing had to be read: the report stands, and says what it said.
     """
-    folder, state = store.path / "reports" / launch["id"], unchanged.state_of(store, launch)
-    found = None
+    folder, state = _folder(store, launch), unchanged.state_of(store, launch)
     if (text := unchanged.told(folder, state)) is not None:
         console.print(Text.from_ansi(text), soft_wrap=True)
-    else:
-        from reports.numbers.stores import Checked
+        return None
+    from reports.numbers.stores import Checked
 
-        found = Checked(store)
-        shown = write(found, launch, folder)
-        if not found.damaged:
-            unchanged.keep(folder, state, shown, console.width)
-    if tracking != "none":
-        _track(store, launch, tracking, folder)
+    found = Checked(store)
+    shown = write(found, launch, folder)
+    if not found.damaged:
+        unchanged.keep(folder, state, shown, console.width)
     return found
+
+
+def _folder(store: Store, launch: dict) -> Path:
+    return store.path / "reports" / launch["id"]
+
+
+def _join(launch: dict, store: Store) -> None:
+    """Register the metrics of the plug-ins that it was started with."""
+    if (launch.get("config") or {}).get("plugins"):
+        from harness.metrics.outside import join_of
+
+        join_of(launch, store.path)
 
 
 def _track(store: Store, launch: dict, tracking: str | None, folder: Path) -> None:

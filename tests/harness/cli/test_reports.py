@@ -6,7 +6,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from harness.cli import reports, terminal
 from harness.cli.app import app
+from harness.store import write_text
+from tests.harness.cli.test_cli import relief
 from tests.reports.fake_store import build_launch
 
 
@@ -29,6 +32,34 @@ def asked(*arguments):
     done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
+
+
+def test_a_report_is_written_anew_where_its_results_changed_or_other_images_are_asked_for(
+    store, capsys, monkeypatch
+):
+    asked_for = []
+
+    def write(found, launch, folder, images=None):
+        asked_for.append(images)
+        write_text(folder / "leaderboard.html", f"{len(asked_for)}")
+        terminal.console.print("told")
+        return ["told"]
+
+    monkeypatch.setattr(reports, "write", write)
+    touched = next(store.glob("jobs/*/result.json"))
+    for options, change, wanted in [
+        ((), None, [None]),
+        ((), None, []),  # printed as it was
+        (("--images", "worst"), None, [["worst"]]),
+        ((), None, [None]),  # the page has other images
+        ((), touched.touch, [None]),
+        ((), None, []),
+    ]:
+        if change:
+            change()
+        asked_for.clear()
+        code, out, err = relief(capsys, monkeypatch, "report", "--store", store, *options)
+        assert code == 0 and out == "told\n" and asked_for == wanted, err
 
 
 def test_a_report_for_scripts_has_what_the_table_has(store, tmp_path):
