@@ -6,7 +6,7 @@ DEMO, RANDOM_INIT, TEST_SELECTED, IMPORTED = "demo", "random-init", "test-select
 BEST_VALIDATION = "best-validation"
 VIEW_SUSPECT = "view-suspect"
 ALTERED = "altered"
-UNVERIFIED = "unverified data"
+UNVERIFIED, MADE_DATA = "unverified data", "made data"
 IMPORTED_MAPS = "imported maps"
 EDITED = "edited-code"
 MEANING = {
@@ -18,7 +18,9 @@ MEANING = {
     IMPORTED_MAPS: "its maps were made elsewhere (`relief import`) and only scored here",
     EDITED: "by code of Relief that was changed here, as its record lists; not the released method",
     ALTERED: "settings of the method or its data differ from the published ones",
-    UNVERIFIED: "named as published data, but with other counts of images: no published value is "
+    UNVERIFIED: "named as published data, but with other counts, sizes or forms of images: no "
+    "published value is compared with it",
+    MADE_DATA: "on scenes that Relief drew itself, whatever they are called: no published value is "
     "compared with it",
     VIEW_SUSPECT: "the preparation of the scans went wrong in many of them, and the number says "
     "little of the method: `relief data check`, `relief data show`",

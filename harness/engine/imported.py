@@ -17,6 +17,7 @@ from harness.metrics import Scored
 from harness.metrics.images import Images
 from harness.planning.jobs import Place
 from harness.store import COMMON, PAPER, Spec, Store, influences, write_json
+from harness.store.origin import DATA, data_of, sizes_told
 from harness.store.records import MAP_IDS, MAPS, write_curves, write_scores
 
 AS_MAXIMUM = "the maximum of the map, as MVTec's evaluation tool takes it"
@@ -28,7 +29,8 @@ def score_imported(spec: Spec, place: Place, store: Store, work: Path) -> dict[s
     Scores are those of the files' own pixels, which are the sensor's, in both protocols.
     """
     started = time.perf_counter()
-    truth = read_truth(store.verified(place.truth).folder)
+    record = store.verified(place.truth)
+    truth = read_truth(record.folder)
     values = _maps_of(spec.category, truth, Path(place.inputs["maps"]))
     stored = _kept(values, truth.ids, work)
     read_s = time.perf_counter() - started
@@ -50,6 +52,7 @@ def score_imported(spec: Spec, place: Place, store: Store, work: Path) -> dict[s
         "protocols": {COMMON: common},
         "truth": place.truth,
         "counts": {"test": len(truth.ids), "anomalous": int(truth.labels.sum())},
+        DATA: data_of(record) | {"sizes": sizes_told(truth.sizes)},
         "timings": {"read_s": read_s, "metrics_s": seconds - read_s},
         "notes": notes,
         "marks": list(place.marks),

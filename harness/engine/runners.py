@@ -25,6 +25,7 @@ from harness.data import synthetic
 from harness.data.blind import blind
 from harness.data.cache import open_split, open_truth
 from harness.data.datasets import open_dataset
+from harness.data.origin import origin
 from harness.data.samples import Category, DataError
 from harness.data.synthetic import generate
 from harness.data.truth import build_truth
@@ -44,6 +45,7 @@ from harness.engine.measure import (
 from harness.planning.jobs import Job, Resources
 from harness.planning.values import set_dotted
 from harness.store import PAPER, Record, Spec, Store, influences
+from harness.store.origin import DATA, data_of
 from harness.store.records import write_curves, write_maps, write_scores
 from methods.contract import Batch, Progress, Run, Samples, View, seed_for, settings_from
 from methods.marks import NOTED, VIEW_SUSPECT
@@ -153,16 +155,15 @@ def prepare_view(task: Task) -> dict[str, Any]:
         workers=task.job.resources.cpus,
     )
     clock.lap("prepare_s")
+    summary |= {DATA: origin(category)}
     return {"summary": summary, "timings": clock.laps, "speed": preprocessing(category, view)}
 
 
 def keep_truth(task: Task) -> dict[str, Any]:
-    clock = Clock()
-    summary = build_truth(
-        _category(task), task.work, _counted("truth", task), task.job.resources.cpus
-    )
+    clock, category = Clock(), _category(task)
+    summary = build_truth(category, task.work, _counted("truth", task), task.job.resources.cpus)
     clock.lap("truth_s")
-    return {"summary": summary, "timings": clock.laps}
+    return {"summary": summary | {DATA: origin(category)}, "timings": clock.laps}
 
 
 def _category(task: Task) -> Category:
@@ -293,6 +294,7 @@ def run_cell(task: Task) -> dict[str, Any]:
             "test": len(test),
             "anomalous": int(truth.labels.sum()),
         },
+        DATA: data_of(view),
         "timings": clock.laps,
         "speed": speed,
         "sizes": sizes,

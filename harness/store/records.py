@@ -379,6 +379,11 @@ class Record:
         return self._map("counts")
 
     @property
+    def data(self) -> dict[str, Any]:
+        """What a cell was scored on (harness/store/origin.py); empty of earlier versions."""
+        return self._map("data")
+
+    @property
     def timings(self) -> dict[str, float]:
         """Seconds by phase."""
         return self._map("timings")

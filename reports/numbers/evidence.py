@@ -14,7 +14,7 @@ from harness.metrics.intervals import Influence
 from harness.store import COMMON, DONE, Record, Results
 from harness.store.influences import influences_of
 from harness.store.rescored import scores_of
-from reports.numbers.data import published_data
+from reports.numbers.data import prepared_of, published_data
 from reports.numbers.frame import read_scores
 from reports.numbers.stores import Checked
 
@@ -27,7 +27,7 @@ class Evidence:
 
     influences: Mapping[str, Mapping[str, Influence]] = field(default_factory=dict)
     signatures: OfCells = field(default_factory=dict)
-    data: Mapping[str, str] = field(default_factory=dict)  # key -> which published dataset's
+    data: Mapping[str, str] = field(default_factory=dict)  # key -> whose (data.py: published_data)
 
     def influence(self, key: str, metric: str) -> Influence | None:
         return self.influences.get(key, {}).get(metric)
@@ -63,7 +63,11 @@ def _read(
     return Evidence(
         {key: _of(found[key], scores[key], protocol) for key in found if key in scores},
         {key: signatures_of(record, protocol) for key, record in found.items()},
-        {key: published_data(found[key], scores[key]) for key in found if key in scores},
+        {
+            key: published_data(record, scores[key], prepared_of(store, record))
+            for key, record in found.items()
+            if key in scores
+        },
     )
 
 

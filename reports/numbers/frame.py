@@ -16,6 +16,7 @@ from harness.store.influences import influences_of
 from harness.store.rescored import Scores, read, scores_of
 from methods.errors import UserError
 from methods.marks import ALTERED
+from reports.numbers.data import unsure_lines
 from reports.numbers.names import metric_label, metric_order
 
 PENDING = "pending"  # asked for, no result yet
@@ -130,6 +131,7 @@ def unscored_lines(launch: dict, results: dict[str, Record]) -> list[str]:
             f"{next(iter(whys.values()))}. Once that is mended, {again} computes it."
         )
     lines += _bare_lines(list(done.values()), again)
+    lines += unsure_lines(done.values())
     if unknown := {name for name in names if find(name) is None}:
         lines.append(
             f"Left out, since no plug-in that is loaded knows them: {', '.join(sorted(unknown))} "

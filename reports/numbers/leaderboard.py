@@ -22,10 +22,10 @@ from harness.metrics import get
 from harness.metrics.intervals import Error, Influence, interval, of_seeds
 from harness.metrics.registry import PERCENT
 from harness.store import COMMON, DONE, FAILED, OUT_OF_MEMORY, PAPER, SKIPPED, TIMEOUT
-from methods.marks import DEMO, UNVERIFIED
+from methods.marks import DEMO, MADE_DATA, UNVERIFIED
 from reports.numbers.baselines import below_baseline
 from reports.numbers.board import Board, Lead, Row, Score, ahead
-from reports.numbers.data import PUBLISHED, is_claimed
+from reports.numbers.data import MADE, PUBLISHED, is_claimed
 from reports.numbers.evidence import NONE, Evidence
 from reports.numbers.frame import PENDING, UNDEFINED, UNSCORED, all_marks, metric_names
 from reports.numbers.names import metric_order, setting_order, status_label
@@ -183,22 +183,28 @@ def _row(cells: pd.DataFrame, metric: str, categories: tuple[str, ...], evidence
         mean,
         influences=_all(list(known.values())) if mean.status == DONE else (),
         signatures=tuple(signatures),
-        data={c: found for c, found in data.items() if found},
+        data={c: found for c, found in data.items() if found in PUBLISHED},
     )
 
 
 def _data(keys: np.ndarray, evidence: Evidence) -> str | None:
-    """Which published dataset's the data of a category are; empty: none's, None: unknown."""
+    """Whose the data of a category are (`published_data`); None: unknown."""
     known = {evidence.data[key] for key in keys if key in evidence.data}
     return "".join(known) if len(known) == 1 else "" if known else None
 
 
 def _marks(cells: pd.DataFrame, data: dict[str, str | None]) -> tuple[str, ...]:
-    """With one for data that are called as published ones and are not. A demo says enough."""
+    """With one for data that are Relief's own, or called as published ones without being these.
+
+    A demo says enough.
+    """
     marks, dataset = all_marks(cells["marks"]), cells["dataset"].iloc[0]
+    if DEMO in marks:
+        return marks
     other = [c for c, found in data.items() if found == "" and is_claimed(dataset, c)]
     claimed = len(other) == len(data) or dataset in PUBLISHED
-    return (*marks, UNVERIFIED) if other and claimed and DEMO not in marks else marks
+    found = {MADE_DATA: MADE in data.values(), UNVERIFIED: bool(other) and claimed}
+    return (*marks, *(mark for mark, so in found.items() if so))
 
 
 def _influence(keys: np.ndarray, metric: str, evidence: Evidence) -> Influence | None:

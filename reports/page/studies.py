@@ -2,7 +2,8 @@
 
 Means are over all categories of the table. On other data (the synthetic categories of the demo)
 only means can be set side by side, and they say whether the rows come in the paper's order, not
-whether ours agree with it.
+whether ours agree with it. Data are the paper's by what they are (reports/numbers/data.py), and
+nothing is judged of a demo, of random weights or of edited code; of a study's own settings it is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich import box
 from rich.table import Table
 
 from harness.store import PAPER, Record, Results, write_text
+from methods.marks import ALTERED, UNJUDGED
 from reports.forms.text import DEMO
 from reports.numbers.comparison import MEANING, OTHER, SEPARATOR, comparison
 from reports.numbers.evidence import read_evidence
@@ -36,6 +38,7 @@ from reports.numbers.published import (
 from reports.page import pages
 
 MEAN = "mean"
+OTHER_DATA = "not the published data"
 OURS = ("dbrn", "dbrn_ms", "3dsr", "dsr", "das3d", "m3dm", "shape_guided")  # method_key
 MEASURED = {  # metrics of cost: column of the results frame, unit of the table / unit of ours
     "fps": ("fps", 1.0),
@@ -93,9 +96,8 @@ def study_lines(store: Results, launch: dict) -> list[Line]:
             value = _measured(frame, cell, printed.paper, printed.metric)
         else:
             value = _score(boards, cell, printed)
-            if printed.category == MEAN and own != known:
-                value.note = value.note or f"mean over {', '.join(sorted(own))}"
-                value.found = None
+            if printed.category == MEAN and own != known and value.ours is not None:
+                value.note, value.found = f"mean over {', '.join(sorted(own))}", None
         lines.append(
             Line(
                 printed.method,
@@ -172,7 +174,15 @@ def _score(boards: list[Board], cell: dict, printed) -> _Value:
     bounds, spread = row.bounds(category), row.spread(category)
     quote = Quote(printed.value, printed.paper, printed.table, printed.method)
     low, high = bounds or (None, None)
-    return _Value(score.value, score.std, low, high, verdict(score.value, quote, spread, bounds))
+    value = _Value(score.value, score.std, low, high)
+    of = row.scores if category is None else (category,)
+    if {row.data.get(name) for name in of} != {printed.dataset}:
+        value.note = OTHER_DATA
+    elif marks := [mark for mark in row.marks if mark in UNJUDGED and mark != ALTERED]:
+        value.note = ", ".join(marks)
+    else:
+        value.found = verdict(score.value, quote, spread, bounds)
+    return value
 
 
 APART = {  # what a paper measures otherwise: (paper, metric) -> as in MEASURED

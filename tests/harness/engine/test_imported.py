@@ -77,6 +77,9 @@ def test_they_are_scored_as_they_are_in_both_protocols(maps, data, tmp_path):
             assert f"|{resolution}|" in found.signatures["p_auroc"]
         assert record.marks == ["imported maps"] and "maximum" in record.notes["image_score"]
         assert np.array_equal(record.maps().values, np.stack(own))
+        samples_of = {"train": 2, "validation": 0, "test": len(own)}
+        made = {"made": True, "files": [".png", ".tiff"], "samples": samples_of}
+        assert record.data == made | {"sizes": [[48, 48]]}
         assert [str(v) for v in record.scores()["id"].to_pylist()] == [s.id for s in known]
 
 

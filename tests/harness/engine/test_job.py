@@ -40,6 +40,16 @@ def test_a_cell_leaves_all_its_evidence(tiny_store):
     assert np.load(folder / "pro_curve.npz")["fpr_exact"][-1] == 1.0
 
 
+def test_a_cell_says_what_its_data_were_and_that_relief_made_them(tiny_store):
+    for cell in cells(tiny_store, planned()):
+        view, (size,) = tiny_store.result(cell.spec.needs.view), cell.data["sizes"]
+        index = json.loads((view.folder / "test" / "index.json").read_text())
+        assert cell.data["made"] and cell.data["files"] == [".png", ".tiff"]
+        assert all(size == native for native in index["native_sizes"])
+        assert cell.data["samples"]["test"] == cell.counts["test"] == len(index["ids"])
+        assert cell.data["samples"].items() <= view.summary["samples"].items()
+
+
 def test_a_cell_is_scored_at_the_sensor_s_pixels_too(tiny_store):
     plan = planned()
     for result in cells(tiny_store, plan):

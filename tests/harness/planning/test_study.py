@@ -11,12 +11,13 @@ from harness.engine.executors import InProcess
 from harness.planning import study
 from harness.planning.config import ConfigError, find, shipped
 from harness.store import DONE, Store
+from reports.numbers import data
 from reports.numbers.published import known_categories, published_cells
 from reports.page.coverage import coverage
 from reports.page.studies import ours_only, study_lines, study_table, write_study
 from tests.harness.cli.test_cli import relief
 from tests.harness.conftest import checkpoint
-from tests.reports.fake_store import build_launch
+from tests.reports.fake_store import SIZE, TEST, build_launch
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
 
@@ -76,12 +77,44 @@ def test_a_study_runs_and_sets_published_values_beside_ours(tmp_path):
     assert "Demo" not in page.read_text() or launch["demo"]
 
 
-def test_on_the_papers_categories_values_get_a_verdict_and_an_interval(tmp_path):
+@pytest.fixture
+def table1(monkeypatch):
+    """Lines of DAS3D's Table 1 of results with such changes, on data with counts of the release."""
     categories = known_categories("mvtec3d")
-    store, launch = build_launch(tmp_path, (("das3d", ""),), ("rgb+3d",), categories, demo=False)
-    cells = [cell | {"dataset": "mvtec3d", "printed": ["das3d", ""]} for cell in launch["cells"]]
+    facts = data.Facts({"test": dict(TEST)}, (SIZE, SIZE), (".png", ".tiff"))
+    monkeypatch.setattr(
+        data, "published_facts", lambda: {("mvtec3d", c): facts for c in categories}
+    )
     named = {"name": "das3d/table1", "paper": "das3d", "table": "Table 1", "dataset": "mvtec3d"}
-    lines = study_lines(store, launch | {"cells": cells, "study": named})
+
+    def make(path, **changes):
+        which = (("das3d", ""),), ("rgb+3d",), categories
+        changes = {"marks": [], "data": {"sizes": [[SIZE, SIZE]]}} | changes
+        store, launch = build_launch(
+            path, *which, troubles={(None,) * 5: changes}, demo=False, arrays=False
+        )
+        cells = [
+            cell | {"dataset": "mvtec3d", "printed": ["das3d", ""]} for cell in launch["cells"]
+        ]
+        launch |= {"cells": cells, "study": named}
+        return launch, study_lines(store, launch)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "change, note",
+    [({"data": {"sizes": [[9, 9]]}}, "not the published data"), ({"marks": ["demo"]}, "demo")],
+)
+def test_a_study_judges_neither_look_alikes_nor_demos(table1, tmp_path, change, note):
+    _, lines = table1(tmp_path, **change)
+    ours = [line for line in lines if line.ours is not None]
+    assert {(line.verdict, line.note) for line in ours} == {("", note)} and len(ours) == 11
+
+
+def test_on_the_papers_data_values_get_a_verdict_and_an_interval(table1, tmp_path):
+    categories = known_categories("mvtec3d")
+    launch, lines = table1(tmp_path)
     ours = {line.category: line for line in lines if line.ours is not None}
     assert set(ours) == {*categories, "mean"}
     assert all(line.verdict in ("within error", "above", "below") for line in ours.values())
@@ -90,7 +123,7 @@ def test_on_the_papers_categories_values_get_a_verdict_and_an_interval(tmp_path)
     assert {line.note for line in lines if line.ours is None} == {"no row of the study computes it"}
     assert {line.compares for line in ours.values()} == {"inferred"}
     assert "DAS3D prints no optimiser" in mean.reasons
-    table = study_table(launch | {"study": named}, lines)
+    table = study_table(launch, lines)
     assert any("DAS3D prints no optimiser" in row for row in table.caption.splitlines())
 
 

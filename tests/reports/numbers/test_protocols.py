@@ -236,7 +236,7 @@ def test_verdicts_that_rest_on_inferred_settings_are_marked_in_every_form(
     launch, tmp_path, monkeypatch
 ):
     store, of = launch
-    monkeypatch.setattr(evidence, "published_data", lambda record, scores: "mvtec3d")
+    monkeypatch.setattr(evidence, "published_data", lambda *given: "mvtec3d")
     cells = [c for c in of["cells"] if c["category"] == "cookie"]  # of DAS3D and of M3DM
     of = of | {"cells": [c | {"dataset": "mvtec3d", "category": "bagel"} for c in cells]}
     page = write_report(store, of, tmp_path / "report").read_text()

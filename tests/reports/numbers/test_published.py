@@ -8,9 +8,10 @@ from scipy.stats import t as student
 
 from harness.data import eyecandies, mvtec3d
 from harness.store import Record
-from methods.marks import UNVERIFIED
+from methods.marks import MADE_DATA, UNVERIFIED, meaning
 from reports.forms.text import leaderboard_markdown
 from reports.numbers import data, published
+from reports.numbers.frame import read_results, unscored_lines
 from reports.numbers.leaderboard import Row, Score
 from reports.numbers.published import (
     ABOVE,
@@ -26,7 +27,8 @@ from reports.numbers.published import (
     verdict,
 )
 from reports.numbers.quoting import quoted
-from tests.reports.fake_store import TEST
+from reports.page.render import write_report
+from tests.reports.fake_store import SIZE, TEST
 from tests.reports.numbers.test_leaderboard import boards_of
 
 BENCH = ("mvtec3d", "rgb+3d", "i_auroc")
@@ -128,32 +130,95 @@ def test_few_shot_rows_stand_beside_what_papers_print_for_as_few():
     assert row_of(("7-shot",)).published is None
 
 
+FACTS = data.Facts(
+    {"test": dict(TEST), "train": {"good": 40}, "validation": {"good": 3}},
+    (SIZE, SIZE),
+    (".png", ".tiff"),
+)
+GENUINE = {
+    "made": False,
+    "files": [".png", ".tiff"],
+    "samples": {"train": 40, "validation": 3, "test": sum(dict(TEST).values())},
+    "sizes": [[SIZE, SIZE]],
+}
+
+
 @pytest.fixture
 def as_published(monkeypatch):
     """What `build` writes has the counts of the published data."""
-    counts = {"test": dict(TEST), "train": {"good": 40}}
-    known = {("mvtec3d", name): counts for name in MVTEC}
-    monkeypatch.setattr(data, "published_counts", lambda: known)
+    known = {("mvtec3d", name): FACTS for name in MVTEC}
+    monkeypatch.setattr(data, "published_facts", lambda: known)
 
 
-def test_the_counts_are_those_that_the_readers_know():
-    for (dataset, category), splits in data.published_counts().items():
-        known = {"mvtec3d": mvtec3d, "eyecandies": eyecandies}[dataset].published(category)
-        assert splits == {split: known[split] for split in ("train", "test")}
-    assert len(data.published_counts()) == 20
+def test_the_facts_are_those_that_the_readers_know():
+    for (dataset, category), facts in data.published_facts().items():
+        reader = {"mvtec3d": mvtec3d, "eyecandies": eyecandies}[dataset]
+        assert facts.counts == reader.published(category)
+        assert facts.size == reader.published_size(category)
+    assert len(data.published_facts()) == 20
+
+
+def of_bagel(known, made=None, **test):
+    """Whose the data of a cell are: bagel's own, with such changes."""
+    counts = data.published_facts()["mvtec3d", "bagel"].counts["test"] | test
+    defects = [defect for defect, count in counts.items() for _ in range(count)]
+    record = Record({"spec": {"category": "bagel"}, "status": "done", **known}, Path())
+    return data.published_data(record, pd.DataFrame({"defect": defects}), made)
+
+
+BAGEL = {
+    "made": False,
+    "files": [".png", ".tiff"],
+    "samples": {"train": 244, "validation": 22, "test": 110},
+    "sizes": [[800, 800]],
+}
 
 
 @pytest.mark.parametrize(
     "change, whose",
-    [({}, "mvtec3d"), ({"hole": 20}, ""), ({"stain": 1}, ""), ({"good": 21}, "")],
+    [
+        ({}, "mvtec3d"),
+        ({"sizes": [[500, 500]]}, ""),
+        ({"sizes": [[500, 500], [800, 800]]}, ""),
+        ({"files": [".png", ".png"]}, ""),
+        ({"samples": {"train": 244, "validation": 4, "test": 110}}, ""),
+        ({"samples": {"train": 240, "validation": 22, "test": 110}}, ""),
+        ({"made": True}, data.MADE),
+    ],
 )
-def test_data_are_the_published_ones_by_their_counts_whatever_they_are_called(change, whose):
-    counts = data.published_counts()["mvtec3d", "bagel"]["test"] | change
-    defects = [defect for defect, count in counts.items() for _ in range(count)]
-    record = Record({"spec": {"category": "bagel"}, "status": "done"}, Path())
-    assert data.published_data(record, pd.DataFrame({"defect": defects})) == whose
-    known = {"spec": {"category": "bagel"}, "status": "done", "counts": {"train_available": 243}}
-    assert data.published_data(Record(known, Path()), pd.DataFrame({"defect": defects})) == ""
+def test_data_are_the_published_ones_by_all_that_is_recorded_of_them(change, whose):
+    assert of_bagel({"data": BAGEL | change}) == whose
+
+
+@pytest.mark.parametrize("change", [{"hole": 20}, {"stain": 1}, {"good": 21}])
+def test_data_with_other_counts_of_test_images_are_not_the_published_ones(change):
+    assert of_bagel({"data": BAGEL}, **change) == of_bagel({}, **change) == ""
+
+
+def test_cells_of_earlier_versions_are_judged_by_what_they_have():
+    assert of_bagel({}) == of_bagel({"counts": {"train_available": 244}}) == "mvtec3d"
+    assert of_bagel({"counts": {"train_available": 243}}) == ""
+
+    def view(size, needs=(), **samples):
+        summary = {"samples": BAGEL["samples"] | samples, "frames": [[*size, 0, 0, *size]]}
+        return Record({"spec": {"needs": dict(needs)}, "summary": summary}, Path())
+
+    assert of_bagel({}, view((800, 800))) == "mvtec3d"
+    assert of_bagel({}, view((500, 500))) == of_bagel({}, view((800, 800), validation=4)) == ""
+    assert of_bagel({}, view((800, 800), {"dataset": "abc"})) == data.MADE
+
+
+def test_a_report_says_which_cells_are_judged_by_little(build, as_published):
+    counts = {"counts": {"train_available": 40, "test": 18}}
+    store, launch = built(build, "mvtec3d", troubles={(None,) * 5: counts})
+    (line,) = [one for one in told(store, launch) if "did not record sizes" in one]
+    assert line.startswith("4 of 4 finished cells")
+    store, launch = built(build, "mvtec3d", troubles={(None,) * 5: counts | {"data": GENUINE}})
+    assert not any("did not record sizes" in one for one in told(store, launch))
+
+
+def told(store, launch):
+    return unscored_lines(launch, read_results(store, launch))
 
 
 def built(build, dataset, demo=False, **choices):
@@ -175,7 +240,7 @@ def the_row(store, launch):
     return next(b for b in boards if b.metric == "i_auroc").rows[0]
 
 
-REAL = {(None,) * 5: {"marks": []}}
+REAL = {(None,) * 5: {"marks": [], "data": GENUINE}}
 
 
 def test_published_values_attach_to_the_published_data_in_any_folder(build, as_published):
@@ -187,6 +252,29 @@ def test_published_values_attach_to_the_published_data_in_any_folder(build, as_p
 def test_other_data_by_a_published_name_are_marked_and_have_no_published_value(build):
     row = the_row(*built(build, "mvtec3d", troubles=REAL))
     assert row.published is None and not row.quotes and row.marks == (UNVERIFIED,)
+
+
+@pytest.mark.parametrize("dataset", ["mvtec3d", "scans_2026"])
+def test_a_look_alike_with_the_right_counts_and_another_size_is_unverified(
+    build, as_published, dataset
+):
+    alike = {"marks": [], "data": GENUINE | {"sizes": [[SIZE, SIZE + 1]]}}
+    row = the_row(*built(build, dataset, troubles={(None,) * 5: alike}))
+    assert row.published is None and not row.quotes and row.marks == (UNVERIFIED,)
+
+
+@pytest.mark.parametrize("dataset", ["mvtec3d", "synthetic"])
+def test_data_that_relief_made_are_never_judged_whatever_they_are_called(
+    build, as_published, dataset, tmp_path
+):
+    made = {"marks": [], "data": GENUINE | {"made": True}}
+    store, launch = built(build, dataset, troubles={(None,) * 5: made})
+    row = the_row(store, launch)
+    assert row.published is None and not row.quotes and row.marks == (MADE_DATA,)
+    write_report(store, launch, tmp_path)
+    for form in ("leaderboard.html", "leaderboard.md", "leaderboard.tex", "leaderboard.csv"):
+        assert MADE_DATA in (tmp_path / form).read_text(encoding="utf-8"), form
+    assert meaning(MADE_DATA) in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("marks, altered", [(["demo"], []), (["random-init"], []), ([], ["m3dm"])])

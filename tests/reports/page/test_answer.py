@@ -52,7 +52,7 @@ def test_a_panel_has_its_best_baseline_and_the_cost_of_its_setting(build):
 def test_what_a_verdict_and_a_mark_rest_on_stands_in_the_table_and_is_explained_once(
     build, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(evidence, "published_data", lambda record, scores: "mvtec3d")
+    monkeypatch.setattr(evidence, "published_data", lambda *given: "mvtec3d")
     marked = {("das3d",): {"marks": []}, ("m3dm",): {"marks": ["random-init"]}}
     store, launch = build(
         methods=[("das3d", ""), ("m3dm", "")],
