@@ -17,6 +17,7 @@ from harness.store import COMMON, DONE
 if TYPE_CHECKING:
     from harness.engine.driver import Event, Running
 
+LEAST_S = 60.0  # between two expected ends that are told
 SHOWN = 2  # metrics of a finished cell, on its line
 NEWS = ("retry", "waiting", "lost", "back")  # events after which a job is still to be done
 
@@ -25,7 +26,8 @@ class Display(AbstractContextManager):
     """Overall progress and a row a running job. `listen` and `tick` fit engine.driver.Driver."""
 
     def __init__(self, console: Console, total: int, label: str):
-        self.console, self.total, self.ended, self.expected = console, total, 0, False
+        self.console, self.total, self.ended = console, total, 0
+        self.expected: float | None = None  # when all should be over, as it was told
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -71,13 +73,16 @@ class Display(AbstractContextManager):
         return f"{count} [{colour}]{word}[/{colour}] {title}: {escape(event.reason)}"
 
     def expect(self, seconds: float) -> None:
-        """Say when all should be over: in a log once, on a terminal all the time."""
+        """Say when all should be over: on a terminal all the time, in a log when it has moved by
+        a quarter of what is left, and a minute at least.
+        """
         if self.console.is_terminal:
             self.bars.update(self.overall, note=f"jobs, about {duration(seconds)} left")
-        elif not self.expected:
-            self.expected = True
-            ends = when(time.time() + seconds)
-            self.console.print(f"expected end {ends}, in about {duration(seconds)}")
+            return
+        ends = time.time() + seconds
+        if self.expected is None or abs(ends - self.expected) > max(LEAST_S, seconds / 4):
+            self.expected = ends
+            self.console.print(f"expected end {when(ends)}, in about {duration(seconds)}")
 
     def tick(self, running: Mapping[str, Running]) -> None:
         for key in set(self.tasks) - {k for k, r in running.items() if r.progress}:

@@ -131,7 +131,7 @@ def _drive(plan: Plan, store: Store, executor: Executor, pending: list[Job]) -> 
     """Do the pending jobs, with a display. -> records of those that failed"""
     from harness.cli.display import Display
     from harness.engine.driver import Driver, Running
-    from harness.engine.executors import LostError
+    from harness.engine.executors import InProcess, LostError
     from harness.engine.interrupts import interruptible
     from harness.engine.live import Live
 
@@ -143,14 +143,22 @@ def _drive(plan: Plan, store: Store, executor: Executor, pending: list[Job]) -> 
         ):
             driver = Driver(plan, store, executor, plan.config.schedule, display.listen, pending)
 
-            def tick(running: Mapping[str, Running]) -> None:
-                check()
-                display.tick(running)
-                left = driver.remaining_s
-                if left is not None and (display.ended or not plan.config.demo):  # else a guess
+            def look() -> None:
+                display.tick(driver.running)
+                if (left := driver.remaining_s) is not None:
                     display.expect(left)
                 live.tell(driver)
 
+            def tick(running: Mapping[str, Running]) -> None:
+                check()
+                look()
+
+            def meanwhile() -> None:
+                driver.read_progress()
+                look()
+
+            if isinstance(executor, InProcess):  # there a job keeps the driver from its loop
+                executor.meanwhile = meanwhile
             return driver.run(tick).failures
     except LostError as error:
         errors.print(

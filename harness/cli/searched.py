@@ -7,6 +7,7 @@ that sees the store.
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from harness.cli.display import describe_progress, when
+from harness.cli.display import describe_progress, duration, when
 from harness.cli.launch import lone_name, sole
 from harness.cli.terminal import console, show, table
 from harness.store import DONE, FAILED, Store
@@ -75,7 +76,8 @@ def picture(store: Store, sweep_id: str) -> RenderableType:
     trials, record, _ = SweepFolder(store, sweep_id).peek()
     if record is None or "sweep" not in record:
         return f"{escape(sweep_id)} is about to begin"
-    lines: list[RenderableType] = [_head(store, record, trials), _bar(record, trials)]
+    left_s = _left_s(record, trials) if is_running(store, sweep_id) else None
+    lines: list[RenderableType] = [_head(store, record, trials), _bar(record, trials, left_s)]
     if best := _best(record, trials):
         lines.append(best)
     active = [trial for trial in trials if trial["status"] == RUNNING]
@@ -108,6 +110,7 @@ def plain(store: Store, sweep_id: str, each: bool = False) -> dict[str, Any]:
         "metric": goal(record)[0],
         "best": best and best["means"][goal(record)[0]],
         "best_trial": best and best["number"],
+        "left_s": _left_s(record, trials) if is_running(store, sweep_id) else None,
     } | ({"trials": [{n: t.get(n) for n in names} for t in trials]} if each else {})
 
 
@@ -227,12 +230,31 @@ def _head(store: Store, record: Mapping[str, Any], trials: Sequence[dict[str, An
     return f"[bold]{escape(record['id'])}[/bold] {since}, {state}; trials: {counts or 'none yet'}"
 
 
-def _bar(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> RenderableType:
+def _bar(
+    record: Mapping[str, Any], trials: Sequence[dict[str, Any]], left_s: float | None
+) -> RenderableType:
     ended = sum(trial["status"] != RUNNING for trial in drawn(trials))
     total = record.get("points", len(drawn(trials)))
+    told = f"{ended} of {total}" + (f", about {duration(left_s)} left" if left_s else "")
     row = Table.grid(padding=(0, 1))
-    row.add_row("trials ended", ProgressBar(total or 1, ended, width=24), f"{ended} of {total}")
+    row.add_row("trials ended", ProgressBar(total or 1, ended, width=24), told)
     return row
+
+
+def _left_s(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> float | None:
+    """Seconds until all trials should have ended, from what those took that have.
+
+    None as long as none has, or none runs.
+    """
+    over = [t for t in drawn(trials) if t["status"] in (DONE, STOPPED) and t["ended"]]
+    took = [t["ended"] - t["started"] for t in over]
+    active = [t for t in drawn(trials) if t["status"] == RUNNING]
+    if not took or not active:
+        return None
+    usual, now = statistics.median(took), time.time()
+    waiting = max(0, record.get("points", len(drawn(trials))) - len(drawn(trials)))
+    under_way = [max(0.0, usual - (now - t["started"])) for t in active]
+    return max((waiting * usual + sum(under_way)) / len(active), *under_way)
 
 
 def _best(record: Mapping[str, Any], trials: Sequence[dict[str, Any]]) -> str:

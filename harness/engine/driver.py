@@ -103,9 +103,11 @@ class Driver:
         self.packing.learn(taken)
         durations = forecast(plan, taken)
         seconds, rank = expected(pending, durations)
-        unknown = {j.key: j.about.method for j in pending if durations.sourced(j)[1] == "unknown"}
+        sorts = {job.key: durations.sort(job) for job in pending}
+        unknown = [job.key for job in pending if durations.sourced(job)[1] == "unknown"]
         work = ((seconds[job.key], self.packing.reserve(job)) for job in pending)
-        self.outlook = Outlook(seconds, rank, side_by_side(work, self.room.offers), unknown)
+        beside = side_by_side(work, self.room.offers)
+        self.outlook = Outlook(seconds, rank, beside, sorts, unknown)
         self.queue = Queue(plan.jobs.values(), rank, self.packing.reserve)
         for job in pending:
             self.queue.add(job)
@@ -290,10 +292,7 @@ class Driver:
     def _watch(self) -> None:
         """Look at running jobs: believe the store, listen to workers, end those over their time."""
         now = time.monotonic()
-        for key, running in self.running.items():
-            running.progress = self.store.progress(key)
-            if running.started is None and running.progress:
-                running.started = now
+        self.read_progress()
         if now - self.looked_at >= LOOK_S:
             if now - self.looked_at > 3 * LOOK_S:
                 self.pulses.excuse()
@@ -315,6 +314,13 @@ class Driver:
                 self.executor.check(job.resources)
             except InfeasibleError as error:
                 self.listen(Event("waiting", job, reason=str(error)))
+
+    def read_progress(self) -> None:
+        """Of running jobs, from the store."""
+        for key, running in self.running.items():
+            running.progress = self.store.progress(key)
+            if running.started is None and running.progress:
+                running.started = time.monotonic()
 
     @property
     def _silence_s(self) -> float:

@@ -5,7 +5,9 @@ The other one is harness/engine/on_ray.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -90,6 +92,8 @@ class InProcess:
     def __init__(self, task: Task = run_job):
         self.task = task
         self.queue: list[tuple[Job, str, int]] = []
+        self.meanwhile: Callable[[], None] | None = None  # called from a thread of its own, every
+        #   half second of a job, for whoever shows what it does
 
     @property
     def offers(self) -> list[Offer]:
@@ -110,10 +114,31 @@ class InProcess:
         if not self.queue:
             return []
         job, store_path, attempt = self.queue.pop(0)
-        outcome = self.task(job.describe(), store_path, attempt)
+        with self._shown(timeout):
+            outcome = self.task(job.describe(), store_path, attempt)
         if outcome.status == BROKEN:
             raise LostError(f"{outcome.reason}: it computes nothing more")
         return [outcome]
+
+    @contextmanager
+    def _shown(self, every_s: float) -> Generator[None]:
+        """Call `meanwhile` while the block runs, and not after it."""
+        if (meanwhile := self.meanwhile) is None:
+            yield
+            return
+        ended = threading.Event()
+
+        def look() -> None:
+            while not ended.wait(every_s):
+                meanwhile()
+
+        thread = threading.Thread(target=look, daemon=True, name="meanwhile")
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def exclude(self, refused: Outcome) -> None:
         """A job that this process refuses runs nowhere."""

@@ -20,8 +20,18 @@ Model = Callable[[Job], float | None]  # seconds that a job should take; None if
 GUESSES = {"dataset": 10.0, "view": 120.0, "truth": 30.0}
 # s of methods of which nothing is known: only their order matters, and nobody is told them
 UNKNOWN = {"stage": 900.0, "cell": 600.0}
-# s of the demo's jobs, about what a laptop took: they are not counted
-DEMO = {"dataset": 3.0, "view": 4.0, "truth": 2.0, "stage": 5.0, "cell": 20.0}
+DEMO = {  # s of the demo's jobs on one core (configs/README.md, section 7): they are not counted
+    "dataset": 3.0,
+    "view": 4.0,
+    "truth": 1.0,
+    "stage": 3.0,
+    "stage 3dsr": 8.0,
+    "cell": 4.0,
+    "cell das3d": 59.0,
+    "cell das3d/untrained": 4.0,
+    "cell 3dsr": 22.0,
+    "cell dbrn": 24.0,
+}
 TWIN_S = 1.0  # of a view that takes over another's files
 
 
@@ -34,7 +44,9 @@ class Durations:
         model: Model = lambda job: None,
         guesses: Mapping[str, float] = GUESSES,
     ):
-        """guesses: s by the kind of a job, of what was neither measured nor counted"""
+        """guesses: s of what was neither measured nor counted, by the kind of a job: "cell", or
+        with its method, "cell das3d", or its variant, "cell das3d/untrained"
+        """
         self.model, self.guesses = model, guesses
         self.sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0])
         for one in taken:
@@ -65,9 +77,21 @@ class Durations:
             return (TWIN_S if job.place.twin else seconds), "measured"
         if (seconds := self.model(job)) is not None:
             return seconds, "model"
-        if job.place.twin or job.about.kind in self.guesses:
-            return TWIN_S if job.place.twin else self.guesses[job.about.kind], "guess"
-        return UNKNOWN[job.about.kind], "unknown"
+        if job.place.twin:
+            return TWIN_S, "guess"
+        kind = job.about.kind
+        named = f"{kind} {job.about.method}"
+        for name in (f"{named}/{job.place.labels.get('variant')}", named, kind):
+            if name in self.guesses:
+                return self.guesses[name], "guess"
+        return UNKNOWN[kind], "unknown"
+
+    def sort(self, job: Job) -> str:
+        """What jobs have in common whose seconds should be off by the same factor."""
+        source, kind = self.sourced(job)[1], job.about.kind
+        if source == "unknown":
+            return f"{source} {job.about.method}"
+        return f"{source} {'fit' if kind in ('cell', 'stage') else kind}"
 
 
 def forecast(plan: Plan, taken: Iterable[Taken], speeds: Speeds | None = None) -> Durations:

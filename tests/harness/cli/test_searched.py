@@ -63,6 +63,18 @@ def test_a_running_sweep_says_what_its_trials_do_under_their_numbers(store):
     assert row.split()[0] == "1" and "1.4 of 2" in row
 
 
+def test_a_running_sweep_says_when_its_trials_should_have_ended(store):
+    folder, now = SweepFolder(store, NAME), time.time()
+    assert "left" not in shown(store)  # nothing runs
+    for name, state, ended in (("a", "done", 100), ("b", "stopped", 140), ("c", "running", None)):
+        began = {"started": now - 200, "ended": now - 200 + ended if ended else None}
+        folder.write_trial(trial(name, state, 0.5) | began)
+    with lock_of(store, NAME).hold(timeout=0):
+        assert "2 of 16, about 26 min left" in shown(store)  # 13 more of 2 min, one at a time
+        left = searched.plain(store, NAME)["left_s"]
+    assert left == pytest.approx(13 * 120, abs=5)
+
+
 def test_status_knows_a_sweep_by_the_beginning_of_its_name(store, capsys, monkeypatch):
     where = ("--store", store.path)
     for more in ((), ("--watch",)):  # of one that does not run, a picture

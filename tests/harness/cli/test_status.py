@@ -1,7 +1,9 @@
 """relief status: launches by name, and the live picture from files."""
 
+import io
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -9,14 +11,17 @@ from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
-from harness.cli import watch
+from harness.cli import launch, watch
+from harness.cli.display import Display
 from harness.cli.status import INTERRUPTED, RUNNING, SILENT_S, States
 from harness.engine.driver import Driver, Running
 from harness.engine.executors import InProcess
 from harness.engine.heartbeat import Heartbeat
 from harness.engine.live import Live, file_of
 from harness.planning.config import Schedule
+from harness.planning.costs import DEMO, Durations
 from harness.planning.jobs import Resources
 from harness.planning.outlook import Outlook, side_by_side
 from harness.planning.room import Offer
@@ -306,7 +311,8 @@ def test_the_expected_end_believes_what_a_running_job_says_is_left():
 
 def test_no_end_is_told_of_methods_of_which_nothing_is_known_until_one_of_each_has_ended():
     seconds = {"a": 600.0, "b": 600.0, "c": 600.0}
-    outlook = Outlook(seconds, seconds, 1.0, {"a": "mine", "b": "mine", "c": "other"})
+    sorts = {"a": "mine", "b": "mine", "c": "other"}
+    outlook = Outlook(seconds, seconds, 1.0, sorts, unknown=sorts)
     assert outlook.remaining({}, 0.0) is None and outlook.job("b") is None
     outlook.ended("a", 6.0)
     assert outlook.job("b") == 6 and outlook.remaining({}, 6.0) is None
@@ -348,10 +354,57 @@ def test_the_expected_end_follows_what_jobs_took_and_how_many_ran_beside_each_ot
     assert outlook.remaining({"4": (100.0, None), "5": (100.0, None)}, 500.0) == pytest.approx(500)
     outlook.ended("4", None)
     outlook.ended("4", None)
-    assert outlook.left == 500
+    assert outlook.left == 1000
     outlook.opened("4")
-    assert outlook.left == 600
+    assert outlook.left == 1200
     assert json.dumps(outlook.job("5")) == "200.0"
+
+
+def test_what_one_sort_of_jobs_took_says_nothing_of_another_sort():
+    seconds = {"data": 10.0, "a": 100.0, "b": 100.0}
+    outlook = Outlook(seconds, seconds, 1.0, {"data": "guess", "a": "model", "b": "model"})
+    outlook.ended("data", 0.1)  # a hundredth of the guess
+    assert outlook.remaining({}, 0.1) == 200
+    outlook.ended("a", 300.0)
+    assert outlook.remaining({}, 300.1) == pytest.approx(300) and outlook.job("b") == 300
+
+
+def test_the_guesses_of_a_demo_know_its_long_trainings():
+    durations = Durations(guesses=DEMO)
+    jobs = planned("demo=true", "methods=[das3d,das3d/untrained,baseline]").jobs.values()
+    took = {job.title: durations.sourced(job) for job in jobs if job.about.kind == "cell"}
+    assert sorted(took.values()) == [(4.0, "guess"), (4.0, "guess"), (59.0, "guess")]
+
+
+def test_a_serial_run_shows_progress_and_expected_end_while_a_job_runs(tmp_path, monkeypatch):
+    text, seen, store, job = io.StringIO(), [], Store(tmp_path), toy.job("a")
+    monkeypatch.setattr(launch, "console", Console(file=text, width=100))
+
+    def task(description, path, attempt):
+        progress = {"phase": "make", "step": 1, "total": 2, "seconds_left": 60}
+        store.work(description["key"])
+        write_json(store.progress_file(description["key"]), progress)
+        until = time.monotonic() + 5
+        while not seen and time.monotonic() < until:
+            time.sleep(0.05)
+        return toy.task(description, path, attempt)
+
+    def tick(self, running):
+        seen.extend(r.progress["phase"] for r in running.values() if r.progress)
+
+    monkeypatch.setattr(Display, "tick", tick)
+    assert not launch._drive(toy.plan(job), store, InProcess(task), [job])
+    assert seen[0] == "make"
+    assert text.getvalue().index("expected end") < text.getvalue().index("1/1 done")
+
+
+def test_a_log_tells_an_expected_end_again_when_it_has_moved(monkeypatch):
+    text = io.StringIO()
+    display = Display(Console(file=text, width=100), 3, "some")
+    for left in (600, 590, 650, 3600, 3500, 600):
+        display.expect(left)
+    told = re.findall(r"in about (.*)", text.getvalue())
+    assert told == ["10 min", "60 min", "10 min"]
 
 
 def test_a_job_of_a_killed_process_is_interrupted_and_one_elsewhere_runs_while_it_beats(tmp_path):
