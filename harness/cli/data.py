@@ -22,7 +22,8 @@ make = typer.Typer(name="make", help="Make a dataset.", no_args_is_help=True)
 app.add_typer(make)
 
 EXIT_FAULTY_DATA = 1
-SHOWN = 200  # problems on the screen; the JSON file has all
+SHOWN = 200  # kinds of problems on the screen; the JSON file has all
+NAMED = 5  # files of which the same is said
 STDOUT = Path("-")
 
 Root = Annotated[str, typer.Argument(help="Folder that holds the categories.")]
@@ -108,14 +109,20 @@ def _print_report(found) -> None:
     for category, choice in found.backgrounds.items():
         line = f"{category}: background=auto takes {choice['chosen']}: {choice['why']}"
         console.print(escape(line), soft_wrap=True)
-    for problem in found.problems[:SHOWN]:
+    groups = found.groups()
+    for problem, *others in groups[:SHOWN]:
         colour = "red" if problem.severity == "error" else "yellow"
-        texts = (problem.file, problem.problem, problem.todo.replace("ROOT", str(found.root)))
-        name, what, todo = map(escape, texts)
-        console.print(f"[{colour}]{problem.severity}[/{colour}] {name}: {what}", soft_wrap=True)
-        console.print(f"  -> {todo}", soft_wrap=True)
-    if len(found.problems) > SHOWN:
-        console.print(f"and {len(found.problems) - SHOWN} more; --json FILE writes them all")
+        todo = problem.todo.replace("ROOT", str(found.root))
+        file, what = problem.file, problem.problem.removeprefix(f"{problem.file}: ")
+        line = f"[{colour}]{problem.severity}[/{colour}] {escape(file)}: {escape(what)}"
+        console.print(line, soft_wrap=True)
+        console.print(f"  -> {escape(todo)}", soft_wrap=True)
+        if others:
+            names = ", ".join(other.file for other in others[:NAMED])
+            rest = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+            console.print(f"  the same of {escape(names)}{rest}", soft_wrap=True)
+    if sum(map(len, groups)) > min(len(groups), SHOWN):
+        console.print("--json FILE writes every finding in full")
     opened = f"{found.opened} samples opened" + (" (--quick: a part)" if found.quick else "")
     console.print(f"{opened}, errors: {found.errors}, warnings: {found.warnings}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.content import rotten
-from harness.data.datasets import count_warnings, is_published, layout_of
+from harness.data.datasets import count_warnings, is_published, layout_of, unnamed
 from harness.data.files import folders, printable
+from harness.data.oddities import Oddity
 from harness.data.plausible import Seen, look, of_listing, of_samples
-from harness.data.samples import SPLITS, DataError, Dataset, Oddity, Ref
+from harness.data.samples import SPLITS, DataError, Dataset, Ref
 from harness.data.views.choice import Choice, choose
 
 ERROR, WARNING = "error", "warning"
@@ -40,6 +42,7 @@ class Report:
     backgrounds: dict[str, dict[str, str]] = field(default_factory=dict)  # what "auto" takes, why
     opened: int = 0
     problems: list[Problem] = field(default_factory=list)
+    known: set[Problem] = field(default_factory=set)
 
     @property
     def errors(self) -> int:
@@ -55,11 +58,23 @@ class Report:
         name = str(file.relative_to(self.root) if below else file)
         problem, todo = (text.replace(f"{self.root}/", "") for text in (problem, todo))
         texts = (printable(text) for text in (name, problem, todo))
-        self.problems.append(Problem(severity, *texts))
+        one = Problem(severity, *texts)
+        if one not in self.known:  # a category's camera file is read with every sample
+            self.known.add(one)
+            self.problems.append(one)
 
     def tell(self, odd: Iterable[Oddity]) -> None:
         for one in odd:
             self.add(WARNING, one.file, one.problem, one.todo)
+
+    def groups(self) -> list[list[Problem]]:
+        """Problems of which the same is to be said, but for names and numbers."""
+        found: dict[tuple, list[Problem]] = {}
+        for one in self.problems:
+            words = (re.sub(r"\S*[\d/]\S*", "", text) for text in (one.problem, one.todo))
+            where = one.file.split("/")[0]
+            found.setdefault((one.severity, where, *words), []).append(one)
+        return list(found.values())
 
     def plain(self) -> dict:
         """For JSON."""
@@ -119,8 +134,12 @@ def check(
 
 def _check_folders(dataset: Dataset, found: Report) -> None:
     """Folders that are no category, and published categories that are not there."""
+    nameless = unnamed(dataset.root)
+    for fault in nameless:
+        found.add(ERROR, fault.file, fault.problem, fault.todo)
+    known = {fault.file for fault in nameless}
     for folder in folders(dataset.root):
-        if folder.name not in dataset.categories:
+        if folder.name not in dataset.categories and folder not in known:
             todo = f"expected {layout_of(dataset.kind).LAYOUT}: complete it, or move it elsewhere"
             found.add(WARNING, folder, "not recognised as a category, so left out", todo)
     if any(is_published(dataset.kind, dataset.root / name) for name in dataset.categories):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from functools import partial
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.data import eyecandies, mvtec3d
-from harness.data.files import folders
+from harness.data.files import check_name, folders, printable
 from harness.data.layout import Layout
 from harness.data.samples import DataError, Dataset
 from methods import plugins
 from methods.errors import UserError
+
+log = logging.getLogger(__name__)
 
 KINDS: dict[str, Layout] = {"mvtec3d": mvtec3d, "folder": mvtec3d, "eyecandies": eyecandies}
 MANIFEST = "manifest.json"  # in categories that the program made itself
@@ -32,6 +35,8 @@ def open_dataset(kind: str, root: str | Path, **options) -> Dataset:
     categories = _categories(root, layout)
     if not categories:
         raise DataError(f"{root} is not in the layout of {found}: {_what_is_there(root)}")
+    for fault in unnamed(root):
+        log.warning("%s, so it is left out", fault.problem)
     return Dataset(root, found, categories, partial(layout.make_category, options=made))
 
 
@@ -144,8 +149,21 @@ def count_warnings(dataset: Dataset) -> list[str]:
     return lines
 
 
+def unnamed(root: Path) -> list[DataError]:
+    """Folders below the root that no table could name."""
+    faults = []
+    for folder in folders(root):
+        try:
+            check_name(folder)
+        except DataError as fault:
+            faults.append(fault)
+    return faults
+
+
 def _categories(root: Path, layout: Layout) -> tuple[str, ...]:
-    return tuple(folder.name for folder in folders(root) if layout.is_category(folder))
+    bad = {fault.file for fault in unnamed(root)}
+    found = (folder for folder in folders(root) if folder not in bad)
+    return tuple(folder.name for folder in found if layout.is_category(folder))
 
 
 _LAYOUTS = f"{mvtec3d.LAYOUT} (MVTec 3D-AD) or {eyecandies.LAYOUT} (Eyecandies)"
@@ -165,6 +183,8 @@ def _what_is_there(root: Path) -> str:
     for folder in folders(root):
         if any(_is_category(inner) for inner in folders(folder)):
             return f"the categories are one level further down; give {folder}"
-    there = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
+    for fault in unnamed(root):
+        return str(fault)
+    there = sorted(printable(p.name) + "/" * p.is_dir() for p in root.iterdir())
     listed = ", ".join(there[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
     return f"looked for {_LAYOUTS}; it holds {listed or 'nothing'}"

@@ -21,11 +21,11 @@ import numpy as np
 
 from harness.data.files import read_matrix, read_yaml
 from harness.data.images import read_depth, read_mask, read_rgb
+from harness.data.oddities import Oddity
 from harness.data.samples import (
     SPLITS,
     Category,
     DataError,
-    Oddity,
     Ref,
     Sample,
     backproject,
@@ -57,6 +57,7 @@ CATEGORIES = (
     "PeppermintCandy",
 )
 
+OF_CAMERA_FRAME = ("z_not_positive", "stand_in_depth", "crossed_axes")  # oddities
 SIZE_PX = 512  # width and height; the focal length is published for it
 FLOOR_M = 0.02  # M3DM keeps what is higher above the conveyor than this,
 REACH_M = 1.8  # nearer along it than this,
@@ -131,7 +132,7 @@ class EyecandiesRef(Ref):
     def oddities(self, sample: Sample) -> list[Oddity]:
         found = super().oddities(sample)
         if self.options.geometry == "m3dm":  # its third axis is no depth
-            found = [odd for odd in found if odd.code != "z_not_positive"]
+            found = [odd for odd in found if odd.code not in OF_CAMERA_FRAME]
         if self.by_mask:
             found.append(
                 Oddity(

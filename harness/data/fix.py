@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from harness.data.files import below, printable
+from harness.data.folder import OF_MASKS, PARTS, meant
 from harness.data.images import IMAGES, LOSSY, read_depth, read_mask, read_rgb
 from harness.data.importing.write import link_or_copy
-from harness.data.mvtec3d import OF_MASKS
 from harness.data.samples import SPLITS, DataError
 from methods.errors import UserError
 
@@ -36,7 +36,7 @@ def fix(root: Path, out: Path, report: Callable[[int, int], None] = lambda n, of
     if out.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{out} lies within {root}: give a folder beside it")
     found, taken = [], {}
-    files = [(path, *_renamed(path.relative_to(root))) for path in below(root, strict=True)]
+    files = [(path, *_renamed(path.relative_to(root), root)) for path in below(root, strict=True)]
     files.sort(key=lambda one: bool(one[2]))  # what has its name already keeps it
     for done, (path, target, said) in enumerate(files, start=1):
         relative = printable(path.relative_to(root))
@@ -53,9 +53,13 @@ def fix(root: Path, out: Path, report: Callable[[int, int], None] = lambda n, of
     return found
 
 
-def _renamed(relative: Path) -> tuple[Path, list[str]]:
+def _renamed(relative: Path, root: Path) -> tuple[Path, list[str]]:
     """The name it should have, below the root, and why."""
     parts, said = list(relative.parts), []
+    split = meant(parts[1]) if len(parts) > 4 and parts[-2] in PARTS else None
+    if split and split != parts[1] and not (root / parts[0] / split).exists():
+        said.append(f"{parts[1]} renamed to {split}")
+        parts[1] = split
     for i, part in enumerate(parts[:-1]):
         if i and parts[i - 1] in SPLITS and part != "good" and part.lower() == "good":
             parts[i] = "good"

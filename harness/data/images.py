@@ -17,15 +17,19 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
 DEPTHS = (".png", ".tif", ".tiff", ".npy")
 LOSSY = (".jpg", ".jpeg")
 EIGHT_BIT = ("RGB", "RGBA", "L", "LA", "P", "PA", "1", "CMYK", "YCbCr")
+BITS = (8, 10, 12, 14, 16)  # of cameras, a colour
 MISSING_16 = 65535  # of 16 bits: what many drivers write for "no depth"
 ROUGH, SWAPPED = 16, 10  # mean step from which, and times it falls if, bytes were swapped
 
 
-def read_rgb(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8. Colours of 10, 12 or 16 bits are brought to 8."""
+def read_rgb(path: Path, bits: int = 0) -> np.ndarray:
+    """(H, W, 3) uint8. Colours of 10, 12 or 16 bits are brought to 8.
+
+    bits: how many they have; 0: judged by the image's largest value
+    """
     image = reading(path, lambda: _colour(path))
     if image.ndim == 3 and image.shape[2] >= 3 and image.dtype in (np.uint8, np.uint16):
-        return np.ascontiguousarray(_eight_bits(image[..., :3]))
+        return np.ascontiguousarray(_eight_bits(image[..., :3], bits))
     if image.ndim == 2 and image.dtype == np.uint8:
         return np.repeat(image[..., None], 3, axis=2)
     kind = f"mode {_mode(path)}" if path.suffix.lower() == ".png" else f"{image.dtype}"
@@ -34,6 +38,14 @@ def read_rgb(path: Path) -> np.ndarray:
         "write it as 8-bit RGB PNG",
         path,
     )
+
+
+def judged_bits(path: Path) -> int:
+    """How many bits `read_rgb` takes for those of an image of uint16; 0 of one that has 8."""
+    if path.suffix.lower() not in (".tif", ".tiff", ".npy") and _bits_of_png(path) == 8:
+        return 0
+    image = reading(path, lambda: _colour(path))
+    return _bits(image) if image.dtype == np.uint16 else 0
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -96,13 +108,16 @@ def _sixteen_bits(path: Path) -> np.ndarray:
     return np.ascontiguousarray(image[..., 2::-1])
 
 
-def _eight_bits(image: np.ndarray) -> np.ndarray:
-    """uint16 by its largest value: 12-bit cameras fill the lower bits of 16."""
+def _eight_bits(image: np.ndarray, bits: int) -> np.ndarray:
     if image.dtype == np.uint8:
         return image
+    return np.minimum(image >> ((bits or _bits(image)) - 8), 255).astype(np.uint8)
+
+
+def _bits(image: np.ndarray) -> int:
+    """Of uint16 by its largest value: 12-bit cameras fill the lower bits of 16."""
     most = int(image.max())
-    bits = next(bits for bits in (8, 10, 12, 14, 16) if most < 1 << bits)
-    return (image >> (bits - 8)).astype(np.uint8)
+    return next(bits for bits in BITS if most < 1 << bits)
 
 
 def _mask(path: Path) -> np.ndarray:
@@ -110,16 +125,19 @@ def _mask(path: Path) -> np.ndarray:
         ids = np.load(path, allow_pickle=False)
         return (ids if ids.ndim == 2 else ids[..., :3].max(axis=2)) > 0
     with Image.open(path) as image:
+        lossy = image.format == "JPEG"  # whatever it is called
         image = ImageOps.exif_transpose(image)
         if image.mode in ("P", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
+        elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+            image = image.convert("RGB")
         ids = np.array(image)
     if ids.ndim == 3 and ids.shape[2] in (2, 4):
         colour, alpha = ids[..., :-1], ids[..., -1]
         flat = (colour == colour[0, 0]).all() and alpha.min() != alpha.max()
         ids = alpha if flat else colour
     ids = ids if ids.ndim == 2 else ids.max(axis=2)
-    return ids > (127 if path.suffix.lower() in LOSSY else 0)
+    return ids > (127 if lossy else 0)
 
 
 def _plain_array(path: Path) -> np.ndarray:

@@ -13,19 +13,28 @@ ROOT/<category>/calibration/camera_parameters.json, and in mask/ what of an imag
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from harness.data.clouds import CLOUDS, NONFINITE, read_cloud
-from harness.data.files import below, check_name, folders, is_folder, listed, read_json
-from harness.data.images import DEPTHS, IMAGES, MISSING_16, read_depth, read_mask, read_rgb
+from harness.data.camera import Intrinsics
+from harness.data.clouds import NONFINITE, read_cloud
+from harness.data.files import below, check_name, folders, is_folder
+from harness.data.folder import GEOMETRY, PARTS, by_stem, geometry, lacking, meant, of_part
+from harness.data.images import (
+    BITS,
+    MISSING_16,
+    judged_bits,
+    read_depth,
+    read_mask,
+    read_rgb,
+)
+from harness.data.oddities import Oddity
 from harness.data.samples import (
     SPLITS,
     Category,
     DataError,
-    Oddity,
     Ref,
     Sample,
     backproject,
@@ -36,11 +45,8 @@ from methods.errors import UserError
 LAYOUT = "<category>/train/good/{rgb,xyz} and <category>/test/<defect>/{rgb,xyz,gt}"
 CAMERA = "calibration/camera_parameters.json"
 
-PARTS = {"rgb": IMAGES, "xyz": CLOUDS, "depth": DEPTHS, "gt": IMAGES, "mask": IMAGES}
-USUAL = {"rgb": ".png", "xyz": ".tiff", "depth": ".png", "gt": ".png", "mask": ".png"}
 NOTES = (".txt", ".md", ".json", ".yaml", ".csv", ".ini", ".db")  # beside the data
 MANY = 32  # different values of a depth image, of which a rule can be told
-OF_MASKS = ("_mask", "_gt", "_GT")  # what some tools put behind the name of a mask
 
 # The release of 2021: train, validation, rows, columns, test images by folder.
 PUBLISHED_COUNTS = {
@@ -123,6 +129,7 @@ class Options:
     nonfinite: str = "error"
     scale: float = 1.0  # metres per unit of the clouds; depth images have their depth_scale
     max_depth: float = 0.0  # m: points beyond it or behind the camera are missing; 0: no limit
+    colour_bits: int = 0  # of images of uint16; 0: judged by the largest value of each
 
     def __post_init__(self):
         if self.nonfinite not in NONFINITE:
@@ -131,39 +138,9 @@ class Options:
             raise UserError(f"scale is {self.scale}; give the metres per unit, e.g. 0.001")
         if not 0 <= self.max_depth < math.inf:
             raise UserError(f"max_depth is {self.max_depth}; give metres, or 0 for no limit")
-
-
-@dataclass(frozen=True)
-class Intrinsics:
-    """Our keys of camera_parameters.json: f, or fx and fy; cx, cy; depth_scale; size if given."""
-
-    fx: float  # px
-    fy: float
-    cx: float  # px, pixel centres at integers
-    cy: float
-    depth_scale: float  # metres per unit of the depth PNGs
-    height: float = 0  # px, of the images it is for; 0: not told
-    width: float = 0
-
-    @classmethod
-    def read(cls, path: Path) -> Intrinsics:
-        given = read_json(path)
-        given |= {axis: given["f"] for axis in ("fx", "fy") if "f" in given and axis not in given}
-        needed = ("fx", "fy", "cx", "cy", "depth_scale")
-        if lacking := [name for name in needed if name not in given]:
-            raise DataError(
-                f"{path} lacks {', '.join(lacking)}",
-                "depth/ needs f (or fx and fy), cx and cy in "
-                "pixels and depth_scale in metres per unit, e.g. 0.001",
-                path,
-            )
-        try:
-            values = {f.name: float(given[f.name]) for f in fields(cls) if f.name in given}
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{path}: {error}", "give plain numbers", path) from error
-        if not min(values["fx"], values["fy"], values["depth_scale"]) > 0:
-            raise DataError(f"{path}: f and depth_scale must be above 0", "correct them", path)
-        return cls(**values)
+        if self.colour_bits and self.colour_bits not in BITS:
+            known = ", ".join(map(str, BITS))
+            raise UserError(f"colour_bits is {self.colour_bits}; give 0 or one of {known}")
 
 
 @dataclass(frozen=True)
@@ -175,10 +152,10 @@ class FolderRef(Ref):
     region: Path | None = None  # of mask/: where the object is
 
     def load(self) -> Sample:
-        rgb = read_rgb(self.rgb)
+        rgb = read_rgb(self.rgb, self.options.colour_bits)
         xyz = self._from_depth(self.camera) if self.camera else self._from_cloud(rgb.shape[:2])
-        if most := self.options.max_depth:
-            xyz[(xyz[..., 2] <= 0) | (xyz[..., 2] > most)] = 0
+        if self.options.max_depth:
+            xyz[self._beyond(xyz[..., 2])] = 0
         region = (self.region, read_mask(self.region)) if self.region else None
         return self.assemble(rgb, xyz, read_mask(self.gt) if self.gt else None, region)
 
@@ -189,8 +166,21 @@ class FolderRef(Ref):
         xyz = read_cloud(self.xyz, self.options.nonfinite, size)
         if self.options.scale != 1:
             xyz = xyz * np.float32(self.options.scale)
-        check_unit(xyz[..., 2], self.xyz, "datasets.NAME.scale=", self.options.scale)
+        setting = "datasets.NAME.scale="
+        check_unit(self._within(xyz[..., 2]), self.xyz, setting, self.options.scale)
         return xyz if xyz.flags.writeable else xyz.copy()
+
+    def _beyond(self, z: np.ndarray) -> np.ndarray:
+        return (z <= 0) | (z > self.options.max_depth)
+
+    def _within(self, z: np.ndarray) -> np.ndarray:
+        """Depths without what `max_depth` takes as missing, if anything is left then."""
+        if not self.options.max_depth or (beyond := self._beyond(z)).all():
+            return z
+        return np.where(beyond, 0, z)
+
+    def colour_bits(self) -> int:
+        return 0 if self.options.colour_bits else judged_bits(self.rgb)
 
     def oddities(self, sample: Sample) -> list[Oddity]:
         found = super().oddities(sample)
@@ -209,14 +199,9 @@ class FolderRef(Ref):
         if raw.dtype == np.uint16:
             raw = np.where(raw == MISSING_16, 0, raw)
         depth = raw.astype(np.float32) * np.float32(camera.depth_scale)
-        if camera.height and camera.width and (camera.height, camera.width) != depth.shape:
-            raise DataError(
-                f"{file} is for {camera.height:g} x {camera.width:g} px, and {self.xyz} "
-                f"is {depth.shape[0]} x {depth.shape[1]}",
-                "scale f, cx and cy with the images",
-                file,
-            )
-        check_unit(depth, self.xyz, f"depth_scale in {file} to ", camera.depth_scale)
+        camera.check(depth.shape, file)
+        setting = f"depth_scale in {file} to "
+        check_unit(self._within(depth), self.xyz, setting, camera.depth_scale)
         depth[depth < 0] = 0
         return backproject(depth, camera.fx, camera.fy, camera.cx, camera.cy)
 
@@ -231,6 +216,12 @@ class FolderCategory(Category):
             inner = folders(self.folder / split)
         except DataError as fault:
             return [], [fault]
+        if not inner:
+            faults += [
+                DataError(f"{other} is not read", f"rename it to {split}", other)
+                for other in self._beside()
+                if self._in_place_of(other) == split
+            ]
         masked = split == "test" and any(self._files(f, "gt", []) for f in inner)
         for folder in inner:
             try:
@@ -242,21 +233,42 @@ class FolderCategory(Category):
 
     def files(self) -> list[Path]:
         camera = [path for path in (self.folder / CAMERA,) if path.is_file()]
-        return camera + [path for part in self._parts() for path in _of_part(part)]
+        return camera + [path for part in self._parts() for path in of_part(part)]
 
     def where(self, split: str) -> str:
         inner = "good/{rgb,xyz}" if split == "train" else "<defect>/{rgb,xyz,gt}"
         return f"{self.folder / split}/{inner}"
 
     def unused(self) -> list[Path]:
-        """Files that lie where samples are looked for, and are none: of another kind or deeper."""
-        used = set(self.files())
-        return [
+        """Files that lie where samples are looked for, and are none: of another kind or deeper, or
+        depth beside clouds. Folders beside the splits."""
+        used = {
+            path
+            for part in self._parts()
+            if part.name not in GEOMETRY or part.name == geometry(part.parent)
+            for path in of_part(part)
+        }
+        files = [
             path
             for split in SPLITS
             for path in below(self.folder / split)
             if path not in used and path.suffix.lower() not in NOTES
         ]
+        return [path for path in self._beside() if not self._in_place_of(path)] + files
+
+    def meant(self, folder: str) -> str | None:
+        return meant(folder)
+
+    def _in_place_of(self, folder: Path) -> str | None:
+        """The split that a category must have and has by another name only."""
+        split = meant(folder.name)
+        needed = split not in (None, "validation") and not is_folder(self.folder / str(split))
+        return split if needed else None
+
+    def _beside(self) -> list[Path]:
+        """Folders beside those of the splits and the camera."""
+        known = (*SPLITS, Path(CAMERA).parts[0])
+        return [path for path in folders(self.folder) if path.name not in known]
 
     def _parts(self) -> list[Path]:
         """The folders of files, those that can be listed."""
@@ -270,7 +282,7 @@ class FolderCategory(Category):
 
     def _files(self, folder: Path, part: str, faults: list[DataError]) -> dict[str, Path]:
         try:
-            return _by_stem(folder / part, faults)
+            return by_stem(folder / part, faults)
         except DataError as fault:
             faults.append(fault)
             return {}
@@ -293,7 +305,7 @@ class FolderCategory(Category):
                 f"rename it to {folder.parent / 'good'}",
                 folder,
             )
-        points = "xyz" if (folder / "xyz").is_dir() else "depth"
+        points = geometry(folder)
         files = {part: self._files(folder, part, faults) for part in ("rgb", points, "gt", "mask")}
         needed = ["rgb", points] + ["gt"] * (masked and folder.name != "good")
         camera = self.folder / CAMERA if points == "depth" else None
@@ -308,8 +320,8 @@ class FolderCategory(Category):
             )
             return
         for name in sorted(set().union(*files.values())):
-            if lacking := [part for part in needed if name not in files[part]]:
-                faults.append(_lacking(folder, name, lacking, files))
+            if missing := [part for part in needed if name not in files[part]]:
+                faults.append(lacking(folder, name, missing, files))
                 continue
             refs.append(
                 FolderRef(
@@ -325,18 +337,6 @@ class FolderCategory(Category):
                     files["mask"].get(name),
                 )
             )
-
-
-def _lacking(folder: Path, name: str, parts: list[str], files: dict[str, dict]) -> DataError:
-    """A sample without some of its parts; names what lies there in their place."""
-    there = ", ".join(str(files[part][name]) for part in files if name in files[part])
-    wanted = [folder / part / f"{name}{USUAL[part]}" for part in parts]
-    todo = "restore it or remove both"
-    instead = [p for part in parts for p in below(folder / part) if p.stem.startswith(name)]
-    if instead:
-        kinds = "; ".join(f"{part}: {', '.join(PARTS[part])}" for part in parts)
-        todo = f"there is {instead[0]}, which is not read: write it as {wanted[0].name} ({kinds})"
-    return DataError(f"{' and '.join(map(str, wanted))} is missing beside {there}", todo, wanted[0])
 
 
 def make_category(name: str, folder: Path, options: Options) -> Category:
@@ -362,36 +362,3 @@ def published(name: str) -> dict[str, dict[str, int]] | None:
 def published_size(name: str) -> tuple[int, int]:
     """Rows and columns of a category's images."""
     return PUBLISHED_COUNTS[name][2:4]
-
-
-def _of_part(folder: Path) -> list[Path]:
-    """The files of a part's folder, sorted."""
-    try:
-        found = listed(folder)
-    except DataError:  # told by `list_split`
-        return []
-    return [p for p in found if p.suffix.lower() in PARTS[folder.name] and not is_folder(p)]
-
-
-def _by_stem(path: Path, faults: list[DataError]) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    listed(path)  # tells what `_of_part` passes over
-    for p in _of_part(path):
-        try:
-            check_name(p)
-        except DataError as fault:
-            faults.append(fault)
-            continue
-        stem = p.stem
-        if path.name == "gt":
-            stem = next((stem.removesuffix(e) for e in OF_MASKS if stem.endswith(e)), stem)
-        if stem in files:
-            faults.append(
-                DataError(
-                    f"{p} and {files[stem].name} have the same name {stem!r}",
-                    "keep the right one of them",
-                    p,
-                )
-            )
-        files.setdefault(stem, p)
-    return files

@@ -11,10 +11,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from harness.data import mvtec3d
 from harness.data.clouds import CLOUDS
 from harness.data.datasets import open_dataset
 from harness.data.files import folders, listed
+from harness.data.folder import PARTS
 from harness.data.images import DEPTHS, IMAGES
 from harness.data.mvtec3d import CAMERA, FolderRef, Options
 from harness.data.samples import SPLITS, DataError, Ref
@@ -140,7 +140,7 @@ def _scan(colour: Path, geometry: Path, category: str, options: Options) -> Fold
     if geometry.parent.name == "depth" or geometry.stem.endswith("_depth"):
         camera = _camera(geometry)
     mask = folder.parent / "mask"
-    masks = (mask / f"{colour.stem}{suffix}" for suffix in mvtec3d.PARTS["mask"])
+    masks = (mask / f"{colour.stem}{suffix}" for suffix in PARTS["mask"])
     region = next((m for m in masks if folder.name == "rgb" and m.is_file()), None)
     return FolderRef(category, split, defect, name, colour, geometry, None, camera, options, region)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.files import folders
-from harness.data.samples import Category, DataError, Oddity, Ref
+from harness.data.oddities import MOST_DEFECT, Oddity
+from harness.data.samples import Category, DataError, Ref
 from harness.data.views import quality
 from harness.data.views.background import object_pixels
 from harness.data.views.choice import Choice
@@ -36,6 +37,7 @@ class Seen:
     defect: float  # share of its mask
     reference: Reference
     foreground: np.ndarray | None  # of the published removal, where that is the default
+    bits: int = 0  # as which its colours are taken, where that is a judgement
 
 
 def look(ref: Ref, published: bool) -> Seen:
@@ -53,7 +55,7 @@ def look(ref: Ref, published: bool) -> Seen:
     digest = hashlib.blake2b(ref.rgb.read_bytes(), digest_size=16).hexdigest()
     reference, share = measure(sample), float(sample.mask.mean())
     size, odd = ref.verify(sample)
-    return Seen(ref, size, odd, digest, share, reference, foreground)
+    return Seen(ref, size, odd, digest, share, reference, foreground, ref.colour_bits())
 
 
 def of_listing(category: Category, refs: Sequence[Ref]) -> Iterator[Oddity]:
@@ -83,16 +85,32 @@ def of_listing(category: Category, refs: Sequence[Ref]) -> Iterator[Oddity]:
             f"test/{inner.name} counts as a type of defect",
             "if its samples are normal rename it to good",
         )
+    yield from _unused(category)
+
+
+def _unused(category: Category) -> Iterator[Oddity]:
     beside = defaultdict(list)
     for path in category.unused():
-        beside[path.parent, path.suffix].append(path)
+        if path.is_dir():
+            meant = category.meant(path.name)
+            todo = (
+                f"rename it to {meant}" if meant else "move it elsewhere if it is none of the data"
+            )
+            yield Oddity("unused", path, "this folder is not read", todo)
+        else:
+            beside[path.parent, path.suffix].append(path)
     for (inner, suffix), paths in beside.items():
+        todo = (
+            "samples are read from {rgb,xyz,depth,gt,mask} of each folder, not deeper, in the "
+            "formats of harness/data/README.md: move or convert them"
+        )
+        if inner.name == "depth" and inner.with_name("xyz").is_dir():
+            todo = "where there are both xyz/ is read: move the one that is not meant elsewhere"
         yield Oddity(
             "unused",
             paths[0],
             f"not read, as {len(paths)} {suffix or 'nameless'} files in {inner}",
-            "samples are read from {rgb,xyz,depth,gt,mask} of each folder, not deeper, in the "
-            "formats of harness/data/README.md: move or convert them",
+            todo,
         )
 
 
@@ -106,6 +124,8 @@ def category_folders(path: Path) -> list[Path]:
 def of_samples(seen: Sequence[Seen], choice: Choice | None) -> Iterator[Oddity]:
     """What the samples of one category say together. choice: of `background: auto`."""
     yield from _repeated(seen)
+    yield from _frozen(seen)
+    yield from _bits(seen)
     yield from _masks(seen)
     yield from _missing(seen)
     background = choice.background if choice else "plane"
@@ -116,7 +136,8 @@ def of_samples(seen: Sequence[Seen], choice: Choice | None) -> Iterator[Oddity]:
 def _repeated(seen: Sequence[Seen]) -> Iterator[Oddity]:
     same = defaultdict(list)
     for one in seen:
-        same[one.digest].append(one.ref)
+        if all(odd.code != "one_colour" for odd in one.odd):  # which is told
+            same[one.digest].append(one.ref)
     for refs in same.values():
         if len(refs) < 2:
             continue
@@ -130,11 +151,48 @@ def _repeated(seen: Sequence[Seen]) -> Iterator[Oddity]:
         yield Oddity("repeated", refs[0].rgb, problem, todo)
 
 
+def _frozen(seen: Sequence[Seen]) -> Iterator[Oddity]:
+    """One depth under different images: two scans of a sensor never have all their noise alike."""
+    same: dict[bytes, dict[str, Ref]] = defaultdict(dict)
+    for one in seen:
+        same[one.reference.digest].setdefault(one.digest, one.ref)
+    for refs in same.values():
+        if len(refs) < 2:
+            continue
+        first, *others = refs.values()
+        told = ", ".join(str(ref.xyz) for ref in others[:3])
+        yield Oddity(
+            "frozen_depth",
+            first.xyz,
+            f"the same depth as {told}{' ...' if len(others) > 3 else ''}, with other images",
+            "was the sensor's depth stuck, or one file copied? Record it again: nothing can be "
+            "learnt from it",
+        )
+
+
+def _bits(seen: Sequence[Seen]) -> Iterator[Oddity]:
+    """Colours of over 8 bits are taken by an image's largest value, so dark ones may be lifted."""
+    counts = Counter(one.bits for one in seen if one.bits)
+    most = max(counts, default=0)
+    fewer = [one for one in seen if 0 < one.bits < most]
+    if not fewer:
+        return
+    taken = sorted({one.bits for one in fewer})
+    yield Oddity(
+        "bits_differ",
+        fewer[0].ref.rgb,
+        f"taken as {' or '.join(map(str, taken))} bits by their largest value are {len(fewer)} "
+        f"images, as {most} {counts[most]}: they come up to {1 << most - taken[0]} times brighter",
+        f"say how many the camera has: datasets.NAME.colour_bits={most} "
+        f"(--option colour_bits={most})",
+    )
+
+
 def _masks(seen: Sequence[Seen]) -> Iterator[Oddity]:
     shares = [one.defect for one in seen if one.defect > 0]
     usual = float(np.median(shares)) if shares else 0.0
     for one in seen:
-        if one.defect > max(LARGER * usual, 0.1) and one.ref.gt:
+        if max(LARGER * usual, 0.1) < one.defect <= MOST_DEFECT and one.ref.gt:  # above: told
             yield Oddity(
                 "mask_unlike_others",
                 one.ref.gt,

@@ -12,13 +12,13 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from harness.data.oddities import Oddity, of_sample
 from methods.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
 MIN_VALID_SHARE = 0.01  # a cloud with fewer valid points is no scan of anything
 PLAUSIBLE_M = (0.02, 20.0)  # median depth of an inspection scene, in metres
-STRAY = 5.0  # times the 99th percentile of the depths: no part of the scene
-MOST_DEFECT = 0.5  # share of an image; the largest mask of MVTec 3D-AD has a tenth
 ON_AXIS = 1e-9  # slope given to rays along the optical axis
 
 
@@ -40,15 +38,6 @@ class DataError(UserError):
     def __init__(self, problem: str, todo: str = "", file: Path | None = None):
         super().__init__(f"{problem}; {todo}" if todo else problem)
         self.problem, self.todo, self.file = problem, todo, file
-
-
-class Oddity(NamedTuple):
-    """Something about a readable sample that its owner should know."""
-
-    code: str
-    file: Path
-    problem: str
-    todo: str
 
 
 @dataclass(frozen=True)
@@ -65,6 +54,7 @@ class Sample:
     valid: np.ndarray  # (H, W) bool, any coordinate non-zero
     mask: np.ndarray  # (H, W) bool, True where defective
     region: np.ndarray | None = None  # (H, W) bool, the object, where its owner says so
+    odd: tuple[str, ...] = ()  # codes of its oddities, after `Ref.read`
 
 
 @dataclass(frozen=True)
@@ -98,9 +88,10 @@ class Ref(ABC):
     def read(self) -> Sample:
         """`load`, with a line in the log for everything odd."""
         sample = self.load()
-        for odd in self.oddities(sample):
+        found = self.oddities(sample)
+        for odd in found:
             log.warning("%s file=%s %s", odd.code, odd.file, odd.problem)
-        return sample
+        return replace(sample, odd=tuple(odd.code for odd in found))
 
     def verify(self, sample: Sample | None = None) -> tuple[tuple[int, int], list[Oddity]]:
         """Rows and columns of a sample and all that is odd about it; DataError as in `load`.
@@ -111,63 +102,11 @@ class Ref(ABC):
         return sample.mask.shape, self.oddities(sample)
 
     def oddities(self, sample: Sample) -> list[Oddity]:
-        found = []
-        if behind := int((sample.valid & (sample.xyz[..., 2] <= 0)).sum()):
-            found.append(
-                Oddity(
-                    "z_not_positive",
-                    self.xyz,
-                    f"{behind} of {sample.valid.sum()} points have z <= 0",
-                    "z should point away from the camera, in metres: check the axes and the scale",
-                )
-            )
-        found += self._of_values(sample)
-        if self.label and not sample.mask.any():
-            found.append(
-                Oddity(
-                    "empty_mask",
-                    self.gt or self.rgb,
-                    "anomalous, but no pixel of its mask is",
-                    "kept with label 1; it counts for image metrics only",
-                )
-            )
-        if not self.label and sample.mask.any():
-            found.append(
-                Oddity(
-                    "good_sample_with_mask",
-                    self.gt or self.rgb,
-                    f"normal, but {sample.mask.sum()} pixels of its mask are anomalous",
-                    "move the sample to a defect, or clear the mask",
-                )
-            )
-        return found
+        return list(of_sample(self, sample))
 
-    def _of_values(self, sample: Sample) -> Iterator[Oddity]:
-        z = sample.xyz[..., 2][sample.valid]
-        usual, most = np.percentile(z, 99), z.max()
-        if usual > 0 and most > STRAY * usual:
-            yield Oddity(
-                "stray_depth",
-                self.xyz,
-                f"{int((z > STRAY * usual).sum())} points lie up to {most:.4g} m away, and 99 % "
-                f"within {usual:.3g} m",
-                f"take them as missing: max_depth={2 * usual:.2g}",
-            )
-        if sample.rgb.min() == sample.rgb.max():
-            yield Oddity(
-                "one_colour",
-                self.rgb,
-                f"the whole image has one colour, {sample.rgb.flat[0]}",
-                "restore it, if a camera was there",
-            )
-        share = float(sample.mask.mean())
-        if share > MOST_DEFECT:
-            yield Oddity(
-                "large_mask",
-                self.gt or self.rgb,
-                f"{share:.0%} of the image are marked as defect",
-                "is the mask inverted? Defects are above 0, the rest is 0",
-            )
+    def colour_bits(self) -> int:
+        """As how many bits its colours are taken, where that is a judgement; else 0."""
+        return 0
 
     def assemble(
         self,
@@ -183,9 +122,15 @@ class Ref(ABC):
         if len(set(sizes.values())) > 1:
             found = ", ".join(f"{path} is {h} x {w}" for path, (h, w) in sizes.items())
             odd = self.rgb if mask.shape == xyz.shape[:2] else self.gt
+            todo = "they must be pixel-aligned, so restore them from one source"
+            if rgb.shape[:2] != xyz.shape[:2]:
+                todo = (
+                    "they must be pixel-aligned: map depth to colour when recording or exporting "
+                    "(RealSense: align to color; Azure Kinect: depth_image_to_color_camera)"
+                )
             raise DataError(
                 f"the parts of {self.category}/{self.id} differ in rows x columns: {found}",
-                "they must be pixel-aligned, so restore them from one source",
+                todo,
                 odd,
             )
         valid = (xyz[..., 0] != 0) | (xyz[..., 1] != 0) | (xyz[..., 2] != 0)  # any() is slow
@@ -226,8 +171,12 @@ class Category(ABC):
         """Every file that a sample of the category may be read from."""
 
     def unused(self) -> list[Path]:
-        """Files in its folders that are read by nothing, though they may be meant as samples."""
+        """Files and whole folders that are read by nothing, though they may be meant as samples."""
         return []
+
+    def meant(self, folder: str) -> str | None:
+        """The name that the layout has for a folder of another name."""
+        return None
 
     @abstractmethod
     def where(self, split: str) -> str:
@@ -239,11 +188,14 @@ class Category(ABC):
             raise UserError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
         refs, faults = self.list_split(split)
         odd = sorted({ref.defect for ref in refs} - {"good"})
-        if odd and split == "train":
+        if odd and split != "test":
+            use = (
+                "be trained on" if split == "train" else "stand for what a trained method will see"
+            )
             faults.append(
                 DataError(
                     f"{self.folder / split} holds {', '.join(odd)} beside 'good'",
-                    "only normal samples may be trained on: move them to 'test'",
+                    f"only normal samples may {use}: move them to 'test'",
                     self.folder / split,
                 )
             )
@@ -333,6 +285,10 @@ def check_unit(depth: np.ndarray, file: Path, setting: str, scale: float) -> Non
     low, high = PLAUSIBLE_M
     if low <= median <= high or not np.isfinite(median):
         return
+    values, counts = np.unique(known, return_counts=True)
+    others = np.abs(known[known != values[counts.argmax()]])
+    if others.size >= MIN_VALID_SHARE * part.size and low <= np.median(others) <= high:
+        return  # most pixels hold a number for no depth, which is told as such
     unit, factor = next(
         (unit, factor)
         for above, unit, factor in (

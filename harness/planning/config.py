@@ -84,6 +84,7 @@ class Dataset:
     nonfinite: Literal["error", "missing"] = "error"  # what NaN and infinite points are
     scale: float = 1.0  # metres per unit of the clouds (mvtec3d, folder)
     max_depth: float = 0.0  # m, points beyond are missing; 0: no limit (mvtec3d, folder)
+    colour_bits: int = 0  # of 16-bit images; 0: judged by the largest value of each (the same)
     eyecandies: Eyecandies = field(default_factory=Eyecandies)
     synthetic: Synthetic = field(default_factory=Synthetic)
     options: dict[str, Any] = field(default_factory=dict)  # of a plug-in's reader
@@ -409,7 +410,7 @@ def _changes(overrides: Sequence[str]) -> dict[str, Any]:
         key, equals, text = item.partition("=")
         if not equals or not key:
             raise ConfigError(f"override {item!r} is not key=value, e.g. das3d.train.steps=100")
-        changes = filled(changes, nested(key, yaml12.load(text)))
+        changes = filled(changes, nested(key, yaml12.load(text, key)))
     return changes
 
 

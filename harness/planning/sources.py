@@ -95,9 +95,12 @@ def _reading(
     if dataset.options:
         raise ConfigError(f"datasets.{name}.options are those of a plug-in's reader, not of {kind}")
     if kind != "eyecandies":
-        limit = {"max_depth": dataset.max_depth} if dataset.max_depth else {}
-        options = mvtec3d.Options(dataset.nonfinite, dataset.scale, **limit)
-        return {"nonfinite": options.nonfinite, "scale": options.scale} | limit
+        options = mvtec3d.Options(
+            dataset.nonfinite, dataset.scale, dataset.max_depth, dataset.colour_bits
+        )
+        later = {"max_depth": options.max_depth, "colour_bits": options.colour_bits}
+        used = {name: value for name, value in later.items() if value}  # keys before them stay
+        return {"nonfinite": options.nonfinite, "scale": options.scale} | used
     if dataset.eyecandies.geometry == "m3dm" and dataset.background != "none":
         raise ConfigError(
             f"datasets.{name}: eyecandies.geometry=m3dm has removed the conveyor already; "

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # by libyaml, where PyYAML has it
+NAMES = ("categories",)  # keys whose entries are names, even null, true and 1e3
 
 
 class Loader(_Safe):
@@ -21,13 +22,15 @@ class Loader(_Safe):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
-        for key, _ in node.value:
+        for key, value in node.value:
             name = self.construct_object(key, deep=True)
             if name in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{name!r} stands twice", key.start_mark
                 )
             seen.add(name)
+            if name in NAMES:
+                _as_text(value)
         return super().construct_mapping(node, deep)
 
 
@@ -42,9 +45,23 @@ for tag, pattern, first in (  # of which the first that fits counts
     Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), first)
 
 
-def load(text: str) -> Any:
-    """Plain values. Raises yaml.YAMLError."""
-    return yaml.load(text, Loader)  # a SafeLoader
+def load(text: str, key: str = "") -> Any:
+    """Plain values. key: whose value it is, dotted, if it is that of one. Raises yaml.YAMLError."""
+    loader = Loader(text)
+    try:
+        node = loader.get_single_node()
+        if key.rpartition(".")[2] in NAMES:
+            _as_text(node)
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _as_text(node: Any) -> None:
+    """The entries of a list as they are typed."""
+    for entry in node.value if isinstance(node, yaml.SequenceNode) else ():
+        if isinstance(entry, yaml.ScalarNode):
+            entry.tag = "tag:yaml.org,2002:str"
 
 
 class _Dumper(yaml.SafeDumper):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.resize import nearest
+from harness.data.samples import SPLITS
 from harness.data.views.reference import GRID, Reference
 from methods.declaration import View
 
@@ -34,7 +35,11 @@ MEANING = {
     "table-kept": "most of the foreground does not stand on the supporting plane",
     "flat-depth": "the depth on the object has no contrast",
     "little-depth": "most pixels have no depth",
+    "stand-in-depth": "a number stands for no depth and is taken for one",
+    "crossed-axes": "the cloud's rows and columns are not those of the image",
+    "frozen-depth": "several samples have the same depth",
 }
+OF_SAMPLES = {"stand_in_depth": "stand-in-depth", "crossed_axes": "crossed-axes"}  # oddity -> flag
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,17 @@ def judge(
         if r.normal is not None
     ]
     usual = np.median(normals, axis=0) if normals else None
+    clouds = Counter(r.digest for split in SPLITS for r in references.get(split, ()) if r.digest)
+
+    def one(split: str, i: int, reference: Reference) -> Quality:
+        arrays = {name: array[i] for name, array in splits[split].items()}
+        found = _one(reference, arrays, view, usual)
+        more = [OF_SAMPLES[code] for code in reference.odd if code in OF_SAMPLES]
+        more += ["frozen-depth"] * (clouds[reference.digest] > 1 and split in SPLITS)
+        return replace(found, flags=(*found.flags, *more))
+
     return {
-        split: [
-            _one(r, {k: a[i] for k, a in splits[split].items()}, view, usual)
-            for i, r in enumerate(found)
-        ]
+        split: [one(split, i, reference) for i, reference in enumerate(found)]
         for split, found in references.items()
     }
 

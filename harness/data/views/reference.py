@@ -5,10 +5,11 @@ Independent of the recipe, so that the published ones are judged, too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from harness.data.points import digest
 from harness.data.samples import Sample
 from harness.data.views import support
 from harness.store.frames import Frame
@@ -24,6 +25,8 @@ class Reference:
 
     size: tuple[int, int]  # of the scan, px
     valid: float  # share of the pixels with depth
+    odd: tuple[str, ...] = ()  # what of the sample is odd (harness/data/oddities.py)
+    digest: bytes = b""  # of its points
     normal: np.ndarray | None = None  # (3,) of the supporting plane; None: there is none
     inliers: float = 0.0  # share of the valid points that lie on it
     error_deg: float = 90.0  # standard error of its angle
@@ -34,23 +37,23 @@ class Reference:
 
 def measure(sample: Sample, frame: Frame | None = None) -> Reference:
     """frame: what the view shows of the scan; None: all of it"""
-    size, valid = sample.valid.shape, float(sample.valid.mean())
+    size = sample.valid.shape
+    seen = Reference(size, float(sample.valid.mean()), sample.odd, digest(sample.xyz))
     step = -(-max(size) // SIDE_PX)
     found = support.find(
         np.ascontiguousarray(sample.xyz[::step, ::step]),
         seed_for("support", sample.category, sample.id),
     )
     if found is None:
-        return Reference(size, valid)
-    return Reference(
-        size,
-        valid,
-        found.plane[:3],
-        found.inliers,
-        found.error_deg,
-        found.object,
-        _grid(found.region, size, step, frame or Frame.whole(size)),
-        tuple(found.doubts),
+        return seen
+    return replace(
+        seen,
+        normal=found.plane[:3],
+        inliers=found.inliers,
+        error_deg=found.error_deg,
+        object=found.object,
+        on_object=_grid(found.region, size, step, frame or Frame.whole(size)),
+        doubts=tuple(found.doubts),
     )
 
 

@@ -1,6 +1,7 @@
 """Every kind of fault, planted in a clean dataset, must be found and named."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -370,6 +371,26 @@ def test_all_faults_are_listed_and_not_only_the_first(mvtec):
     found = checked(mvtec)
     assert (found.errors, found.warnings) == (3, 1)
     assert [p.severity for p in found.problems] == [ERROR] * 3 + [WARNING]
+
+
+def test_what_is_the_same_of_many_files_is_one_group(mvtec):
+    for path in (mvtec / "train/good/xyz").iterdir():
+        cloud(path, lambda xyz: np.where(xyz == 0, np.float32(-1), xyz))
+    (mvtec / "test/hole/rgb/000.png").write_bytes(b"")
+    found = checked(mvtec, quick=True)
+    assert [len(group) for group in found.groups()] == [1, 3]
+    assert "stand for" in (told := found.groups()[1][0]).problem or "no depth" in told.problem
+
+
+def test_a_category_without_a_name_in_utf8_is_left_out_and_told(mvtec, caplog):
+    os.rename(shutil.copytree(mvtec, mvtec.with_name("other")), os.fsencode(mvtec) + b"\xe9")
+    found = checked(mvtec, quick=True)
+    (told,) = found.problems
+    assert told.severity == ERROR and told.file == "cookie\\xe9" and "rename it" in told.todo
+    assert list(found.counts) == ["cookie"] and "cookie\\xe9 is no UTF-8" in caplog.text
+    shutil.rmtree(mvtec)
+    with pytest.raises(DataError, match=r"cookie\\xe9 is no UTF-8; rename it"):
+        open_dataset("auto", mvtec.parent)
 
 
 def test_a_quick_check_opens_a_few_files_of_every_folder(mvtec, tmp_path):

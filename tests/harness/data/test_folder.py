@@ -51,6 +51,17 @@ def test_depth_images_become_points_with_the_camera_of_their_category(tmp_path):
     assert np.array_equal(sample.valid, z > 0) and not sample.valid.all()
 
 
+def test_a_part_of_a_larger_image_may_have_its_middle_elsewhere(tmp_path):
+    camera = {**INTRINSICS, "cx": 640, "width": 64, "height": 48}
+    assert write_depth_category(tmp_path, camera=camera).samples("train")[0].read().xyz.max() < 1
+
+
+def test_an_empty_folder_of_clouds_hides_no_depth(tmp_path):
+    category = write_depth_category(tmp_path)
+    (category.folder / "train/good/xyz").mkdir()
+    assert category.samples("train")[0].camera and not category.unused()
+
+
 def test_fx_and_fy_may_differ(tmp_path):
     camera = {"fx": 500, "fy": 250, "cx": 31.5, "cy": 23.5, "depth_scale": 0.0001, "width": 64}
     one = write_depth_category(tmp_path, camera=camera).samples("train")[0].read().xyz
@@ -65,10 +76,12 @@ def test_fx_and_fy_may_differ(tmp_path):
         ({"f": 500, "cx": 1}, "lacks cy, depth_scale; depth/ needs f"),
         ({**INTRINSICS, "f": "wide"}, "camera_parameters.json: could not convert"),
         ({**INTRINSICS, "f": 0}, "above 0"),
+        ({**INTRINSICS, "cx": 640}, "cx 640, cy 23.5 lies outside of images of 48 x 64 px; scale"),
+        ({**INTRINSICS, "f": 4.5}, "f of 4.5 px for 48 x 64 px.*millimetres"),
         ([], "holds no names with values"),
         (
             {**INTRINSICS, "width": 128, "height": 96},
-            "is for 96 x 128 px, and .*000.png is 48 x 64",
+            "is for 96 x 128 px, and images are 48 x 64",
         ),
         (
             {**INTRINSICS, "depth_scale": 0.1},

@@ -59,6 +59,15 @@ def test_a_mask_is_what_a_viewer_shows(tmp_path, kind):
     assert np.array_equal(read_mask(saved(tmp_path / "m.png", MASKS[kind])), GT > 0)
 
 
+def test_a_mask_in_inks_is_not_inverted_and_noise_of_jpeg_marks_nothing(tmp_path):
+    inks = saved(tmp_path / "m.tif", Image.fromarray(GT).convert("CMYK"))
+    assert np.array_equal(read_mask(inks), GT > 0)
+    smooth = cv2.GaussianBlur(np.kron(GT, np.ones((8, 8), np.uint8)), (0, 0), 2)
+    noisy = saved(tmp_path / "m.png", smooth, format="JPEG", quality=30)
+    decoded = np.array(Image.open(noisy))
+    assert np.array_equal(read_mask(noisy), decoded > 127) and (decoded > 0).sum() > GT.sum() / 4
+
+
 @pytest.mark.parametrize("suffix", ["bmp", "tif", "jpg", "npy"])
 def test_masks_come_in_other_formats(tmp_path, suffix):
     path = tmp_path / f"m.{suffix}"
@@ -78,6 +87,14 @@ def test_twelve_bits_in_sixteen_are_not_black(tmp_path):
     assert np.array_equal(read_rgb(tmp_path / "full.png"), RGB)
     tifffile.imwrite(tmp_path / "deep.tif", deep, photometric="rgb")
     assert np.array_equal(read_rgb(tmp_path / "deep.tif"), RGB)
+
+
+def test_a_dark_image_is_as_dark_as_its_camera_saw_it_where_the_bits_are_said(tmp_path):
+    dark = RGB.astype(np.uint16)  # of 4096
+    cv2.imwrite(str(tmp_path / "dark.png"), dark[..., ::-1])
+    assert np.array_equal(read_rgb(tmp_path / "dark.png"), RGB)  # all that can be known alone
+    assert np.array_equal(read_rgb(tmp_path / "dark.png", bits=12), RGB >> 4)
+    assert read_rgb(tmp_path / "dark.png", bits=8).max() == RGB.max()
 
 
 def test_the_orientation_of_a_photograph_is_applied(tmp_path):

@@ -183,9 +183,9 @@ def test_a_tiff_that_is_no_cloud_is_an_error(dome, array):
 def test_points_behind_the_camera_are_only_warned_about(dome, caplog):
     ref = first(dome)
     xyz = tifffile.imread(ref.xyz)
-    xyz[..., 2] -= 1
+    xyz[..., 2] -= xyz[..., 2] != 0
     write_cloud(ref.xyz, xyz)
-    assert ref.read().valid.all()
+    assert ref.read().valid.mean() > 0.9
     assert "z_not_positive" in caplog.text and "000.tiff" in caplog.text
 
 

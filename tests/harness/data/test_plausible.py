@@ -2,13 +2,15 @@
 
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from harness.data.check import check
 from harness.data.datasets import open_dataset
-from harness.data.plausible import Seen, of_samples
+from harness.data.plausible import Seen, _unused, of_samples
+from harness.data.samples import SPLITS
 from harness.data.views.reference import Reference
 from tests.harness.data.scans import write_category
 from tests.harness.data.test_quality import flat, write_tables
@@ -16,6 +18,19 @@ from tests.harness.data.test_quality import flat, write_tables
 
 def invert(path):
     Image.fromarray(255 - np.array(Image.open(path))).save(path)
+
+
+def deepen(folder):
+    """The training images in 12 bits, the second of them dark."""
+    for i, path in enumerate(sorted(folder.glob("train/good/rgb/*.png"))):
+        image = np.array(Image.open(path)).astype(np.uint16) << 4
+        cv2.imwrite(str(path), (image >> 3 * (i == 1))[..., ::-1])
+
+
+def freeze(folder):
+    first, *others = sorted(folder.glob("train/good/xyz/*.tiff"))
+    for other in others:
+        shutil.copy(first, other)
 
 
 FAULTS = {
@@ -79,6 +94,56 @@ def test_what_can_be_read_and_is_odd_is_told_with_a_remedy(tmp_path, name):
     plant(folder)
     found = check(open_dataset("auto", tmp_path))
     assert any(problem in p.problem and todo in p.todo for p in found.problems), found.problems
+
+
+FOLDERS = {
+    "a split by another name": (
+        lambda f: (f / "validation").rename(f / "val"),
+        "val: this folder is not read",
+        "rename it to validation",
+    ),
+    "the training samples by another name": (
+        lambda f: (f / "train").rename(f / "Training"),
+        "Training is not read",
+        "rename it to train",
+    ),
+    "something else": (lambda f: (f / "raw").mkdir(), "raw: this folder is not read", "move it"),
+    "defects among the validation samples": (
+        lambda f: shutil.copytree(f / "test/hole", f / "validation/hole"),
+        "holds hole beside 'good'",
+        "move them to 'test'",
+    ),
+    "depth beside clouds": (
+        lambda f: shutil.copytree(f / "train/good/rgb", f / "train/good/depth"),
+        "not read, as 3 .png files",
+        "xyz/ is read",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folders_that_are_not_what_they_were_meant_for_are_told(tmp_path, name):
+    plant, problem, todo = FOLDERS[name]
+    category = write_category(tmp_path)
+    assert not list(_unused(category))
+    plant(category.folder)
+    said = [f"{odd.file.name}: {odd.problem} -> {odd.todo}" for odd in _unused(category)]
+    said += [str(fault) for split in SPLITS for fault in category.examine(split)[1]]
+    assert any(problem in line and todo in line for line in said), said
+
+
+def test_depth_and_colours_that_differ_from_the_others_are_told(tmp_path):
+    folder = write_category(tmp_path).folder
+    deepen(folder)
+    freeze(folder)
+    found = check(open_dataset("auto", tmp_path)).problems
+    told = {p.file: f"{p.problem} -> {p.todo}" for p in found}
+    dark = told.pop("dome/train/good/rgb/001.png")
+    assert "as 10 bits by their largest value are 1 images, as 12 2: they come up to 4" in dark
+    assert "the same depth as dome/train/good/xyz/001.tiff, dome/train/good/xyz/002.tiff, with" in (
+        told.pop("dome/train/good/xyz/000.tiff")
+    )
+    assert not [line for line in told.values() if "bits" in line or "the same" in line]
 
 
 @pytest.mark.parametrize("missing, told", [(0.2, 1), (0.0, 0)])

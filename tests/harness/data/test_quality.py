@@ -1,6 +1,7 @@
 """`background: auto`, the user's own masks, and what the quality of a view tells."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -108,6 +109,19 @@ def test_a_stray_point_that_takes_the_contrast_of_the_depth_is_told(tmp_path):
     category = write_tables(tmp_path / "data", stray, count=2)
     summary = build_view(category, RECIPES["das3d"]().on("none"), tmp_path / "view")
     assert "flat-depth" in summary["quality"]["suspect"]
+
+
+def test_what_is_odd_of_its_samples_makes_a_view_suspect(tmp_path):
+    def unseen(xyz):
+        xyz[(xyz == 0).all(axis=2)] = -1
+        return xyz.transpose(1, 0, 2).reshape(xyz.shape)
+
+    category = write_tables(tmp_path / "data", unseen, count=2)
+    first, second = category.samples("train")
+    shutil.copy(first.xyz, second.xyz)
+    found = build_view(category, RECIPES["plain"]().on("none"), tmp_path / "view")["quality"]
+    assert found["suspect"][-3:] == ["stand-in-depth", "crossed-axes", "frozen-depth"]
+    assert found["flags"]["frozen-depth"] == 2
 
 
 def test_a_frame_whose_plane_lies_otherwise_is_told(tmp_path):

@@ -39,6 +39,19 @@ def test_categories_keep_their_zeros():
     assert config.read(str(TINY), given)["datasets"]["synthetic"]["categories"] == ["01", "02"]
 
 
+def test_categories_may_be_called_anything(tmp_path):
+    names = ["on", "null", "1e3", "true", "01"]
+    given = config.read(str(TINY), [f"datasets.synthetic.categories=[{','.join(names)}]"])
+    assert given["datasets"]["synthetic"]["categories"] == names
+    text = f"categories: [{', '.join(names)}]"
+    assert load(text) == {"categories": names} and load("categories: null") == {"categories": None}
+    file = tmp_path / "c.yaml"
+    file.write_text(f"datasets: {{a: {{root: x, {text}}}}}\n")
+    assert config.read(str(file), [])["datasets"]["a"]["categories"] == names
+    config.write_yaml(config.read(str(file), []), file, "again")
+    assert config.read(str(file), [])["datasets"]["a"]["categories"] == names
+
+
 def test_an_objective_can_be_on_test_data(tmp_path):
     file = tmp_path / "s.yaml"
     file.write_text(

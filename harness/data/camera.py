@@ -1,0 +1,70 @@
+"""The camera of depth images: ours is the file calibration/camera_parameters.json of a category."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from harness.data.files import read_json
+from harness.data.samples import DataError
+
+SHORTEST = 0.2  # f, as a share of the longer side: 136 degrees, and no pinhole is wider
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """Our keys of camera_parameters.json: f, or fx and fy; cx, cy; depth_scale; size if given."""
+
+    fx: float  # px
+    fy: float
+    cx: float  # px, pixel centres at integers
+    cy: float
+    depth_scale: float  # metres per unit of the depth PNGs
+    height: float = 0  # px, of the images it is for; 0: not told
+    width: float = 0
+
+    @classmethod
+    def read(cls, path: Path) -> Intrinsics:
+        given = read_json(path)
+        given |= {axis: given["f"] for axis in ("fx", "fy") if "f" in given and axis not in given}
+        needed = ("fx", "fy", "cx", "cy", "depth_scale")
+        if lacking := [name for name in needed if name not in given]:
+            raise DataError(
+                f"{path} lacks {', '.join(lacking)}",
+                "depth/ needs f (or fx and fy), cx and cy in "
+                "pixels and depth_scale in metres per unit, e.g. 0.001",
+                path,
+            )
+        try:
+            values = {f.name: float(given[f.name]) for f in fields(cls) if f.name in given}
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path}: {error}", "give plain numbers", path) from error
+        if not min(values["fx"], values["fy"], values["depth_scale"]) > 0:
+            raise DataError(f"{path}: f and depth_scale must be above 0", "correct them", path)
+        return cls(**values)
+
+    def check(self, size: tuple[int, int], path: Path) -> None:
+        """DataError where they cannot be those of images of this size, rows and columns."""
+        if self.height and self.width:
+            if (self.height, self.width) != size:
+                raise DataError(
+                    f"{path} is for {self.height:g} x {self.width:g} px, and images are "
+                    f"{size[0]} x {size[1]}",
+                    "scale f, cx and cy with the images",
+                    path,
+                )
+        elif not (0 <= self.cx < size[1] and 0 <= self.cy < size[0]):
+            raise DataError(
+                f"{path}: cx {self.cx:g}, cy {self.cy:g} lies outside of images of {size[0]} x "
+                f"{size[1]} px",
+                "scale f, cx and cy if they are of another resolution; if the images are cut out "
+                'of larger ones give their size too: "height" and "width"',
+                path,
+            )
+        if min(self.fx, self.fy) < SHORTEST * max(size):
+            raise DataError(
+                f"{path}: f of {min(self.fx, self.fy):g} px for {size[0]} x {size[1]} px, wider "
+                "than any such lens: is it in millimetres?",
+                "give pixels: millimetres divided by the width of the sensor, times the columns",
+                path,
+            )

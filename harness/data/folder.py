@@ -1,0 +1,77 @@
+"""A folder of samples in the layout of MVTec 3D-AD, such as train/good: its parts, their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.data.clouds import CLOUDS
+from harness.data.files import below, check_name, is_folder, listed
+from harness.data.images import DEPTHS, IMAGES
+from harness.data.samples import DataError
+
+PARTS = {"rgb": IMAGES, "xyz": CLOUDS, "depth": DEPTHS, "gt": IMAGES, "mask": IMAGES}
+USUAL = {"rgb": ".png", "xyz": ".tiff", "depth": ".png", "gt": ".png", "mask": ".png"}
+GEOMETRY = ("xyz", "depth")
+OF_MASKS = ("_mask", "_gt", "_GT")  # what some tools put behind the name of a mask
+MEANT = {  # other names of the folders, in small letters
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "eval"),
+    "test": ("test", "testing"),
+}
+
+
+def meant(name: str) -> str | None:
+    """The split that a folder of this name was made for."""
+    return next((split for split, names in MEANT.items() if name.lower() in names), None)
+
+
+def geometry(folder: Path) -> str:
+    """Which part the points of a folder's samples come from: clouds, where there are any."""
+    if of_part(folder / "xyz"):
+        return "xyz"
+    return "xyz" if is_folder(folder / "xyz") and not of_part(folder / "depth") else "depth"
+
+
+def lacking(folder: Path, name: str, parts: list[str], files: dict[str, dict]) -> DataError:
+    """A sample without some of its parts; names what lies there in their place."""
+    there = ", ".join(str(files[part][name]) for part in files if name in files[part])
+    wanted = [folder / part / f"{name}{USUAL[part]}" for part in parts]
+    todo = "restore it or remove both"
+    instead = [p for part in parts for p in below(folder / part) if p.stem.startswith(name)]
+    if instead:
+        kinds = "; ".join(f"{part}: {', '.join(PARTS[part])}" for part in parts)
+        todo = f"there is {instead[0]}, which is not read: write it as {wanted[0].name} ({kinds})"
+    return DataError(f"{' and '.join(map(str, wanted))} is missing beside {there}", todo, wanted[0])
+
+
+def of_part(folder: Path) -> list[Path]:
+    """The files of a part's folder, sorted."""
+    try:
+        found = listed(folder)
+    except DataError:  # told by `list_split`
+        return []
+    return [p for p in found if p.suffix.lower() in PARTS[folder.name] and not is_folder(p)]
+
+
+def by_stem(path: Path, faults: list[DataError]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    listed(path)  # tells what `of_part` passes over
+    for p in of_part(path):
+        try:
+            check_name(p)
+        except DataError as fault:
+            faults.append(fault)
+            continue
+        stem = p.stem
+        if path.name == "gt":
+            stem = next((stem.removesuffix(e) for e in OF_MASKS if stem.endswith(e)), stem)
+        if stem in files:
+            faults.append(
+                DataError(
+                    f"{p} and {files[stem].name} have the same name {stem!r}",
+                    "keep the right one of them",
+                    p,
+                )
+            )
+        files.setdefault(stem, p)
+    return files

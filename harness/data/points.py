@@ -1,0 +1,104 @@
+"""What the points of a scan give away of the tool that wrote them.
+
+Some write a number where the sensor saw nothing, others the cloud's columns for its rows. Both can
+be told from the points alone, without knowing sensor or scene.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+
+COARSE = 128  # points a side that are looked at
+FEWEST = 64  # of them, for a judgement
+SHARED = 0.01  # share of the points from which one value of many pixels is no chance
+BEYOND = 1.5  # times the 99th percentile of the other depths: nothing of the scene
+CROSSED = 2.0  # times the pull along the right direction of the image
+EXPLAINED = 0.5  # share of the variance that the pixel's place explains, in a cloud with an order
+
+
+class StandIn(NamedTuple):
+    """What many pixels hold in place of a depth."""
+
+    value: str
+    share: float  # of the valid points
+    max_depth: float  # m, a limit that takes them as missing; 0: there is none
+
+
+def stand_in(xyz: np.ndarray, valid: np.ndarray) -> StandIn | None:
+    """One point at many pixels, a z of 0, or one depth far behind all others.
+
+    xyz (H, W, 3) in metres, valid (H, W): where it is not (0, 0, 0)
+    """
+    points = _coarse(xyz)[_coarse(valid)]
+    if len(points) < FEWEST:
+        return None
+    z = points[:, 2]
+    values, counts = np.unique(z, return_counts=True)
+    for value in dict.fromkeys((values[-1], values[0], values[counts.argmax()], z.dtype.type(0))):
+        same = z == value
+        share = float(same.mean())
+        if share < SHARED:
+            continue
+        if share == 1:
+            return None  # a flat plate, or nothing to compare with
+        usual = float(np.percentile(z[~same], 99))
+        one = not np.ptp(points[same], axis=0).any()
+        if one or value == 0 or value > BEYOND * usual > 0:
+            limit = 2 * usual if value <= 0 else min(2 * usual, (usual + float(value)) / 2)
+            text = ", ".join(f"{v:.6g}" for v in points[same][0]) if one else f"{value:.6g} m away"
+            return StandIn(
+                f"({text})" if one else text,
+                share,
+                limit if usual > 0 and not 0 < value <= usual else 0.0,
+            )
+    return None
+
+
+def crossed(xyz: np.ndarray, valid: np.ndarray) -> bool:
+    """Whether x follows the image's rows or y its columns, as in a transposed cloud.
+
+    In the camera's frame x grows with the column and y with the row: exactly if divided by z, and
+    in a parallel projection as they are. Clouds that are right in either way are right.
+    """
+    part = _coarse(xyz)
+    rows, columns = np.nonzero(_coarse(valid) & _varied(part[..., 2]))
+    if len(rows) < FEWEST:
+        return False
+    points = part[rows, columns].astype(np.float64)
+    z = points[:, 2]
+    ways = [points[:, :2]]
+    if (z > 0).all():
+        ways.append(points[:, :2] / z[:, None])
+    places = np.stack([columns, rows, np.ones_like(rows)], axis=1).astype(np.float64)
+    return all(_crossed(places, way) for way in ways)
+
+
+def _varied(z: np.ndarray) -> np.ndarray:
+    """Where a depth is not the most common one, which may stand for none; all, if hardly any is."""
+    values, counts = np.unique(z[z != 0], return_counts=True)
+    others = z != values[counts.argmax()] if len(values) else z == z
+    return others if others.mean() > SHARED else np.ones_like(others)
+
+
+def _crossed(places: np.ndarray, xy: np.ndarray) -> bool:
+    """places (N, 3): column, row, 1"""
+    found, *_ = np.linalg.lstsq(places, xy, rcond=None)
+    left = ((xy - places @ found) ** 2).sum(axis=0)
+    all_ = ((xy - xy.mean(axis=0)) ** 2).sum(axis=0)
+    ordered = left < (1 - EXPLAINED) * all_
+    pull = np.abs(found[:2])  # [column, row] of [x, y]
+    across = np.array([pull[1, 0] > CROSSED * pull[0, 0], pull[0, 1] > CROSSED * pull[1, 1]])
+    return bool((across & ordered).any())
+
+
+def digest(xyz: np.ndarray) -> bytes:
+    """Of some of the points: no two scans of a sensor have all their noise alike."""
+    return hashlib.blake2b(_coarse(xyz).tobytes(), digest_size=16).digest()
+
+
+def _coarse(array: np.ndarray) -> np.ndarray:
+    step = -(-max(array.shape[:2]) // COARSE)
+    return array[::step, ::step]
