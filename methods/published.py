@@ -152,10 +152,14 @@ def named(name: str) -> WeightFile:
 
 def in_folder(name: str) -> Path | None:
     """The file of that name in RELIEF_WEIGHTS or a folder in it; None if it is not there."""
-    if not (folder := os.environ.get(FOLDER)):
-        return None
-    path = Path(folder).expanduser() / name
-    return path if path.is_file() else next(Path(folder).expanduser().rglob(name), None)
+    folder = os.environ.get(FOLDER)
+    return below(Path(folder), name) if folder else None
+
+
+def below(folder: Path, name: str) -> Path | None:
+    """The file of that name in a folder or one in it."""
+    path = folder.expanduser() / name
+    return path if path.is_file() else next(folder.expanduser().rglob(name), None)
 
 
 def damage(path: Path) -> str:

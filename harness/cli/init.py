@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -12,8 +13,9 @@ from rich.markup import escape
 
 from harness.cli import places
 from harness.cli.terminal import console
+from methods.blocks.texture_choice import SUFFIXES
 from methods.errors import UserError
-from methods.published import FILES, WeightFile
+from methods.published import FILES, WeightFile, below, damage
 
 BASE = "benchmark"  # the shipped configuration that is completed
 HEAD = (
@@ -23,6 +25,12 @@ HEAD = (
     "# Anything may be changed here, or for once on the command line: relief run THIS seeds=[0]",
     "# Variants: relief list variants. Settings, units and sources: relief list settings das3d",
 )
+WHOLE_WORDS = {"break_long_words": False, "break_on_hyphens": False}
+WANTED = {  # what the folders of the options hold
+    "textures": "images of the Describable Textures Dataset",
+    "images": "training images of ImageNet, or any photographs",
+    "weights": "published weights, see relief weights list",
+}
 
 
 def init(
@@ -53,7 +61,8 @@ def init(
 
     if file.exists():
         raise UserError(f"{file} is there already: give another name, or move it away")
-    roots = data or _asked("Folder of MVTec 3D-AD or Eyecandies", places.datasets())
+    asked = "Folder of MVTec 3D-AD or Eyecandies"
+    roots = data or _asked(asked, places.datasets(), lambda root: open_dataset("auto", root))
     if not roots:
         raise UserError(
             "no dataset was found in the usual places: give its folder with --data "
@@ -62,16 +71,29 @@ def init(
     for root in roots:
         open_dataset("auto", root)  # refuses what is none
     given = {
-        "textures": textures or _one("Images of DTD (textures)", places.textures),
-        "images": images or _one("Training images of ImageNet", places.images),
-        "weights": weights or _one("Folder of published weights", places.weights),
+        "textures": textures or _one("textures", "Images of DTD (textures)", places.textures),
+        "images": images or _one("images", "Training images of ImageNet", places.images),
+        "weights": weights or _one("weights", "Folder of published weights", places.weights),
     }
     for name, path in given.items():
-        if path and not path.is_dir():
-            raise UserError(f"--{name} {path} is no folder: give one, or leave it out")
+        if path:
+            _check(name, path)
     text, lacking = written(roots, **given)
     file.write_text(text, encoding="utf-8")
     _tell(file, roots, given, lacking)
+
+
+def _check(name: str, path: Path) -> None:
+    """Raise UserError for a folder that is none, or holds nothing of what it is for."""
+    if not path.is_dir():
+        why = "is no folder"
+    elif name != "weights" and not places.has_images(path):
+        why = f"holds no image ({', '.join(SUFFIXES)})"
+    elif name == "weights" and not places.has_weights(path):
+        why = "holds none of the published files, or under other names"
+    else:
+        return
+    raise UserError(f"--{name} {path} {why}: give a folder of {WANTED[name]}, or leave it out")
 
 
 def written(
@@ -111,13 +133,17 @@ def _settings(
     return own
 
 
+def _usual() -> list[WeightFile]:
+    """The first file of each setting."""
+    return list({file.setting: file for file in reversed(FILES)}.values())[::-1]
+
+
 def _there(weights: Path | None) -> list[tuple[WeightFile, str]]:
     """The usual files of settings that lie in the folder, and their paths."""
     if weights is None:
         return []
-    usual = {file.setting: file for file in reversed(FILES)}.values()
-    paths = [(file, weights / file.file) for file in reversed(usual)]
-    return [(file, _whole(path)) for file, path in paths if path.is_file()]
+    paths = [(file, below(weights, file.file)) for file in _usual()]
+    return [(file, _whole(path)) for file, path in paths if path]
 
 
 def _whole(path: Path) -> str:
@@ -139,37 +165,63 @@ def _text(
     lines = [*HEAD, f"methods: [{', '.join(kept)}]"]
     for entry, missing in lacking.items():
         lines.append(f"# {entry} is left out, it lacks:")
-        lines += [f"#   {line}" for text in missing for line in text.splitlines()]
+        lines += [f"#   {line}" for text in missing for line in _folded(text)]
     lines += [base[base.index("\nsettings:") + 1 :].rstrip(), ""]
     lines += ["# where the data lie; `categories: [a, b]` takes some of them", ""]
     lines += [dumped({"datasets": datasets}), ""]
     lines += [dumped({method: values}) for method, values in own.items()]
     for file, path in _there(weights):
-        if not file.needed:
+        if why := damage(Path(path)):
+            lines += [f"# {file.file} is there, and damaged: {why}"]
+        elif not file.needed:
             lines += [f"# {file.file} is there, too: {file.purpose}."]
             lines += [f"#   {file.setting}={path} takes it. Without it:", f"#   {file.without}"]
     return "\n".join(lines) + "\n"
 
 
-def _asked(what: str, found: list[Path]) -> list[Path]:
-    """The folders that were found; on a terminal, the one that is answered."""
+def _folded(text: str) -> list[str]:
+    """Lines of a comment; addresses and paths stay whole."""
+    lines = text.splitlines()
+    return [part for line in lines for part in textwrap.wrap(line, 92, **WHOLE_WORDS)]
+
+
+def _asked(what: str, found: list[Path], check: Callable[[Path], object]) -> list[Path]:
+    """The folders that were found; on a terminal, the one that is answered, once it will do."""
     if not sys.stdin.isatty():
         return found
-    answer = typer.prompt(what, default=str(found[0]) if found else "", show_default=bool(found))
-    return [Path(answer)] if answer else []
+
+    def folder(answer: str) -> str:
+        try:
+            if answer:
+                check(Path(answer).expanduser())
+        except (UserError, OSError) as error:
+            raise typer.BadParameter(str(error)) from error
+        return answer
+
+    default = str(found[0]) if found else ""
+    answer = typer.prompt(what, default=default, show_default=bool(found), value_proc=folder)
+    return [Path(answer).expanduser()] if answer else []
 
 
-def _one(what: str, find: Callable[[], Path | None]) -> Path | None:
+def _one(name: str, what: str, find: Callable[[], Path | None]) -> Path | None:
     found = find()
-    answered = _asked(f"{what} (none: leave empty)", [found] if found else [])
+    asked = f"{what} (none: leave empty)"
+    answered = _asked(asked, [found] if found else [], lambda path: _check(name, path))
     return answered[0] if answered else None
 
 
 def _tell(file: Path, roots: list[Path], given: dict, lacking: dict[str, list[str]]) -> None:
-    there = {"data": ", ".join(map(str, roots)), **given}
-    for name, path in there.items():
-        console.print(f"{name:9} {escape(str(path)) if path else 'none'}", soft_wrap=True)
-    for entry, missing in lacking.items():
-        console.print(f"[yellow]{entry} is left out[/yellow]: {escape(missing[0])}", soft_wrap=True)
+    rows = {"data": ", ".join(map(str, roots))}
+    for name, path in given.items():
+        rows[name] = str(path) if path else f"none: --{name} FOLDER takes {WANTED[name]}"
+    there = {found.file for found, _ in _there(given["weights"])}
+    lacks = [one.file for one in _usual() if one.needed and one.file not in there]
+    if given["weights"] and lacks:
+        rows["weights"] += f", without {', '.join(lacks)}"
+    for name, text in rows.items():
+        console.print(f"{name:9} {escape(text)}", soft_wrap=True)
     name = escape(str(file))
+    if lacking:
+        left = f"{', '.join(lacking)}; {name} says what each lacks"
+        console.print(f"[yellow]left out[/yellow]  {left}", soft_wrap=True)
     console.print(f"{name} is written: relief plan {name}, then relief run {name}", soft_wrap=True)

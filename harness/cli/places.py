@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from methods.published import FILES, FOLDER
+from methods.blocks import texture_choice
+from methods.published import FILES, FOLDER, below
 
 USUAL = (".", "data", "datasets", "~", "~/data", "~/datasets", "/data", "/datasets", "/mnt/data")
 DATASETS = ("mvtec_3d_anomaly_detection", "mvtec_3d", "mvtec3d", "eyecandies")  # as unpacked
@@ -21,20 +22,27 @@ def datasets() -> list[Path]:
 
 
 def textures() -> Path | None:
-    return next(_named(TEXTURES), None)
+    return next(filter(has_images, _named(TEXTURES)), None)
 
 
 def images() -> Path | None:
     """Any photographs: 3DSR's first stage learns from ImageNet."""
-    return next(_named(IMAGES), None)
+    return next(filter(has_images, _named(IMAGES)), None)
 
 
 def weights() -> Path | None:
     """A folder in which a published file lies."""
-    if given := os.environ.get(FOLDER):
-        return Path(given).expanduser()
-    found = (path for path in _named(WEIGHTS) if any((path / f.file).is_file() for f in FILES))
-    return next(found, None)
+    given = os.environ.get(FOLDER)
+    folders = iter([Path(given).expanduser()]) if given else _named(WEIGHTS)
+    return next(filter(has_weights, folders), None)
+
+
+def has_images(folder: Path) -> bool:
+    return next(texture_choice.images(folder), None) is not None
+
+
+def has_weights(folder: Path) -> bool:
+    return any(below(folder, file.file) for file in FILES)
 
 
 def _named(names: tuple[str, ...]) -> Iterator[Path]:

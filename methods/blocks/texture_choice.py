@@ -5,9 +5,15 @@ The source matters to the results, so `source_name` says what "auto" stands for.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+TRAINING_IMAGES = (  # below the root of a data set
+    "*/train/good/rgb/*.png",  # MVTec 3D-AD
+    "*/train/data/*_image_4.png",  # Eyecandies
+)
 SOURCES = ("dtd", "imagenet", "folder", "other_categories", "bundled", "procedural", "auto")
 
 
@@ -19,12 +25,22 @@ def source_name(source: str, folder: str | None, published: str = "dtd") -> str:
 
 
 def texture_folder(source: str, folder: str | None, setting: str = "texture") -> Path | None:
-    """The folder that `source` reads, None if none. FileNotFoundError if it is not there."""
+    """The folder that `source` reads, None if none.
+
+    Raises FileNotFoundError if it is not there or holds no image.
+    """
     if source not in SOURCES:
         raise ValueError(f"unknown texture source {source!r}; known: {', '.join(SOURCES)}")
     if source in ("bundled", "procedural") or (source == "auto" and not folder):
         return None
     return _existing(source, folder, setting)
+
+
+def images(folder: Path, source: str = "folder") -> Iterator[Path]:
+    """The image files that a source finds in its folder, in no order."""
+    if source == "other_categories":
+        return (file for pattern in TRAINING_IMAGES for file in folder.glob(pattern))
+    return (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
 
 
 class Choice(Protocol):
@@ -37,8 +53,11 @@ class Choice(Protocol):
 
 def _existing(source, folder, setting) -> Path:
     if folder and Path(folder).is_dir():
-        return Path(folder)
-    given = f"{folder} is not a folder" if folder else f"{setting}.folder is not set"
+        if next(images(Path(folder), source), None):
+            return Path(folder)
+        given = f"{folder} holds no image"
+    else:
+        given = f"{folder} is not a folder" if folder else f"{setting}.folder is not set"
     meaning = {
         "folder": "any folder of images",
         "imagenet": "the ImageNet-1k training set, one folder of JPEGs a class",

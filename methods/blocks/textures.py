@@ -2,7 +2,8 @@
 
 A texture source is called with a random generator and returns one RGB texture, uint8
 (size, size, 3). `texture_source` makes one from its name; `augmented` changes its textures by
-three of DRAEM's augmenters. The names of sources are in texture_choice.py.
+three of DRAEM's augmenters. What the sources are called and which files they take is in
+texture_choice.py.
 """
 
 from __future__ import annotations
@@ -18,13 +19,9 @@ import torch
 
 from methods.blocks import augmenters
 from methods.blocks.perlin import perlin_noise
-from methods.blocks.texture_choice import Choice, texture_folder
+from methods.blocks.texture_choice import Choice, images, texture_folder
 
 Texture = Callable[[np.random.Generator], np.ndarray]
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
-# MVTec 3D-AD, Eyecandies
-_TRAINING_IMAGES = ("*/train/good/rgb/*.png", "*/train/data/*_image_4.png")
 
 
 def texture_source(
@@ -43,15 +40,11 @@ def texture_source(
     if root is None:
         photographs = bundled(size)
         return lambda rng: photographs(rng) if rng.random() < 0.5 else procedural(rng, size)
+    files = list(images(root, source))
     if source == "other_categories":
-        files = [f for pattern in _TRAINING_IMAGES for f in root.glob(pattern)]
         files = [f for f in files if f.relative_to(root).parts[0] != category]
-    else:
-        files = [f for f in root.rglob("*") if f.suffix.lower() in _SUFFIXES]
     if not files:
-        raise FileNotFoundError(
-            f"no image for textures in {root} ({setting}.folder, {setting}.source: {source})"
-        )
+        raise FileNotFoundError(f"{root} holds no image of another category than {category}")
     return Images(sorted(files), size, crop=source == "other_categories")
 
 

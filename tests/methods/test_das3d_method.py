@@ -224,6 +224,7 @@ def test_depth_alone_has_no_colours_and_needs_no_textures(samples):
 
 
 def test_inputs_sizes_and_notes_tell_what_a_result_rests_on(tmp_path):
+    (tmp_path / "a.jpg").touch()
     settings = tiny(texture__source="folder", texture__folder=str(tmp_path))
     assert Das3d.inputs(settings, "rgb+3d") == {"texture.folder": tmp_path}
     assert Das3d.inputs(settings, "3d") == Das3d.inputs(tiny(), "rgb") == {"texture.folder": None}

@@ -388,6 +388,7 @@ def test_draws_belong_to_a_sample_not_to_its_batch():
 def test_inputs_sizes_and_notes_tell_what_a_result_rests_on(tmp_path):
     donor = Dbrn(tiny(), "rgb+3d").net.recon_rgb
     save_tensors(tmp_path / "swin.pt", donor.state_dict())
+    (tmp_path / "a.jpg").touch()
     settings = tiny(
         texture__source="folder",
         texture__folder=str(tmp_path),

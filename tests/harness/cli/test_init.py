@@ -1,5 +1,7 @@
 """relief init: the full benchmark as a file, with the paths of this machine."""
 
+import io
+
 import pytest
 
 from harness.cli import places
@@ -17,6 +19,9 @@ def machine(tmp_path, monkeypatch):
     write_category(tmp_path / "data/MVTec_3D", "cookie", PRESETS["tiny"])
     for folder in ("data/dtd/images", "data/imagenet/train", "weights"):
         (tmp_path / folder).mkdir(parents=True)
+    for image in ("data/dtd/images/dots/1.jpg", "data/imagenet/train/n01/1.JPEG"):
+        (tmp_path / image).parent.mkdir()
+        (tmp_path / image).touch()  # nothing reads it before a run
     for file in ("pointmae_pretrain.pth", "dino_vitbase8_pretrain.pth", "uff_pretrain.pth"):
         checkpoint(tmp_path / "weights" / file)
     monkeypatch.setattr(places, "USUAL", (str(tmp_path), str(tmp_path / "data")))
@@ -28,7 +33,8 @@ def test_what_is_found_makes_a_configuration_that_can_be_run(capsys, monkeypatch
     code, out, err = relief(capsys, monkeypatch, "init", "my.yaml")
     assert code == 0, err
     assert "relief run my.yaml" in out
-    assert "shape_guided is left out: shape_guided.weights.rgb is not set" in out
+    assert "left out  shape_guided; my.yaml says what each lacks" in out
+    assert "weights, without wide_resnet50_racm-8234f177.pth" in out
     loaded = config.load("my.yaml")
     assert loaded.methods[:4] == ["das3d", "3dsr", "dbrn", "m3dm"]
     assert list(loaded.datasets) == ["mvtec3d"]
@@ -63,7 +69,64 @@ def test_init_asks_on_a_terminal_and_offers_what_it_found(capsys, monkeypatch, m
         str(machine / part)
         for part in ("data/MVTec_3D", "data/dtd/images", "data/imagenet/train", "weights")
     ]
-    assert "3dsr is left out" in out
+    assert "left out  3dsr, shape_guided" in out
+
+
+@pytest.mark.parametrize("name", ["textures", "images", "weights"])
+def test_a_folder_that_holds_nothing_of_what_it_is_for_is_refused(
+    capsys, monkeypatch, machine, name
+):
+    empty = machine / "empty"
+    (empty / "below").mkdir(parents=True)
+    (empty / "below" / "notes.txt").write_text("none")
+    code, _, err = relief(capsys, monkeypatch, "init", "my.yaml", f"--{name}", empty)
+    assert code == 2 and f"--{name} {empty} holds no" in err and "or leave it out" in err
+    code, _, err = relief(capsys, monkeypatch, "init", "my.yaml", f"--{name}", empty / "gone")
+    assert code == 2 and "is no folder" in err
+    assert not (machine / "my.yaml").exists()
+
+
+def test_empty_folders_of_the_usual_names_are_passed_over(capsys, monkeypatch, machine):
+    for file in (*machine.glob("data/*/*/*/*.[jJ]*"), *machine.glob("weights/*")):
+        file.unlink()
+    code, out, err = relief(capsys, monkeypatch, "init", "my.yaml")
+    assert code == 0, err
+    for name in ("textures", "images", "weights"):
+        assert f"{name:9} none: --{name} FOLDER takes" in out
+    assert config.load("my.yaml").methods == ["baseline", "baseline/plane", "baseline/colour"]
+
+
+def test_weights_in_a_folder_below_are_found_and_damaged_ones_are_told(
+    capsys, monkeypatch, machine
+):
+    (machine / "weights/point").mkdir()
+    (machine / "weights/pointmae_pretrain.pth").rename(
+        machine / "weights/point/pointmae_pretrain.pth"
+    )
+    (machine / "weights/uff_pretrain.pth").write_bytes(b"half")
+    code, _, err = relief(capsys, monkeypatch, "init", "my.yaml")
+    assert code == 0, err
+    found = config.load("my.yaml").options["m3dm"].weights.point
+    assert found == str(machine / "weights/point/pointmae_pretrain.pth")
+    text = (machine / "my.yaml").read_text()
+    assert "# uff_pretrain.pth is there, and damaged: it has 4 bytes" in text
+    assert "takes it" not in text and max(map(len, text.splitlines())) <= 100 + len(str(machine))
+
+
+def test_a_wrong_answer_is_asked_again(capsys, monkeypatch, machine):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    typed = ["nowhere", "", str(machine / "weights"), "", "", ""]
+    monkeypatch.setattr("sys.stdin", Terminal("".join(f"{line}\n" for line in typed)))
+    code, out, err = relief(capsys, monkeypatch, "init", "my.yaml")
+    assert code == 0, err
+    assert "nowhere is not a folder" in out
+    assert f"Error: --textures {machine / 'weights'} holds no image" in out
+    assert config.load("my.yaml").options["das3d"].texture.folder == str(
+        machine / "data/dtd/images"
+    )
 
 
 def test_init_writes_over_nothing_and_says_what_is_missing(capsys, monkeypatch, tmp_path):

@@ -83,6 +83,7 @@ def test_commands_that_compute_nothing_import_nothing_that_computes(tmp_path):
         *((["list", what], 0, "") for what in ("datasets", "sweeps", "studies")),
         (["plan", "methods=[dass3d]"], 2, ""),
         (["plan", FIVE, *at], 0, ""),
+        (["init", str(tmp_path / "my.yaml"), "--data", str(tmp_path / "data")], 0, ""),
         (["plan", FIVE, "--explain", *at], 0, ""),
         (["plan", str(TINY), "demo=true", "--data", str(tmp_path / "data"), *at], 0, ""),
         (["list", "metrics"], 0, ""),

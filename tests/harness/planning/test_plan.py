@@ -121,6 +121,14 @@ def test_a_missing_texture_folder_is_refused_before_anything_starts():
         planned("das3d.texture.source=dtd", "das3d.texture.folder=nowhere")
 
 
+def test_an_empty_texture_folder_is_refused_before_anything_starts(tmp_path):
+    (tmp_path / "readme.txt").write_text("no image")
+    for source in ("dtd", "auto", "folder", "imagenet", "other_categories"):
+        given = (f"das3d.texture.source={source}", f"das3d.texture.folder={tmp_path}")
+        with pytest.raises(ConfigError, match=f"{tmp_path} holds no image"):
+            planned(*given)
+
+
 def test_all_that_is_missing_is_named_at_once():
     with pytest.raises(ConfigError) as refused:
         planned(
