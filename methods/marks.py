@@ -8,7 +8,7 @@ VIEW_SUSPECT = "view-suspect"
 ALTERED = "altered"
 UNVERIFIED, MADE_DATA = "unverified data", "made data"
 IMPORTED_MAPS = "imported maps"
-EDITED = "edited-code"
+EDITED, OLD_CODE = "edited-code", "old-code"
 MEANING = {
     DEMO: "short demonstration run; the number does not measure the method",
     RANDOM_INIT: "backbone with random weights instead of the pretrained ones",
@@ -17,6 +17,8 @@ MEANING = {
     IMPORTED: "trained by others: the authors' checkpoint, not ours",
     IMPORTED_MAPS: "its maps were made elsewhere (`relief import`) and only scored here",
     EDITED: "by code of Relief that was changed here, as its record lists; not the released method",
+    OLD_CODE: "by earlier code of Relief, or by today's under its name: somebody said that their "
+    "results are the same (`--accept-old`)",
     ALTERED: "settings of the method or its data differ from the published ones",
     UNVERIFIED: "named as published data, but with other counts, sizes or forms of images: no "
     "published value is compared with it",
@@ -25,7 +27,7 @@ MEANING = {
     VIEW_SUSPECT: "the preparation of the scans went wrong in many of them, and the number says "
     "little of the method: `relief data check`, `relief data show`",
 }
-UNJUDGED = (DEMO, RANDOM_INIT, ALTERED, EDITED)  # never said to agree with a paper or not
+UNJUDGED = (DEMO, RANDOM_INIT, ALTERED, EDITED, OLD_CODE)  # never said to agree with a paper or not
 NOTED = (RANDOM_INIT, TEST_SELECTED, IMPORTED)  # a method's note that holds one marks the row
 _SHOT = "-shot"
 

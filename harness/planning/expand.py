@@ -161,6 +161,7 @@ class _Expansion:
         self.read: dict[str, dict[str, Source]] = {}  # reader's options -> the sources
         self.made: dict[str, str] = {}  # what a view consists of -> the first one's key
         self.edited: set[str] = set()  # keys of jobs of whose own code, or below, some was changed
+        self.old: set[str] = set()  # ... some has results of earlier code counted as its own
         self.known: dict[tuple, Any] = {}  # what many cells have in common, made once
         self.sources = self._sources(Preparation())
         if config.training.selection == "best_validation":
@@ -207,24 +208,29 @@ class _Expansion:
             }
             | self._limit(self._train_samples(cls))
             | self.config.numerics.plain()
-            | _code_of(codes.of_method(cls.name, offer, self.config.names.code), plugin=offer)
+            | _code_of(self._changed(codes.of_method, cls.name, offer), plugin=offer)
         )
         training = self.config.training
         if selected := cls.validates and training.selection == "best_validation":
             spec["selection"] = {"metric": training.metric, "every": training.every}
+        truth = self._once(self._truth, category)
+        old = self._takes_old(codes.of_method, cls.name, offer) or self._on_old(spec, truth)
         place = Place(
             labels={"dataset": identity["dataset"], "variant": identity["variant"]},
             inputs=paths,
             plugins=_plugins(offer, recipes.offered(type(shown)), *plugins.offers("metrics")),
-            truth=self._once(self._truth, category),
+            truth=truth,
             protocol=self.config.protocol,
             checkpoint_every_s=self.config.schedule.checkpoint_every_s,
             validate_every=(training.validate_every or 0.0) if cls.validates else 0.0,
             marks=self._marks()
             + (marks.BEST_VALIDATION,) * selected
-            + (marks.EDITED,) * self._edited(spec),
+            + (marks.EDITED,) * self._edited(spec)
+            + (marks.OLD_CODE,) * old,
         )
-        return {**identity, "key": self._add(spec, title_of(identity), place, cls.name)}
+        key = self._add(spec, title_of(identity), place, cls.name)
+        # also of results that were there before anybody said so
+        return {**identity, "key": key} | ({"marks": [marks.OLD_CODE]} if old else {})
 
     def _once(self, make: Callable[..., Any], *of: Any) -> Any:
         """What `make` gives of this, made at the first call; settings are told apart as objects."""
@@ -280,14 +286,13 @@ class _Expansion:
         }
         spec |= self._limit(limit) | self.config.numerics.plain()
         offer = methods.offered(cls.name)
-        spec |= _code_of(
-            codes.of_stage(cls.name, stage, offer, self.config.names.code), plugin=offer
-        )
+        by = codes.of_stage, cls.name, stage, offer
+        spec |= _code_of(self._changed(*by), plugin=offer)
         every_s = self.config.schedule.checkpoint_every_s
         place = Place(inputs=paths, plugins=_plugins(offer), checkpoint_every_s=every_s)
         of = f" {category}" if stage.reads == "category" else ""
         title = f"{cls.name} {name}{of}{f' {seed}' if stage.seeded else ''}"
-        return self._add(spec, title, place, cls.name)
+        return self._add(spec, title, place, cls.name, self._takes_old(*by))
 
     def _check_stage(self, stage: type[DeclaredStage], options: Any, limit: int | None) -> None:
         counts = [min(source.train, limit or source.train) for source in self.sources.values()]
@@ -323,7 +328,9 @@ class _Expansion:
         first = self.made.setdefault(made, key_of(spec))
         place = replace(source.place, plugins=_plugins(offer, source.offer))
         place = place if first == key_of(spec) else replace(place, twin=first)
-        return self._add(spec, f"prepare {category} for {recipe.name}", place, "view")
+        old = self._takes_old(codes.of_view, recipe, _reader(source), (offer, source.offer))
+        old = old or (source.job is not None and self._takes_old(codes.of_dataset))
+        return self._add(spec, f"prepare {category} for {recipe.name}", place, "view", old)
 
     def _view_spec(
         self, cls: type[DeclaredMethod], category: str, recipe: View, source: Source
@@ -342,7 +349,7 @@ class _Expansion:
             "needs": {"dataset": source.job.key} if source.job else {},
         }
         offers = (recipes.offered(type(recipe)), source.offer)
-        changed = codes.of_view(recipe, _reader(source), offers, self.config.names.code)
+        changed = self._changed(codes.of_view, recipe, _reader(source), offers)
         return recipe, spec | _code_of(changed, plugin=offers[0], reader=offers[1])
 
     def _truth(self, category: str) -> str:
@@ -351,6 +358,8 @@ class _Expansion:
             self.jobs.setdefault(source.job.key, source.job)
         job = truth_job(category, source, self.config)
         self.jobs.setdefault(job.key, job)
+        if self._takes_old(codes.of_truth, _reader(source), source.offer):
+            self.old.add(job.key)
         return job.key
 
     def _train_samples(self, cls: type[DeclaredMethod], few_shot: bool = True) -> int | None:
@@ -371,6 +380,19 @@ class _Expansion:
             key in self.edited or "code" in self.jobs[key].spec for key in below
         )
 
+    def _changed(self, of: Callable[..., dict[str, str]], *about: Any) -> dict[str, str]:
+        """What was changed of the code of a job. of, about: of harness/planning/codes.py"""
+        return of(*about, self.config.names.code)
+
+    def _takes_old(self, of: Callable[..., dict[str, str]], *about: Any) -> bool:
+        """Whether results of earlier code count as those of this (`--accept-old`)."""
+        same = self.config.names.code
+        return bool(same) and of(*about, same) != of(*about, {})
+
+    def _on_old(self, spec: Mapping[str, Any], *more: str) -> bool:
+        """Whether that is so of a job that it builds on. more: keys of others"""
+        return not self.old.isdisjoint([*spec.get("needs", {}).values(), *more])
+
     @staticmethod
     def _limit(count: int | None) -> dict:
         return {} if count is None else {"train_samples": count}
@@ -380,12 +402,15 @@ class _Expansion:
         few = () if count is None else (marks.few_shot(count),)
         return (marks.DEMO,) * self.config.demo + few
 
-    def _add(self, spec: dict, title: str, place: Place, resources: str) -> str:
+    def _add(self, spec: dict, title: str, place: Place, resources: str, old: bool = False) -> str:
+        """old: whether results of earlier code count as its own"""
         job = Job(spec, title, place, self.config.resources_of(resources))
         key = job.key
         self.jobs.setdefault(key, job)
         if self._edited(spec):
             self.edited.add(key)
+        if old or self._on_old(spec):
+            self.old.add(key)
         return key
 
 

@@ -10,7 +10,7 @@ import pytest
 from harness import tracking
 from harness.tracking import client as shared
 from harness.tracking import content
-from methods.marks import IMPORTED, MEANING, NOTED, RANDOM_INIT, TEST_SELECTED, meaning
+from methods.marks import IMPORTED, MEANING, NOTED, OLD_CODE, RANDOM_INIT, TEST_SELECTED, meaning
 from reports.numbers.frame import results_frame
 from reports.numbers.stores import gather
 from reports.page.render import write_report
@@ -49,6 +49,21 @@ def test_a_mark_of_a_result_stands_in_every_form(build, tmp_path, mark):
     assert f'DAS3D <span class="mark">{mark}</span>' not in page
     assert mark in pd.read_parquet(tmp_path / "leaderboard.parquet")["marks"].tolist()
     assert f"[{mark}]" in shown(store, launch)
+
+
+def test_a_mark_that_a_launch_gives_a_cell_stands_in_every_form(build, tmp_path):
+    store, launch = build(**SMALL, demo=False, troubles={(): {"marks": []}})
+    for cell in launch["cells"]:
+        cell |= {"marks": [OLD_CODE]} if cell["method"] == "m3dm" else {}
+    write_report(store, launch, tmp_path)
+    for form in FORMS:
+        text = (tmp_path / form).read_text(encoding="utf-8")
+        assert OLD_CODE in text, form
+    page = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert f'M3DM <span class="mark">{OLD_CODE}</span>' in page
+    assert f'DAS3D <span class="mark">{OLD_CODE}</span>' not in page
+    told = shown(store, launch)
+    assert f"[{OLD_CODE}]" in told and meaning(OLD_CODE).split(":")[0] in " ".join(told.split())
 
 
 def test_every_mark_of_the_contract_is_explained():
