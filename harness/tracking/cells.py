@@ -12,7 +12,7 @@ import yaml
 
 from harness.store import COMMON, IDENTITY, Record, Store, canonical
 from harness.store.curve import ASIDE, Points
-from harness.store.records import CURVES, RESULT, SCORES
+from harness.store.records import CURVES, RESULT, SCORES, Spec
 from harness.tracking.content import (
     FAILED,
     FINISHED,
@@ -25,6 +25,8 @@ from harness.tracking.content import (
     text_of,
 )
 
+LAST, BEST = "last", "best_validation"  # steps whose network is tested
+METRIC = "training.metric"  # by which the best is told
 ARTIFACTS = (SCORES, CURVES, *ASIDE)  # beside the record
 
 
@@ -46,6 +48,7 @@ def cell_content(
     ended = record.ended or changed
     at = milliseconds(ended)  # not the clock's time: logging twice adds nothing
     altered = launch.get("parameters", {}).get(entry_of(cell), {})
+    apart = _apart(record.spec)
     common = record.protocols.get(COMMON, {}).get("metrics", {})
     values = {**record.metrics, **{f"{COMMON}/{k}": v for k, v in common.items()}, **_costs(record)}
     points = [
@@ -56,12 +59,13 @@ def cell_content(
     for name, curve in _curves(store, record).items():
         points += [Point(plain_name(name), value, at, step) for step, value in curve]
     return Content(
-        name=" ".join(filter(None, identity.values())),
+        name=" ".join(word for word in (*identity.values(), *_words(record.spec)) if word),
         status=FINISHED if record.done else FAILED,
         started=record.started or ended,
         ended=ended,
         tags=identity
         | _about(record)
+        | {name.removeprefix("training."): v for name, v in apart.items() if name != METRIC}
         | {
             LAUNCH: launch["id"],
             KEY: cell["key"],
@@ -69,10 +73,30 @@ def cell_content(
             "demo": str(bool(launch.get("demo"))).lower(),
         }
         | tags,
-        params=identity | {name: text_of(value) for name, value in altered.items()},
+        params=identity | apart | {name: text_of(value) for name, value in altered.items()},
         points=points,
         files=_files(record) | {"settings.yaml": _settings(canonical(_told_settings(record)))},
     )
+
+
+def _apart(spec: Spec) -> dict[str, str]:
+    """What tells cells of one identity apart beside their settings, by its name in a configuration.
+
+    Which step is tested is said of each that was computed here, so that it can be compared.
+    """
+    found = {} if spec.imported else {"training.selection": LAST}
+    if chosen := spec.selection:
+        found = {"training.selection": BEST, METRIC: str(chosen.get("metric", ""))}
+    if spec.train_samples is not None:
+        found["train_samples"] = str(spec.train_samples)
+    return found
+
+
+def _words(spec: Spec) -> list[str]:
+    """The same in a run's name, as far as it is not usual."""
+    chosen = [BEST, spec.selection.get("metric", "")] if spec.selection else []
+    few = spec.train_samples
+    return chosen if few is None else [*chosen, f"{few} samples"]
 
 
 def _about(record: Record) -> dict[str, str]:

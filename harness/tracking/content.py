@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from harness.store import canonical
 
-FORM = 2  # of what is written for the same record; raise to have every run written again
+FORM = 3  # of what is written for the same record; raise to have every run written again
 KEY, LAUNCH, PARENT = "relief.key", "relief.launch", "mlflow.parentRunId"
 SEEN = "relief.seen"  # of what the run was written from, by listings alone
 DIGEST = "relief.digest"  # of what was written

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness import tracking
-from harness.store import Store
+from harness.store import Record, Store
 from harness.store.at_work import lock_of
 from harness.store.processes import Process
 from harness.tracking import client, content, database, known, mirror, write
@@ -89,6 +89,21 @@ def test_tags_name_what_users_filter_by(synced):
     )
     assert len(chosen) == 1
     assert chosen[0].data.tags["mlflow.source.git.commit"] == "0123456789ab"
+
+
+def test_a_cell_of_another_step_or_fewer_samples_has_name_parameters_and_tags_of_its_own(synced):
+    store, launch = synced
+    cell = next(cell for cell in launch["cells"] if cell["method"] == "das3d")
+    plain = store.result(cell["key"])
+    best = {"selection": {"metric": "aupro_0.3", "every": 0.1}, "train_samples": 4}
+    other = Record(plain.values | {"spec": plain.values["spec"] | best}, plain.folder)
+    last, found = (cell_content(store, launch, cell, one, 1.0, {}) for one in (plain, other))
+    assert found.name == f"{last.name} best_validation aupro_0.3 4 samples"
+    assert last.params["training.selection"] == last.tags["selection"] == "last"
+    assert found.params["training.selection"] == found.tags["selection"] == "best_validation"
+    assert found.params["training.metric"] == "aupro_0.3" and found.tags["train_samples"] == "4"
+    assert "training.metric" not in last.params and "train_samples" not in last.params
+    assert content.FORM == 3  # so that the runs of earlier versions are written again
 
 
 def test_an_unchanged_launch_imports_no_mlflow(synced):
