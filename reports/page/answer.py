@@ -1,14 +1,14 @@
 """The first screen: a panel for every setting, with all that decides who is ahead.
 
 The panels of a dataset and metric share one scale, over what they show: means, their intervals,
-what the papers print. What is far behind the first (FAR) would leave no room to tell the others
-apart, and lies off the scale.
+what the papers print. Every method lies on it; a baseline so far away (FAR) that it would
+leave little room to tell the methods apart lies off it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,11 +16,11 @@ import pandas as pd
 from harness.metrics import get
 from harness.metrics.registry import PERCENT
 from methods.names import BASELINE
-from reports.numbers.leaderboard import Board
+from reports.numbers.leaderboard import Board, Row
 from reports.page import figures
 
-FAR = 0.25  # of shares in [0, 1]
-TICKS = 3  # about so many, since a panel may be narrow
+FAR = 0.5  # of the range of the methods: a baseline further beyond it is off the scale
+TICKS = 3  # about so many, two at least, since a panel may be narrow
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,18 @@ class Scale:
     def of(cls, boards: Sequence[Board]) -> Scale | None:
         """Of what these boards show; None if that is nothing."""
         rows = [row for board in boards for row in board.rows]
-        means = _finite([row.mean.value for row in rows])
-        quotes = _finite([row.published.quote.value for row in rows if row.published])
-        shown = means + quotes + _finite([end for row in rows for end in row.interval or ()])
+        methods = [value for row in rows if row.method != BASELINE for value in _drawn(row)]
+        shown = methods or [value for row in rows for value in _drawn(row)]
         if not shown:
             return None
-        metric, low, high = get(boards[0].metric), min(shown), max(shown)
-        if metric.unit == PERCENT and means:
-            best = max(means, key=lambda mean: metric.sign * mean)
-            low, high = max(low, best - FAR), min(high, best + FAR)
+        low, high = min(shown), max(shown)
+        room = FAR * (high - low) or math.inf  # a single value: nothing is far from it
+        plots = [_drawn(row) for row in rows]
+        near = [p for p in plots if all(low - room <= value <= high + room for value in p)]
+        low, high = min(map(min, filter(None, near))), max(map(max, filter(None, near)))
         if high - low < 1e-9:
             low, high = low - 0.01, high + 0.01
-        return cls(figures.Axis("", low, high), metric.unit == PERCENT)
+        return cls(figures.Axis("", low, high), get(boards[0].metric).unit == PERCENT)
 
     def place(self, value: float) -> float:
         """Percent of the width; at its end what lies beyond."""
@@ -54,16 +54,12 @@ class Scale:
     def holds(self, value: float) -> bool:
         return self.axis.low - 1e-9 <= value <= self.axis.high + 1e-9
 
-    def cut(self, bounds: tuple[float, float] | None) -> tuple[bool, bool]:
-        """Whether an interval goes on beyond the scale, at its low and at its high end."""
-        low, high = bounds or (self.axis.low, self.axis.high)
-        return low < self.axis.low - 1e-9, high > self.axis.high + 1e-9
-
     @property
     def ticks(self) -> list[tuple[float, str]]:
         """Place and label."""
         factor = 100 if self.share else 1
-        marks = self.axis.ticks(TICKS)
+        choices = map(self.axis.ticks, range(TICKS, 10 * TICKS))
+        marks = next(marks for marks in choices if len(marks) > 1)
         return [(self.place(mark), f"{round(factor * mark, 6):g}") for mark in marks]
 
 
@@ -75,6 +71,11 @@ class Panel:
     scale: Scale | None
     baseline: float | None  # mean of the best baseline
     cost: dict[tuple[str, str], dict]  # (method, variant) -> row of the cost table
+
+    @property
+    def of(self) -> tuple[str, str]:
+        """Protocol and metric."""
+        return self.board.protocol, self.board.metric
 
     @property
     def floor(self) -> float | None:
@@ -89,20 +90,15 @@ class Panel:
         return not self.scale or all(map(self.scale.holds, means))
 
     @property
-    def uncut(self) -> bool:
-        """Whether every interval that is drawn ends on the scale."""
-        axis, rows = self.scale, [row for row in self.board.rows if row.mean.value is not None]
-        return not axis or not any(
-            any(axis.cut(row.interval)) for row in rows if axis.holds(row.mean.known)
-        )
-
-    @property
     def quoted(self) -> bool:
         """Whether a paper prints a value for one of the rows."""
         return any(row.published for row in self.board.rows)
 
 
-def _finite(values: Iterable[float | None]) -> list[float]:
+def _drawn(row: Row) -> list[float]:
+    """The values that the plot of a row has: its mean, the ends of its interval, the paper's."""
+    quote = row.published.quote.value if row.published else None
+    values = (row.mean.value, quote, *(row.interval or ()))
     return [value for value in values if value is not None and math.isfinite(value)]
 
 

@@ -183,6 +183,14 @@ def _of_pixels(boards: list[Board]) -> list[Board]:
     return [board for board in boards if not get(board.metric).of_images]
 
 
+METRICS = {  # of the first screen, in words
+    "i_auroc": "how often a defective image scores above a good one; 50 is chance",
+    "p_auroc": "the same for pixels",
+    "aupro_0.3": "the share of each defect's area that is found, averaged over false-positive "
+    "rates of pixels up to 0.3",
+}
+
+
 @dataclass(frozen=True)
 class _Switch:
     """What a reader may choose to see, and what is chosen at first."""
@@ -202,22 +210,33 @@ class _Switch:
         return cls(metrics, settings, common[-1] if common else None, 0 if quoted else 1)
 
 
-def _legend(boards: list[Board], cost: pd.DataFrame) -> list[str]:
-    """What the numbers of a panel and of a table are, in sentences."""
-    told = [
-        "I-AUROC: how often a defective image scores above a good one (50 is chance); P-AUROC: the "
-        "same for pixels; AUPRO@0.3: the share of each defect's area that is found, averaged over "
-        "false-positive rates of pixels up to 0.3.",
-        "Values are means over categories. The range beside a value is its 95 % interval: how far "
-        "it may be off because the test set holds these images and no others. ± is the standard "
-        "deviation over seeds (trainings). The best is bold, the second underlined.",
-        "Group: one plus the number of methods that a paired test finds better, so what nothing "
-        "tells apart shares one. A method that lacks a result in any category is not ranked.",
-    ]
+def _legend(boards: list[Board], cost: pd.DataFrame) -> dict[str, str]:
+    """What the words, signs and numbers of a panel and of a table are."""
+    told = {
+        names.metric_label(metric): text
+        for metric, text in METRICS.items()
+        if any(board.metric == metric for board in boards)
+    }
+    told |= {
+        "interval": "95 %, of the value beside it, a mean over categories: how far it may be off "
+        "because the test set holds these images and no others",
+        "±": "of a score: standard deviation over seeds (trainings)",
+        "bold, underlined": "the best, the second",
+        "group": "one plus the number of methods that a paired test finds better, so what nothing "
+        "tells apart shares one; a method that lacks a result in any category is not ranked",
+    }
     if any(row.published for board in boards for row in board.rows):
-        told.append(f"Beside the paper's value: {VERDICT_KEY}.")
+        told["paper"] = (
+            "what the paper prints (its tooltip says in which table); difference: ours minus that, "
+            "± where one more run of ours would lie (95 %)"
+        )
+        told["sign beside it"] = VERDICT_KEY
+    told["ms, s to fit"] = (
+        "median time of a single image without its preprocessing, mean time of training on a "
+        "category"
+    )
     if not cost["speed_valid"].all():
-        told.append("A time in brackets was measured without the device to itself.")
+        told["ms, s to fit"] += "; in brackets where the device had other work"
     return told
 
 

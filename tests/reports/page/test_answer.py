@@ -5,6 +5,7 @@ import re
 import pytest
 
 from harness.store import COMMON
+from methods.names import BASELINE
 from reports.forms.words import INFERRED_SIGN
 from reports.numbers import evidence
 from reports.numbers.board import Board, Row, Score
@@ -12,24 +13,50 @@ from reports.numbers.cost import cost_frame
 from reports.numbers.frame import results_frame
 from reports.numbers.leaderboard import leaderboards
 from reports.numbers.published import known_categories
-from reports.page.answer import FAR, Scale, answer
-from reports.page.render import write_report
+from reports.page.answer import Panel, Scale, answer
+from reports.page.render import _environment, write_report
 from tests.reports.fake_store import build_launch
 
 
-def board(metric, *means):
+def board(*means, metric="i_auroc", **of_baselines):
     rows = [Row(f"m{i}", "", (), {}, Score(mean)) for i, mean in enumerate(means)]
+    for variant, (low, mean, high) in of_baselines.items():
+        rows.append(Row(BASELINE, variant, (), {}, Score(mean, interval=(low, high))))
     return Board("d", "rgb", metric, (), tuple(rows), COMMON)
 
 
-def test_panels_of_a_metric_share_a_scale_that_leaves_out_what_is_far_behind():
-    scale = Scale.of([board("i_auroc", 0.9, 0.7), board("i_auroc", 0.4)])
-    assert scale.place(0.9) == 100 and scale.place(0.9 - FAR) == 0
-    assert scale.holds(0.7) and not scale.holds(0.4) and scale.place(0.4) == 0
-    assert [label for _, label in scale.ticks] == ["70", "80", "90"]
-    assert Scale.of([board("i_auroc", None)]) is None
-    alone = Scale.of([board("i_auroc", 0.8)])
-    assert alone.place(0.8) == pytest.approx(50)
+def test_every_method_lies_on_the_scale_that_the_panels_of_a_metric_share():
+    scale = Scale.of([board(0.9, 0.7), board(0.4)])
+    assert scale.place(0.9) == 100 and scale.place(0.4) == 0 and scale.holds(0.7)
+    assert [label for _, label in scale.ticks] == ["40", "60", "80"]
+    assert Scale.of([board(None)]) is None
+    assert Scale.of([board(0.8)]).place(0.8) == pytest.approx(50)
+    assert Scale.of([board(0.8, far=(0.3, 0.3, 0.3))]).place(0.3) == 0
+
+
+def test_only_a_baseline_beyond_half_the_range_of_the_methods_lies_off_the_scale():
+    near, far = (0.72, 0.74, 0.76), (0.67, 0.71, 0.75)
+    scale = Scale.of([board(0.9, 0.78, near=near, far=far)])
+    assert scale.holds(0.72) and not scale.holds(0.715)
+    assert Scale.of([board(far=far)]).holds(0.67)
+
+
+@pytest.mark.parametrize("low", [0.81, 0.61, 0.494])
+def test_a_scale_has_two_labels_at_least(low):
+    assert 2 <= len(Scale.of([board(0.99, low)]).ticks) <= 5
+
+
+def test_of_a_baseline_off_the_scale_an_arrow_and_what_reaches_into_it_are_drawn():
+    shown = board(0.9, 0.8, far=(0.5, 0.6, 0.85))
+    panel = Panel(shown, Scale.of([shown]), 0.6, {})
+    assert not panel.whole and panel.floor is None
+    page = _environment().get_template("_answer.html.j2")
+    text = page.render(answer={"d": [panel]}, place={panel.of: 0}, marks=[])
+    row = text[text.index("Baseline (far)") : text.index("</tbody>")]
+    reach = re.search(r'class="reach" x1="(.*?)%" x2="(.*?)%"', row)
+    assert [float(end) for end in reach.groups()] == pytest.approx([0, 50])
+    assert '<svg class="dot" x="0.0%"' in row and "<circle" not in row
+    assert "far off the scale" in text[text.index("</table>") :]
 
 
 def test_a_panel_has_its_best_baseline_and_the_cost_of_its_setting(build):
@@ -68,7 +95,7 @@ def test_what_a_verdict_and_a_mark_rest_on_stands_in_the_table_and_is_explained_
     assert '<span class="mark">random-init</span>' in panel
     assert "98.2" in panel and re.search(r"[+−]\d+\.\d ±\u2009\d+\.\d", panel)  # DAS3D, Table 1
     assert re.search(rf"[≈▲▼]{INFERRED_SIGN}", panel)
-    legend = page[page.index('class="notes"') : page.index("</dl>")]
+    legend = page[page.index('class="notes"') : page.index("mean over categories</h3>")]
     assert legend.count("DAS3D prints no optimiser") == 1
     assert legend.count("random weights instead") == 1
 
