@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import methods
+from methods.blocks.at_once import AtOnce
 from methods.contract import SETTINGS, Run
 from tests.methods.tiny import CATEGORY, OWN_VARIANT, Killed, Stages, kill_at, tiny_of
 
@@ -26,14 +28,17 @@ def kinds():
                     yield pytest.param(name, variant, setting, id=id, marks=pytest.mark.slow)
 
 
-# Largest difference from the CPU, of the largest value, where sums have other blocks; M3DM's
-# fusion is trained on such sums, which a training enlarges.
-ROUNDED = {
-    ("m3dm", "rgb+3d"): 1e-2,
-    ("m3dm", "rgb"): 1e-6,
-    ("m3dm", "3d"): 1e-6,
-    ("dbrn", "rgb"): 1e-6,
-}
+@pytest.fixture(autouse=True)
+def same_sums(monkeypatch):
+    """The CPU sums as the accelerator: in its blocks, zeros too, attention in plain operations.
+
+    Else the two differ by rounding, which changes a level of M3DM's 8-bit blur here and there, and
+    which 500 updates of its fusion (variant `paper`) enlarge to 12 % of the largest value.
+    """
+    monkeypatch.setattr(AtOnce, "on", lambda sizes, device: sizes.accelerator)
+    monkeypatch.setattr("methods.m3dm.pfa.starts_fast", lambda device: False)
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +68,8 @@ def predicted(method, samples):
     return [torch.cat([getattr(f, part) for f in found]).cpu() for part in ("maps", "scores")]
 
 
-def near(found, wanted, allowed):
-    """Equal to the last bit, or within a share of the largest value."""
-    if not allowed:
-        return all(map(torch.equal, found, wanted))
-    far = max(float((f - w).abs().max() / w.abs().max()) for f, w in zip(found, wanted))
-    print(f"largest difference {far:.1e} of the largest value")
-    return far <= allowed
+def same(found, wanted):
+    return all(map(torch.equal, found, wanted))
 
 
 def possible(name, variant, setting):
@@ -88,14 +88,13 @@ def test_a_device_gives_the_bits_of_the_cpu(device, fit, samples, name, variant,
     wanted = predicted(fit(name, settings, setting, "cpu"), samples[name])
     method = fit(name, settings, setting, device)
     found = predicted(method, samples[name])
-    allowed = ROUNDED.get((name, setting), 0)
-    assert near(found, wanted, allowed)
+    assert same(found, wanted)
 
     method.save(tmp_path)
     for where in (device, "cpu"):
         loaded = type(method)(settings, setting, Run(category=CATEGORY, device=where))
         loaded.load(tmp_path)
-        assert near(predicted(loaded, samples[name]), wanted, allowed), where
+        assert same(predicted(loaded, samples[name]), wanted), where
 
 
 @pytest.mark.parametrize(
@@ -118,4 +117,18 @@ def test_a_fit_goes_on_from_its_checkpoint(
     with pytest.raises(Killed):
         fit(name, settings, setting, device, **kill)
     resumed = fit(name, settings, setting, device, folder=tmp_path)
-    assert all(map(torch.equal, predicted(resumed, samples[name]), wanted))
+    assert same(predicted(resumed, samples[name]), wanted)
+
+
+@pytest.mark.parametrize("setting, features", [("3d", "point"), ("rgb", "rgb")])
+def test_attention_of_a_cpu_differs_by_rounding(samples, setting, features):
+    """M3DM's features; that of swin_unet and of timm's networks is the same function."""
+
+    def computed(*kinds):
+        method = methods.get("m3dm")(tiny_of("m3dm"), setting, Run(category=CATEGORY))
+        with sdpa_kernel([*kinds]):
+            return method.patches.features(samples["m3dm"].batch([0, 1], "cpu"))[features]
+
+    plain, fused = computed(SDPBackend.MATH), computed(SDPBackend.FLASH_ATTENTION)
+    assert not torch.equal(fused, plain)
+    assert (fused - plain).abs().max() <= 1e-6 * plain.abs().max()
