@@ -16,6 +16,7 @@ import numpy as np
 
 PIXELS = 1 << 16  # normal ones of an image that are looked at here, evenly spaced; maps are smooth
 LEAST_RATE = 1e-6  # smallest false-positive rate that has a threshold of its own
+RESAMPLES = 100  # sets of images drawn again, to tell which thresholds might have been the best
 STEPS = 192  # thresholds, even in the logarithm of the rate: 32 for each power of ten
 
 
@@ -74,10 +75,18 @@ class Totals:
         precision = np.divide(self.true, found, out=np.zeros_like(found), where=found > 0)
         return np.sum(np.diff(self.tpr, axis=1) * precision[:, 1:], axis=1)
 
-    def f1_max(self) -> np.ndarray:
+    @cached_property
+    def marked(self) -> np.ndarray:
+        """True, false and wanted ones together, what F1 divides by (R, K)."""
         wanted = self.true[:, -1:]
-        wanted = np.where(wanted > 0, wanted, np.nan)
-        return np.max(2 * self.true / (self.true + self.false + wanted), axis=1)
+        return self.true + self.false + np.where(wanted > 0, wanted, np.nan)
+
+    @cached_property
+    def f1(self) -> np.ndarray:
+        return 2 * self.true / self.marked
+
+    def f1_max(self) -> np.ndarray:
+        return np.max(self.f1, axis=1)
 
     def aupro_exact(self, limit: float) -> np.ndarray:
         return _areas(self.fpr, self.pro, limit)
@@ -133,7 +142,31 @@ class ByImage:
 
     def weighted(self, weights: np.ndarray) -> Totals:
         """weights (R, n)"""
-        return Totals(*(weights @ part for part in self._parts))
+        # not by BLAS, whose threads wait longer for each other than so small a product takes
+        return Totals(*(np.einsum("rn,n...->r...", weights, part) for part in self._parts))
+
+    def influences_on_f1_max(self, labels: np.ndarray) -> np.ndarray:
+        """Of each image (n,), as harness/metrics/intervals.py has them; labels (n,).
+
+        Without an image another threshold may be the best, by a jump or not at all, so leaving one
+        out tells little. This is what an image does at each threshold, weighted by how often that
+        is the best one for images drawn again, normal and defective apart.
+        """
+        bad = np.asarray(labels) > 0
+        if bad.all() or not bad.any():
+            return np.full(len(bad), np.nan)
+        rng, weights = np.random.default_rng(0), np.empty((RESAMPLES, len(bad)))
+        for part in (bad, ~bad):
+            count = int(part.sum())
+            weights[:, part] = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES)
+        found, whole = self.weighted(weights).f1, self.all()
+        more = np.diff(whole.true[0], prepend=0) > 0  # others only add false ones
+        found = np.where(more, found, 0)
+        best = found == found.max(axis=1, keepdims=True)
+        often = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)  # (K,)
+        own = self.true + self.false + self.true[:, -1:]
+        change = (2 * self.true - whole.f1 * own) / whole.marked  # (n, K), by the image's weight
+        return np.where(bad, bad.sum(), (~bad).sum()) * (change @ often)
 
 
 def _thresholds(normal: np.ndarray) -> np.ndarray:

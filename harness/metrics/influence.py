@@ -23,7 +23,7 @@ def influences(scored: Scored, metrics: Sequence[Metric]) -> dict[str, np.ndarra
     others = np.where(labels, labels.sum(), (~labels).sum()) - 1
     found = {}
     for of_images in (True, False):
-        wanted = [m for m in metrics if m.of_images == of_images and m.bounded]
+        wanted = [m for m in metrics if m.of_images == of_images]
         if not wanted or (scored.scores if of_images else scored.maps) is None:
             continue
         parts = scored.by_image(of_images)
@@ -32,6 +32,9 @@ def influences(scored: Scored, metrics: Sequence[Metric]) -> dict[str, np.ndarra
             if metric.weighted is None and not of_images:
                 continue
             try:
+                if metric.influences:
+                    found[metric.name] = metric.influences(parts, labels).astype(np.float32)
+                    continue
                 change = _change(scored, metric, whole, without)
             except Exception as error:  # whatever a metric from outside may raise
                 where = scored.name or "category"

@@ -23,6 +23,7 @@ from reports.forms.words import (
     interval_text,
     points,
     signature_lines,
+    unbounded_text,
     verdict_sign,
 )
 from reports.numbers.evidence import read_evidence
@@ -176,6 +177,8 @@ def leaderboard_markdown(
             for setting, of_setting in of_dataset.items():
                 lines += _markdown_means(setting, of_setting, marks)
     lines += [f"Intervals: {COVERS}", ""]
+    if bare := unbounded_text(boards):
+        lines += [_escaped(f"No interval: {bare}."), ""]
     if signatures := signature_lines(boards):
         lines += ["How metrics were scored:", "", *(f"- `{text}`" for text in signatures), ""]
     if any(row.published for board in boards for row in board.rows):
@@ -376,6 +379,8 @@ def leaderboard_text(store: Results, launch: dict) -> Group:
         parts.append(table)
     if any(row.interval for board in boards for row in board.rows):
         parts.append(Text(f"In brackets {COVERS}"))
+    if bare := unbounded_text(boards):
+        parts.append(Text(f"No interval: {bare}."))
     if signs:
         parts.append(Text(f"{BELOW_SIGNS[False]} {AHEAD}"))
     if launch.get("demo"):

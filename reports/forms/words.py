@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from harness.metrics import get
 from methods.names import BASELINE
 from reports.numbers.leaderboard import Board, Row
 from reports.numbers.names import method_label, metric_label, metric_text
@@ -33,6 +34,20 @@ def interval_text(metric: str, bounds: tuple[float, float] | None) -> str:
 def verdict_class(found: Verdict) -> str:
     """For colour: only what lies beyond the error has one."""
     return {ABOVE: "above", BELOW: "below"}.get(found.text, "within")
+
+
+def unbounded_text(boards: Sequence[Board]) -> str:
+    """Which metrics have no interval anywhere, and why; empty if all have one."""
+    shown = {board.metric for board in boards if any(row.interval for row in board.rows)}
+    others = dict.fromkeys(board.metric for board in boards if board.metric not in shown)
+    bare = [m for m in map(get, others) if not m.of_images and m.weighted is None]
+    if not bare:
+        return ""
+    labels = ", ".join(metric.label for metric in bare)
+    return (
+        f"{labels}: a formula that does not say what each image does to it (`weighted` of "
+        "harness.metrics.Metric)"
+    )
 
 
 def signature_lines(boards: Iterable[Board]) -> list[str]:

@@ -52,6 +52,7 @@ from reports.forms.words import (
     interval_text,
     quote_text,
     test_text,
+    unbounded_text,
     verdict_class,
     verdict_sign,
 )
@@ -225,6 +226,8 @@ def _legend(boards: list[Board], cost: pd.DataFrame) -> dict[str, str]:
         "group": "one plus the number of methods that a paired test finds better, so what nothing "
         "tells apart shares one; a method that lacks a result in any category is not ranked",
     }
+    if bare := unbounded_text(boards):
+        told["no interval"] = bare
     if any(row.published for board in boards for row in board.rows):
         told["paper"] = (
             "what the paper prints (its tooltip says in which table); difference: ours minus that, "

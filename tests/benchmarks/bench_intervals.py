@@ -1,23 +1,28 @@
 """How often the 95 % intervals over test images hold the truth.
 
-    python -m tests.benchmarks.bench_intervals [--repeats 1000] [scores] [maps] [means] [report]
+    python -m tests.benchmarks.bench_intervals [scores] [maps] [means] [report]
+        [--repeats 1000] [--every 1] [--seed 0]
 
-Draws test sets from populations of which the truth is known (scores), or computed from many
-thousands of images (maps), and prints Markdown tables of the share of intervals that hold it:
+Draws test sets from populations of which the truth is known, and prints Markdown tables of the
+share of intervals that hold it, at the end by regime, as the README has them:
 
-- scores: of image metrics, score sets of six shapes, 10 to 150 images;
-- maps: of pixel metrics, four kinds of maps, beside percentiles of the bootstrap over images;
+- scores: of image metrics, score sets of six shapes and five areas, 10 to 150 images: 180 cases;
+- maps: of pixel metrics, four kinds of maps and three contrasts, 20 to 120 images: 60 cases, the
+  truth from up to 150 times as many images, beside percentiles of the bootstrap over images;
 - means: of means over categories, of paired differences and how often a test finds what is not;
 - report: CPU seconds of the intervals of a full benchmark (made cells), and of influences.
+
+--every 6 takes a sixth of the cases. --seed: others draw other test sets; truths stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,7 +34,6 @@ from scipy.stats import norm
 from harness.metrics import Scored, get, known_metrics, values_of
 from harness.metrics.influence import influences
 from harness.metrics.intervals import Error, Influence, interval, paired_difference
-from harness.metrics.ranking import auroc
 from harness.store import PROTOCOLS
 from harness.store import influences as store_influences
 from reports.numbers.evidence import read_evidence
@@ -37,7 +41,7 @@ from reports.numbers.frame import read_results, results_frame
 from reports.numbers.leaderboard import boards_of_all
 from tests.reports import fake_store
 
-OF_IMAGES = ("i_auroc", "i_ap")
+OF_IMAGES = ("i_auroc", "i_ap", "i_f1max")
 OF_PIXELS = (
     "p_auroc",
     "aupro_0.3",
@@ -185,139 +189,194 @@ def percentiles_of(
     return {name: tuple(np.percentile(values, [2.5, 97.5])) for name, values in found.items()}
 
 
-def covered(
+@dataclass(frozen=True)
+class Held:
+    """A metric in a case: its truth, and of the test sets the shares whose interval holds it and
+    whose value is 1.
+    """
+
+    truth: float
+    share: float
+    perfect: float
+
+
+def of_its_size(name: str) -> bool:
+    """Whether its truth is the mean over test sets of that size, which more images would move.
+
+    The first of 100 thresholds is the largest normal score, which grows with the images; and the
+    best of several thresholds, chosen on the same images, is the better the fewer there are.
+    """
+    return name.startswith("aupro_0") or name == "i_f1max"
+
+
+def held(
     draw: Callable[[np.random.Generator], Scored],
     truth: dict[str, float],
     repeats: int,
     bounds: Callable[..., dict[str, tuple[float, float]]] = bounds_of,
     seed: int = 0,
-) -> dict[str, float]:
-    """Metric -> share of the intervals that hold its truth.
-
-    That of the 100-threshold form is its mean over test sets of that size, since its first
-    threshold is the largest normal score, which grows with the number of images.
-    """
+) -> dict[str, Held]:
+    """By metric; where there is no interval it holds nothing."""
     rng = np.random.default_rng(seed)
     more = (np.random.default_rng(seed + 1),) * (bounds is percentiles_of)
-    rough = [name for name in truth if name.startswith("aupro_0")]
+    metrics, none = [get(name) for name in truth], (math.nan, math.nan)
     ends, values = [], []
     for _ in range(repeats):
         scored = draw(rng)
-        ends.append(list(bounds(scored, list(truth), *more).values()))
-        values.append(list(values_of(scored, [get(name) for name in rough]).values()))
-    known = truth | dict(zip(rough, np.mean(values, axis=0)))
+        found = bounds(scored, list(truth), *more)
+        ends.append([found.get(name, none) for name in truth])
+        values.append(list(values_of(scored, metrics).values()))
     low, high = np.moveaxis(np.array(ends), 2, 0)  # (repeats, metrics)
-    at = np.array(list(known.values()))
-    return dict(zip(truth, ((low <= at) & (at <= high)).mean(axis=0).tolist()))
+    seen = np.array(values)
+    at = np.where([of_its_size(name) for name in truth], seen.mean(axis=0), list(truth.values()))
+    shares = ((low <= at) & (at <= high)).mean(axis=0), (seen == 1).mean(axis=0)
+    return {name: Held(*map(float, one)) for name, *one in zip(truth, at, *shares)}
 
 
-def scores_table(repeats: int) -> None:
-    print("\n| scores | truth | images | I-AUROC | I-AP |\n|---|---|---|---|---|")
-    every: dict[str, list[float]] = {name: [] for name in OF_IMAGES}
-    for shape, of_area in SHAPES.items():
-        for area in AREAS:
-            for size in SIZES:
-                draw = of_area(area)
-                truth = truth_of_scores(draw, *size)
-                found = covered(lambda rng: drawn_scores(draw, rng, *size), truth, repeats)
-                for name, share in found.items():
-                    every[name].append(share)
-                cells = " | ".join(f"{100 * found[name]:.1f}" for name in OF_IMAGES)
-                print(f"| {shape} | {area} | {size[0]} + {size[1]} | {cells} |", flush=True)
-    _summary(every)
+def covered(*args, **more) -> dict[str, float]:
+    """Metric -> share of the intervals that hold its truth. args, more: of `held`"""
+    return {name: one.share for name, one in held(*args, **more).items()}
 
 
-def maps_table(repeats: int) -> None:
+def _some(cases: Iterable[tuple], every: int) -> list[tuple]:
+    """One of so many, here and there, in their order."""
+    known = list(cases)
+    chosen = np.random.default_rng(0).permutation(len(known))[::every]
+    return [known[i] for i in sorted(chosen)]
+
+
+Found = list[tuple[str, int, Held]]  # metric, images of a test set
+
+
+def scores_table(asked: argparse.Namespace) -> None:
+    names = " | ".join(get(name).label for name in OF_IMAGES)
+    print(f"\n| scores | truth | images | {names} |\n|---|---|---|{'---|' * len(OF_IMAGES)}")
+    every: Found = []
+    for shape, area, size in _some(itertools.product(SHAPES, AREAS, SIZES), asked.every):
+        draw = SHAPES[shape](area)
+        truth = truth_of_scores(draw, *size)
+        found = held(
+            lambda rng: drawn_scores(draw, rng, *size), truth, asked.repeats, seed=asked.seed
+        )
+        every += [(name, sum(size), one) for name, one in found.items()]
+        cells = " | ".join(f"{100 * found[name].share:.1f}" for name in OF_IMAGES)
+        print(f"| {shape} | {area} | {size[0]} + {size[1]} | {cells} |", flush=True)
+    regimes: dict[str, Callable[[int, Held], bool]] = {
+        "hardly any set (< 2 %) is 1": lambda n, one: one.perfect < 0.02,
+        "2 to 20 % of the sets are 1": lambda n, one: 0.02 <= one.perfect < 0.2,
+        "more of them are": lambda n, one: one.perfect >= 0.2,
+    }
+    for name in OF_IMAGES:
+        _by_regime(get(name).label, [one for one in every if one[0] == name], regimes)
+
+
+def maps_table(asked: argparse.Namespace) -> None:
     names = " | ".join(get(name).label for name in OF_PIXELS)
     print(f"\n| maps, contrast, images | how | {names} |\n|---|---|{'---|' * len(OF_PIXELS)}")
-    every: dict[str, list[float]] = {name: [] for name in OF_PIXELS}
-    for label, kind in KINDS.items():
-        for contrast, size in itertools.product(CONTRASTS, MAP_SIZES):
-            truth = truth_of_maps(contrast, *size, kind)
-            ways = {"truth": truth}
-            for how, bounds in (("interval", bounds_of), ("percentiles", percentiles_of)):
-                count = repeats if bounds is bounds_of else repeats // 5
-                draw = lambda rng: drawn_maps(contrast, rng, *size, kind)  # noqa: E731
-                ways[how] = covered(draw, truth, count, bounds)
-            for name, share in ways["interval"].items():
-                every[name].append(share)
-            for how, found in ways.items():
-                cells = " | ".join(f"{100 * found[name]:.1f}" for name in OF_PIXELS)
-                print(
-                    f"| {label}, {contrast}, {size[0]} + {size[1]} | {how} | {cells} |", flush=True
-                )
-    _summary(every)
+    every: Found = []
+    for label, contrast, size in _some(itertools.product(KINDS, CONTRASTS, MAP_SIZES), asked.every):
+        kind = KINDS[label]
+        truth = truth_of_maps(contrast, *size, kind)
+        ways = {"truth": truth}
+        for how, bounds in (("interval", bounds_of), ("percentiles", percentiles_of)):
+            count = asked.repeats if bounds is bounds_of else asked.repeats // 5
+            draw = lambda rng: drawn_maps(contrast, rng, *size, kind)  # noqa: E731
+            found = held(draw, truth, count, bounds, asked.seed)
+            ways[how] = {name: one.share for name, one in found.items()}
+            if bounds is bounds_of:
+                every += [(name, sum(size), one) for name, one in found.items()]
+        for how, shares in ways.items():
+            cells = " | ".join(f"{100 * shares[name]:.1f}" for name in OF_PIXELS)
+            print(f"| {label}, {contrast}, {size[0]} + {size[1]} | {how} | {cells} |", flush=True)
+    regimes: dict[str, Callable[[int, Held], bool]] = {
+        "truth below 95 %: 20 and 30 images": lambda n, one: one.truth < 0.95 and n <= 30,
+        "the same, 50 to 120 images": lambda n, one: one.truth < 0.95 and n > 30,
+        "truth of 95 to 99 %": lambda n, one: 0.95 <= one.truth < 0.99,
+        "truth above 99 %": lambda n, one: one.truth >= 0.99,
+    }
+    _by_regime("seven pixel metrics", every, regimes)
 
 
-def _summary(every: dict[str, list[float]]) -> None:
-    for name, shares in every.items():
-        off = np.abs(np.array(shares) - 0.95)
-        print(
-            f"{get(name).label}: mean {100 * np.mean(shares):.1f} %, {100 * min(shares):.1f} to "
-            f"{100 * max(shares):.1f}, within 2 points in {100 * np.mean(off <= 0.02):.0f} %"
-        )
+def _by_regime(what: str, every: Found, regimes: Mapping[str, Callable[[int, Held], bool]]) -> None:
+    print("\n| what | cases | held, % | within 2 points |\n|---|---|---|---|")
+    for regime, belongs in regimes.items():
+        shares = np.array([one.share for _, images, one in every if belongs(images, one)])
+        if len(shares):
+            near = np.abs(shares - 0.95) <= 0.0200001
+            print(
+                f"| {what}, {regime} | {len(shares)} | {100 * shares.min():.1f} to "
+                f"{100 * shares.max():.1f}, mean {100 * shares.mean():.1f} | "
+                f"{100 * near.mean():.0f} % |"
+            )
 
 
-def means_table(repeats: int) -> None:
+def means_table(asked: argparse.Namespace) -> None:
     """Image scores of ten categories, and paired differences between two methods."""
+    repeats = asked.repeats
     print("\n| what | held, % |\n|---|---|")
     areas = (0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.95, 0.97, 0.98, 0.99)
-    for count in (2, 5, 10):
-        chosen = areas[:: 10 // count][:count]
-        print(f"| mean I-AUROC of {count} categories | {100 * _of_mean(chosen, repeats):.1f} |")
-    for better in (0.0, 0.4):
-        held, found = _of_pairs(better, repeats)
-        print(f"| difference of I-AUROC, second better by {better} sd | {100 * held:.1f} |")
-        print(f"| ... told apart (p < 0.05) | {100 * found:.1f} |")
+    for name in ("i_auroc", "i_f1max"):
+        label = get(name).label
+        for count in (2, 5, 10):
+            share = _of_mean(areas[:: 10 // count][:count], repeats, name, asked.seed)
+            print(f"| mean {label} of {count} categories | {100 * share:.1f} |", flush=True)
+        for better in (0.0, 0.4):
+            share, found = _of_pairs(better, repeats, name, asked.seed)
+            print(f"| difference of {label}, second better by {better} sd | {100 * share:.1f} |")
+            print(f"| ... told apart (p < 0.05) | {100 * found:.1f} |", flush=True)
     for size in ((20, 30), (22, 88)):
-        held, found = _of_map_pairs(size, repeats // 2)
-        for name in held:
+        shares, found = _of_map_pairs(size, repeats // 2, asked.seed)
+        for name, share in shares.items():
             label = f"difference of {get(name).label}, equal methods, {size[0]} + {size[1]}"
-            print(f"| {label} | {100 * held[name]:.1f} |", flush=True)
+            told = f"{100 * share:.1f} (told apart {100 * found[name]:.1f})"
+            print(f"| {label} | {told} |", flush=True)
 
 
-def _of_mean(areas: Sequence[float], repeats: int) -> float:
-    rng, held = np.random.default_rng(0), 0
-    truth = float(np.mean(areas))
+def _known(scored: Scored, name: str) -> tuple[float, Influence]:
+    """Value and influences."""
+    metric = get(name)
+    found = influences(scored, [metric])[name]
+    return values_of(scored, [metric])[name], Influence.of(found, scored.labels)
+
+
+def _of_mean(areas: Sequence[float], repeats: int, name: str, seed: int) -> float:
+    rng, means, ends = np.random.default_rng(seed), [], []
     for _ in range(repeats):
-        found, values = [], []
-        for area in areas:
-            scored = drawn_scores(binormal(area), rng, 22, 88)
-            values.append(values_of(scored, [get("i_auroc")])["i_auroc"])
-            influence = influences(scored, [get("i_auroc")])["i_auroc"]
-            found.append(Influence.of(influence, scored.labels))
-        error = Error.of_mean(found)
+        known = [_known(drawn_scores(binormal(area), rng, 22, 88), name) for area in areas]
+        error = Error.of_mean([one for _, one in known])
         assert error is not None
-        low, high = interval(float(np.mean(values)), error)
-        held += low <= truth <= high
-    return held / repeats
+        means.append(float(np.mean([value for value, _ in known])))
+        ends.append(interval(means[-1], error))
+    truth = np.mean(means) if of_its_size(name) else np.mean(areas)
+    return float(np.mean([low <= truth <= high for low, high in ends]))
 
 
-def _of_pairs(better: float, repeats: int, shift: float = 1.8) -> tuple[float, float]:
+def _of_pairs(
+    better: float, repeats: int, name: str, seed: int, shift: float = 1.8
+) -> tuple[float, float]:
     """Share of intervals of the difference that hold it; share of p-values below 0.05."""
-    rng, held, told = np.random.default_rng(0), 0, 0
+    rng, found = np.random.default_rng(seed), []
     n, m = 22, 88
     labels = np.repeat([0, 1], [n, m])
     shifts = (shift + better, shift)
-    truth = np.subtract(*(norm.cdf(s / 2) for s in shifts))  # variance 2 in either class
     for _ in range(repeats):
-        shared, sides, values = rng.normal(size=n + m), [], []
+        shared, sides = rng.normal(size=n + m), []
         for s in shifts:
             scores = shared + rng.normal(size=n + m) + s * labels
-            found = influences(Scored(scores, labels), [get("i_auroc")])["i_auroc"]
-            sides.append([Influence.of(found, labels)])
-            values.append(auroc(scores[:n], scores[n:]))
-        difference = paired_difference(values[0] - values[1], *sides)
+            sides.append(_known(Scored(scores, labels), name))
+        (one, of_one), (other, of_other) = sides
+        difference = paired_difference(one - other, [of_one], [of_other])
         assert difference is not None
-        low, high = difference.interval()
-        held += low <= truth <= high
-        told += difference.p < 0.05
-    return held / repeats, told / repeats
+        found.append((difference.value, *difference.interval(), difference.p))
+    values, low, high, p = np.array(found).T
+    truth = np.subtract(*(norm.cdf(s / 2) for s in shifts))  # variance 2 in either class
+    truth = values.mean() if of_its_size(name) else truth
+    return float(((low <= truth) & (truth <= high)).mean()), float((p < 0.05).mean())
 
 
-def _of_map_pairs(size: tuple[int, int], repeats: int) -> tuple[dict, dict]:
+def _of_map_pairs(size: tuple[int, int], repeats: int, seed: int) -> tuple[dict, dict]:
     """Two methods on the same images, whose maps share half their variance."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     names = ("p_auroc", "aupro_0.3", "aupro_exact_0.01")
     metrics = [get(name) for name in names]
     held, told = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
@@ -345,7 +404,7 @@ METHODS = ("dbrn", "3dsr", "das3d", "m3dm", "shape_guided")
 SETTINGS = ("rgb", "3d", "rgb+3d")
 
 
-def report_table(repeats: int) -> None:
+def report_table(asked: argparse.Namespace) -> None:
     """Five methods, three settings, 20 categories of 110 images, three seeds: 900 cells."""
     print("\n| what | CPU s |\n|---|---|")
     for side in (224, 800):
@@ -393,12 +452,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("parts", nargs="*", default=["scores", "maps", "means"])
     parser.add_argument("--repeats", type=int, default=1000)
-    given = parser.parse_args()
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
     parts = {"scores": scores_table, "maps": maps_table, "means": means_table}
     for part, run in (parts | {"report": report_table}).items():
-        if part in given.parts:
+        if part in asked.parts:
             since = time.process_time()
-            run(given.repeats)
+            run(asked)
             print(f"\n{part}: {time.process_time() - since:.0f} CPU s", flush=True)
 
 

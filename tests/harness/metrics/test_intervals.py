@@ -45,7 +45,7 @@ def without(scored, i):
 @pytest.mark.parametrize("levels", [None, 3])
 def test_an_influence_is_what_leaving_the_image_out_changes(levels):
     scored = category(levels=levels)
-    metrics = [m for m in known_metrics() if m.bounded]
+    metrics = [m for m in known_metrics() if m.influences is None]
     metrics = [m for m in metrics if levels is None or not m.name.startswith("aupro_0")]
     found, whole = influences(scored, metrics), values_of(scored, metrics)
     assert set(found) == {metric.name for metric in metrics}
@@ -97,8 +97,39 @@ def test_a_metric_of_images_from_outside_is_computed_without_each_image():
     assert found[8:] == pytest.approx(bad - bad.mean(), abs=1e-4) and not found[:8].any()
 
 
-def test_the_best_f1_of_few_images_has_no_interval():
-    assert influences(category(), [get("i_f1max")]) == {} != influences(category(), [get("i_ap")])
+def test_an_influence_on_the_best_f1_is_what_more_of_the_image_would_change():
+    """Of two levels of scores the upper one is the best threshold, whichever images are drawn."""
+    scores = np.repeat([0.0, 1.0, 1.0, 0.0], [20, 1, 18, 2])  # normal, false alarm, found, missed
+    labels = np.repeat([0, 1], [21, 20])
+    found = influences(Scored(scores, labels), [get("i_f1max")])["i_f1max"]
+    marked = 18 + 1 + 20
+    best = 2 * 18 / marked
+    assert found[:20] == pytest.approx(0) and found[20] == pytest.approx(-21 * best / marked)
+    assert found[21:39] == pytest.approx(20 * (2 - 2 * best) / marked)
+    assert found[39:] == pytest.approx(-20 * best / marked)
+
+
+def test_a_best_f1_that_one_class_alone_gives_has_an_error_all_the_same():
+    """Where scores tell little, taking all images for defective is best: no image changes it."""
+    rng = np.random.default_rng(0)
+    scored = Scored(rng.normal(size=110), np.repeat([0, 1], [22, 88]))
+    metric = get("i_f1max")
+    whole = values_of(scored, [metric])["i_f1max"]
+    assert whole == pytest.approx(2 * 88 / (88 + 110), abs=0.01)
+    low, high = interval(
+        whole, Error.of_mean([Influence.of(influences(scored, [metric])["i_f1max"], scored.labels)])
+    )
+    assert low < whole < high and high - low > 0.002
+    one = Scored(scored.scores[:22], scored.labels[:22])
+    assert np.isnan(influences(one, [metric])["i_f1max"]).all()
+
+
+def test_the_interval_of_the_best_f1_covers_its_mean_over_test_sets():
+    draw = bench_intervals.binormal(0.9)
+    share = bench_intervals.covered(
+        lambda rng: bench_intervals.drawn_scores(draw, rng, 22, 88), {"i_f1max": math.nan}, 300
+    )["i_f1max"]
+    assert 0.92 <= share <= 0.99
 
 
 def test_a_metric_of_pixels_that_knows_nothing_of_weights_has_no_influences():

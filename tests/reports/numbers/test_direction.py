@@ -6,11 +6,14 @@ from harness.metrics import Metric, register, registry
 from harness.planning import space
 from reports.forms.compare_text import comparison_csv
 from reports.forms.text import score_text
+from reports.forms.words import unbounded_text
 from reports.numbers.compare import BETTER, WORSE, compare
 from reports.numbers.frame import metric_names, results_frame
 from reports.numbers.leaderboard import leaderboards
 from reports.numbers.names import metric_label
+from reports.page.render import write_report
 from tests.reports.fake_store import build_launch
+from tests.reports.page.test_page import shown
 
 DISTANCE = Metric(
     "p_distance",
@@ -63,6 +66,16 @@ def test_the_smallest_leads_and_is_the_best(tmp_path):
 def test_its_values_are_printed_in_its_unit(tmp_path):
     assert score_text(board(tmp_path).rows[0].mean, "p_distance").startswith("10 ± ")
     assert metric_label("p_distance") == "P-distance, px"
+
+
+def test_every_form_says_why_it_has_no_interval_and_says_so_of_no_other(tmp_path):
+    store, of = launch(tmp_path / "store", {"das3d": 0.0})
+    write_report(store, of, tmp_path)
+    why = "P-distance: a formula that does not say"
+    assert why in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    assert why in (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert why in " ".join(shown(store, of).split())
+    assert unbounded_text([]) == ""
 
 
 def test_a_rise_is_a_regression(tmp_path):
