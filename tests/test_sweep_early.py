@@ -91,6 +91,18 @@ def test_a_sweep_that_loses_ray_ends_at_once_and_the_same_command_goes_on(undist
     assert outcome(tmp_path) == outcome(undisturbed)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_cells_of_a_trial_run_at_the_same_time_where_two_fit(tmp_path):
+    more = ("search.trials=1", "early.kind=none", "das3d.train.steps=300")
+    finish(swept(tmp_path, "--workers", "2", *more))
+    store, found = Store(tmp_path), trials(tmp_path)
+    assert [len(trial["cells"]) for trial in found] == [2, 2]
+    for trial in found:
+        times = [store.finished(cell["key"]) for cell in trial["cells"]]
+        assert max(t.started for t in times) < min(t.ended for t in times)
+
+
 def test_the_guard_tells_of_a_lost_ray_once_and_never_after_the_block(monkeypatch):
     monkeypatch.setattr("harness.engine.own_ray.GUARD_EVERY_S", 0.01)
     told, gone = [], threading.Event()

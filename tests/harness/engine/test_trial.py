@@ -16,6 +16,7 @@ from harness.engine.job import run_job
 from harness.engine.trial import Site, compute
 from harness.planning.config import ConfigError
 from harness.planning.jobs import Resources
+from harness.planning.room import Offer
 from harness.planning.space import load
 from harness.store import DONE, FAILED, Store, canonical
 from harness.store.curve import read_looks, write_looks
@@ -81,6 +82,25 @@ def test_a_trial_reports_every_look_and_every_cell_however_many_run_at_a_time(
     assert trial["status"] == DONE and trial["means"] == {"p_auroc": reports[3][1]}
     assert trial["trained"] == 2
     assert told(swept, one, Here()) == reports  # from what the store has
+
+
+@pytest.mark.parametrize("room", [1, 2])
+def test_as_many_cells_of_a_trial_are_at_work_as_have_room(swept, views, tmp_path, room):
+    at_once = []
+
+    class Wide(InProcess):
+        offers = [Offer(cpus=2)]
+
+        def poll(self, timeout):
+            at_once.append(len(self.queue))
+            return super().poll(timeout)
+
+    class There(Site):
+        def executor(self, plan):
+            return Wide()
+
+    told(swept, beside(views, tmp_path / "store"), There(beside=room))
+    assert at_once == ([2, 1] if room == 2 else [1, 1])
 
 
 def test_a_job_counts_once_for_the_first_trial_that_needed_it(swept, views, tmp_path):
