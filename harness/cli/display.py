@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from harness.store import COMMON, DONE
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from harness.engine.driver import Event, Running
 
 LEAST_S = 60.0  # between two expected ends that are told
+NARROW = 100  # columns, up to which bars are short
 SHOWN = 2  # metrics of a finished cell, on its line
 NEWS = ("retry", "waiting", "lost", "back")  # events after which a job is still to be done
 
@@ -29,11 +31,11 @@ class Display(AbstractContextManager):
         self.console, self.total, self.ended = console, total, 0
         self.expected: float | None = None  # when all should be over, as it was told
         self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.description}", table_column=Column(overflow="fold")),
+            BarColumn(bar_width=24 if console.width > NARROW else 8),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),  # words go on in a next line,
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),  # numbers are not broken
+            TextColumn("[dim]{task.fields[note]}", table_column=Column(overflow="fold")),
             console=console,
         )
         self.overall = self.bars.add_task(f"[bold]{escape(label)}", total=total, note="jobs")

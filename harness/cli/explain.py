@@ -13,7 +13,7 @@ from typing import Any
 from rich.markup import escape
 
 from harness.cli.display import duration
-from harness.cli.terminal import console, show, table
+from harness.cli.terminal import console, say, show, table
 from harness.planning.costs import Durations, expected
 from harness.planning.jobs import Job
 from harness.planning.makespan import Slot, bounds, makespan, simulate
@@ -24,7 +24,12 @@ from harness.store.alike import Taken
 from methods.errors import UserError
 
 SHOWN = 60  # jobs, on a terminal; all of them where it is piped
-SOURCES = ("measured", "model", "guess", "unknown")  # of durations
+SOURCES = {  # of durations
+    "measured": "measured of jobs alike",
+    "model": "by what they compute",
+    "guess": "guessed",
+    "unknown": "unknown (of which only the order means something)",
+}
 NODE_GPUS = 8  # of a node, where more are asked for
 
 
@@ -156,14 +161,16 @@ class Order:
         least = bounds(self.slots, self.offers)
         spent = sum(slot.end - slot.start for slot in self.slots)
         span, sources = makespan(self.slots), self.sources
-        console.print(
-            f"{len(self.slots)} jobs, {duration(spent)} in all; longest path "
-            f"{duration(least.path)}; on {sum(o.cpus for o in self.offers):g} CPUs and "
-            f"{sum(o.gpus for o in self.offers)} GPUs at least {duration(least.least)}, expected "
-            f"[bold]{duration(span)}[/bold] ({span / least.least if least.least else 1:.2f} of "
-            f"that). Durations: {sources['measured']} measured of jobs alike, {sources['model']} "
-            f"by what they compute, {sources['guess']} guessed, {sources['unknown']} unknown"
-            f"{' (of which only the order means something)' if sources['unknown'] else ''}."
-            f"{self.assumed}",
-            soft_wrap=True,
+        known = (f"{sources[name]} {words}" for name, words in SOURCES.items() if sources[name])
+        say(
+            f"{_count(len(self.slots), 'job')}, {duration(spent)} in all; longest path "
+            f"{duration(least.path)}; on {_count(sum(o.cpus for o in self.offers), 'CPU')} and "
+            f"{_count(sum(o.gpus for o in self.offers), 'GPU')} at least {duration(least.least)}, "
+            f"expected [bold]{duration(span)}[/bold] "
+            f"({span / least.least if least.least else 1:.2f} of that). Durations: "
+            f"{', '.join(known)}.{self.assumed}"
         )
+
+
+def _count(number: float, what: str) -> str:
+    return f"{number:g} {what}{'s' * (number != 1)}"

@@ -21,10 +21,17 @@ from harness.cli.launch import (
     tell_left_out,
 )
 from harness.cli.runs import Accepted, What, planned_of, planned_study, tell_rows_left_out
-from harness.cli.terminal import console, show, table
+from harness.cli.terminal import console, say, show, table
 from harness.store import Store
 from harness.store.alike import Taken
 from methods.errors import UserError
+
+EXPECTED = {  # how times are known
+    "measured": "by finished jobs alike in this store",
+    "model": "~ by what jobs compute",
+    "guess": "? a guess",
+    "unknown": "unknown where nobody has measured such a job here",
+}
 
 if TYPE_CHECKING:  # every command imports this file
     from harness.planning.budget import Budget
@@ -215,11 +222,11 @@ def _tell(found: Found) -> None:
         counts = (str(n) for n in (len(jobs), done, len(left), r.cpus))
         shown.add_row(escape(name), *counts, f"{r.gpus:g}", _expected(found.durations, left))
     show(shown)
-    console.print(
-        f"{len(found.plan.cells)} cells of {len(found.plan.jobs)} jobs, {len(todo)} to do. "
-        "Expected is the sum of the jobs' own times, by finished jobs alike in this store; ~ by "
-        "what jobs compute, ? where that is a guess; unknown: nobody has measured such a job here.",
-        soft_wrap=True,
+    sources = {found.durations.sourced(job)[1] for job in found.pending}
+    how = "; ".join(told for source, told in EXPECTED.items() if source in sources)
+    say(
+        f"{len(found.plan.cells)} cells of {len(found.plan.jobs)} jobs, {len(todo)} to do."
+        + (f" Expected is the sum of the jobs' own times: {how}." if how else "")
     )
 
 

@@ -26,6 +26,7 @@ from harness.cli.launch import (
     warn,
 )
 from harness.cli.terminal import console, show
+from harness.cli.terminal import say as print_long
 from harness.store import Store
 from harness.store.at_work import at_work
 
@@ -85,7 +86,7 @@ def sweep(
         write_sweep(record, trials, folder.path)
         folder.sign()
     show(outcome(record, trials))
-    console.print(escape(outcome_text(record, trials)), soft_wrap=True)
+    print_long(escape(outcome_text(record, trials)))
     found = conclude(loaded, record, trials, where, tracking)
     console.print(f"Trials      {escape(page.as_uri())}", soft_wrap=True)
     console.print(

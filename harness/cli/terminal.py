@@ -38,6 +38,11 @@ def show(what: RenderableType) -> None:
         Console(file=console.file, width=PIPED, highlight=False, quiet=console.quiet).print(what)
 
 
+def say(sentence: str) -> None:
+    """Print a long line: in a terminal whole words go on in the next one, a pipe gets one line."""
+    console.print(sentence, soft_wrap=not console.is_terminal)
+
+
 def quieted(arguments: Sequence[str]) -> list[str]:
     """The arguments without --quiet, which may stand anywhere and counts from now on."""
     console.quiet = "--quiet" in arguments
