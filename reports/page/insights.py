@@ -236,7 +236,7 @@ def _speed(board: Board, timed: pd.DataFrame, device: str, several: bool) -> Spe
     if not points:
         return Speed(board.dataset, board.setting, None, "no method with a latency is complete")
     xs, ys = [p.x[0] for p in points], [p.y[0] for p in points]
-    x = Axis("latency p50, ms", min(xs) / 1.6, max(xs) * 1.6, log=True)
+    x = Axis("median latency, ms", min(xs) / 1.6, max(xs) * 1.6, log=True)
     low = max(0.0, np.floor(min(ys) * 20 - 0.2) / 20)
     front = [(xs[i], ys[i]) for i in pareto_front([(-x, y) for x, y in zip(xs, ys)])]
     title = f"I-AUROC against latency, {setting_label(board.setting)}"

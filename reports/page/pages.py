@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from reports.page.figures import PALETTE
 
@@ -26,4 +28,10 @@ def environment(**names: Any) -> jinja2.Environment:
     )
     known: dict[str, Any] = found.globals
     known |= {"palette": PALETTE, **names}
+    found.filters["breakable"] = breakable
     return found
+
+
+def breakable(text: str) -> Markup:
+    """A name or id that may go on in a new line where its parts are joined."""
+    return Markup(re.sub(r"[/_+]", r"\g<0><wbr>", str(escape(text))))

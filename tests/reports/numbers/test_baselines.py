@@ -84,7 +84,7 @@ def test_every_form_of_the_table_says_which_rows_a_baseline_beats(build, tmp_pat
     markdown = (tmp_path / "leaderboard.md").read_text()
     assert f"| {signed} |" in markdown and note in markdown
     page = (tmp_path / "leaderboard.html").read_text()
-    assert page.count(note) > 1 and '">\u2020</span></th>' in page
+    assert page.count(note) > 1 and '">\u2020</span></span></th>' in page
     latex = leaderboard_latex(list(boards_of(store, launch).values()))
     assert r"DAS3D (untrained)\,[demo]\,\textdagger{}" in latex
     assert r"\textdagger{} Baseline has a better mean" in latex and "\u2020" not in latex

@@ -14,6 +14,7 @@ from reports.numbers.frame import results_frame
 from reports.numbers.leaderboard import leaderboards
 from reports.numbers.published import known_categories
 from reports.page.answer import Panel, Scale, answer
+from reports.page.pages import breakable
 from reports.page.render import _environment, write_report
 from tests.reports.fake_store import build_launch
 
@@ -98,6 +99,10 @@ def test_what_a_verdict_and_a_mark_rest_on_stands_in_the_table_and_is_explained_
     legend = page[page.index('class="notes"') : page.index("mean over categories</h3>")]
     assert legend.count("DAS3D prints no optimiser") == 1
     assert legend.count("random weights instead") == 1
+
+
+def test_names_break_where_their_parts_are_joined_and_stay_escaped():
+    assert breakable("a/b_<c>") == "a/<wbr>b_<wbr>&lt;c&gt;"
 
 
 def test_words_never_run_together(tmp_path):

@@ -11,7 +11,7 @@ from tests.reports.fake_store import HOSTILE
 
 SMALL = {"methods": [("das3d", ""), ("m3dm", "")], "settings": ["rgb", "rgb+3d"], "arrays": False}
 DRAWN = SMALL | {"arrays": True, "seeds": [0]}
-VOID = {"meta", "link", "br", "img", "input"}
+VOID = {"meta", "link", "br", "wbr", "img", "input"}
 
 
 class Page(HTMLParser):
