@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from rich.markup import escape
 
+from harness.cli import installation
 from harness.cli.terminal import errors
 from harness.store import DamagedError
 from harness.store.secrets import masked
@@ -159,6 +160,8 @@ def _told(error: Exception) -> Told:
     if isinstance(error, UserError):
         return Told(str(error))
     own = f"{type(error).__name__}: {error}"
+    if isinstance(error, ModuleNotFoundError) and error.name in installation.LEFT_OUT:
+        return Told(f"this needs {error.name}: {installation.whole()}")
     if (plugin := plugins.blamed(error)) and not isinstance(error, OSError | MemoryError):
         trace = plugins.own_trace(error, plugin)
         return Told(f"this is a bug in the plug-in {plugin}: {_first_line(error)}\n{trace}")

@@ -1,7 +1,7 @@
-"""Whether Python finds our packages where Relief is installed, asked before they are imported.
+"""Whether Python finds our packages where Relief is installed, and whether all it needs is there.
 
 `python -m harness` looks into the current folder first, and PYTHONPATH may lead elsewhere: a
-`methods.py` there would be taken for our package.
+`methods.py` there would be taken for our package. That is asked before they are imported.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("harness", "methods", "reports")
 EXIT_USAGE = 2
+# What an installation that only reads results goes without (pyproject.toml, group "read").
+LEFT_OUT = (
+    *("torch", "torchvision", "timm", "sklearn", "trimesh", "pypcd4"),  # methods and their data
+    *("ray", "tenacity", "optuna", "mlflow"),  # runs, sweeps, tracking
+)
 
 
 def check() -> None:
@@ -34,6 +39,30 @@ def version() -> str:
         number = "not installed"
     of = f", commit {known}" if (known := commit()) else ""
     return f"relief {number}{of}, in {ROOT}"
+
+
+def check_whole(what: str) -> None:
+    """Raise UserError if this installation only reads results. what: needs more, for the message"""
+    from methods.errors import UserError
+
+    if missing := next((name for name in ("torch", "ray") if not _is_there(name)), None):
+        raise UserError(f"{what} needs {missing}: {whole()}")
+
+
+def whole() -> str:
+    """How an installation that only reads results becomes one that computes."""
+    if (ROOT / "pyproject.toml").is_file():
+        how = f"`cd {ROOT} && uv pip install -e .`"
+    else:
+        how = "install Relief again, with all that it requires"
+    return f"this installation only reads results; for the rest {how}"
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def foreign(root: Path) -> str | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from rich.markup import escape
 
+from harness.cli import installation
 from harness.cli.terminal import console, errors
 from harness.store import FAILED, Record, Store
 from harness.store.at_work import at_work
@@ -85,8 +86,10 @@ def execute(
     serial: bool = False,
 ) -> tuple[dict[str, Any], list[Record]]:
     """Do what a plan still needs, with a display. -> its launch and the records of failed jobs."""
-    store.check_writable()
     pending = plan.pending(store)
+    if pending:
+        installation.check_whole("computing jobs")
+    store.check_writable()
     with (
         ExitStack() as last,
         at_work(store, plan.launch_id, warn) if pending else nullcontext(),

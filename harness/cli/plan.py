@@ -209,6 +209,8 @@ class Found:
 
 
 def _tell(found: Found) -> None:
+    from harness.planning.loads import kept
+
     groups: dict[str, list[Job]] = defaultdict(list)
     for job in found.plan.jobs.values():
         groups[_group(job)].append(job)
@@ -228,6 +230,8 @@ def _tell(found: Found) -> None:
         f"{len(found.plan.cells)} cells of {len(found.plan.jobs)} jobs, {len(todo)} to do."
         + (f" Expected is the sum of the jobs' own times: {how}." if how else "")
     )
+    if kept() is None:
+        console.print("What jobs compute is counted by torch, which is not installed here.")
 
 
 def _group(job: Job) -> str:

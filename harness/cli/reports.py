@@ -317,9 +317,9 @@ def _join(launch: dict, store: Store) -> None:
 
 
 def _track(store: Store, launch: dict, tracking: str | None, folder: Path) -> None:
-    from harness import tracking as mlflow_view
-
     try:
+        from harness import tracking as mlflow_view
+
         synced = mlflow_view.sync(store, launch, tracking, folder, wait_of(launch))
     except Exception as error:  # results are safe in the store whatever the tracking server does
         behind(error)

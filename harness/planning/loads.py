@@ -40,10 +40,14 @@ class Kept:
 
 
 @functools.cache
-def kept() -> Kept:
-    """Those of this installation."""
+def kept() -> Kept | None:
+    """Those of this installation; None where there is no torch to count by."""
+    try:
+        torch = metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return None
     sources = code.ours()
     files = sorted((sources.root / "methods").rglob("*.py"))
     said = [sources.read(str(path.relative_to(sources.root))).meaning for path in files]
-    of = " ".join([metadata.version("torch"), *said])
+    of = " ".join([torch, *said])
     return Kept(cache(f"loads-{hashlib.sha256(of.encode()).hexdigest()[:16]}.json"))

@@ -88,8 +88,10 @@ class Work:
 
 @functools.lru_cache(maxsize=4096)
 def _load(method: str, stage: str, setting: str, settings: str, sizes: Sizes) -> Load | None:
+    if (kept := loads.kept()) is None:
+        return None
     name = f"{method} {stage} {setting} {settings} {sizes}"
-    return loads.kept().get(name, lambda: _counted(method, stage, setting, settings, sizes))
+    return kept.get(name, lambda: _counted(method, stage, setting, settings, sizes))
 
 
 def _counted(method: str, stage: str, setting: str, settings: str, sizes: Sizes) -> Load | None:
