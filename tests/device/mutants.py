@@ -12,6 +12,8 @@ import argparse
 import ast
 import contextlib
 import copy
+import functools
+import importlib
 import importlib.abc
 import importlib.util
 import io
@@ -19,13 +21,14 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from tests.device import fake
 
@@ -33,10 +36,11 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = "tests/device"
 # Of no fit and no prediction: counting on tensors without memory, measuring a machine.
 APART = ("calibrate", "contract_suite", "counting")
-OWN = {"das3d": "das3d", "dbrn": "dbrn", "dsr3d": "3dsr", "m3dm": "m3dm"}
-OWN |= {name: name for name in ("shape_guided", "baseline")}
+# Folder of a method and its name in tests; the fastest first.
+OWN = {"baseline": "baseline", "das3d": "das3d", "dbrn": "dbrn", "dsr3d": "3dsr"}
+OWN |= {"m3dm": "m3dm", "shape_guided": "shape_guided"}
 PLACE = re.compile(r"(.*\W)?device|next\(.*parameters\(\)\)|'cpu'")
-CAUGHT = 1  # pytest's exit code if tests fail; others say that they could not be run
+CAUGHT, NO_TEST = 1, 5  # pytest's exit codes if tests fail, and if none has that name
 
 
 @dataclass(frozen=True)
@@ -113,21 +117,42 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, fullname, path=None, target=None) -> ModuleSpec | None:
         if fullname != self.mutant.module:
             return None
-        return importlib.util.spec_from_file_location(fullname, ROOT / self.mutant.file, loader=self)
+        return importlib.util.spec_from_file_location(
+            fullname, ROOT / self.mutant.file, loader=self
+        )
 
     def exec_module(self, module: ModuleType) -> None:
         code = compile(self.mutant.source(), str(ROOT / self.mutant.file), "exec")
         exec(code, module.__dict__)
 
 
+@functools.cache
+def imports(module: str) -> frozenset[str]:
+    """Modules of methods that a module imports, and those that these import."""
+    file = ROOT / f"{module.replace('.', '/')}.py"
+    file = file if file.exists() else file.with_suffix("") / "__init__.py"
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("methods."):
+            found.add(node.module)
+    return frozenset(found.union(*map(imports, found)))
+
+
+def users(mutant: Mutant) -> list[str]:
+    """Methods that have the changed module, all of them where none imports it."""
+    own = [name for folder, name in OWN.items() if f"methods/{folder}/" in mutant.file]
+    having = [n for f, n in OWN.items() if mutant.module in imports(f"methods.{f}.method")]
+    return own or having or list(OWN.values())
+
+
 def checks(mutant: Mutant) -> Iterator[list[str]]:
     """Options of pytest, the cheapest first: the daily checks, counts, then the variants."""
-    own = OWN.get(mutant.file.split("/")[1], "")
-    only = ["-k", f"{own}-" if own else "not baseline"]
-    yield [f"{HERE}/check_methods.py", *only, "-m", "not slow"]
-    yield [f"{HERE}/check_counts.py", "-m", "not slow", *(["-k", own] if own else [])]
-    variants = ["-k", f"{own}/"] if own else []
-    yield [f"{HERE}/check_methods.py", *variants, "-m", "slow"]
+    names = users(mutant)
+    for name in names:
+        yield [f"{HERE}/check_methods.py", "-k", f"{name}-", "-m", "not slow"]
+    yield [f"{HERE}/check_counts.py", "-k", " or ".join(names), "-m", "not slow"]
+    for name in names:
+        yield [f"{HERE}/check_methods.py", "-k", f"{name}/", "-m", "slow"]
 
 
 def caught(mutant: Mutant | None, options: list[str]) -> tuple[int, str]:
@@ -149,26 +174,43 @@ def caught(mutant: Mutant | None, options: list[str]) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), line
 
 
+def _load_libraries() -> None:
+    """All that methods import, once; the methods themselves are imported anew by each mutant."""
+    for path in sorted((ROOT / "methods").glob("*/*.py")):
+        importlib.import_module(path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."))
+    for name in [n for n in sys.modules if n.partition(".")[0] == "methods"]:
+        del sys.modules[name]
+
+
+def verdict(mutant: Mutant | None, checks: Iterable[list[str]]) -> str:
+    """The error that tells the mutant; empty if it passes all checks."""
+    for what in checks:
+        code, line = caught(mutant, what)
+        if code == CAUGHT:
+            return line
+        if code not in (0, NO_TEST):
+            raise RuntimeError(f"pytest {' '.join(what)} ended with {code}: {line}")
+    return ""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="mutants whose name has this")
+    parser.add_argument("--part", default="1/1", help="e.g. 1/5: every fifth, from the first on")
     parser.add_argument("--daily", action="store_true", help="without the slow variants")
     options = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)  # a process that is forked has no other threads
     fake.load()
-    found = [m for m in mutants() if options.only in m.name]
+    _load_libraries()
+    part, parts = map(int, options.part.split("/"))
+    found = [m for m in mutants() if options.only in m.name][part - 1 :: parts]
     survivors, started = [], time.monotonic()
     for mutant in found:
-        for what in list(checks(mutant))[: 2 if options.daily else None]:
-            code, line = caught(mutant, what)
-            if code not in (0, CAUGHT, 5):  # 5: no test has that name
-                print(f"NOT RUN ({code}) {mutant.name}: {line}", flush=True)
-            if code == CAUGHT:
-                print(f"caught   {mutant.name}\n         {line}", flush=True)
-                break
-        else:
-            survivors.append(mutant)
-            print(f"SURVIVED {mutant.name}", flush=True)
+        daily = (what for what in checks(mutant) if not (options.daily and "slow" in what))
+        line = verdict(mutant, daily)
+        print(f"{'caught  ' if line else 'SURVIVED'} {mutant.name}", flush=True)
+        print(f"         {line}", flush=True)
+        survivors += [] if line else [mutant]
     seconds = time.monotonic() - started
     print(f"{len(found) - len(survivors)} of {len(found)} caught in {seconds:.0f} s")
     return int(bool(survivors))
