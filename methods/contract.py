@@ -60,10 +60,13 @@ class Samples:
 
     def batch(self, indices: Sequence[int], device: torch.device | str = "cpu") -> Batch:
         """Copy the samples at `indices` (repeats allowed) onto `device`."""
-        index = np.asarray(indices, dtype=np.int64)
         import torch
 
-        arrays = {k: torch.from_numpy(v[index]).to(device) for k, v in self.arrays.items()}
+        from methods.blocks.transfer import moved
+
+        index = np.asarray(indices, dtype=np.int64)
+        gathered = [torch.from_numpy(v[index]) for v in self.arrays.values()]
+        arrays = dict(zip(self.arrays, moved(gathered, device)))
         return Batch(arrays, tuple(self.ids[i] for i in index))
 
     def batches(self, size: int, device: torch.device | str = "cpu") -> Iterator[Batch]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from methods.blocks.perlin import rotate
+from methods.blocks.transfer import constant, moved
 from methods.contract import Batch
 
 
@@ -20,7 +21,7 @@ def unit_rgb(rgb: torch.Tensor) -> torch.Tensor:
 
 def standardised(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """Images (B, 3, S, S) with a mean and deviation of each channel removed."""
-    mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (mean, std))
+    mean, std = (constant(v, images).view(3, 1, 1) for v in (mean, std))
     return (images - mean) / std
 
 
@@ -50,18 +51,3 @@ class Tensors:
         inner = {k: v.to(device) for k, v in values.items() if isinstance(v, Tensors)}
         held = {k: v for k, v in values.items() if isinstance(v, torch.Tensor)}
         return replace(self, **inner, **dict(zip(held, moved(list(held.values()), device))))
-
-
-def moved(tensors: Sequence[torch.Tensor], device: torch.device | str) -> list[torch.Tensor]:
-    """The same on a device, by one copy for all that have one type: each makes the device wait."""
-    found = list(tensors)
-    if torch.device(device).type == "cpu":
-        return [tensor.to(device) for tensor in found]
-    for dtype in {tensor.dtype: None for tensor in tensors}:
-        places = [i for i, tensor in enumerate(tensors) if tensor.dtype == dtype]
-        some = [tensors[i] for i in places]
-        flat = torch.cat([tensor.flatten() for tensor in some]) if len(some) > 1 else some[0]
-        parts = flat.to(device).flatten().split([tensor.numel() for tensor in some])
-        for i, part in zip(places, parts):
-            found[i] = part.view(tensors[i].shape)
-    return found

@@ -26,13 +26,14 @@ class Das3d(declaration.Das3d, NetworkMethod):
         self.net.to(self.run.device, memory_format=torch.channels_last).eval()
 
     def fit(self, train: Samples, validation: Samples) -> None:
-        s = self.settings.train
+        s, device = self.settings.train, self.run.device
         optimiser = torch.optim.Adam(self.net.parameters(), lr=s.lr, fused=True)
         texture = self._texture() if s.steps else None
 
         def draw(step):
             seeds = [self.seed("simulate", step, index) for index in range(s.batch)]
-            return draw_samples(seeds, self.settings, self.setting, texture)
+            draws = draw_samples(seeds, self.settings, self.setting, texture)
+            return train.batch(self._order(step, len(train)), device), draws.to(device)
 
         optimise(
             self.name,
@@ -41,13 +42,12 @@ class Das3d(declaration.Das3d, NetworkMethod):
             s,
             self.run,
             draw,
-            lambda step, draws: self._loss(train, step, draws),
+            lambda step, drawn: self._loss(*drawn),
         )
 
-    def _loss(self, train: Samples, step: int, draws: Draws) -> torch.Tensor:
-        batch = train.batch(self._order(step, len(train)), self.run.device)
+    def _loss(self, batch: Batch, draws: Draws) -> torch.Tensor:
         rgb, depth, foreground = rgbd(batch)
-        x = synthesise(rgb, depth, foreground, draws.to(rgb.device), self.settings)
+        x = synthesise(rgb, depth, foreground, draws, self.settings)
         low = self.settings.train.mixed_precision
         with torch.autocast(rgb.device.type, torch.bfloat16, enabled=low):
             output = self.net(x.rgb, x.depth)

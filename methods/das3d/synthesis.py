@@ -20,6 +20,7 @@ import torch
 from methods.blocks.perlin import draw_perlin, perlin_noise, rotate
 from methods.blocks.samples import Tensors, turn
 from methods.blocks.textures import Texture
+from methods.blocks.transfer import constant
 from methods.das3d.settings import Settings
 
 
@@ -127,8 +128,7 @@ def ternary(noise: torch.Tensor, threshold: float) -> torch.Tensor:
 
 def isotropic(sigma: torch.Tensor, rho: float) -> torch.Tensor:
     """Sigma (B, 2, 2) = sigma^2 [[1, rho], [rho, 1]] from sigma (B,)."""
-    correlation = torch.tensor([[1.0, rho], [rho, 1.0]], dtype=sigma.dtype, device=sigma.device)
-    return sigma.view(-1, 1, 1) ** 2 * correlation
+    return sigma.view(-1, 1, 1) ** 2 * constant([[1.0, rho], [rho, 1.0]], sigma)
 
 
 def kernel_side(Sigma: torch.Tensor) -> torch.Tensor:

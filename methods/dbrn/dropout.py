@@ -7,42 +7,48 @@ on the order, worker or device. methods/dbrn/README.md, section 4.2 and "Random 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
-from methods.blocks.samples import moved
 from methods.blocks.swin_unet import Drops
+from methods.blocks.transfer import moved
 from methods.dbrn.network import AllDrops
 from methods.dbrn.settings import Dropout
+
+PIECE = 1 << 17  # numbers that are drawn at once
 
 
 def training_drops(
     net, batch: int, dropout: Dropout, generator: torch.Generator, skips: bool = True
 ) -> Drops:
-    """Dropped skips and residual branches of a training step, on the CPU, as its generator is."""
-    rates = net.path_rates.cpu()
+    """What a training step drops, drawn on the CPU, as its generator is: which numbers of the skips
+    are kept, without what they are multiplied by, and multipliers of the residual branches."""
+    rates = net.path_rates
     uniform = torch.rand(len(rates), batch, generator=generator)
     paths = (uniform >= rates[:, None]) / (1 - rates[:, None]) if len(rates) else None
     if not skips:
         return Drops(None, paths)
     return Drops(
         [
-            keep(torch.rand(batch, *shape, generator=generator), rate)
+            kept((batch, *shape), rate, generator)
             for shape, rate in zip(mask_shapes(net, dropout.type), dropout.rates)
         ],
         paths,
     )
 
 
-def onto(drops: AllDrops, device: torch.device | str) -> AllDrops:
-    """The same on a device, by one copy."""
+def onto(drops: AllDrops, dropout: Dropout, device: torch.device | str) -> AllDrops:
+    """Multipliers on a device, by one copy of each type."""
     ahead = (tensor for one in drops for tensor in (*(one.skips or ()), one.paths))
     there = iter(moved([tensor for tensor in ahead if tensor is not None], device))
 
     def part(one: Drops) -> Drops:
-        skips = None if one.skips is None else [next(there) for _ in one.skips]
+        skips = None
+        if one.skips is not None:
+            skips = [next(there) / (1 - rate) for _, rate in zip(one.skips, dropout.rates)]
         return Drops(skips, None if one.paths is None else next(there))
 
     return AllDrops(*map(part, drops))
@@ -66,6 +72,20 @@ def mask_shapes(net, kind: str) -> list[tuple[int, int]]:
     return [
         (1 if kind == "channel" else L, 1 if kind == "token" else C) for L, C in net.skip_shapes
     ]
+
+
+def kept(shape: tuple[int, ...], rate: float, generator: torch.Generator) -> torch.Tensor:
+    """Where what torch.rand(shape) draws is not below the rate, bool.
+
+    Drawn into the same memory again and again: to fill new memory takes longer than to draw.
+    """
+    found = np.empty(math.prod(shape), bool)
+    piece = torch.empty(min(PIECE, len(found)))
+    for start in range(0, len(found), PIECE):
+        some = found[start : start + PIECE]
+        uniform = piece[: len(some)].uniform_(generator=generator).numpy()
+        np.greater_equal(uniform, np.float32(rate), out=some)
+    return torch.from_numpy(found).view(shape)
 
 
 def keep(uniform: torch.Tensor, rate: float) -> torch.Tensor:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from methods.blocks.losses import focal, ssim
+from methods.blocks.transfer import constant
 from methods.dbrn.network import Output, enlarged
 from methods.dbrn.settings import Settings
 
@@ -47,7 +48,7 @@ def reconstruction_loss(
     ms "enlarged": every scale at full size, mean over scales; "sum": their sum; "native": at its
     own size, against the averaged image, mean over scales.
     """
-    weights = torch.tensor(weights, dtype=image.dtype, device=image.device)
+    weights = constant(weights, image)
     losses = []
     for recon in recons:
         target, fg, m = image, foreground, mask

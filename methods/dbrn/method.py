@@ -48,17 +48,21 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
             self._anomaly_map = torch.compile(self.net.anomaly_map, options={"freezing": True})
 
     def fit(self, train: Samples, validation: Samples) -> None:
-        s = self.settings.train
+        s, device = self.settings.train, self.run.device
         texture = self._texture() if s.steps else None
+        order = partial(
+            epoch_order, batch=s.batch, count=len(train), seed=partial(self.seed, "order")
+        )
 
         def draw(step):
             seeds = [self.seed("simulate", step, index) for index in range(s.batch)]
             draws = draw_samples(seeds, self.settings, self.setting, texture)
-            return draws, self._training_drops(step)
+            drops = onto(self._training_drops(step), self.settings.dropout, device)
+            return train.batch(order(step), device), draws.to(device), drops
 
         def settle():
             drawn = ahead(draw, s.steps, s.steps + s.norm_batches)
-            settle_norms(self.net, (partial(self._pass, train, step, *new) for step, new in drawn))
+            settle_norms(self.net, (partial(self._pass, *new) for _, new in drawn))
 
         self._anomaly_map = self.net.anomaly_map  # of weights that still move
         optimise(
@@ -68,7 +72,7 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
             s,
             self.run,
             draw,
-            lambda step, drawn: self._loss(train, step, *drawn),
+            lambda step, drawn: self._loss(*drawn),
             settle=settle if s.norm_batches else None,
         )
         self._compile()
@@ -89,22 +93,18 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
         groups = [g for g in groups if g["params"]]
         return torch.optim.Adam(groups, betas=(0.9, s.beta2), fused=True)
 
-    def _loss(self, train: Samples, step: int, draws: Draws, drops: AllDrops) -> torch.Tensor:
-        x, output = self._pass(train, step, draws, drops)
+    def _loss(self, batch: Batch, draws: Draws, drops: AllDrops) -> torch.Tensor:
+        x, output = self._pass(batch, draws, drops)
         return dbrn_loss(output, x.clean_rgb, x.clean_depth, x.foreground, x.mask, self.settings)[
             "total"
         ]
 
-    def _pass(
-        self, train: Samples, step: int, draws: Draws, drops: AllDrops
-    ) -> tuple[Simulated, Output]:
+    def _pass(self, batch: Batch, draws: Draws, drops: AllDrops) -> tuple[Simulated, Output]:
         """What a step's networks are shown, and their answer in float32."""
-        s, device = self.settings, torch.device(self.run.device)
-        order = epoch_order(step, s.train.batch, len(train), partial(self.seed, "order"))
-        draws = draws.to(device)
-        x = simulate(*rgbd(train.batch(order, device)), draws, s)
-        with torch.autocast(device.type, torch.bfloat16, enabled=s.train.mixed_precision):
-            output = self.net(x.rgb, x.depth, onto(drops, device), self._same_image(x, draws))
+        s = self.settings
+        x = simulate(*rgbd(batch), draws, s)
+        with torch.autocast(x.rgb.device.type, torch.bfloat16, enabled=s.train.mixed_precision):
+            output = self.net(x.rgb, x.depth, drops, self._same_image(x, draws))
         return x, output.float()
 
     def _training_drops(self, step: int) -> AllDrops:

@@ -19,6 +19,7 @@ import torch
 from methods.blocks.perlin import draw_perlin, perlin_noise, rotate
 from methods.blocks.samples import Tensors, turn
 from methods.blocks.textures import Texture
+from methods.blocks.transfer import constant
 from methods.dbrn.settings import Settings, Sim
 
 GREY = (0.299, 0.587, 0.114)  # of r, g, b
@@ -97,8 +98,7 @@ def simulate(
         rgb, depth, foreground = turn(rgb, depth, foreground, draws.turn_deg, s.prep.depth_high)
     mask = anomaly_mask(foreground, draws, s.sim)  # (B, 1, H, W)
     source = draws.texture.movedim(-1, 2).to(rgb.dtype) / 255  # (B, 1 or 2, 3, H, W)
-    grey = torch.tensor(GREY, dtype=rgb.dtype, device=rgb.device)
-    grey = torch.einsum("bchw,c->bhw", source[:, -1], grey)[:, None]
+    grey = torch.einsum("bchw,c->bhw", source[:, -1], constant(GREY, rgb))[:, None]
     (p_rgb, p_depth), (beta_rgb, beta_depth) = (
         x.mT.unsqueeze(-1).unsqueeze(-1).unsqueeze(-1) for x in (draws.p, draws.beta.to(rgb.dtype))
     )

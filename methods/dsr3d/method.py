@@ -69,9 +69,12 @@ class Dsr3d(declaration.Dsr3d, NetworkMethod):
         net.load_state_dict(torch.load(path, map_location=self.run.device, weights_only=True))
 
     def _optimise(self, phase, modules, schedule, draws, loss, train: Samples) -> None:
+        device = self.run.device
+
         def draw(step: int) -> tuple:
             rng = np.random.default_rng(self.seed("simulate", phase, step))
-            return draws(rng, len(train))
+            drawn = draws(rng, len(train))
+            return train.batch(drawn[0].index, device), *(one.to(device) for one in drawn)
 
         trained = [p for module in modules for p in module.parameters()]
         optimise(
@@ -81,7 +84,7 @@ class Dsr3d(declaration.Dsr3d, NetworkMethod):
             schedule,
             self.run,
             draw,
-            lambda step, drawn: loss(train, *drawn),
+            lambda step, drawn: loss(*drawn),
             phase,
             PHASES if self.setting == "rgb" else PHASES[:1],
         )
@@ -91,11 +94,13 @@ class Dsr3d(declaration.Dsr3d, NetworkMethod):
         image = samples.draw(rng, count, s.train.batch, s.mask, s.augment)
         return image, anomalies.draw(rng, s.train.batch, (low, low), s.anomaly)
 
-    def _stage2_loss(self, train, image: samples.Draws, feature: anomalies.Draws) -> torch.Tensor:
-        s, net, device = self.pipeline, self.net, self.run.device
-        x, mask = samples.make(train, image, s.mask, self.setting, device)
+    def _stage2_loss(
+        self, batch: Batch, image: samples.Draws, feature: anomalies.Draws
+    ) -> torch.Tensor:
+        s, net = self.pipeline, self.net
+        x, mask = samples.make(batch, image, s.mask, self.setting)
         with self._autocast(s.train.mixed_precision):
-            simulated = net.simulate(x, mask, feature.to(device), s.anomaly)
+            simulated = net.simulate(x, mask, feature, s.anomaly)
             output = net.compare(simulated.lo, simulated.hi, simulated.general)
         return stage2_loss(output, simulated, x, s.loss)["total"]
 
@@ -104,9 +109,9 @@ class Dsr3d(declaration.Dsr3d, NetworkMethod):
         mask = self.pipeline.mask
         return (samples.draw(rng, count, s.train.batch, mask, s.augment, s.beta),)
 
-    def _upsampler_loss(self, train, image: samples.Draws) -> torch.Tensor:
-        s, net, device = self.pipeline, self.net, self.run.device
-        x, mask = samples.make(train, image, s.mask, self.setting, device)
+    def _upsampler_loss(self, batch: Batch, image: samples.Draws) -> torch.Tensor:
+        s, net = self.pipeline, self.net
+        x, mask = samples.make(batch, image, s.mask, self.setting)
         with self._autocast(s.upsampler.train.mixed_precision):
             with torch.no_grad():
                 output = net(samples.coloured(x, mask, image))

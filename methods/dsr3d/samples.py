@@ -15,7 +15,7 @@ import torch
 
 from methods.blocks.perlin import draw_perlin, perlin_noise, rotate
 from methods.blocks.samples import Tensors, unit_rgb
-from methods.contract import Batch, Samples
+from methods.contract import Batch
 from methods.dsr3d.settings import Augment, Mask
 from methods.dsr3d.simulation import stack
 
@@ -73,11 +73,8 @@ def images(batch: Batch, setting: str) -> torch.Tensor:
     return stack(unit_rgb(batch["rgb"]), batch["depth"][:, None], setting)
 
 
-def make(
-    train: Samples, draws: Draws, mask: Mask, setting: str, device: torch.device | str
-) -> tuple[torch.Tensor, torch.Tensor]:
+def make(batch: Batch, draws: Draws, mask: Mask, setting: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Turned images x (B, C, S, S) and masks (B, 1, S, S) in {0, 1}, not turned with them."""
-    batch, draws = train.batch(draws.index, device), draws.to(device)
     x = rotate(images(batch, setting), draws.turn_deg)
     where = noise_mask(draws, x.shape[-2:], mask.both_signs)
     if mask.foreground_only:

@@ -20,7 +20,8 @@ from methods.blocks.samples import unit_rgb
 from methods.blocks.texture_choice import source_name
 from methods.blocks.textures import texture_source
 from methods.blocks.training import optimise, weight_sizes
-from methods.contract import Run, Samples, Stage, save_tensors
+from methods.blocks.transfer import moved
+from methods.contract import Batch, Run, Samples, Stage, save_tensors
 from methods.dsr3d import declaration
 from methods.dsr3d.dada import Autoencoder, Coded
 from methods.dsr3d.declaration import StageSettings, images_setting, needs_images
@@ -80,10 +81,11 @@ class DadaStage(declaration.DadaStage, Stage):
         pool = ThreadPoolExecutor(torch.get_num_threads())
 
         def draw(step: int) -> Draws:
-            return Draws.stacked(pool.map(partial(sample, step), range(s.train.batch)))
+            drawn = pool.map(partial(sample, step), range(s.train.batch))
+            return Draws.stacked(drawn).to(device)
 
         def make(drawn: Draws) -> torch.Tensor:
-            return images(drawn.to(device), s, setting)
+            return images(drawn, s, setting)
 
         return draw, make
 
@@ -106,18 +108,20 @@ class RealDadaStage(declaration.RealDadaStage, DadaStage):
         names = sorted(train)
         ends = np.cumsum([len(train[name]) for name in names])
 
-        def draw(step: int) -> np.ndarray:
+        def draw(step: int) -> list[torch.Tensor]:
             rng = np.random.default_rng(self.seed("simulate", step))
-            return rng.integers(ends[-1], size=s.train.batch)
+            found = [read(index) for index in rng.integers(ends[-1], size=s.train.batch)]
+            parts = (torch.cat([one[name] for one in found]) for name in ("rgb", "depth"))
+            return moved(list(parts), device)
 
-        def read(index: int) -> torch.Tensor:
+        def read(index: int) -> Batch:
             which = int(np.searchsorted(ends, index, side="right"))
             samples = train[names[which]]
-            batch = samples.batch([int(index - ends[which] + len(samples))], device)
-            return stack(unit_rgb(batch["rgb"]), batch["depth"][:, None], setting)
+            return samples.batch([int(index - ends[which] + len(samples))])
 
-        def make(drawn: np.ndarray) -> torch.Tensor:
-            return torch.cat([read(index) for index in drawn])
+        def make(drawn: list[torch.Tensor]) -> torch.Tensor:
+            rgb, depth = drawn
+            return stack(unit_rgb(rgb), depth[:, None], setting)
 
         return draw, make
 

@@ -18,7 +18,8 @@ import torch
 
 from methods.blocks.kept import Kept, Rows, Writer
 from methods.blocks.points import farthest_points, nearest_points, pack, take
-from methods.blocks.samples import moved, standardised, unit_rgb
+from methods.blocks.samples import standardised, unit_rgb
+from methods.blocks.transfer import moved
 from methods.contract import Batch, Progress, Run, Samples, Stage
 from methods.m3dm import declaration
 from methods.m3dm.declaration import PointStage, RgbStage

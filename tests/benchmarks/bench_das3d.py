@@ -84,7 +84,8 @@ def training_step_s(method: Das3d, samples: Samples, steps: int) -> tuple[float,
 
     def train(step):
         optimiser.zero_grad()
-        method._loss(samples, step, draw(step)).backward()
+        batch = samples.batch(method._order(step, len(samples)), device)
+        method._loss(batch, draw(step).to(device)).backward()
         optimiser.step()
 
     method.net.train()

@@ -61,7 +61,7 @@ class Pass:
             Drops(training_drops(net, 1, self.dropout, self.generator).skips)
             for net in self.net.branches.values()
         )
-        return onto(AllDrops(*drawn), self.device)
+        return onto(AllDrops(*drawn), self.dropout, self.device)
 
     @torch.inference_mode()
     def __call__(self, drops: AllDrops | None = None, low: bool = False) -> torch.Tensor:

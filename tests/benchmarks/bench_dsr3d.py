@@ -73,9 +73,11 @@ class Way:
 
     def train(self) -> torch.Tensor:
         rng = np.random.default_rng(0)
-        drawn = self.method._stage2_draws(rng, len(self.samples))
+        image, feature = self.method._stage2_draws(rng, len(self.samples))
+        batch = self.samples.batch(image.index, self.device)
+        drawn = image.to(self.device), feature.to(self.device)
         with self.autocast():
-            loss = self.method._stage2_loss(self.samples, *drawn)
+            loss = self.method._stage2_loss(batch, *drawn)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()

@@ -20,9 +20,9 @@ STEPS = 4
 @pytest.mark.parametrize(
     "name, waits, copies",
     [  # a step's: waits beside those of reports; copies of samples and draws, an array each
-        ("das3d", 3, 15),
-        ("dbrn", 1, 16),
-        ("3dsr", 10, 20),
+        ("das3d", 3, 9),
+        ("dbrn", 1, 12),
+        ("3dsr", 10, 13),
     ],
 )
 def test_a_training_step_waits_for_little(device, samples, tmp_path, name, waits, copies):

@@ -89,6 +89,34 @@ struct Memory final : c10::Allocator {
 Memory memory;
 REGISTER_ALLOCATOR(KIND, &memory);
 
+// Host memory that a device copies from while the host goes on; any other is waited for.
+struct Pinned final : c10::Allocator {
+  static inline std::mutex held;
+  static inline std::unordered_set<const void*> blocks;
+  static bool has(const void* data) {
+    std::lock_guard<std::mutex> hold(held);
+    return blocks.count(data) > 0;
+  }
+  c10::DataPtr allocate(size_t bytes) override {
+    void* data = c10::GetCPUAllocator()->raw_allocate(bytes ? bytes : 1);
+    std::lock_guard<std::mutex> hold(held);
+    blocks.insert(data);
+    return {data, data, &release, at::kCPU};
+  }
+  static void release(void* data) {
+    {
+      std::lock_guard<std::mutex> hold(held);
+      blocks.erase(data);
+    }
+    c10::GetCPUAllocator()->raw_deallocate(data);
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
+  void copy_data(void* to, const void* from, size_t bytes) const override {
+    default_copy_data(to, from, bytes);
+  }
+};
+Pinned pinned;
+
 struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::DeviceType type() const override { return KIND; }
   c10::Device exchangeDevice(c10::Device) const override { return HERE; }
@@ -140,7 +168,8 @@ struct Hooks final : at::PrivateUse1HooksInterface {
   at::Generator getNewGenerator(c10::DeviceIndex) const override {
     return at::make_generator<Random>();
   }
-  c10::Allocator* getPinnedMemoryAllocator() const override { return c10::GetCPUAllocator(); }
+  c10::Allocator* getPinnedMemoryAllocator() const override { return &pinned; }
+  bool isPinnedPtr(const void* data) const override { return Pinned::has(data); }
   at::Device getDeviceFromPtr(void*) const override { return HERE; }
   void resizePrivateUse1Bytes(const c10::Storage& storage, size_t bytes) const override {
     auto fresh = memory.allocate(bytes);
@@ -191,6 +220,7 @@ at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_bloc
   else if (down) ++counts[TO_HOST];
   add(LAUNCHES, up ? "to device" : down ? "to host" : "aten::copy_");
   if (down && !non_blocking) add(SYNCS, "to host");
+  if (up && !(non_blocking && Pinned::has(from.storage().data()))) add(SYNCS, "to device");
   on_host(to).copy_(on_host(from));
   return to;
 }
@@ -301,7 +331,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
 struct Borrowed {
   std::vector<std::pair<at::Tensor, at::Tensor>> tensors;  // the device's, the same on the host
   bool host = false, here = false;
-  int masks = 0;
+  int waits = 0;
 
   at::Tensor borrow(const at::Tensor& tensor) {
     if (!tensor.defined()) return tensor;
@@ -325,9 +355,14 @@ struct Borrowed {
     if (value.isOptionalTensorList()) {
       c10::List<std::optional<at::Tensor>> lent;
       for (const std::optional<at::Tensor>& tensor : value.toOptionalTensorList()) {
-        masks += tensor && tensor->defined() && tensor->device().type() == KIND &&
-            (tensor->scalar_type() == at::kBool || tensor->scalar_type() == at::kByte);
-        lent.push_back(tensor ? std::optional<at::Tensor>(borrow(*tensor)) : std::nullopt);
+        if (!tensor || !tensor->defined()) {
+          lent.push_back(std::nullopt);
+          continue;
+        }
+        const auto type = tensor->scalar_type();
+        const bool mask = type == at::kBool || type == at::kByte;
+        waits += mask || tensor->is_cpu();  // for its size, or for its copy
+        lent.push_back(borrow(*tensor));
       }
       return lent;
     }
@@ -376,7 +411,7 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::St
       "Expected all tensors to be on the same device, but ", name,
       " was given tensors of fake:0 and of cpu");
   add(LAUNCHES, name);
-  for (int i = 0; i < borrowed.masks + int(WAITING.count(name)); ++i) add(SYNCS, name);
+  for (int i = 0; i < borrowed.waits + int(WAITING.count(name)); ++i) add(SYNCS, name);
   op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
   borrowed.resized();
   const auto made = schema.returns().size();

@@ -224,6 +224,27 @@ def test_initial_weights_come_from_the_generator():
     assert a["encoder.block4.3.bias"].abs().max() == 0
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tif"])
+def test_an_image_of_textures_is_that_of_its_file_resized(suffix, tmp_path):
+    import cv2
+
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (9, 12, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / f"a.{suffix}"), cv2.resize(small, (90, 70)))
+    read = cv2.cvtColor(cv2.imread(str(tmp_path / f"a.{suffix}")), cv2.COLOR_BGR2RGB)
+    texture = textures.texture_source("folder", 32, str(tmp_path))
+    assert np.array_equal(texture(rng), cv2.resize(read, (32, 32)))
+    cropped = textures.Images([tmp_path / f"a.{suffix}"], 32, crop=True)
+    assert np.array_equal(cropped._read(0), read)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image"])
+def test_a_texture_that_is_no_image_is_named(content, tmp_path):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ValueError, match="a.png is not an image"):
+        textures.texture_source("folder", 32, str(tmp_path))(np.random.default_rng(0))
+
+
 def test_skips_make_a_unet_of_the_same_shape():
     net = Reconstructive(3, 3, 4, skips=True).eval()
     assert net(torch.rand(1, 3, 32, 32)).shape == (1, 3, 32, 32)

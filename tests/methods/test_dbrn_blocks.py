@@ -15,8 +15,9 @@ from methods.blocks.swin_unet import (
     shift_mask,
 )
 from methods.contract import save_tensors
-from methods.dbrn.dropout import inference_drops, keep, training_drops
+from methods.dbrn.dropout import PIECE, inference_drops, keep, kept, onto, training_drops
 from methods.dbrn.losses import reconstruction_loss, reconstruction_terms
+from methods.dbrn.network import AllDrops
 from methods.dbrn.settings import Dropout
 from tests.methods import dbrn_oracle as oracle
 
@@ -119,7 +120,8 @@ def test_the_decoder_mirrors_the_rates_of_stochastic_depth():
 @pytest.mark.parametrize("kind", ["element", "token", "channel"])
 def test_dropout_has_its_rates_its_form_and_the_mean_it_replaces(kind):
     net, dropout = small(), Dropout(type=kind)
-    drops = training_drops(net, 6, dropout, torch.Generator().manual_seed(0))
+    drawn = AllDrops(training_drops(net, 6, dropout, torch.Generator().manual_seed(0)))
+    drops = onto(drawn, dropout, "cpu").rgb
     test = inference_drops(net, [lambda k, i=i: 10 * i + k for i in range(6)], dropout, "cpu")
     for masks in (drops.skips, test.skips):
         for mask, (L, C), rate in zip(masks, net.skip_shapes, dropout.rates, strict=True):
@@ -129,6 +131,14 @@ def test_dropout_has_its_rates_its_form_and_the_mean_it_replaces(kind):
             error = (rate * (1 - rate) / mask.numel()) ** 0.5
             assert abs((mask == 0).float().mean() - rate) < 4.5 * error
     assert (drops.paths >= 0).all() and drops.paths.shape == (28, 6)
+
+
+def test_drops_drawn_piece_by_piece_are_those_of_one_draw():
+    for shape, rate in ((2, 300, 400), 0.6), ((3, 1, 5), 0.4), ((1, PIECE), 0.2):
+        pieces, whole = (torch.Generator().manual_seed(7) for _ in range(2))
+        found = kept(shape, rate, pieces) / (1 - rate)
+        assert torch.equal(found, keep(torch.rand(shape, generator=whole), rate))
+        assert torch.rand(1, generator=pieces) == torch.rand(1, generator=whole)
 
 
 def test_nothing_below_the_rate_is_kept():

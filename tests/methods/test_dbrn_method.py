@@ -21,8 +21,10 @@ from methods.blocks.res_unet import ResUnet
 from methods.blocks.samples import rgbd
 from methods.blocks.swin_unet import SwinUnet
 from methods.blocks.textures import procedural
+from methods.blocks.training import epoch_order
 from methods.contract import Run, Samples, save_tensors, settings_from
 from methods.dbrn.discriminator import Discriminator
+from methods.dbrn.dropout import onto
 from methods.dbrn.losses import dbrn_loss, reconstruction_terms
 from methods.dbrn.method import Dbrn
 from methods.dbrn.network import DbrnNet, SameImage
@@ -86,11 +88,13 @@ def test_norms_can_be_set_after_training_to_plain_means_over_batches(samples):
     first = running.net.disc.pe[1]
     first.register_forward_pre_hook(lambda norm, x: seen.append(x[0].movedim(1, 0).flatten(1)))
     running.net.train()
+    order = partial(seed_for, "order", "dbrn", "disc", 0)
     for step in range(4, 7):  # after the four of training
         seeds = [seed_for("simulate", "dbrn", "disc", 0, step, i) for i in range(3)]
         with torch.no_grad():
             draws = draw_samples(seeds, running.settings, "rgb+3d", running._texture())
-            running._loss(samples, step, draws, running._training_drops(step))
+            drops = onto(running._training_drops(step), running.settings.dropout, "cpu")
+            running._loss(samples.batch(epoch_order(step, 3, len(samples), order)), draws, drops)
     norm = settled.net.disc.pe[1]
     torch.testing.assert_close(norm.running_mean, torch.stack([x.mean(1) for x in seen]).mean(0))
     torch.testing.assert_close(norm.running_var, torch.stack([x.var(1) for x in seen]).mean(0))

@@ -247,11 +247,11 @@ def test_a_step_of_many_samples_equals_one_sample_at_a_time(samples):
             fields[name] = x
         return type(value)(**fields)
 
-    x, mask = sampling.make(samples, image, s.mask, "rgb+3d", "cpu")
+    x, mask = sampling.make(samples.batch(image.index), image, s.mask, "rgb+3d")
     assert mask.sum((1, 2, 3)).gt(0).sum() >= 2
     many = method.net.simulate(x, mask, feature, s.anomaly)
     for i in range(4):
-        x1, mask1 = sampling.make(samples, part(image, i), s.mask, "rgb+3d", "cpu")
+        x1, mask1 = sampling.make(samples.batch([image.index[i]]), part(image, i), s.mask, "rgb+3d")
         torch.testing.assert_close(x1[0], x[i], rtol=0, atol=1e-6)
         assert torch.equal(mask1[0], mask[i])
         one = method.net.simulate(x1, mask1, part(feature, i), s.anomaly)
@@ -263,7 +263,7 @@ def test_nothing_changes_where_the_mask_is_empty(samples):
     method = Dsr3d(tiny(mask__p_normal=1.0), "rgb+3d")
     s, rng = method.pipeline, np.random.default_rng(0)
     image, feature = method._stage2_draws(rng, 6)
-    x, mask = sampling.make(samples, image, s.mask, "rgb+3d", "cpu")
+    x, mask = sampling.make(samples.batch(image.index), image, s.mask, "rgb+3d")
     simulated = method.net.simulate(x, mask, feature, s.anomaly)
     assert mask.sum() == simulated.target.sum() == 0
     assert torch.equal(simulated.lo, simulated.clean_lo)
