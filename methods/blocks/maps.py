@@ -6,6 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from methods.blocks.transfer import sent
+
 
 def enlarged(cells: torch.Tensor, size: int) -> torch.Tensor:
     """Scores (B, grid * grid) of cells, row by row -> maps (B, size, size), bilinear."""
@@ -39,4 +41,5 @@ def blurred_in_levels(maps: torch.Tensor, radius_px: float) -> torch.Tensor:
     levels = (255 * (maps / torch.where(top > 0, top, 1))).clamp(min=0).to(torch.uint8).cpu()
     blur = ImageFilter.GaussianBlur(radius_px)
     blurred = [np.asarray(Image.fromarray(level.numpy()).filter(blur)) for level in levels]
-    return torch.where(top > 0, torch.from_numpy(np.stack(blurred)).to(maps) / 255 * top, maps)
+    there = sent(torch.from_numpy(np.stack(blurred)), maps.device).to(maps.dtype)
+    return torch.where(top > 0, there / 255 * top, maps)

@@ -19,6 +19,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from methods.blocks.at_once import AtOnce
+from methods.blocks.transfer import sent
 
 FAR = 1e10  # squared, running distance before the first point (pointnet2_ops)
 SKIPPED = 1e-3  # squared: points this near to the origin never become centres (same)
@@ -59,7 +60,7 @@ def farthest_points(points: torch.Tensor, count: int, valid: torch.Tensor) -> to
         _kernel_farthest(cloud[known], count)
         for cloud, known in zip(points.cpu(), valid.cpu(), strict=True)
     ]
-    return torch.stack(found).to(points.device)
+    return sent(torch.stack(found), points.device)
 
 
 def _kernel_farthest(points: torch.Tensor, count: int) -> torch.Tensor:

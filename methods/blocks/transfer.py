@@ -13,7 +13,7 @@ def shares_memory(device: torch.device) -> bool:
 
 
 def moved(tensors: Sequence[torch.Tensor], device: torch.device | str) -> list[torch.Tensor]:
-    """Tensors of the host on a device, by one copy for all that have one type.
+    """Tensors on a device, the host's by one copy for all that have one type.
 
     An accelerator copies from pinned memory while the host goes on; a copy from any other is one
     that the host waits for, until all that it asked for before is done. torch keeps pinned memory
@@ -22,8 +22,9 @@ def moved(tensors: Sequence[torch.Tensor], device: torch.device | str) -> list[t
     device, found = torch.device(device), list(tensors)
     if shares_memory(device):
         return [tensor.to(device) for tensor in found]
-    for dtype in {tensor.dtype: None for tensor in tensors}:
-        places = [i for i, tensor in enumerate(tensors) if tensor.dtype == dtype]
+    away = [i for i, tensor in enumerate(tensors) if tensor.is_cpu]
+    for dtype in {tensors[i].dtype: None for i in away}:
+        places = [i for i in away if tensors[i].dtype == dtype]
         some = [tensors[i] for i in places]
         counts = [tensor.numel() for tensor in some]
         host = torch.empty(sum(counts), dtype=dtype, pin_memory=True)
@@ -33,6 +34,11 @@ def moved(tensors: Sequence[torch.Tensor], device: torch.device | str) -> list[t
     return found
 
 
+def sent(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """One of the host's, as `moved`."""
+    return moved([tensor], device)[0]
+
+
 def constant(values: Sequence, like: torch.Tensor) -> torch.Tensor:
     """Numbers, nested or not, of the type of another tensor, and where it is."""
-    return moved([torch.tensor(values, dtype=like.dtype)], like.device)[0]
+    return sent(torch.tensor(values, dtype=like.dtype), like.device)

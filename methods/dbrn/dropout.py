@@ -59,12 +59,12 @@ def inference_drops(
 ) -> Drops:
     """Dropped skips of test samples. seeds: one a sample, giving the seed of skip k."""
     skips = []
-    for k, (shape, rate) in enumerate(zip(mask_shapes(net, dropout.type), dropout.rates)):
+    for k, shape in enumerate(mask_shapes(net, dropout.type)):
         uniform = np.stack(
             [np.random.default_rng(seed(k)).random(shape, np.float32) for seed in seeds]
         )
-        skips.append(keep(torch.from_numpy(uniform).to(device), rate))
-    return Drops(skips)
+        skips.append(torch.from_numpy(uniform))
+    return Drops([keep(u, rate) for u, rate in zip(moved(skips, device), dropout.rates)])
 
 
 def mask_shapes(net, kind: str) -> list[tuple[int, int]]:

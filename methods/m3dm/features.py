@@ -227,5 +227,5 @@ class Features:
                     stage = self.NAMES[name][0]
                     self.extractors[name] = stage.extractor(settings, self.device)
                 kept = self.extractors[name](batch, self.category, late)
-            out |= {k: v.to(self.device) for k, v in kept.items()}
+            out |= dict(zip(kept, moved(list(kept.values()), self.device)))
         return out

@@ -14,6 +14,7 @@ import torch
 
 from methods.blocks.maps import blurred_in_levels, enlarged
 from methods.blocks.training import weight_sizes
+from methods.blocks.transfer import sent
 from methods.blocks.weights import Fit
 from methods.contract import (
     Batch,
@@ -162,13 +163,13 @@ class ShapeGuided(declaration.ShapeGuided, Method):
         if kept is None:
             with self.run.part("rgb"):
                 return described(self.appearance, batch, self.settings.rgb)
-        return kept.to(batch["xyz"].device)
+        return sent(kept, batch["xyz"].device)
 
     def _cut(self, id: str, xyz: torch.Tensor) -> torch.Tensor:
         known = self.cuts.get(id) if self.cuts else None
         if known is None:
             return cut_cloud(xyz, self.settings.patches, self.run.seed)
-        return known.to(xyz.device)
+        return sent(known, xyz.device)
 
     @torch.no_grad()
     def describe(

@@ -6,6 +6,7 @@ import torch
 
 from methods.blocks.at_once import starts_fast
 from methods.blocks.points import farthest, squared_distances
+from methods.blocks.transfer import sent
 from methods.seeds import seed_for
 from methods.shape_guided.settings import Patches
 
@@ -73,7 +74,8 @@ def farthest_centres(
         distances = points.new_empty(count, len(points))
         centres = farthest(points.numpy(), count, start, distances=distances.numpy())
         return torch.from_numpy(centres), distances
-    centres = torch.from_numpy(farthest(points.cpu().numpy(), count, start)).to(points.device)
+    centres = torch.from_numpy(farthest(points.cpu().numpy(), count, start))
+    centres = sent(centres, points.device)
     return centres, squared_distances(points, points[centres][:, None])
 
 
@@ -92,9 +94,9 @@ def cut_cloud(xyz: torch.Tensor, patches: Patches, seed: int) -> torch.Tensor:
         return pixels.new_empty(0, patches.scaled.points).to(xyz.device)
     # Covering looks at what is left after each patch, so it is done where that is seen at once.
     where = cloud.device if patches.cover else xyz.device
-    points = scaled(cloud.reshape(-1, 3)[pixels]).to(where)
+    points = sent(scaled(cloud.reshape(-1, 3)[pixels]), where)
     _, members = cut(points, patches, first_centre(len(pixels), seed))
-    return pixels.to(where)[members].to(xyz.device)
+    return sent(sent(pixels, where)[members], xyz.device)
 
 
 def points_of(xyz: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
