@@ -50,7 +50,11 @@ class Patches:
         """Features of points on the grid of patches (B, P, C), whatever the bank xyz holds."""
         known = self._operators if self._operators is not None else {}
         if new := [i for i, name in enumerate(batch.ids) if name not in known]:
-            made = operators(batch["xyz"][new], found["centres"][new], self.pfa.grid, self.pfa.rule)
+            # not by a list as index, which an accelerator would wait for
+            xyz, centres = (
+                torch.stack([x[i] for i in new]) for x in (batch["xyz"], found["centres"])
+            )
+            made = operators(xyz, centres, self.pfa.grid, self.pfa.rule)
             known |= {batch.ids[i]: W for i, W in zip(new, made)}
         return align([known[name] for name in batch.ids], found["point"])
 

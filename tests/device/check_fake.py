@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from methods.blocks.transfer import moved
 from tests.device import fake
 
 
@@ -47,19 +48,44 @@ def test_launches_waits_and_copies_are_counted(device):
         float(y.sum())
     assert (found.to_device, found.to_host) == (1, 1)
     assert found.launches == 5  # up, product, sum of 1, down, sum
-    assert found.waits == {"to host": 1, "aten::_local_scalar_dense": 1}
+    assert found.waits == {"to device": 1, "to host": 1, "aten::_local_scalar_dense": 1}
     assert found.peak_bytes >= 3 * host.numel() * 4
+
+
+def test_only_copies_from_pinned_memory_are_not_waited_for(device):
+    pinned, pageable = torch.ones(4, pin_memory=True), torch.ones(4)
+    assert pinned.is_pinned() and not pageable.is_pinned()
+    with fake.counted() as found:
+        pinned.to(device, non_blocking=True)
+        pinned[1:].to(device, non_blocking=True)
+    assert (found.to_device, found.syncs) == (2, 0)
+    with fake.counted() as found:
+        pinned.to(device)
+        pageable.to(device, non_blocking=True)
+    assert (found.to_device, found.syncs) == (2, 2)
+
+
+def test_tensors_are_moved_by_one_copy_a_type_that_nobody_waits_for(device):
+    there = torch.arange(3.0, device=device)
+    given = [torch.rand(2, 3), torch.tensor(5), there, torch.rand(4, 0), torch.rand(3, 2).mT]
+    with fake.counted() as found:
+        got = moved(given, device)
+    assert (found.to_device, found.syncs) == (2, 0)
+    assert got[2] is there and all(x.device == device for x in got)
+    assert all(torch.equal(x.cpu(), y.cpu()) for x, y in zip(got, given, strict=True))
 
 
 def test_what_the_host_must_know_the_size_of_is_a_wait(device):
     x = torch.arange(6.0, device=device)
     mask = x > 2
-    for ask in (lambda: x[mask], lambda: mask.nonzero(), lambda: x.unique()):
+    some = torch.tensor([1, 2])  # an index on the host, which is copied
+    for ask in (lambda: x[mask], lambda: mask.nonzero(), lambda: x.unique(), lambda: x[some]):
         with fake.counted() as found:
             ask()
         assert found.syncs >= 1
+    there = some.to(device)
     with fake.counted() as found:
         torch.where(mask, x, 0.0)
         x.masked_fill(mask, 1.0)
-        x[torch.tensor([1, 2], device=device)]
+        x[there]
     assert found.syncs == 0
