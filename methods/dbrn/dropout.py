@@ -40,16 +40,24 @@ def training_drops(
     )
 
 
-def onto(drops: AllDrops, dropout: Dropout, device: torch.device | str) -> AllDrops:
-    """Multipliers on a device, by one copy of each type."""
+def onto(drops: AllDrops, device: torch.device | str) -> AllDrops:
+    """The same on a device, by one copy of each type."""
     ahead = (tensor for one in drops for tensor in (*(one.skips or ()), one.paths))
     there = iter(moved([tensor for tensor in ahead if tensor is not None], device))
 
     def part(one: Drops) -> Drops:
-        skips = None
-        if one.skips is not None:
-            skips = [next(there) / (1 - rate) for _, rate in zip(one.skips, dropout.rates)]
+        skips = None if one.skips is None else [next(there) for _ in one.skips]
         return Drops(skips, None if one.paths is None else next(there))
+
+    return AllDrops(*map(part, drops))
+
+
+def multipliers(drops: AllDrops, dropout: Dropout) -> AllDrops:
+    """What the skips are multiplied by where they are kept, for a step's networks."""
+
+    def part(one: Drops) -> Drops:
+        skips = [kept / (1 - rate) for kept, rate in zip(one.skips or (), dropout.rates)]
+        return one._replace(skips=skips or None)
 
     return AllDrops(*map(part, drops))
 

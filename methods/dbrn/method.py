@@ -19,7 +19,7 @@ from methods.blocks.textures import chosen_texture
 from methods.blocks.training import NetworkMethod, ahead, epoch_order, optimise, settle_norms
 from methods.contract import Batch, Prediction, Run, Samples
 from methods.dbrn import declaration
-from methods.dbrn.dropout import inference_drops, onto, training_drops
+from methods.dbrn.dropout import inference_drops, multipliers, onto, training_drops
 from methods.dbrn.losses import dbrn_loss
 from methods.dbrn.network import AllDrops, DbrnNet, Output, SameImage, init_weights
 from methods.dbrn.settings import Settings
@@ -57,7 +57,7 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
         def draw(step):
             seeds = [self.seed("simulate", step, index) for index in range(s.batch)]
             draws = draw_samples(seeds, self.settings, self.setting, texture)
-            drops = onto(self._training_drops(step), self.settings.dropout, device)
+            drops = onto(self._training_drops(step), device)
             return train.batch(order(step), device), draws.to(device), drops
 
         def settle():
@@ -104,6 +104,7 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
         s = self.settings
         x = simulate(*rgbd(batch), draws, s)
         with torch.autocast(x.rgb.device.type, torch.bfloat16, enabled=s.train.mixed_precision):
+            drops = multipliers(drops, s.dropout)
             output = self.net(x.rgb, x.depth, drops, self._same_image(x, draws))
         return x, output.float()
 

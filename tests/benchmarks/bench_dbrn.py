@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from methods.blocks.swin_unet import Drops
 from methods.contract import settings_from
-from methods.dbrn.dropout import onto, training_drops
+from methods.dbrn.dropout import multipliers, onto, training_drops
 from methods.dbrn.network import AllDrops, DbrnNet, init_weights
 from methods.dbrn.settings import Settings
 
@@ -61,7 +61,7 @@ class Pass:
             Drops(training_drops(net, 1, self.dropout, self.generator).skips)
             for net in self.net.branches.values()
         )
-        return onto(AllDrops(*drawn), self.dropout, self.device)
+        return multipliers(onto(AllDrops(*drawn), self.device), self.dropout)
 
     @torch.inference_mode()
     def __call__(self, drops: AllDrops | None = None, low: bool = False) -> torch.Tensor:

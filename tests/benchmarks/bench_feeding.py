@@ -1,8 +1,8 @@
 """Feeding a training step against computing it: python -m tests.benchmarks.bench_feeding
 
 Of each training at its published size: CPU milliseconds of a step's draws (textures are JPEGs of
-500 x 375 px, of which nearly none is in the cache) and of gathering its batch from the view, on one
-thread; and what the step takes of a GPU that keeps up 300 TFLOP/s, by its arithmetic alone.
+500 x 375 px, of which nearly none is in the cache) and of gathering its samples from the view, on
+one thread; and what the step takes of a GPU that keeps up 300 TFLOP/s, by its arithmetic alone.
 Nothing is trained: the loop is replaced by one that draws.
 """
 
@@ -72,12 +72,14 @@ def draws_of(module: str, fit: Callable[[], Any], phase: str = "train") -> Calla
 
 
 def milliseconds(call: Callable[[int], Any], times: int) -> float:
-    """CPU time of all threads, a call."""
+    """CPU time of all threads, a call: the median of a few."""
     call(0)
-    started = time.process_time()
+    taken = []
     for i in range(1, times + 1):
+        started = time.process_time()
         call(i)
-    return 1000 * (time.process_time() - started) / times
+        taken.append(time.process_time() - started)
+    return 1000 * float(np.median(taken))
 
 
 def view(size: int) -> Samples:
@@ -91,18 +93,13 @@ def view(size: int) -> Samples:
     return Samples(arrays, tuple(map(str, range(SAMPLES))))
 
 
-def gathered(samples: Samples, batch: int) -> Callable[[int], Any]:
-    return lambda step: samples.batch(np.arange(batch) % SAMPLES)
-
-
 @dataclass(frozen=True)
 class Row:
-    """A training: draws of a step by number, gathering its batch, FLOPs of the step."""
+    """A training: what is prepared of a step by its number, and FLOPs of the step."""
 
     name: str
     batch: int
-    draw: Callable[[int], Any]
-    gather: Callable[[int], Any]
+    prepare: Callable[[int], Any]
     flops: float
 
 
@@ -114,8 +111,7 @@ def image_method(name: str, module: str, folder: str) -> Row:
     one, two = (replace(s, train=replace(s.train, steps=n)) for n in (1, 2))
     count = work.CELLS[name]
     flops = count(two, "rgb+3d", 9, 0).flops - count(one, "rgb+3d", 9, 0).flops
-    batch = s.train.batch
-    return Row(f"{name} rgb+3d", batch, draw, gathered(samples, batch), flops)
+    return Row(f"{name} rgb+3d", s.train.batch, draw, flops)
 
 
 def dada(folder: str) -> Row:
@@ -125,7 +121,7 @@ def dada(folder: str) -> Row:
     draw = draws_of("methods.dsr3d.stage", lambda: cls.stages["dada"](own, Run()).fit({}))
     t = own.dada.train
     flops = work.dada(own, 0).flops / t.steps
-    return Row("3dsr rgb+3d, stage 1 (DADA)", t.batch, draw, lambda step: None, flops)
+    return Row("3dsr rgb+3d, stage 1 (DADA)", t.batch, draw, flops)
 
 
 def dsr3d(modality: str, phase: str, what: str) -> Row:
@@ -145,7 +141,7 @@ def dsr3d(modality: str, phase: str, what: str) -> Row:
     p = s.of(modality)
     batch = (p.train if phase == "train" else p.upsampler.train).batch
     two, one = (work.dsr3d(settings(n), modality, 9, 0).flops for n in (2, 1))
-    return Row(what, batch, draw, gathered(samples, batch), two - one)
+    return Row(what, batch, draw, two - one)
 
 
 def uff() -> Row:
@@ -159,8 +155,12 @@ def uff() -> Row:
         "points": np.zeros((SAMPLES, 1024, 1152), np.float32),
     }
     features = Samples(arrays, tuple(map(str, range(SAMPLES))))
-    draw = lambda step: sample_order(count, step, u, 0)  # noqa: E731
-    return Row("m3dm, a batch of UFF", u.batch, draw, gathered(features, u.batch), flops)
+
+    def read(step: int) -> None:
+        sample_order(count, step, u, 0)
+        features.batch(np.arange(u.batch) % SAMPLES)
+
+    return Row("m3dm, a batch of UFF", u.batch, read, flops)
 
 
 def shape_expert() -> Row:
@@ -169,13 +169,13 @@ def shape_expert() -> Row:
     t, points = expert.settings.train, expert.settings.patches.points
 
     def queries(step: int) -> None:
+        expert._order(step, PATCHES)
         generator = torch.Generator().manual_seed(step)
         torch.rand(t.batch, generator=generator)
         torch.randn((t.batch, points, 3), generator=generator)
 
     flops = work.shape_expert(replace(expert.settings, train=replace(t, steps=1)), 2500).flops
-    order = lambda step: expert._order(step, PATCHES)  # noqa: E731
-    return Row("shape_guided, shape expert", t.batch, order, queries, flops)
+    return Row("shape_guided, shape expert", t.batch, queries, flops)
 
 
 def rows(folder: str) -> Iterator[Row]:
@@ -191,20 +191,18 @@ def rows(folder: str) -> Iterator[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=4, help="steps that are drawn")
+    parser.add_argument("--times", type=int, default=9, help="steps that are prepared")
     times = parser.parse_args().times
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    columns = "training", "batch", "draws, CPU ms", "gathering", "step, ms", f"of {CORES} cores"
+    columns = "training", "batch", "prepared, CPU ms", "step, ms", f"of {CORES} cores"
     print(f"| {' | '.join(columns)} |")
-    print("|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         made = jpegs(Path(folder))
         for row in rows(made):
-            drawn, taken = milliseconds(row.draw, times), milliseconds(row.gather, times)
-            step = 1000 * row.flops / FLOPS_S
-            share = (drawn + taken) / CORES / step
-            cells = f"{drawn:.2f} | {taken:.2f} | {step:.1f} | {share:.0%}"
+            prepared, step = milliseconds(row.prepare, times), 1000 * row.flops / FLOPS_S
+            cells = f"{prepared:.2f} | {step:.1f} | {prepared / CORES / step:.0%}"
             print(f"| {row.name} | {row.batch} | {cells} |", flush=True)
 
 

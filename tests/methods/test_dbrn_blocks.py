@@ -15,7 +15,15 @@ from methods.blocks.swin_unet import (
     shift_mask,
 )
 from methods.contract import save_tensors
-from methods.dbrn.dropout import PIECE, inference_drops, keep, kept, onto, training_drops
+from methods.dbrn.dropout import (
+    PIECE,
+    inference_drops,
+    keep,
+    kept,
+    multipliers,
+    onto,
+    training_drops,
+)
 from methods.dbrn.losses import reconstruction_loss, reconstruction_terms
 from methods.dbrn.network import AllDrops
 from methods.dbrn.settings import Dropout
@@ -121,7 +129,7 @@ def test_the_decoder_mirrors_the_rates_of_stochastic_depth():
 def test_dropout_has_its_rates_its_form_and_the_mean_it_replaces(kind):
     net, dropout = small(), Dropout(type=kind)
     drawn = AllDrops(training_drops(net, 6, dropout, torch.Generator().manual_seed(0)))
-    drops = onto(drawn, dropout, "cpu").rgb
+    drops = multipliers(onto(drawn, "cpu"), dropout).rgb
     test = inference_drops(net, [lambda k, i=i: 10 * i + k for i in range(6)], dropout, "cpu")
     for masks in (drops.skips, test.skips):
         for mask, (L, C), rate in zip(masks, net.skip_shapes, dropout.rates, strict=True):

@@ -24,7 +24,6 @@ from methods.blocks.textures import procedural
 from methods.blocks.training import epoch_order
 from methods.contract import Run, Samples, save_tensors, settings_from
 from methods.dbrn.discriminator import Discriminator
-from methods.dbrn.dropout import onto
 from methods.dbrn.losses import dbrn_loss, reconstruction_terms
 from methods.dbrn.method import Dbrn
 from methods.dbrn.network import DbrnNet, SameImage
@@ -93,7 +92,7 @@ def test_norms_can_be_set_after_training_to_plain_means_over_batches(samples):
         seeds = [seed_for("simulate", "dbrn", "disc", 0, step, i) for i in range(3)]
         with torch.no_grad():
             draws = draw_samples(seeds, running.settings, "rgb+3d", running._texture())
-            drops = onto(running._training_drops(step), running.settings.dropout, "cpu")
+            drops = running._training_drops(step)
             running._loss(samples.batch(epoch_order(step, 3, len(samples), order)), draws, drops)
     norm = settled.net.disc.pe[1]
     torch.testing.assert_close(norm.running_mean, torch.stack([x.mean(1) for x in seen]).mean(0))
