@@ -50,7 +50,7 @@ def cut(points: torch.Tensor, patches: Patches, start: int) -> tuple[torch.Tenso
     if not patches.cover:
         return centres, members
     nearest = distances.amin(dim=0)  # (N,) to any centre
-    covered = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+    covered = torch.zeros(len(points), dtype=torch.bool)  # on the host, as points are here
     covered[members] = True
     while not covered.all():  # the point farthest from all centres, among those left out
         centre = torch.where(covered, -1, nearest).argmax()

@@ -11,6 +11,7 @@ import torch
 
 from methods.blocks.kept import Rows
 from methods.blocks.training import Constant, optimise
+from methods.blocks.transfer import moved
 from methods.contract import Progress, Run, Samples, Stage, save_tensors
 from methods.shape_guided import declaration
 from methods.shape_guided.declaration import ExpertSettings
@@ -37,9 +38,14 @@ class ShapeExpert(declaration.ShapeExpert, Stage):
         sigma = query_spread(points, s.neighbour)  # (P, K)
         self.steps = self._steps(len(points))
 
-        def loss(step: int, index: torch.Tensor) -> torch.Tensor:
-            index = index.to(points.device)
-            return self._loss(points[index], sigma[index], step)
+        def draw(step: int) -> list[torch.Tensor]:
+            index = self._order(step, len(points))
+            noise = self._queries((len(index), *points.shape[1:]), step)
+            return moved([index, *noise], points.device)
+
+        def loss(step: int, drawn: list[torch.Tensor]) -> torch.Tensor:
+            index, *noise = drawn
+            return self._loss(points[index], sigma[index], *noise)
 
         optimise(
             "shape_guided",
@@ -47,7 +53,7 @@ class ShapeExpert(declaration.ShapeExpert, Stage):
             torch.optim.Adam(self.net.parameters(), lr=s.lr),
             Constant(self.steps),
             self.run,
-            lambda step: self._order(step, len(points)),
+            draw,
             loss,
         )
 
@@ -81,14 +87,22 @@ class ShapeExpert(declaration.ShapeExpert, Stage):
         order = np.random.default_rng(self.seed("order", epoch)).permutation(count)
         return torch.from_numpy(order[place * batch : (place + 1) * batch])
 
-    def _loss(self, points: torch.Tensor, sigma: torch.Tensor, step: int) -> torch.Tensor:
+    def _queries(self, shape: tuple[int, ...], step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """How far around which point a step asks: factors (B,) and noise (B, K, 3)."""
         s = self.settings.train
         generator = torch.Generator().manual_seed(self.seed("queries", step))
-        near = torch.rand(len(points), generator=generator) < s.near_share
-        factor = torch.where(near, s.near, s.far).to(points.device)
-        noise = torch.randn(points.shape, generator=generator).to(points.device)
+        near = torch.rand(shape[0], generator=generator) < s.near_share
+        return torch.where(near, s.near, s.far), torch.randn(shape, generator=generator)
+
+    def _loss(
+        self,
+        points: torch.Tensor,
+        sigma: torch.Tensor,
+        factor: torch.Tensor,
+        noise: torch.Tensor,
+    ) -> torch.Tensor:
         patch, queries, targets = queries_around(points, sigma, factor, noise)
-        seen = targets if s.encoder_input == "targets" else patch
+        seen = targets if self.settings.train.encoder_input == "targets" else patch
         return pull_loss(self.net, seen, queries, targets)
 
     def save(self, folder: Path) -> None:

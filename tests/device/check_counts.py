@@ -91,6 +91,11 @@ def test_a_new_image_is_scored_with_few_waits(
     assert several.syncs <= waits + 2 * waits * per_image
 
 
+def test_an_image_without_points_has_no_patch_of_its_device(device):
+    cut = cut_cloud(torch.zeros(8, 8, 3, device=device), tiny_of("shape_guided").patches, 0)
+    assert cut.device == device and len(cut) == 0
+
+
 def test_an_image_is_cut_into_patches_with_two_waits(device, samples):
     """For the cloud, and for its points: as many patches as there are take no more."""
     xyz = samples["shape_guided"].batch([0], device)["xyz"][0]
@@ -98,5 +103,5 @@ def test_an_image_is_cut_into_patches_with_two_waits(device, samples):
         patches = replace(tiny_of("shape_guided").patches, cover=cover)
         with fake.counted() as found:
             cut = cut_cloud(xyz, patches, 0)
-        assert found.syncs <= 2 and found.launches <= 20
+        assert found.syncs <= 2 and found.launches <= 20 and cut.device == device
         assert torch.equal(cut.cpu(), cut_cloud(xyz.cpu(), patches, 0))

@@ -27,6 +27,7 @@ def test_it_computes_as_the_cpu_does_forward_and_backward(device):
         lambda a, b: F.conv2d(a[None, None], b[None, None]),
         lambda a, b: torch.where(a > 0, a, b),
         lambda a, b: a.index_select(0, b[0].long()),
+        lambda a, b: b[a[0].long()],
     ],
 )
 def test_operands_on_the_host_and_on_the_device_are_refused(device, mix):

@@ -72,6 +72,16 @@ def same(found, wanted):
     return all(map(torch.equal, found, wanted))
 
 
+def tensors(state):
+    """All in a saved state."""
+    if torch.is_tensor(state):
+        return [state]
+    parts = state.values() if isinstance(state, dict) else state
+    return [
+        t for p in parts if isinstance(p, (torch.Tensor, dict, list, tuple)) for t in tensors(p)
+    ]
+
+
 def possible(name, variant, setting):
     try:
         settings = tiny_of(name, variant)
@@ -91,6 +101,8 @@ def test_a_device_gives_the_bits_of_the_cpu(device, fit, samples, name, variant,
     assert same(found, wanted)
 
     method.save(tmp_path)
+    for file in tmp_path.glob("*.pt*"):  # which a machine without the device can read
+        assert all(t.is_cpu for t in tensors(torch.load(file, weights_only=True))), file.name
     for where in (device, "cpu"):
         loaded = type(method)(settings, setting, Run(category=CATEGORY, device=where))
         loaded.load(tmp_path)

@@ -332,6 +332,7 @@ struct Borrowed {
   std::vector<std::pair<at::Tensor, at::Tensor>> tensors;  // the device's, the same on the host
   bool host = false, here = false;
   int waits = 0;
+  bool first_here = false;  // the first argument is a tensor of the device
 
   at::Tensor borrow(const at::Tensor& tensor) {
     if (!tensor.defined()) return tensor;
@@ -401,15 +402,22 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::St
         " returns a view, which has to be registered in fake.cpp");
   }
   Borrowed borrowed;
-  const auto count = schema.arguments().size();
+  const auto count = schema.arguments().size(), whole = stack->size();
   for (auto& value : torch::jit::last(*stack, count).vec()) {
+    const bool first = stack->size() == whole && value.isTensor();
     stack->push_back(borrowed.borrow(value));
+    if (first) borrowed.first_here = borrowed.here;
   }
   stack->erase(stack->end() - 2 * count, stack->end() - count);
   TORCH_CHECK(
       !(borrowed.host && borrowed.here) || MIXING.count(name),
       "Expected all tensors to be on the same device, but ", name,
       " was given tensors of fake:0 and of cpu");
+  if (name.rfind("aten::index", 0) == 0 && torch::jit::peek(*stack, 0, count).isTensor()) {
+    TORCH_CHECK(
+        !borrowed.here || borrowed.first_here, "Expected all tensors to be on the same device, but ",
+        name, " was given a tensor of cpu and indices of fake:0");
+  }
   add(LAUNCHES, name);
   for (int i = 0; i < borrowed.waits + int(WAITING.count(name)); ++i) add(SYNCS, name);
   op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);

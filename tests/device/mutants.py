@@ -152,7 +152,8 @@ def checks(mutant: Mutant) -> Iterator[list[str]]:
     names = users(mutant)
     for name in names:
         yield [f"{HERE}/check_methods.py", "-k", f"{name}-", "-m", "not slow"]
-    yield [f"{HERE}/check_counts.py", "-k", " or ".join(names), "-m", "not slow"]
+    counts = [*names, *(["patch"] if "shape_guided" in names else [])]
+    yield [f"{HERE}/check_counts.py", "-k", " or ".join(counts), "-m", "not slow"]
     for name in names:
         yield [f"{HERE}/check_methods.py", "-k", f"{name}/", "-m", "slow"]
 
