@@ -66,7 +66,7 @@ class Checkpoints:
         if now or self.every_s == 0:
             self._write(state())
         else:
-            copied = _copied(state())
+            copied = on_host(state(), apart=True)
             self.copied_s = time.monotonic() - started
             pool = ThreadPoolExecutor(1, "checkpoint")
             self._writing = pool.submit(self._write, copied)
@@ -105,18 +105,18 @@ class Checkpoints:
         self.written_s = time.monotonic() - started
 
 
-def _copied(state: Any) -> Any:
-    """The same on the CPU, in memory that nothing else writes to."""
+def on_host(state: Any, apart: bool = False) -> Any:
+    """The same on the CPU. apart: in memory that nothing else writes to, too"""
     import torch
 
     if isinstance(state, torch.Tensor):
-        return state.detach().to("cpu", copy=True)
+        return state.detach().to("cpu", copy=apart)
     if isinstance(state, dict):
-        copied = copy.copy(state)  # its type, and what modules note of their versions
-        copied.update({key: _copied(value) for key, value in state.items()})
-        return copied
+        same = copy.copy(state)  # its type, and what modules note of their versions
+        same.update({key: on_host(value, apart) for key, value in state.items()})
+        return same
     if isinstance(state, (list, tuple)):
-        return type(state)(_copied(value) for value in state)
+        return type(state)(on_host(value, apart) for value in state)
     return state
 
 
@@ -133,8 +133,11 @@ def is_whole(path: Path) -> bool:
 
 
 def save_tensors(path: Path, state: dict) -> None:
-    """torch.save that leaves the old file or the whole new one, never half of it."""
+    """torch.save that leaves the old file or the whole new one, never half of it.
+
+    What is on a device is saved as the host's, so that a machine without one can read it.
+    """
     import torch
 
     with replaced(path) as file:
-        torch.save(state, file)
+        torch.save(on_host(state), file)

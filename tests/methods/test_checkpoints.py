@@ -37,7 +37,7 @@ def test_a_state_is_of_the_moment_it_was_asked_for_though_it_is_written_later(tm
 
 def test_what_modules_note_of_their_versions_is_kept(tmp_path):
     state = torch.nn.BatchNorm2d(2).state_dict()
-    assert checkpoints._copied(state)._metadata == state._metadata
+    assert checkpoints.on_host(state, apart=True)._metadata == state._metadata
 
 
 def test_one_that_is_asked_for_now_is_there_on_return_after_the_one_before(tmp_path):
