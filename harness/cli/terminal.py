@@ -12,6 +12,9 @@ from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+if not os.environ.get("COLUMNS", "").strip("0"):  # no width: rich would print nothing
+    os.environ.pop("COLUMNS", None)
+
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 PIPED = 10_000  # columns of a pipe

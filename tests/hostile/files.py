@@ -95,6 +95,31 @@ CLOUDS = {
     "a stray of 65.535 m": (first(0.1, 0.1, 65.535), TOLD, "max_depth="),
     "a stray of 1e10": (first(0.1, 0.1, 1e10), TOLD, "max_depth="),
     "behind the camera": (first(0.1, 0.1, -32.768), TOLD, "z <= 0"),
+    "-1 where nothing was seen": (
+        cloud(lambda xyz: np.where(xyz == 0, np.float32(-1), xyz)),
+        TOLD,
+        "a number for no depth",
+    ),
+    "65.534 m where nothing was seen": (
+        cloud(lambda xyz: np.where(xyz == 0, np.float32(65.534), xyz)),
+        TOLD,
+        "max_depth=",
+    ),
+    "z of 0 where nothing was seen": (
+        cloud(lambda xyz: np.where(xyz == 0, np.float32([1, 1, 0]), xyz)),
+        TOLD,
+        "max_depth=",
+    ),
+    "column by column": (
+        cloud(lambda xyz: xyz.transpose(1, 0, 2).reshape(xyz.shape)),
+        TOLD,
+        "along the rows",
+    ),
+    "that of another image": (
+        lambda f: shutil.copy(f / "train/good/xyz/001.tiff", f / PARTS["xyz"]),
+        TOLD,
+        "the same depth as",
+    ),
     "all behind": (cloud(lambda xyz: -xyz), TOLD, "z <= 0"),
     "millimetres": (cloud(lambda xyz: xyz * 1000), ERROR, "scale=0.001"),
     "micrometres": (cloud(lambda xyz: xyz * np.float32(1e6)), ERROR, "micrometres"),
@@ -134,6 +159,11 @@ IMAGES = {
     "gt 16 bits": (image("gt", GT.astype(np.uint16) * 257), RIGHT, ""),
     "gt colour": (image("gt", np.dstack([GT, GT * 0, GT * 0])), RIGHT, ""),
     "gt with alpha": (image("gt", np.dstack([GT, np.full_like(GT, 255)])), RIGHT, ""),
+    "gt called png, a jpeg": (
+        lambda f: Image.fromarray(GT).save(f / PARTS["gt"], "JPEG", quality=20),
+        RIGHT,
+        "",
+    ),
     "gt another size": (image("gt", GT[:20]), ERROR, "pixel-aligned"),
     "gt a bomb": (lambda f: bomb(f / PARTS["gt"]), ERROR, "cannot read"),
 }
@@ -170,6 +200,8 @@ CAMERAS = {
     "without cx": (camera({k: v for k, v in K.items() if k != "cx"}), ERROR, "lacks cx"),
     "without a scale": (camera({**K, "depth_scale": None}), ERROR, "plain numbers"),
     "f of 0": (camera({**K, "fx": 0}), ERROR, "above 0"),
+    "f in millimetres": (camera({**K, "fx": 4.5, "fy": 4.5}), ERROR, "in millimetres?"),
+    "of a larger image": (camera({**K, "cx": 640, "cy": 360}), ERROR, "outside of images"),
     "f of -1": (camera({**K, "fy": -1}), ERROR, "above 0"),
     "NaN": (camera('{"fx": NaN, "fy": 1, "cx": 1, "cy": 1, "depth_scale": 1}'), ERROR, "above 0"),
     "words": (camera({**K, "fx": "wide"}), ERROR, "plain numbers"),
@@ -185,6 +217,11 @@ def renamed(old, new):
 def bytes_name(folder):
     path = folder / "train/good/rgb/000.png"
     os.rename(path, os.fsencode(path.parent) + b"/caf\xe9.png")
+
+
+def bytes_category(folder):
+    other = shutil.copytree(folder, folder.with_name("other"))
+    os.rename(other, os.fsencode(folder) + b"\xe9")
 
 
 def also(path, source="train/good/rgb/000.png"):
@@ -211,6 +248,15 @@ LAYOUTS = {
         ERROR,
         "beside 'good'",
     ),
+    "validation/bad": (
+        lambda f: shutil.copytree(f / "test/hole", f / "validation/bad"),
+        ERROR,
+        "beside 'good'",
+    ),
+    "val": (lambda f: shutil.copytree(f / "test/good", f / "val/good"), TOLD, "to validation"),
+    "Train": (renamed("train", "Train"), ERROR, "rename it to train"),
+    "depth and xyz": (also("train/good/depth/000.png"), TOLD, "xyz/ is read"),
+    "a category of no UTF-8": (bytes_category, ERROR, "is no UTF-8"),
     "no masks": (lambda f: shutil.rmtree(f / "test/hole/gt"), TOLD, "image metrics only"),
     "all good": (lambda f: shutil.rmtree(f / "test/hole"), TOLD, "all test samples are good"),
     "all bad": (lambda f: shutil.rmtree(f / "test/good"), TOLD, "all test samples are defective"),
