@@ -1,6 +1,6 @@
 """Whatever is given, the end is a clear error, a right value or a warning: no traceback, no number.
 
-The whole is slow; every seventh input is in the daily suite.
+The whole is slow; every eighth input is in the daily suite.
 """
 
 import os
@@ -115,13 +115,14 @@ def in_a_process(arguments, environment):
     return ended.returncode, ended.stdout, ended.stderr
 
 
-@pytest.mark.parametrize("name", list(CASES)[::7])
+@pytest.mark.parametrize("name", list(CASES)[::8])
 def test_a_hostile_input_ends_as_it_should(name, tmp_path, capsys, monkeypatch):
     found, said = outcome(name, tmp_path, capsys, monkeypatch)
     assert found != OTHER, said
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_all_hostile_inputs_end_as_they_should(tmp_path, capsys, monkeypatch):
     assert len(CASES) >= 200
     tally, others = Counter(), {}

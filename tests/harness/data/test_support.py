@@ -1,5 +1,6 @@
 """The supporting plane in scenes of depth cameras: tilted tables, strips, clutter, 40 % missing."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -72,6 +73,29 @@ def test_plane_and_objects_are_right_or_flagged(name):
         assert name in MAY_BE_FLAGGED
     else:
         assert turned < 1 and recall > 0.95 and precision > 0.95
+
+
+@pytest.mark.slow
+def test_other_noise_changes_nothing_of_that():
+    tally, worst = Counter(), {"degrees": 0.0, "recall": 1.0, "precision": 1.0}
+    for name, scene in SCENES.items():
+        for seed in range(100, 105):
+            found, turned, recall, precision = measured(replace(scene, seed=seed))
+            sure = not found.doubts
+            right = turned < 1 and min(recall, precision) > 0.95
+            tally[("right" if right else "wrong") if sure else "flagged"] += 1
+            assert right if sure else name in MAY_BE_FLAGGED, (
+                name,
+                seed,
+                turned,
+                recall,
+                precision,
+            )
+            if sure:
+                worst["degrees"] = max(worst["degrees"], turned)
+                worst["recall"] = min(worst["recall"], recall)
+                worst["precision"] = min(worst["precision"], precision)
+    print(dict(tally), worst)
 
 
 @pytest.mark.parametrize("name", MAY_BE_FLAGGED[2:])
