@@ -38,7 +38,7 @@ NOTHING = "nothing stands on the plane"
 LEAST_INLIERS = 0.1  # share of the valid points on the plane
 MOST_BEYOND = 0.05  # share of the valid points beyond the plane
 MOST_ERROR_DEG = 0.5  # standard error of the plane's angle
-MOST_RIVAL = 0.5  # points of the next best plane, as a share of those of the best
+MOST_RIVAL = 0.4  # points of the next best plane, as a share of those of the best
 
 
 @dataclass(frozen=True)
