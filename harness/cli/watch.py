@@ -166,7 +166,8 @@ def _since(holder: Holder | None) -> str:
 
 def _shares(running: dict[str, Any], there: dict[str, Any]) -> str:
     had = {n: sum(job[n] for job in running.values()) for n in ("cpus", "gpus", "memory_gb")}
-    parts = [f"{had[n]:g} of {there[n]:g} {n[:-1].upper()}s" for n in ("cpus", "gpus") if there[n]]
+    named = {"cpus": "CPUs", "gpus": "GPUs"}
+    parts = [f"{had[n]:g} of {there[n]:g} {word}" for n, word in named.items() if there[n]]
     parts.append(f"{had['memory_gb']:.1f} GiB")
     return f"reserved: {', '.join(parts)}; nodes: {there['nodes']}"
 

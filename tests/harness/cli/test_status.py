@@ -328,6 +328,9 @@ def test_the_picture_of_a_launch_has_the_end_that_its_jobs_say(tmp_path):
     driver.running[job.key] = Running(job, 1, started=time.monotonic())
     driver.running[job.key].progress = {"phase": "train", "seconds_left": 4000.0}
     assert live._picture(driver)["ends"] == pytest.approx(time.time() + 4000, abs=5)
+    live.tell(driver)  # a process that counts no CPUs
+    assert "Infinity" not in live.path.read_text()
+    assert "inf" not in watch._shares({}, json.loads(live.path.read_text())["there"])
 
 
 def test_at_first_as_many_jobs_are_expected_beside_each_other_as_what_is_scarce_allows():
