@@ -118,12 +118,14 @@ def listed(sweeps: Sequence[Mapping[str, Any]]) -> Table:
     """Of `overview`, for the terminal."""
     from harness.metrics.shown import told
 
-    numbers = ("points", *WORDS)
-    shown = table("sweep", "started", *numbers, "best so far", "state", numbers=numbers)
+    shown = table("sweep", "started", "trials ended", "best so far", "state")
+    shown.columns[0].no_wrap = True
     for one in sweeps:
         best = "" if one["best"] is None else told(one["metric"], one["best"])
-        counts = (str(one[name]) for name in numbers)
-        shown.add_row(escape(one["sweep"]), when(one["started"]), *counts, best, one["state"])
+        ended = f"{sum(one[state] for state in WORDS if state != RUNNING)} of {one['points']}"
+        failed = f", {one[FAILED]} failed" if one[FAILED] else ""
+        about = when(one["started"]), ended + failed, best, one["state"]
+        shown.add_row(escape(one["sweep"]), *about)
     return shown
 
 

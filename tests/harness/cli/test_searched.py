@@ -91,6 +91,16 @@ def test_status_knows_a_sweep_by_the_beginning_of_its_name(store, capsys, monkey
     assert code == 0 and "ended 2023-11-1" in out and "interrupted" not in out
 
 
+def test_the_table_of_sweeps_breaks_no_word_in_80_columns(store, capsys, monkeypatch):
+    folder = SweepFolder(store, "das3d_simulation-12ab34cd")
+    folder.write(SweepFolder(store, NAME).known_record | {"id": folder.id})
+    folder.write_trial(trial("a", "done", 0.75))
+    folder.write_trial(trial("b", "failed", 0.25))
+    _, out, _ = relief(capsys, monkeypatch, "status", "--store", store.path, columns=80)
+    row = next(line for line in out.splitlines() if folder.id in line)
+    assert "2 of 16, 1" in row and "interrupted" in row and "failed" in out.split()
+
+
 def test_status_without_a_name_shows_the_trials_of_a_sweep_that_runs(store, capsys, monkeypatch):
     store.write_launch({"id": "older-1", "started": 1.6e9, "cells": []})
     store.write_launch({"id": "later-1", "started": 1.8e9, "cells": []})
