@@ -157,6 +157,12 @@ def compare(
     if protocol.split("@")[0] not in PROTOCOLS:
         known = f"{', '.join(PROTOCOLS)}, {COMMON}@PIXELS"
         raise UserError(f"unknown protocol {protocol!r}; known: {known}")
+    for path in (a, b):
+        if not path.is_dir():
+            raise UserError(
+                f"{path} is no folder: compare takes two stores, or one twice with other launches "
+                "(--launch-a, --launch-b) or cells (--a, --b)"
+            )
     filters = [_pairs(only_a, "--a"), _pairs(only_b, "--b")]
     frames, evidence, damaged = [], [], []
     for path, launch, choice in zip((a, b), (launch_a, launch_b), filters):

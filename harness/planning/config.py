@@ -239,6 +239,8 @@ def find(name: str, kind: Literal["", "sweeps", "studies"] = "") -> Path:
         if other != kind and name in shipped(other):
             what = whats[other]
             raise ConfigError(f"{name} is a {what}, no {whats[kind]}: relief {what} {name}")
+    if not kind and name.partition("/")[0] in methods.METHODS:
+        raise ConfigError(f"{name} is a method, no configuration: relief run methods=[{name}]")
     known = shipped(kind)
     pool = known if kind else [*known, *shipped("studies"), *shipped("sweeps")]
     near = difflib.get_close_matches(name, pool, 3, 0.6)
@@ -438,7 +440,10 @@ def _check(config: Config) -> None:
             "out for no looks"
         )
     if not config.datasets:
-        raise ConfigError("no dataset: give one under 'datasets' or a folder with --data")
+        raise ConfigError(
+            "no dataset: give a folder with --data, or one under 'datasets' of a file of your own "
+            "(`relief init` writes one)"
+        )
     for name in ("methods", "settings", "seeds"):
         values = getattr(config, name)
         if not values:

@@ -66,8 +66,8 @@ def _merged(schema: Any, values: Any, prefix: str, others: Callable[[], Iterable
             known = [f.name for f in fields(holder)] if is_dataclass(holder) else []
             known += others() if holder is schema else []
             near = difflib.get_close_matches(str(error.key), known, 3, 0.6)
-            hint = "did you mean" if near else "known here:"
-            text = f"unknown key; {hint} {', '.join(near or known)}"
+            hint = f"did you mean {', '.join(near)}?" if near else f"known here: {', '.join(known)}"
+            text = f"unknown key; {hint}"
         raise ConfigError(f"{key}: {text}" if key else text) from error
     except EntryError as error:
         raise ConfigError(".".join(filter(None, (prefix, str(error))))) from error

@@ -28,6 +28,11 @@ def test_a_launch_in_the_place_of_a_store_is_told_the_right_form(store):
     assert "`relief report --launch fake-00000000`" in str(done.exception)
 
 
+def test_a_launch_in_the_place_of_a_store_to_compare_is_told_the_right_form(store):
+    done = CliRunner().invoke(app, ["compare", str(store), "fake-00000000"])
+    assert "fake-00000000 is no folder: compare takes two stores" in str(done.exception)
+
+
 def asked(*arguments):
     done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
     assert done.exit_code == 0, done.output

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from harness.planning import config
@@ -57,6 +59,12 @@ def test_a_mistake_is_refused_and_the_message_helps(override, named):
 def test_an_unknown_configuration_names_the_shipped_ones():
     with pytest.raises(ConfigError, match="benchmark, demo"):
         load("dmeo")
+
+
+@pytest.mark.parametrize("name", ["das3d", "das3d/untrained"])
+def test_a_method_in_the_place_of_a_configuration_is_told_the_right_form(name):
+    with pytest.raises(ConfigError, match=re.escape(f"relief run methods=[{name}]")):
+        load(name)
 
 
 def test_a_broken_yaml_file_is_named(tmp_path):
