@@ -221,14 +221,16 @@ def _legend(boards: list[Board], cost: pd.DataFrame) -> dict[str, str]:
     told |= {
         "interval": "95 %, of the value beside it, a mean over categories: how far it may be off "
         "because the test set holds these images and no others",
-        "±": "of a score: standard deviation over seeds (trainings)",
         "bold, underlined": "the best, the second",
         "group": "one plus the number of methods that a paired test finds better, so what nothing "
         "tells apart shares one; a method that lacks a result in any category is not ranked",
     }
     if bare := unbounded_text(boards):
         told["no interval"] = bare
-    if any(row.published for board in boards for row in board.rows):
+    rows = [row for board in boards for row in board.rows]
+    if any(row.mean.std is not None for row in rows):
+        told["±"] = "of a score: standard deviation over seeds (trainings)"
+    if any(row.published for row in rows):
         told["paper"] = (
             "what the paper prints (its tooltip says in which table); difference: ours minus that, "
             "± where one more run of ours would lie (95 %)"
