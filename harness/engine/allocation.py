@@ -7,11 +7,12 @@ allocator cannot have arrives as RuntimeError with the library's words.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import torch
 
+from harness.planning.jobs import Job
 from harness.planning.packing import CONTEXT_BYTES
 
 CARD_WORDS = (
@@ -76,6 +77,30 @@ def bound(share: float) -> None:
     kept = CONTEXT_BYTES / torch.cuda.get_device_properties().total_memory
     fraction = 1.0 if share >= 1 else max(share - kept, share / 2)
     torch.cuda.set_per_process_memory_fraction(fraction)
+
+
+def remedy(memory: Literal["card", "host"], job: Job) -> str:
+    """What a job that ran out of memory had, and which settings lower what it needs."""
+    about, had = job.about, job.resources
+    method = about.method or about.kind
+    batches = [f"{method}.{name} ({size})" for name, size in _batches(about.settings)]
+    if about.kind == "cell":
+        batches.append(f"protocol.batch ({job.place.protocol.batch}), of predictions")
+    if memory == "card":
+        share, more = f"{had.gpus:g} of a card", f"resources.{method}.gpus"
+    else:
+        share, more = f"{had.memory_gb:g} GB of memory reserved", f"resources.{method}.memory_gb"
+    lower = f"; lower {', '.join(batches)}" if batches else ""
+    return f"the job had {share}{lower}, or give more by {more}"
+
+
+def _batches(settings: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, int]]:
+    """Dotted names and sizes of all batches in settings."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _batches(value, f"{at}{name}.")
+        elif name == "batch":
+            yield f"{at}{name}", value
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

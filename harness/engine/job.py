@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from harness.engine import numerics
-from harness.engine.allocation import bound, breaks_cuda, ran_out
+from harness.engine.allocation import bound, breaks_cuda, ran_out, remedy
 from harness.engine.code import admit_plugins, refusal
 from harness.engine.environment import environment
 from harness.engine.heartbeat import COMPUTING, Heartbeat
@@ -87,17 +87,19 @@ def run_job(description: dict[str, Any], store_path: str, attempt: int = 1) -> O
             return Outcome(job.key, DAMAGED, error.why, tuple(log))
         except Exception as error:  # any failure of a job is a result; the others go on
             lines = (*log, *traceback.format_exc().splitlines())
-            return _failed(job.key, error, lines)
+            return _failed(job, error, lines)
 
 
-def _failed(key: str, error: Exception, lines: tuple[str, ...]) -> Outcome:
+def _failed(job: Job, error: Exception, lines: tuple[str, ...]) -> Outcome:
     """The outcome of a job that raised; a process whose CUDA is lost computes nothing more."""
     global broken
     memory, reason = ran_out(error), one_line(error)
     if breaks_cuda(error):
         broken = f"process {os.getpid()} of {platform.node()} had {reason}"
-    status = OUT_OF_MEMORY if memory else FAILED
-    return Outcome(key, status, reason, lines, of_card=memory == "card")
+    if not memory:
+        return Outcome(job.key, FAILED, reason, lines)
+    reason = f"{reason} [{remedy(memory, job)}]"
+    return Outcome(job.key, OUT_OF_MEMORY, reason, lines, of_card=memory == "card")
 
 
 def _set_aside(store: Store, key: str) -> dict[str, tuple[int, str]]:

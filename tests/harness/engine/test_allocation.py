@@ -1,17 +1,19 @@
 """Memory that runs out, processes that lost their GPU, and what records say of either."""
 
 import errno
+from dataclasses import replace
 
 import pytest
 import torch
 
 from harness.engine import job as engine_job
-from harness.engine.allocation import bound, breaks_cuda, ran_out
+from harness.engine.allocation import bound, breaks_cuda, ran_out, remedy
 from harness.engine.driver import Driver
 from harness.engine.executors import InProcess, LostError
 from harness.engine.job import run_job
 from harness.engine.outcomes import BROKEN
 from harness.planning.config import Schedule
+from harness.planning.jobs import Resources
 from harness.planning.packing import GIB
 from harness.planning.room import Offer
 from harness.store import FAILED, OUT_OF_MEMORY, Store
@@ -98,6 +100,25 @@ def test_out_of_memory_of_the_card_is_told_from_that_of_the_host(tmp_path, raisi
     raising(MemoryError("no more"))
     outcome = run_job(toy.job("b").describe(), str(tmp_path))
     assert (outcome.status, outcome.of_card) == (OUT_OF_MEMORY, False)
+
+
+def test_a_job_that_ran_out_of_memory_says_what_it_had_and_what_lowers_it(tmp_path, raising):
+    cell = toy.job("a")
+    settings = {"train": {"batch": 8, "steps": 3}, "batch": 2, "prep": {"size": 8}}
+    spec = {**cell.spec, "kind": "cell", "method": "das3d", "settings": settings}
+    job = replace(cell, spec=spec, resources=Resources(gpus=0.25, memory_gb=6))
+    protocol = f"protocol.batch ({job.place.protocol.batch})"
+    said = remedy("card", job)
+    assert said.startswith(
+        "the job had 0.25 of a card; lower das3d.train.batch (8), das3d.batch (2)"
+    )
+    assert protocol in said and said.endswith("resources.das3d.gpus")
+    said = remedy("host", job)
+    assert "had 6 GB of memory reserved" in said and said.endswith("resources.das3d.memory_gb")
+    raising(MemoryError("no more"))
+    here = replace(job, resources=Resources(memory_gb=6))
+    outcome = run_job(here.describe(), str(tmp_path))
+    assert outcome.reason.startswith("MemoryError: no more [the job had 6 GB")
 
 
 def test_a_process_that_had_a_cuda_error_computes_nothing_more(tmp_path, raising):
