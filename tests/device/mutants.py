@@ -78,7 +78,7 @@ class _Without(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-        if isinstance(node.func, ast.Name) and node.func.id == "moved":
+        if isinstance(node.func, ast.Name) and node.func.id in ("moved", "sent"):
             return node.args[0] if self._hit(copy.deepcopy(node)) else node
         moves = name == "to" and node.args and PLACE.fullmatch(ast.unparse(node.args[0]))
         if moves and self._hit(copy.deepcopy(node)):
