@@ -37,6 +37,7 @@ class Evidence:
 
 
 NONE = Evidence()
+OF_IMAGES = ""  # in place of a protocol: what is the same in all
 
 
 def read_evidence(
@@ -52,16 +53,27 @@ def read_evidence(
     known = store.evidence if isinstance(store, Checked) else {}
     if (protocol, keys) not in known:
         tables = read_scores(store, frame) if scores is None else scores
-        known[protocol, keys] = _read(store, keys, tables, protocol)
+        if (OF_IMAGES, keys) not in known:
+            found = {key: of_scores(tables[key]) for key in keys if key in tables}
+            known[OF_IMAGES, keys] = found
+        known[protocol, keys] = _read(store, keys, tables, protocol, known[OF_IMAGES, keys])
     return known[protocol, keys]
 
 
 def _read(
-    store: Results, keys: Sequence[str], scores: Mapping[str, pd.DataFrame], protocol: str
+    store: Results,
+    keys: Sequence[str],
+    scores: Mapping[str, pd.DataFrame],
+    protocol: str,
+    of_images: Mapping[str, dict[str, Influence]],
 ) -> Evidence:
     found = {key: record for key in keys if (record := store.result(key)) and record.done}
     return Evidence(
-        {key: _of(found[key], scores[key], protocol) for key in found if key in scores},
+        {
+            key: of_images[key] | _of_pixels(found[key], scores[key], protocol)
+            for key in found
+            if key in scores
+        },
         {key: signatures_of(record, protocol) for key, record in found.items()},
         {
             key: published_data(record, scores[key], prepared_of(store, record))
@@ -71,12 +83,12 @@ def _read(
     )
 
 
-def _of(record: Record, table: pd.DataFrame, protocol: str) -> dict[str, Influence]:
-    """Of the metrics of images and of pixels."""
+def _of_pixels(record: Record, table: pd.DataFrame, protocol: str) -> dict[str, Influence]:
+    """Of the metrics of pixels."""
     labels, ids = table["label"].to_numpy(), table["id"].astype(str).tolist()
-    of_pixels = influences_of(record, protocol).items()
-    fitting = {name: values for name, values in of_pixels if len(values) == len(ids)}
-    return of_scores(table) | {n: Influence.of(v, labels, ids) for n, v in fitting.items()}
+    known = influences_of(record, protocol).items()
+    fitting = {name: values for name, values in known if len(values) == len(ids)}
+    return {name: Influence.of(values, labels, ids) for name, values in fitting.items()}
 
 
 def signatures_of(record: Record, protocol: str) -> dict[str, str]:

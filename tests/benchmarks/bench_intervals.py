@@ -39,6 +39,7 @@ from harness.store import influences as store_influences
 from reports.numbers.evidence import read_evidence
 from reports.numbers.frame import read_results, results_frame
 from reports.numbers.leaderboard import boards_of_all
+from reports.numbers.stores import checked
 from tests.reports import fake_store
 
 OF_IMAGES = ("i_auroc", "i_ap", "i_f1max")
@@ -436,8 +437,8 @@ def report_table(asked: argparse.Namespace) -> None:
         results = read_results(store, launch)
         frames = {p: results_frame(store, launch, results, p) for p in PROTOCOLS}
         print(f"| reading {len(results)} records | {time.process_time() - since:.1f} |", flush=True)
-        since = time.process_time()
-        evidence = {p: read_evidence(store, frame) for p, frame in frames.items()}
+        since, read_once = time.process_time(), checked(store)
+        evidence = {p: read_evidence(read_once, frame) for p, frame in frames.items()}
         print(
             f"| reading and computing influences | {time.process_time() - since:.1f} |", flush=True
         )

@@ -16,7 +16,7 @@ from reports.numbers import evidence
 from reports.numbers.evidence import Evidence
 from reports.numbers.frame import read_results, results_frame, unscored_lines
 from reports.numbers.leaderboard import boards_of_all, in_protocol, leaderboard_csv
-from reports.numbers.stores import gather
+from reports.numbers.stores import checked, gather
 from reports.page.render import write_report
 from tests.reports.fake_store import build_launch
 
@@ -251,3 +251,17 @@ def test_verdicts_that_rest_on_inferred_settings_are_marked_in_every_form(
     latex = (tmp_path / "report" / "leaderboard.tex").read_text()
     assert r"$^{\circ}$" in latex and "ours is inferred" in latex
     assert "Inferred: DAS3D prints no optimiser" in page and "ours is inferred" in page
+
+
+def test_influences_on_metrics_of_images_are_computed_once_for_both_protocols(launch, monkeypatch):
+    store, of = launch
+    asked, own = [], evidence.of_scores
+    monkeypatch.setattr(evidence, "of_scores", lambda table: asked.append(1) or own(table))
+    one = checked(store)
+    frames = {protocol: results_frame(one, of, None, protocol) for protocol in (COMMON, PAPER)}
+    found = [evidence.read_evidence(one, frame) for frame in frames.values()]
+    assert len(asked) == len(of["cells"]) == 4
+    for key in found[0].influences:
+        common, paper = (each.influences[key] for each in found)
+        assert {"i_auroc", "i_ap", "i_f1max"} <= common.keys() & paper.keys()
+        assert "p_auroc" in common
