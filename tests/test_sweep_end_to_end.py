@@ -31,6 +31,33 @@ def outcome(store):
     )
 
 
+def killed(sweep, store, done):
+    """Kill its driver as soon as so many of its trials are done."""
+    until = time.monotonic() + 300
+    while _done(store) < done and time.monotonic() < until:
+        assert sweep.poll() is None, sweep.stdout.read()
+        time.sleep(0.05)
+    os.kill(sweep.pid, signal.SIGKILL)
+    sweep.communicate(timeout=60)
+
+
+def _done(store):
+    records = [json.loads(p.read_text()) for p in store.glob("sweeps/*/trials/*.json")]
+    return sum(record["status"] == DONE for record in records)
+
+
+def continued(store, given):
+    """The same command, which goes on from Tune's state: nothing of it is set aside, and no trial
+    that had ended is begun again.
+    """
+    before = {trial["id"]: trial["started"] for trial in trials(store) if trial["status"] == DONE}
+    assert len(before) > 1  # that of the unchanged settings, and one of Tune's
+    told = finish(relief("sweep", *given, "--store", store))
+    assert "set aside" not in told and not (store / "damaged").exists()
+    after = {trial["id"]: trial["started"] for trial in trials(store)}
+    assert before.items() <= after.items()
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     store = tmp_path_factory.mktemp("sweep")
@@ -70,19 +97,25 @@ def test_a_repeated_sweep_computes_nothing(undisturbed):
 
 
 def test_a_killed_sweep_continues_and_computes_each_trial_once(undisturbed, tmp_path):
-    first = relief("sweep", *SWEEP, "--store", tmp_path, start_new_session=True)
-    until = time.monotonic() + 200
-    while len(list(tmp_path.glob("sweeps/*/trials/*.json"))) < 3 and time.monotonic() < until:
-        assert first.poll() is None, first.stdout.read()
-        time.sleep(0.05)
-    os.kill(first.pid, signal.SIGKILL)
-    first.communicate(timeout=60)
+    killed(relief("sweep", *SWEEP, "--store", tmp_path, start_new_session=True), tmp_path, 2)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("jobs/*/result.json")}
-    finish(relief("sweep", *SWEEP, "--store", tmp_path))
+    continued(tmp_path, SWEEP)
     after = {p: p.stat().st_mtime_ns for p in tmp_path.glob("jobs/*/result.json")}
     assert before.items() <= after.items()
     assert outcome(tmp_path) == outcome(undisturbed)
     assert len(after) == len(list(Path(undisturbed).glob("jobs/*/result.json")))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_search_by_what_it_learned_goes_on_with_what_it_learned(tmp_path):
+    """Without its state, tpe would draw the same first points and other ones after."""
+    given = [*SWEEP, "search.kind=tpe", "search.concurrency=1", "search.trials=6"]
+    finish(relief("sweep", *given, "--store", tmp_path / "whole", "--tracking", "none"))
+    cut = tmp_path / "cut"
+    killed(relief("sweep", *given, "--store", cut, start_new_session=True), cut, 4)
+    continued(cut, given)
+    assert outcome(cut) == outcome(tmp_path / "whole")
 
 
 @pytest.mark.slow

@@ -62,14 +62,15 @@ def search(
         tune.PlacementGroupFactory([COORDINATOR], **selected),
     )
     state = folder.path / STATE
-    if _restorable(state, folder):
+    known = _restorable(state, folder)
+    for path in (folder.path / "trials").glob("*.json"):
+        if path.stem not in {DEFAULT, *(known or ())}:
+            path.unlink()  # drawn after the state was written: it is drawn again
+    if known is not None:
         tuner = tune.Tuner.restore(
             str(state), trainable, resume_unfinished=True, resume_errored=True
         )
     else:
-        for path in (folder.path / "trials").glob("*.json"):
-            if path.stem != DEFAULT:
-                path.unlink()
         record.pop("order", None)
         hours = sweep.search.hours
         tuner = tune.Tuner(
@@ -252,24 +253,26 @@ def _scheduler(sweep: Sweep) -> Any:
     return FIFOScheduler()
 
 
-def _restorable(state: Path, folder: SweepFolder) -> bool:
-    """Whether Tune can go on from its state; what it cannot read is set aside.
+def _restorable(state: Path, folder: SweepFolder) -> set[str] | None:
+    """The trials of Tune's state, if it can go on from there; what it cannot read is set aside.
 
     Tune itself goes on with the rest where one of its files is torn, and draws other points.
     """
     if not state.exists():
-        return False
+        return None
     try:
-        _read_state(state, folder)
+        return _read_state(state, folder)
     except Exception as error:  # whatever unpickling raises, also for modules that are no more
         why = f"{state} cannot be read ({type(error).__name__}: {error})".splitlines()[0]
         folder.set_aside(state, why + ANEW)
-        return False
-    return True
+        return None
 
 
-def _read_state(state: Path, folder: SweepFolder) -> None:
-    """Read all that Tune would. Raises what that raises, ValueError for what does not fit."""
+def _read_state(state: Path, folder: SweepFolder) -> set[str]:
+    """Read all that Tune would, and give its trials' ids.
+
+    Raises what that raises, ValueError for what does not fit.
+    """
     from ray.tune.experiment import Trial
 
     found = {kind: sorted(state.glob(f"{kind}-*")) for kind in STATE_FILES}
@@ -282,8 +285,10 @@ def _read_state(state: Path, folder: SweepFolder) -> None:
         pickled = path.suffix == ".pkl" or data.startswith(PICKLED)  # some are, and called .json
         pickle.loads(data) if pickled else json.loads(data)
     newest = json.loads(found[STATE_FILES[0]][-1].read_bytes())
-    known = {trial["id"]: trial for trial in folder.trials()}
-    for text, _ in newest["trial_data"]:
-        trial = Trial.from_json_state(text)
-        if trial.status == Trial.TERMINATED and trial.trial_id not in known:
+    # as stubs, since what they run is not registered yet
+    trials = [Trial.from_json_state(text, stub=True) for text, _ in newest["trial_data"]]
+    kept = {trial["id"] for trial in folder.trials()}
+    for trial in trials:
+        if trial.status == Trial.TERMINATED and trial.trial_id not in kept:
             raise ValueError(f"it has a trial {trial.trial_id} that is not in {folder.id}/trials")
+    return {trial.trial_id for trial in trials}

@@ -73,9 +73,9 @@ def test_a_damaged_record_is_written_again(folder, damage, caplog):
 )
 def test_a_state_that_tune_cannot_read_is_set_aside(folder, name, damage, caplog):
     state = folder.path / STATE
-    assert tuning._restorable(state, folder)
+    assert tuning._restorable(state, folder) == set()
     ON_FILES[damage](state / name)
-    assert not tuning._restorable(state, folder) and not state.exists()
+    assert tuning._restorable(state, folder) is None and not state.exists()
     assert "cannot be read" in caplog.text and "same seeds" in caplog.text
 
 
@@ -86,15 +86,31 @@ def test_the_state_of_a_search_by_chance_is_read_as_tune_writes_it(folder):
     (state / "searcher-state-1.pkl").unlink()
     BasicVariantGenerator(random_state=1).save_to_dir(str(state), session_str="1")
     (written,) = state.glob("basic-variant-state-*")
-    assert tuning._restorable(state, folder)
+    assert tuning._restorable(state, folder) == set()
     written.write_bytes(written.read_bytes()[:-9])
-    assert not tuning._restorable(state, folder)
+    assert tuning._restorable(state, folder) is None
+
+
+@pytest.mark.parametrize("status", ["PENDING", "PAUSED", "TERMINATED"])
+def test_a_state_with_trials_is_read_before_tune_knows_what_they_run(folder, status):
+    from ray.tune import PlacementGroupFactory
+    from ray.tune.experiment import Trial
+
+    trial = Trial("a_search_of_another_process", trial_id="a", stub=True)
+    trial.placement_group_factory = PlacementGroupFactory([{"CPU": 1}])
+    trial.set_status(status)
+    written = {"trial_data": [list(trial.get_json_state())]}
+    (folder.path / STATE / "experiment_state-1.json").write_text(json.dumps(written))
+    assert tuning._restorable(folder.path / STATE, folder) == {"a"}
+    folder.trial("a").unlink()
+    lost = status == "TERMINATED"
+    assert tuning._restorable(folder.path / STATE, folder) == (None if lost else {"a"})
 
 
 def test_a_state_of_modules_that_are_no_more_is_set_aside(folder, caplog):
     text = b"cno_such_module\nThing\n."
     (folder.path / STATE / "tuner.pkl").write_bytes(text)
-    assert not tuning._restorable(folder.path / STATE, folder)
+    assert tuning._restorable(folder.path / STATE, folder) is None
     assert "ModuleNotFoundError" in caplog.text
 
 
