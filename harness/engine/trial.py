@@ -10,6 +10,7 @@ after the first look.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -25,12 +26,23 @@ from harness.store.sweeps import RUNNING, SweepFolder
 from methods.errors import UserError
 from methods.validation import Look, chosen
 
-TRAINED = ("cell", "stage")  # kinds of jobs that a trial's effort is counted of
+COUNTED = ("cell", "stage")  # kinds of jobs that a trial's effort is counted of
+NEAR = 1e-6  # of sums of shares of trainings
+OBJECTIVE, TRAINED = "objective", "trained"  # as Tune is told; in thousandths of trainings, since
+THOUSANDTHS = 1000  #   its rungs are products, which would miss sums of shares by a rounding
+POINT, UNTIL = (
+    "relief_point",
+    "relief_until",
+)  # of what Tune gives: record, trainings (promotion.py)
 Report = Callable[[Mapping[str, float], float], None]  # (means of the metrics, trainings)
 
 
 def silent(means: Mapping[str, float], trained: float) -> None:
     """A report to nobody."""
+
+
+class Reached(Exception):
+    """A trial has come as far as it was asked to."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +68,11 @@ def compute(
     site: Site,
     report: Report = silent,
     since: float | None = None,
+    until: float = math.inf,
 ) -> None:
     """The cells of a point; keeps the trial's record.
 
+    until: trainings after which it ends, not done; a later call goes on from what the store has;
     since: when its jobs may have begun, if before now;
     report: told the means so far and the trainings that they are of; it may raise to end the trial
     """
@@ -77,6 +91,7 @@ def compute(
         "of": 0,
         "trained": 0.0,
         "means": {},
+        "reports": before.get("reports", []),  # trainings, mean of the first metric
         "jobs": [],
         "effort": {},
     }
@@ -87,15 +102,18 @@ def compute(
         record["jobs"] = [
             [key, job.about.kind == "cell", job.resources.gpus]
             for key, job in plan.jobs.items()
-            if job.about.kind in TRAINED
+            if job.about.kind in COUNTED
         ]
-        teller = _Teller(sweep, plan, store, folder, record, report)
-        for first in range(0, len(plan.cells), site.beside):
-            some = plan.cells[first : first + site.beside]
+        teller = _Teller(sweep, plan, store, folder, record, report, until)
+        wanted = plan.cells[: math.ceil(min(until, len(plan.cells)) - NEAR)]
+        for first in range(0, len(wanted), site.beside):
+            some = wanted[first : first + site.beside]
             driver = Driver(plan.only(*some), store, site.executor(plan), plan.config.schedule)
             driver.run(lambda running: teller.tell())
             teller.tell()
             teller.check(some)
+    except Reached:
+        return
     except (ValueError, OSError, RuntimeError) as error:  # settings that do not go together
         record |= {"status": FAILED, "reason": str(error), "ended": time.time()}
         folder.write_trial(record)
@@ -113,9 +131,10 @@ class _Teller:
         folder: SweepFolder,
         record: dict[str, Any],
         report: Report,
+        until: float = math.inf,
     ):
         self.sweep, self.plan, self.store = sweep, plan, store
-        self.folder, self.record, self.report = folder, record, report
+        self.folder, self.record, self.report, self.until = folder, record, report, until
         self.metrics = sweep.objective.metrics
         self.looked = 0  # looks that were told of the cell that is next
 
@@ -161,5 +180,10 @@ class _Teller:
         scored = [c["scores"] for c in self.record["cells"]] + ([running] if running else [])
         means = {m: sum(s[m] for s in scored) / len(scored) for m in self.metrics}
         self.record |= {"means": means, "trained": trained, "ended": time.time()}
+        reports = self.record["reports"]
+        if not reports or reports[-1][0] < trained - NEAR:  # of the last call are the same again
+            reports.append([trained, means[self.metrics[0]]])
         self.folder.write_trial(self.record)
         self.report(means, trained)
+        if self.until - NEAR <= trained < self.record["of"]:
+            raise Reached

@@ -7,20 +7,19 @@ import json
 import logging
 import math
 import pickle
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.engine.code import bring, refusal, signature
 from harness.engine.on_ray import OnRay
-from harness.engine.trial import Site, compute
+from harness.engine.trial import OBJECTIVE, POINT, THOUSANDTHS, TRAINED, UNTIL, Site, compute
 from harness.planning.space import Domain, Sweep
 from harness.store import Store
 from harness.store.sweeps import DEFAULT, STATE, SweepFolder
 from methods.errors import UserError
 
-OBJECTIVE, TRAINED = "objective", "trained"  # in thousandths of trainings, since Tune's rungs are
-THOUSANDTHS = 1000  #   products, which would miss sums of shares by a rounding
 COORDINATOR = {"memory": 1.0}  # bytes: of CPUs a trial takes nothing, so that a job gets whole ones
 PICKLED = b"\x80"  # what a pickle begins with, and no JSON
 STATE_FILES = ("experiment_state", "searcher-state", "basic-variant-state")  # of Tune, first two
@@ -61,41 +60,64 @@ def search(
         _carried(sweep, store, folder, site),
         tune.PlacementGroupFactory([COORDINATOR], **selected),
     )
-    state = folder.path / STATE
-    known = _restorable(state, folder)
-    for path in (folder.path / "trials").glob("*.json"):
-        if path.stem not in {DEFAULT, *(known or ())}:
-            path.unlink()  # drawn after the state was written: it is drawn again
-    if known is not None:
-        tuner = tune.Tuner.restore(
-            str(state), trainable, resume_unfinished=True, resume_errored=True
-        )
-    else:
-        record.pop("order", None)
-        hours = sweep.search.hours
-        tuner = tune.Tuner(
-            trainable,
-            param_space={name: _domain(d, sweep.search.kind) for name, d in sweep.space.items()},
-            tune_config=tune.TuneConfig(
-                search_alg=_searcher(sweep, at_once),
-                scheduler=_scheduler(sweep),
-                num_samples=1 if sweep.search.kind == "grid" else sweep.search.trials,
-                max_concurrent_trials=at_once,
-                time_budget_s=hours and hours * 3600,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name=STATE,
-                storage_path=str(folder.path),
-                verbose=0,
-                log_to_file=False,
-                callbacks=[_teller()],
-                failure_config=tune.FailureConfig(max_failures=LOST),
-            ),
-        )
     _Told.say, _Told.folder, _Told.record = say, folder, record
+    tuner = None if sweep.climbs else _restored(folder, trainable)
+    tuner = tuner or _begun(sweep, folder, record, trainable, at_once)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told of by us
     tuner.fit()
+
+
+def _restored(folder: SweepFolder, trainable: Any) -> Any:
+    """A tuner that goes on from Tune's state, if there is one that it can read."""
+    from ray import tune
+
+    state = folder.path / STATE
+    known = _restorable(state, folder)
+    if known is None:
+        return None
+    for path in folder.trial_files():
+        if path.stem not in known:
+            path.unlink()  # drawn after the state was written: it is drawn again
+    return tune.Tuner.restore(str(state), trainable, resume_unfinished=True, resume_errored=True)
+
+
+def _begun(
+    sweep: Sweep, folder: SweepFolder, record: dict[str, Any], trainable: Any, at_once: int
+) -> Any:
+    """A tuner that draws all points; of those that climb, the records know how far they came."""
+    from ray import tune
+
+    record.pop("order", None)
+    space = {name: _domain(d, sweep.search.kind) for name, d in sweep.space.items()}
+    times = 1 if sweep.search.kind == "grid" else sweep.search.trials
+    if sweep.climbs:
+        searcher = _climbing(sweep, space, times, folder)
+        space, times = {}, -1  # it draws them itself, and says when it has ended
+    else:
+        searcher = _searcher(sweep, at_once)
+        for path in folder.trial_files():
+            path.unlink()
+    hours = sweep.search.hours
+    return tune.Tuner(
+        trainable,
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=_scheduler(sweep),
+            num_samples=times,
+            max_concurrent_trials=at_once,
+            time_budget_s=hours and hours * 3600,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=STATE,
+            storage_path=str(folder.path),
+            verbose=0,
+            log_to_file=False,
+            callbacks=[_teller()],
+            failure_config=tune.FailureConfig(max_failures=LOST),
+        ),
+    )
 
 
 class _Told:
@@ -111,7 +133,7 @@ def _teller() -> Any:
 
     class Teller(tune.Callback):
         def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-            order = [one.trial_id for one in trials]  # as they were drawn
+            order = _points(trials)  # as they were drawn
             if _Told.record.get("order") != order:
                 _Told.record["order"] = order
                 _Told.folder.write(_Told.record)
@@ -123,8 +145,9 @@ def _teller() -> Any:
             self._say(trials, trial)
 
         def _say(self, trials: list, trial: Any) -> None:
-            number = 1 + [one.trial_id for one in trials].index(trial.trial_id)
-            if (record := _Told.folder.read_trial(trial.trial_id)) is None:
+            point = _point(trial)
+            number = 1 + _points(trials).index(point)
+            if (record := _Told.folder.read_trial(point)) is None:
                 _Told.say(f"trial {number}: {trial.get_error()}")  # refused before it began
                 return
             means = " ".join(f"{m}={mean:.4f}" for m, mean in record["means"].items())
@@ -133,6 +156,15 @@ def _teller() -> Any:
             _Told.say(f"trial {number}: {record['settings']}: {outcome}")
 
     return Teller()
+
+
+def _point(trial: Any) -> str:
+    """The id of the record that a trial of Tune's is of: several may be of one that climbs."""
+    return trial.config.get(POINT, trial.trial_id)
+
+
+def _points(trials: list) -> list[str]:
+    return list(dict.fromkeys(map(_point, trials)))
 
 
 def _carried(sweep: Sweep, store: Store, folder: SweepFolder, site: Site) -> Callable[[dict], None]:
@@ -175,7 +207,7 @@ def _trial(
     if why := refusal(signed, store_path):
         raise UserError(why)
     store = Store(store_path)
-    trial_id = tune.get_context().get_trial_id()
+    trial_id = point.get(POINT) or tune.get_context().get_trial_id()
 
     def report(means: Mapping[str, float], trained: float) -> None:
         first, *others = sweep.objective.metrics
@@ -183,7 +215,8 @@ def _trial(
         tune.report({**told, TRAINED: round(THOUSANDTHS * trained)})
 
     folder = SweepFolder(store, sweep_id)
-    compute(sweep, trial_id, sweep.point(point), store, folder, site, report)
+    until = point.get(UNTIL, math.inf)
+    compute(sweep, trial_id, sweep.point(point), store, folder, site, report, until=until)
 
 
 def _domain(domain: Domain, kind: str) -> Any:
@@ -225,6 +258,20 @@ def _searcher(sweep: Sweep, at_once: int) -> Any:
     )
 
 
+def _climbing(sweep: Sweep, space: dict[str, Any], times: int, folder: SweepFolder) -> Any:
+    from harness.engine.promotion import Promotion, drawn, rungs
+
+    found = Promotion(
+        drawn(space, times, sweep.search.seed),
+        rungs(sweep.grace, sweep.early.growth, len(sweep.plan({}).cells)),
+        sweep.early.reduction,
+        1 if sweep.mode(sweep.objective.metrics[0]) == "max" else -1,
+    )
+    found.known({t["id"]: t.get("reports", []) for t in folder.trials() if t["id"] != DEFAULT})
+    shutil.rmtree(folder.path / STATE, ignore_errors=True)  # Tune's, which says nothing of rungs
+    return found
+
+
 def _scheduler(sweep: Sweep) -> Any:
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
@@ -236,14 +283,14 @@ def _scheduler(sweep: Sweep) -> Any:
     }
     if early.kind == "asha":
         whole = THOUSANDTHS * len(sweep.plan({}).cells)
-        return ASHAScheduler(
+        return _recalling(ASHAScheduler)(
             **common,
             max_t=max(whole, grace),
             grace_period=grace,
             reduction_factor=early.reduction,
         )
     if early.kind == "median":
-        return MedianStoppingRule(
+        return _recalling(MedianStoppingRule)(
             **common,
             grace_period=grace,
             min_time_slice=math.inf,  # pyrefly: ignore[bad-argument-type]
@@ -251,6 +298,27 @@ def _scheduler(sweep: Sweep) -> Any:
             hard_stop=True,
         )
     return FIFOScheduler()
+
+
+def _recalling(kind: type) -> type:
+    """A scheduler of Tune that is told again, when its search goes on after a kill, what the trials
+    reported that had ended: Tune keeps no state of schedulers.
+    """
+
+    class Recalling(kind):
+        def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+            super().on_trial_add(tune_controller, trial)
+            if trial.status != trial.TERMINATED:
+                return  # it reports all again
+            record = _Told.folder.read_trial(trial.trial_id) or {}
+            told = {}
+            for trained, value in record.get("reports", ()):
+                told = {OBJECTIVE: value, TRAINED: round(THOUSANDTHS * trained)}
+                super().on_trial_result(tune_controller, trial, told)
+            if told:
+                super().on_trial_complete(tune_controller, trial, told)
+
+    return Recalling
 
 
 def _restorable(state: Path, folder: SweepFolder) -> set[str] | None:

@@ -126,13 +126,15 @@ class Early:
     one after them.
     """
 
-    kind: Literal["none", "asha", "median"] = "none"
+    # promotion: asynchronous halving as published; asha and median: Tune's rules of stopping
+    kind: Literal["none", "promotion", "asha", "median"] = "none"
     # share of each training before which its looks are not compared: earlier ones say next to
     # nothing of the end (figures: configs/README.md, section 4)
     settled: float = 0.3
     # trainings of every trial in any case; none: until the first look that is compared
     grace: Optional[float] = None
-    reduction: int = 3  # asha: one in so many goes on
+    reduction: int = 3  # promotion, asha: one in so many goes on
+    growth: float = 2.0  # promotion: trainings of a rung over those of the one before it
     looks: bool = True  # false: compares whole cells only, as where nothing can be looked at
 
 
@@ -170,6 +172,11 @@ class Sweep:
             and not set(self.objective.metrics) & set(COSTS)
             and methods.declared(self.entry[0]).validates
         )
+
+    @property
+    def climbs(self) -> bool:
+        """Whether trials end at rungs, and the best of a rung go on from there."""
+        return self.early.kind == "promotion"
 
     @property
     def every(self) -> float:
@@ -249,7 +256,10 @@ class Sweep:
         """What decides when trials end; without, as it stood before there were looks."""
         if self.early.kind == "none":
             return {"kind": "none", "grace": 1, "reduction": 2}
-        return asdict(self.early) | {"every": self.every}
+        stops = asdict(self.early) | {"every": self.every}
+        if not self.climbs:
+            del stops["growth"]
+        return stops
 
     def id(self, plan: Plan) -> str:
         """The same search over the same data, settings and code versions has the same name."""
@@ -318,6 +328,13 @@ def _check_search(sweep: Sweep) -> None:
         raise ConfigError(f"search.concurrency is {search.concurrency}: give 1 or more")
     if (early.grace is not None and early.grace <= 0) or early.reduction < 2:
         raise ConfigError("early: grace is more than 0 trainings, reduction 2 or more")
+    if early.growth <= 1:
+        raise ConfigError(f"early.growth is {early.growth}: more than 1, since rungs rise")
+    if sweep.climbs and search.kind == "tpe":
+        raise ConfigError(
+            "early.kind promotion chooses among points that are drawn beforehand, and tpe draws by "
+            "the ends of others: set search.kind=random, or early.kind=asha"
+        )
     if not 0 < early.settled <= 1:
         raise ConfigError(f"early.settled is {early.settled}: a share of a training, above 0")
     if early.kind != "none" and len(sweep.objective.metrics) > 1:

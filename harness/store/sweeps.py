@@ -84,6 +84,10 @@ class SweepFolder:
     def trial(self, trial_id: str) -> Path:
         return self.path / "trials" / f"{trial_id}.json"
 
+    def trial_files(self) -> list[Path]:
+        """Of all trials but that of the unchanged settings."""
+        return [p for p in sorted((self.path / "trials").glob("*.json")) if p.stem != DEFAULT]
+
     def read_trial(self, trial_id: str) -> dict[str, Any] | None:
         """None as for `record`."""
         return self._read(self.trial(trial_id))

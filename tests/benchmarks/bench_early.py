@@ -1,14 +1,14 @@
-"""ASHA inside trainings beside ASHA over whole cells: training steps for the best of 16 points.
+"""Early ends inside trainings beside ASHA over whole cells: training steps for the best of 16.
 
 python -m tests.benchmarks.bench_early [--store DIR] [--repetitions 0 1 2] [--reductions 2 3]
-                                           [--settled 0.1 0.7 0.8] [--orders 60] [--cells 2]
+                          [--settled 0.3 0.5] [--orders 60] [--cells 2] [--steps 100] [--growth 2]
 
 Every point of a repetition is computed once to its end, in this process, and what its trial
-reports on the way is kept in the store (with --store the next call goes on from there). Tune's own
-scheduler then decides on these reports, one trial after another: over cells alone, and with the
-looks from a share of each training on. All see the same points and values; the steps that a
-job takes until its trial's end reaches it are not in it. Since a search one by one depends on the
-order of its points, each policy is also judged over random orders.
+reports on the way is kept in the store (with --store the next call goes on from there). On these
+reports decide, one trial after another: Tune's own ASHA over cells alone, the same with the looks
+from a share of each training on, and promotion with its first rung there. All see the same points
+and values; the steps that a job takes until its trial's end reaches it are not in it. Since a
+search one by one depends on the order of its points, each policy is also judged over random orders.
 
 "as good": the chosen point's objective at its end is at most --noise below that of the point which
 ASHA over cells chooses in the same order.
@@ -17,6 +17,7 @@ ASHA over cells chooses in the same order.
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -24,11 +25,22 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from ray.tune.search import Searcher
 from scipy.stats import spearmanr
 
 from harness.engine.executors import InProcess
-from harness.engine.trial import Site, compute
-from harness.engine.tuning import OBJECTIVE, THOUSANDTHS, TRAINED, _scheduler
+from harness.engine.promotion import Promotion, rungs
+from harness.engine.trial import (
+    NEAR,
+    OBJECTIVE,
+    POINT,
+    THOUSANDTHS,
+    TRAINED,
+    UNTIL,
+    Site,
+    compute,
+)
+from harness.engine.tuning import _scheduler
 from harness.planning.space import Sweep, load
 from harness.store import Store
 from harness.store.sweeps import SweepFolder
@@ -73,7 +85,7 @@ def searched(sweep: Sweep, trials: Sequence[Reports]) -> tuple[float, float]:
     scheduler, taken, ends = _scheduler(sweep), 0.0, []
     least = sweep.early.settled if sweep.inside else 1.0
     for number, reports in enumerate(trials):
-        trial = SimpleNamespace(trial_id=str(number))
+        trial = SimpleNamespace(trial_id=str(number), status="PENDING", TERMINATED="TERMINATED")
         scheduler.on_trial_add(None, trial)
         shown = [r for r in reports if r[0] % 1 == 0 or r[0] % 1 > least - 1e-9]
         for trained, value in shown:
@@ -84,6 +96,27 @@ def searched(sweep: Sweep, trials: Sequence[Reports]) -> tuple[float, float]:
         if trained == reports[-1][0]:
             ends.append(value)
     return taken, max(ends)
+
+
+def climbed(sweep: Sweep, trials: Sequence[Reports]) -> tuple[float, float]:
+    """As `searched`, by promotion."""
+    whole = round(trials[0][-1][0])
+    ladder = rungs(sweep.grace, sweep.early.growth, whole)
+    search, taken, ends = Promotion([{}] * len(trials), ladder, sweep.early.reduction, 1), 0.0, []
+    came = [0.0] * len(trials)
+    for trial_id in map(str, itertools.count()):
+        if (given := search.suggest(trial_id)) == Searcher.FINISHED:
+            return taken, max(ends)
+        number, until = int(given[POINT]) - 1, given[UNTIL]
+        for trained, value in trials[number]:
+            told = {OBJECTIVE: value, TRAINED: round(THOUSANDTHS * trained)}
+            search.on_trial_result(trial_id, {**told, f"config/{POINT}": given[POINT]})
+            if trained > until - NEAR:
+                break
+        taken, came[number] = taken + trained - came[number], trained
+        search.on_trial_complete(trial_id)
+        if trained == whole:
+            ends.append(value)
 
 
 def told(trials: Sequence[Reports]) -> str:
@@ -98,19 +131,23 @@ def compare(trials: Sequence[Reports], given: argparse.Namespace, seed: int) -> 
     rng = np.random.default_rng(0)
     orders = [np.arange(len(trials))]
     orders += [rng.permutation(len(trials)) for _ in range(given.orders)]
+    policies = [(kind, share) for kind in ("asha", "promotion") for share in given.settled]
+    policies = [("asha", None), *policies]
     for reduction in given.reductions:
         cells: list[tuple[float, float]] = []
-        for share in (None, *given.settled):
-            early = [f"early.reduction={reduction}"]
+        for kind, share in policies:
+            early = [f"early.reduction={reduction}", f"early.kind={kind}"]
             early += ["early.looks=false"] if share is None else [f"early.settled={share:g}"]
+            early += [f"early.growth={given.growth}", f"settings={SETTINGS[given.cells]}"]
             sweep = load(SWEEP, early)
-            found = [searched(sweep, [trials[i] for i in order]) for order in orders]
+            rule = climbed if sweep.climbs else searched
+            found = [rule(sweep, [trials[i] for i in order]) for order in orders]
             cells = cells or found
             taken = np.array([one[0] for one in found]) / np.array([one[0] for one in cells])
             lost = np.array([one[1] for one in cells]) - np.array([one[1] for one in found])
-            name = "cells" if share is None else f"{share:g}"
+            name = f"{kind} " + ("cells" if share is None else f"{share:g}")
             print(
-                f"{seed:4}  {reduction:9}  {name:>7}  {taken[0]:5.2f}  {found[0][1]:.3f}"
+                f"{seed:4}  {reduction:9}  {name:13}  {taken[0]:5.2f}  {found[0][1]:.3f}"
                 f"  {taken.mean():6.2f}  {lost.mean():9.3f}  {(lost <= given.noise).mean():7.0%}",
                 flush=True,
             )
@@ -126,6 +163,7 @@ def main() -> None:
     parser.add_argument(
         "--noise", type=float, default=0.05, help="of the objective, that counts as equal"
     )
+    parser.add_argument("--growth", type=float, default=2.0, help="of promotion's rungs")
     parser.add_argument("--steps", type=int, default=100, help="of a training")
     parser.add_argument("--cells", type=int, choices=SETTINGS, default=2, help="of a point")
     given = parser.parse_args()
@@ -138,7 +176,7 @@ def main() -> None:
             points = [drawn(sweep, rng) for _ in range(sweep.points)]
             trials = [reported(sweep, store, f"{seed}-{i}", p) for i, p in enumerate(points)]
             print(f"seed {seed}, looks at the first training against the end: {told(trials)}")
-            print("seed  reduction  settled  steps   best  | orders: steps  loss  as good")
+            print("seed  reduction  by             steps   best  | orders: steps  loss  as good")
             compare(trials, given, seed)
 
 

@@ -126,6 +126,31 @@ def look(step, value, total=4):
     return Look("train", step, total, step / total, {"p_auroc": value})
 
 
+def test_a_trial_ends_where_it_was_asked_to_and_goes_on_from_there(swept, views, tmp_path):
+    whole = told(swept, beside(views, tmp_path / "whole"), Here())
+    store = beside(views, tmp_path / "store")
+    folder = SweepFolder(store, "s")
+    second = swept.plan({}).cells[1]["key"]
+    for until, came in ((0.5, 0.5), (1, 1), (1.2, 1.5), (2, 2)):
+        found = []
+        compute(
+            swept,
+            "t",
+            {},
+            store,
+            folder,
+            Here(beside=2),
+            lambda means, trained: found.append((trained, means["p_auroc"])),
+            until=until,
+        )
+        trial = folder.read_trial("t")
+        assert found == whole[: len(found)] and found[-1][0] == trial["trained"] == came
+        assert [tuple(one) for one in trial["reports"]] == found
+        assert trial["status"] == (DONE if came == 2 else RUNNING)
+        if came <= 1:  # the cell after it has not begun, though two may run at a time
+            assert not store.done(second) and not list(store.work(second).iterdir())
+
+
 @pytest.fixture
 def telling(swept, views, tmp_path):
     """A teller of a trial of which nothing is computed, its plan, its store and its reports."""
@@ -133,6 +158,7 @@ def telling(swept, views, tmp_path):
     kinds = {key: job.about.kind == "cell" for key, job in plan.jobs.items()}
     jobs = [[key, cell, 0.5] for key, cell in kinds.items() if cell]
     record = {"id": "t", "status": RUNNING, "started": 5.0, "cells": [], "of": 2, "jobs": jobs}
+    record["reports"] = []
     teller = trials._Teller(
         copy.deepcopy(swept),
         plan,
