@@ -57,9 +57,9 @@ def test_poor_points_end_inside_their_trainings_and_it_is_said_what_that_saved(u
             assert list(store.work(key).glob("checkpoint*.pt"))
 
 
-def swept_until(trials, store):
+def swept_until(trials, store, *more):
     """The sweep under way, as soon as so many of its trials have begun."""
-    sweep, until = swept(store), time.monotonic() + 400
+    sweep, until = swept(store, *more), time.monotonic() + 400
     while len(list(store.glob("sweeps/*/trials/*.json"))) < trials and time.monotonic() < until:
         assert sweep.poll() is None, sweep.stdout.read()
         time.sleep(0.05)
@@ -75,6 +75,27 @@ def test_a_sweep_whose_driver_is_killed_makes_the_same_decisions(undisturbed, tm
     finish(swept(tmp_path, "--workers", 2))  # cells side by side: the same reports
     assert outcome(tmp_path) == outcome(undisturbed)
     assert sorted(states(tmp_path)) == sorted(states(undisturbed))
+
+
+CLIMBING = ("early.kind=promotion", "early.reduction=2", "search.trials=6")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_points_climb_and_a_killed_search_goes_on_with_the_same_climbs(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finish(swept(whole, *CLIMBING))
+    came = [t["trained"] for t in trials(whole) if t["id"] != "default"]
+    assert sum(far < 1 for far in came) > 2 and max(came) == 2  # trainings, of two cells
+    first = swept_until(5, cut, *CLIMBING)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate(timeout=60)
+    told = finish(swept(cut, *CLIMBING))
+    assert "set aside" not in told and not (cut / "damaged").exists()
+    assert outcome(cut) == outcome(whole)
+    assert [(t["id"], t["trained"], t["reports"]) for t in trials(cut)] == [
+        (t["id"], t["trained"], t["reports"]) for t in trials(whole)
+    ]
 
 
 @pytest.mark.slow

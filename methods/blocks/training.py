@@ -120,8 +120,8 @@ def optimise(
                 raise FloatingPointError(f"{name}: loss is {number} at step {done}; {advice}")
             run.report(Progress(phase, done, schedule.steps, number, seconds_left))
             reported = now
-        run.save_checkpoint(lambda: state_after(done))
-        watch.look(done, lambda: run.save_checkpoint(lambda: state_after(done), now=True))
+        if not watch.look(done, lambda: run.save_checkpoint(lambda: state_after(done), now=True)):
+            run.save_checkpoint(lambda: state_after(done))
     watch.finish()
 
 

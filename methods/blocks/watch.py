@@ -57,12 +57,15 @@ class Watch:
         looks = [asdict(look) for look in self.validation.looks]
         return {"validation": {"looks": looks, "best": self.best}}
 
-    def look(self, step: int, keep: Callable[[], None]) -> None:
-        """Score the network after so many steps. keep: saves a checkpoint, before it is told of, so
-        that whoever ends the training for its scores loses nothing of it.
+    def look(self, step: int, keep: Callable[[], None]) -> bool:
+        """Score the network after so many steps, if it is time. -> whether it was
+
+        keep: saves a checkpoint, before the look is told of, so that whoever ends the training for
+        its scores loses nothing of it. No checkpoint of this step may be without the look: a
+        training that goes on from it would never take that.
         """
         if self.validation is None or step not in self.due:
-            return
+            return False
         with undisturbed(self.device), self._ready():
             metrics = dict(self.validation.score())
             share = (self.before + self.due[step]) / self.phases
@@ -74,6 +77,7 @@ class Watch:
                 self.best = {k: v.detach().cpu().clone() for k, v in state.items()}
         keep()
         self._tell(self.validation)
+        return True
 
     def finish(self) -> None:
         """After the last step: the network that is kept, ready for use."""

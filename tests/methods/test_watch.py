@@ -74,6 +74,28 @@ def test_a_look_on_the_way_sees_the_network_of_that_step(fit, monkeypatch):
     assert scores_of(fit.samples["das3d"], seen[0]) == on_the_way.metrics
 
 
+@pytest.mark.parametrize("nth", [1, 2, 4])
+def test_a_training_that_is_killed_while_it_is_looked_at_takes_that_look_again(fit, tmp_path, nth):
+    """A checkpoint of that very step, without the look, would be gone on from."""
+    whole = fit("das3d", looking=looking(fit, "das3d", every=0.25)).run.validation
+    calls = []
+
+    def dying(method):
+        def score():
+            calls.append(1)
+            if len(calls) == nth:
+                raise Killed
+            return scores_of(fit.samples["das3d"], method)
+
+        return Validation(score, 0.25)
+
+    run = {"folder": tmp_path, "checkpoint_every_s": 0.0}
+    with pytest.raises(Killed):
+        fit("das3d", looking=dying, **run)
+    again = fit("das3d", looking=looking(fit, "das3d", every=0.25), **run)
+    assert again.run.validation.looks == whole.looks
+
+
 def test_random_numbers_after_a_look_are_those_without_it():
     def drawn():
         return random.random(), np.random.rand(), float(torch.rand(()))
