@@ -70,7 +70,8 @@ class Promotion(Searcher):
     def _came(self, point: str) -> int | None:
         return max((k for k, values in enumerate(self.seen) if point in values), default=None)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
+        """What a trial is given; None to wait, FINISHED if nothing is left."""
         found = self._next()
         if found is None:
             return None if self.under_way else Searcher.FINISHED
