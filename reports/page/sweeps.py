@@ -146,13 +146,16 @@ def effort_text(trials: list[dict]) -> str:
         total.update(trial.get("effort") or {})
     if not total["steps"]:
         return ""
-    whole = total["steps"] + total["saved_steps"]
-    saved = f"{total['saved_steps']:,.0f} ({total['saved_steps'] / whole:.0%})"
     kind, unit = ("gpu_seconds", "GPU-hours") if total["gpu_seconds"] else ("seconds", "job-hours")
     hours, spared = (total[name] / 3600 for name in (kind, f"saved_{kind}"))
+    if not total["saved_steps"]:
+        return f"Trainings took {total['steps']:,.0f} steps, all jobs {hours:.3g} {unit}."
+    whole = total["steps"] + total["saved_steps"]
+    saved = f"{total['saved_steps']:,.0f} ({total['saved_steps'] / whole:.0%})"
     return (
         f"Trainings took {total['steps']:,.0f} steps; trials that ended early saved {saved}. "
-        f"All jobs took {hours:.3g} {unit}, and about {spared:.3g} were saved."
+        f"All jobs took {hours:.3g} {unit}, and about {spared:.3g} were saved. What was saved is "
+        "counted at the pace of what was done; what the store had before took nothing."
     )
 
 

@@ -38,6 +38,8 @@ def test_the_page_says_what_early_ends_saved(tmp_path):
     assert "took 120 steps; trials that ended early saved 80 (40%)" in text
     assert "0.6 GPU-hours, and about 0.4 were saved" in text
     assert "1.2 job-hours, and about 0.8" in effort_text(with_effort(gpu=0)[1])
+    whole = effort_text(trials[:1])
+    assert whole == "Trainings took 100 steps, all jobs 0.5 GPU-hours."  # nothing was saved
     page = write_sweep(record, trials, tmp_path).read_text()
     assert text in page and "0.2 of 1" in page
     frame = trials_frame(record, trials)
