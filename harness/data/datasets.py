@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def open_dataset(kind: str, root: str | Path, **options) -> Dataset:
     if not categories:
         raise DataError(f"{root} is not in the layout of {found}: {_what_is_there(root)}")
     for fault in unnamed(root):
-        log.warning("%s, so it is left out", fault.problem)
+        _tell(f"{fault.problem}, so it is left out")
     return Dataset(root, found, categories, partial(layout.make_category, options=made))
 
 
@@ -147,6 +147,12 @@ def count_warnings(dataset: Dataset) -> list[str]:
         if differing:
             lines.append(f"{name} differs from the published category: {', '.join(differing)}")
     return lines
+
+
+@cache
+def _tell(line: str) -> None:
+    """Once in a process: a plan opens its datasets several times."""
+    log.warning(line)
 
 
 def unnamed(root: Path) -> list[DataError]:
