@@ -52,9 +52,20 @@ def load(text: str, key: str = "") -> Any:
         node = loader.get_single_node()
         if key.rpartition(".")[2] in NAMES:
             _as_text(node)
-        return None if node is None else loader.construct_document(node)
+        values = None if node is None else loader.construct_document(node)
     finally:
         loader.dispose()
+    _check_ends(values)
+    return values
+
+
+def _check_ends(value: Any, above: tuple[int, ...] = ()) -> None:
+    """YAMLError for a value that holds itself."""
+    if isinstance(value, dict | list):
+        if id(value) in above:
+            raise yaml.YAMLError("a value refers to itself")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_ends(inner, (*above, id(value)))
 
 
 def _as_text(node: Any) -> None:

@@ -146,7 +146,7 @@ ENVIRONMENTS = [
     ({"RELIEF_STORE": ""}, ["plan", TINY], RIGHT, ""),
     ({"MLFLOW_TRACKING_URI": "nonsense://x"}, ["plan", TINY], RIGHT, ""),
     ({"MLFLOW_TRACKING_URI": "http://me:secret@127.0.0.1:9"}, ["plan", TINY], RIGHT, ""),
-    ({"COLUMNS": "20"}, ["plan", TINY], RIGHT, "finished jobs"),
+    ({"COLUMNS": "20"}, ["plan", TINY], RIGHT, "2 cells"),
     ({"COLUMNS": "x"}, ["plan", TINY], RIGHT, "das3d view"),
     ({"COLUMNS": "0"}, ["plan", TINY], RIGHT, "das3d view"),
     ({"LANG": "C", "LC_ALL": "C"}, ["data", "check", DATA], RIGHT, ""),

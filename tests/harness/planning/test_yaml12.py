@@ -32,6 +32,9 @@ def test_infinity_is_a_number_and_a_key_stands_once():
     assert load("[.inf, -.inf]") == [float("inf"), float("-inf")]
     with pytest.raises(yaml.YAMLError, match="'a' stands twice"):
         load("a: 1\na: 2")
+    with pytest.raises(yaml.YAMLError, match="refers to itself"):
+        load("a: &a [*a]")
+    assert load("a: &a [1]\nb: *a") == {"a": [1], "b": [1]}
 
 
 def test_categories_keep_their_zeros():
