@@ -62,9 +62,11 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
 
         def settle():
             drawn = ahead(draw, s.steps, s.steps + s.norm_batches)
-            settle_norms(self.net, (partial(self._pass, *new) for _, new in drawn))
+            shown = (partial(self._shown, *new) for _, new in drawn)
+            settle_norms(self.net, (lambda make=make: self._answer(*make()) for make in shown))
 
         self._anomaly_map = self.net.anomaly_map  # of weights that still move
+        objective = torch.compile(self._objective) if s.compile else self._objective
         optimise(
             self.name,
             self.net,
@@ -72,7 +74,7 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
             s,
             self.run,
             draw,
-            lambda step, drawn: self._loss(*drawn),
+            lambda step, drawn: objective(*self._shown(*drawn)),
             settle=settle if s.norm_batches else None,
         )
         self._compile()
@@ -93,20 +95,24 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
         groups = [g for g in groups if g["params"]]
         return torch.optim.Adam(groups, betas=(0.9, s.beta2), fused=True)
 
-    def _loss(self, batch: Batch, draws: Draws, drops: AllDrops) -> torch.Tensor:
-        x, output = self._pass(batch, draws, drops)
+    def _objective(self, x: Simulated, drops: AllDrops, same: SameImage | None) -> torch.Tensor:
+        output = self._answer(x, drops, same)
         return dbrn_loss(output, x.clean_rgb, x.clean_depth, x.foreground, x.mask, self.settings)[
             "total"
         ]
 
-    def _pass(self, batch: Batch, draws: Draws, drops: AllDrops) -> tuple[Simulated, Output]:
-        """What a step's networks are shown, and their answer in float32."""
-        s = self.settings
-        x = simulate(*rgbd(batch), draws, s)
-        with torch.autocast(x.rgb.device.type, torch.bfloat16, enabled=s.train.mixed_precision):
-            drops = multipliers(drops, s.dropout)
-            output = self.net(x.rgb, x.depth, drops, self._same_image(x, draws))
-        return x, output.float()
+    def _answer(self, x: Simulated, drops: AllDrops, same: SameImage | None) -> Output:
+        """Of the networks, in float32."""
+        low = self.settings.train.mixed_precision
+        with torch.autocast(x.rgb.device.type, torch.bfloat16, enabled=low):
+            return self.net(x.rgb, x.depth, drops, same).float()
+
+    def _shown(
+        self, batch: Batch, draws: Draws, drops: AllDrops
+    ) -> tuple[Simulated, AllDrops, SameImage | None]:
+        """What a step's networks are shown, and by what its parts are multiplied."""
+        x = simulate(*rgbd(batch), draws, self.settings)
+        return x, multipliers(drops, self.settings.dropout), self._same_image(x, draws)
 
     def _training_drops(self, step: int) -> AllDrops:
         """Drawn on the CPU, so that they are the same on any device."""

@@ -12,6 +12,7 @@ from functools import partial
 
 from methods.blocks.settings import TURN_DEG, choose, divisible, odd, rising, within
 from methods.blocks.texture_choice import SOURCES
+from methods.later import later
 from methods.views import DbrnView
 
 SCALES = (1.0, 0.5, 0.25)
@@ -190,6 +191,7 @@ class Train:
     norm_batches: int = 0  # after the last step, whose mean statistics
     #   BatchNorm takes; 0: its running ones (DRAEM); more for short trainings (ours)
     mixed_precision: bool = False  # bfloat16 networks, float32 losses (ours)
+    compile: bool = later(False)  # networks and losses by torch.compile; takes minutes (ours)
 
 
 @dataclass(frozen=True)

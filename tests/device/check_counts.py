@@ -19,15 +19,15 @@ STEPS = 4
 
 
 @pytest.mark.parametrize(
-    "name, waits, copies",
+    "name, waits, copies, launches",
     [  # a step's: waits beside those of reports; copies of samples and draws, an array each
         # 3DSR: masks choose vectors and codes; DAS3D: how wide the largest kernel is.
-        ("das3d", 3, 9),
-        ("dbrn", 1, 12),
-        ("3dsr", 10, 13),
+        ("das3d", 3, 9, 1100),
+        ("dbrn", 1, 12, 1800),
+        ("3dsr", 10, 13, 840),
     ],
 )
-def test_a_training_step_waits_for_little(device, samples, tmp_path, name, waits, copies):
+def test_a_training_step_waits_for_little(device, samples, tmp_path, name, waits, copies, launches):
     def work(steps):
         settings = tiny_of(name, train__steps=steps)
         stages = Stages(name, samples[name], lambda n: tmp_path / f"{n}{steps}", device)
@@ -49,18 +49,19 @@ def test_a_training_step_waits_for_little(device, samples, tmp_path, name, waits
     print(name, a_step, {k: v - few.waits.get(k, 0) for k, v in many.waits.items()})
     assert a_step["syncs"] <= waits
     assert a_step["to_device"] <= copies
+    assert a_step["launches"] <= launches  # what there is, and a little for other versions of torch
 
 
 @pytest.mark.parametrize(
     "name, waits, launches",
     [
         ("das3d", 0, 270),
-        ("dbrn", 0, 680),
+        ("dbrn", 0, 480),
         ("3dsr", 0, 300),
         # The cloud goes to the host, where farthest points are chosen one after the other; how many
         # points a cloud has is asked for by packing it, by its neighbours and by its alignment;
         # Pillow blurs the maps of all banks at once; and one small copy a cloud is pageable.
-        ("m3dm", 6, 450),
+        ("m3dm", 6, 420),
         # The cloud and its points go to the host for the centres of patches; the rows of the
         # dictionary and the cells of the foreground are told apart; Pillow blurs the map.
         ("shape_guided", 5, 530),

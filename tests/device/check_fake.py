@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from methods.blocks.transfer import moved
 from tests.device import fake
@@ -90,3 +91,26 @@ def test_what_the_host_must_know_the_size_of_is_a_wait(device):
         x.masked_fill(mask, 1.0)
         x[there]
     assert found.syncs == 0
+
+
+def test_what_cuda_computes_at_once_is_one_launch(device):
+    """Lists of an optimiser; attention in either direction, beside the padding of its bias."""
+    many = [torch.zeros(3, device=device) for _ in range(9)]
+    with fake.counted() as found:
+        torch._foreach_add_(many, 1)
+    assert found.operators == {"aten::_foreach_add_": 1} and all(t.sum() == 3 for t in many)
+
+    def run(where):
+        generator = torch.Generator().manual_seed(0)
+        shapes = ((2, 3, 5, 4), (2, 3, 5, 4), (2, 3, 5, 4), (3, 5, 5))
+        parts = [torch.rand(s, generator=generator).to(where).requires_grad_() for s in shapes]
+        with sdpa_kernel(SDPBackend.MATH):
+            out = F.scaled_dot_product_attention(*parts[:3], parts[3].expand(2, -1, -1, -1))
+        out.backward(torch.ones_like(out))
+        return [t.detach().cpu() for t in (out, *(p.grad for p in parts))]
+
+    with fake.counted() as found:
+        there = run(device)
+    names = ("attention", "attention_backward", "pad of attention")
+    assert [found.operators[n] for n in names] == [1, 1, 3]
+    assert all(map(torch.equal, there, run("cpu")))

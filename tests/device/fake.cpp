@@ -7,6 +7,8 @@
 #include <ATen/EmptyTensor.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/detail/PrivateUse1HooksInterface.h>
+#include <ATen/native/transformers/attention.h>
+#include <ATen/ops/_scaled_dot_product_attention_math.h>
 #include <ATen/ops/as_strided_native.h>
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
@@ -16,6 +18,7 @@
 #include <ATen/ops/view_native.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/library.h>
 
 #include <atomic>
@@ -326,6 +329,83 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
   return {back(to_input), back(to_weight), back(to_bias)};
 }
 
+// CUDA's memory-efficient attention is one kernel in either direction. A bias whose rows are no
+// multiple of 16 is padded before (a fill and a copy), and its gradient cut.
+constexpr auto FUSED = static_cast<int64_t>(at::SDPBackend::overrideable);
+constexpr auto PLAIN = static_cast<int64_t>(at::SDPBackend::math);
+constexpr int64_t ALIGNED = 16;
+
+int64_t attention_choice(
+    const at::Tensor& q, const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+    double dropout, bool, std::optional<double>, bool) {
+  return q.dim() == 4 && dropout == 0 ? FUSED : PLAIN;
+}
+
+bool padded(const at::Tensor& bias) { return bias.defined() && bias.size(-1) % ALIGNED; }
+
+// In plain operations of the CPU, whose bits are those of its own plain attention.
+at::Tensor plain_attention(
+    const std::vector<at::Tensor>& from, bool causal, std::optional<double> scale) {
+  std::optional<at::Tensor> bias;
+  if (from[3].defined()) bias = from[3];
+  return std::get<0>(at::_scaled_dot_product_attention_math(
+      from[0], from[1], from[2], bias, 0.0, causal, std::nullopt, scale));
+}
+
+// Batch, tokens, heads, channels: the order in memory in which those kernels leave their results.
+at::Tensor by_tokens(const at::Tensor& host) {
+  return on_device(host.transpose(1, 2).contiguous().transpose(1, 2));
+}
+
+std::tuple<
+    at::Tensor, at::Tensor, at::Tensor, at::Tensor, c10::SymInt, c10::SymInt, at::Tensor,
+    at::Tensor, at::Tensor>
+attention(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+    const std::optional<at::Tensor>& given, double, bool causal, bool,
+    std::optional<double> scale) {
+  const auto bias = given ? *given : at::Tensor();
+  same_device("aten::scaled_dot_product_attention", {q, k, v, bias});
+  for (int i = 0; i < (padded(bias) ? 3 : 1); ++i) {
+    add(LAUNCHES, i ? "pad of attention" : "attention");
+  }
+  std::vector<at::Tensor> host;
+  for (const auto& t : {q, k, v, bias}) host.push_back(t.defined() ? on_host(t) : t);
+  const auto none = at::empty({0}, q.options());
+  return {
+      by_tokens(plain_attention(host, causal, scale)), none, none, none, q.sym_size(2),
+      k.sym_size(2), none, none, none};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> attention_backward(
+    const at::Tensor& gradient, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+    const at::Tensor& bias, std::array<bool, 4> wanted, const at::Tensor&, const at::Tensor&,
+    const at::Tensor&, const at::Tensor&, c10::SymInt, c10::SymInt, double, bool causal,
+    const at::Tensor&, const at::Tensor&, std::optional<double> scale) {
+  for (int i = 0; i < (wanted[3] && padded(bias) ? 2 : 1); ++i) {
+    add(LAUNCHES, i ? "pad of attention" : "attention_backward");
+  }
+  const auto here = c10::impl::tls_local_dispatch_key_set();  // kernels are called without autograd
+  c10::impl::ForceDispatchKeyGuard above(
+      here.included_, here.excluded_ - c10::autograd_dispatch_keyset_with_ADInplaceOrView);
+  at::AutoGradMode on(true);
+  std::vector<at::Tensor> host, asked;
+  for (const auto& t : {q, k, v, bias}) {
+    host.push_back(t.defined() ? on_host(t).detach() : t);
+    if (t.defined() && wanted[host.size() - 1]) asked.push_back(host.back().requires_grad_());
+  }
+  const auto out = plain_attention(host, causal, scale);
+  const auto found = torch::autograd::grad({out}, asked, {on_host(gradient)});
+  std::array<at::Tensor, 4> back;
+  size_t next = 0;
+  for (size_t i = 0; i < 4; ++i) {
+    if (!host[i].defined() || !wanted[i]) continue;
+    back[i] = i < 3 ? by_tokens(found[next]) : on_device(found[next]);
+    ++next;
+  }
+  return {back[0], back[1], back[2], back[3]};
+}
+
 // The arguments of an operator as the CPU takes them: tensors of the same bytes, so whatever it
 // writes into one is written, whether its schema says so (batch norms' do not) or not.
 struct Borrowed {
@@ -434,6 +514,16 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::St
   }
 }
 
+// The names of the operators that CUDA has for lists of tensors, each some kernels for all of them.
+std::vector<std::string> of_lists() {
+  std::vector<std::string> found;
+  for (const auto& op : c10::Dispatcher::singleton().getAllOpNames()) {
+    if (op.name.rfind("aten::_foreach_", 0)) continue;
+    found.push_back(op.name + (op.overload_name.empty() ? "" : "." + op.overload_name));
+  }
+  return found;
+}
+
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("empty.memory_format", empty);
   m.impl("empty_strided", empty_strided);
@@ -450,6 +540,11 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   for (const char* name : OWN_KERNELS) {
     m.impl(name, torch::CppFunction::makeFromBoxedFunction<&fallback>());
   }
+  for (const auto& name : of_lists()) {
+    m.impl(name.c_str(), torch::CppFunction::makeFromBoxedFunction<&fallback>());
+  }
+  m.impl("_scaled_dot_product_fused_attention_overrideable", attention);
+  m.impl("_scaled_dot_product_fused_attention_overrideable_backward", attention_backward);
   m.impl("convolution_overrideable", convolution);
   m.impl("convolution_backward_overrideable", convolution_backward);
 }
@@ -474,6 +569,10 @@ TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, m) {
 }
 
 }  // namespace
+
+namespace at::native {
+REGISTER_PRIVATEUSE1_DISPATCH(_fused_sdp_choice_stub, &attention_choice)
+}
 
 extern "C" {
 

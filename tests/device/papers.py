@@ -2,7 +2,7 @@
 
     python -m tests.device.papers [NAME ...] [--operators 12]
 
-Networks have their published sizes and random weights, banks the rows of `IMAGES` training images.
+Networks have their published depths and random weights, banks the rows of `IMAGES` training images.
 The figures are counts, so a loaded machine gives the same; every operator is computed by the CPU,
 which takes some minutes in all. --operators: the most frequent ones of each row below the table.
 """
@@ -68,14 +68,16 @@ def shape_guided(device: torch.device) -> Iterator[tuple[str, Counts]]:
 
 
 def dbrn(device: torch.device) -> Iterator[tuple[str, Counts]]:
-    """Of batches of one: what is launched does not depend on the batch."""
+    """Narrow ones of batches of one: what is launched does not depend on width and batch."""
+    narrow = {"swin": {"width": 12, "heads": [1, 2, 2, 4]}, "disc": {"base": 4}}
     for net in ("swin_unet", "res_unet"):
         counts = []
         for steps in (1, 3):
-            values = {"texture": {"source": "procedural"}, "recon": {"net": net}}
+            values = {"texture": {"source": "procedural"}, "recon": {"net": net, "width": 4}}
             train = {"steps": steps, "batch": 1}
             method = Dbrn(
-                settings_from(dbrn_settings.Settings, {**values, "train": train}), "rgb+3d"
+                settings_from(dbrn_settings.Settings, {**values, **narrow, "train": train}),
+                "rgb+3d",
             )
             samples = _enlarged(SAMPLES["dbrn"](), method.settings.prep.size)
             method = Dbrn(method.settings, "rgb+3d", Run(device=device))

@@ -16,6 +16,7 @@ from harness.data.datasets import open_dataset
 from harness.data.synthetic import PRESETS
 from harness.data.synthetic.generate import write_category
 from harness.data.views.build import build_view
+from harness.planning.values import plain
 from methods.blocks.draem import Discriminative, image_score
 from methods.blocks.res_unet import ResUnet
 from methods.blocks.samples import rgbd
@@ -93,7 +94,8 @@ def test_norms_can_be_set_after_training_to_plain_means_over_batches(samples):
         with torch.no_grad():
             draws = draw_samples(seeds, running.settings, "rgb+3d", running._texture())
             drops = running._training_drops(step)
-            running._loss(samples.batch(epoch_order(step, 3, len(samples), order)), draws, drops)
+            batch = samples.batch(epoch_order(step, 3, len(samples), order))
+            running._objective(*running._shown(batch, draws, drops))
     norm = settled.net.disc.pe[1]
     torch.testing.assert_close(norm.running_mean, torch.stack([x.mean(1) for x in seen]).mean(0))
     torch.testing.assert_close(norm.running_var, torch.stack([x.var(1) for x in seen]).mean(0))
@@ -181,6 +183,23 @@ def test_compiled_maps_stay_near_the_eager_ones_also_with_new_weights(samples, t
     wanted = eager.predict(batch).maps
     assert (wanted - first).abs().max() > 1e-4
     torch.testing.assert_close(compiled.predict(batch).maps, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["", "res_unet_unet"])
+def test_a_compiled_step_has_the_gradients_of_the_eager_one(samples, variant, monkeypatch):
+    """As one graph, which is then run operation by operation: to fuse them takes minutes."""
+    eager = fitted(samples, tiny(variant, train__steps=1))
+    whole = partial(torch.compile, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", whole)
+    compiled = fitted(samples, tiny(variant, train__steps=1, train__compile=True))
+    for nets in zip(eager.net.children(), compiled.net.children(), strict=True):
+        wanted, found = (torch.cat([p.grad.flatten() for p in net.parameters()]) for net in nets)
+        assert 0 < (found - wanted).norm() <= 1e-4 * wanted.norm()
+
+
+def test_compiled_training_is_an_option_that_leaves_keys_alone():
+    assert plain(tiny()) == plain(tiny(train__compile=False)) != plain(tiny(train__compile=True))
 
 
 def test_training_in_mixed_precision_lowers_no_loss_s_precision(samples):
