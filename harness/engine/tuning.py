@@ -15,9 +15,10 @@ from typing import Any
 from harness.engine.code import bring, refusal, signature
 from harness.engine.on_ray import OnRay
 from harness.engine.trial import OBJECTIVE, POINT, THOUSANDTHS, TRAINED, UNTIL, Site, compute
+from harness.metrics.shown import told
 from harness.planning.space import Domain, Sweep
 from harness.store import Store
-from harness.store.sweeps import DEFAULT, STATE, SweepFolder
+from harness.store.sweeps import DEFAULT, RUNNING, STATE, STOPPED, SweepFolder
 from methods.errors import UserError
 
 COORDINATOR = {"memory": 1.0}  # bytes: of CPUs a trial takes nothing, so that a job gets whole ones
@@ -150,7 +151,9 @@ def _teller() -> Any:
             if (record := _Told.folder.read_trial(point)) is None:
                 _Told.say(f"trial {number}: {trial.get_error()}")  # refused before it began
                 return
-            means = " ".join(f"{m}={mean:.4f}" for m, mean in record["means"].items())
+            if record["status"] == RUNNING:  # until it climbs, if it does
+                _Told.folder.write_trial(record := record | {"status": STOPPED})
+            means = ", ".join(told(m, mean) for m, mean in record["means"].items())
             after = f"{record['trained']:.3g} of {record['of']} cells"
             outcome = record["reason"] or f"{means} after {after}"
             _Told.say(f"trial {number}: {record['settings']}: {outcome}")
