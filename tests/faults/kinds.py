@@ -204,6 +204,9 @@ def damage(scene: Scene) -> None:
     """A file of a store is damaged, of a launch that has ended or was killed."""
     scene.part_done()
     kinds = files_of(scene.store)
+    if not kinds:  # so early a kill left nothing to damage
+        scene.fault.kind = "kill at a change"
+        return
     kind = scene.draw.choice(sorted(kinds))
     path = scene.draw.choice(kinds[kind])
     way = scene.draw.choice(sorted(DAMAGES))
