@@ -13,7 +13,7 @@ def defect_auroc(job, store, defect: str, inside) -> float | None:
 
     inside: a view's arrays -> the object's pixels (N, S, S) bool; the background is easily told.
     """
-    samples, truth = open_split(store.folder(job.spec.needs.view), "test")
+    samples, truth = open_split(store.folder(job.spec["needs"]["view"]), "test")
     maps, inside = np.load(Path(store.folder(job.key)) / "maps.npy"), inside(samples.arrays)
     some = [i for i, kind in enumerate(truth.defects) if kind == defect]
     found = [roc_auc_score(truth.masks[i][inside[i]] > 0, maps[i][inside[i]]) for i in some]
