@@ -55,34 +55,32 @@ class Live:
     def _picture(self, driver: Driver) -> dict[str, Any]:
         offers = driver.room.offers
         cpus = sum(offer.cpus for offer in offers)
-        return (
-            Process.own().plain()
-            | {
-                "started": self.started,
-                "told": time.time(),
-                "total": self.total,
-                "counts": dict(driver.summary.counts),
-                "waiting": len(driver.queue.waiting),
-                "ends": None if (left := driver.remaining_s) is None else time.time() + left,
-                "there": {
-                    "nodes": len(offers),
-                    "cpus": None if math.isinf(cpus) else cpus,  # this process counts none
-                    "gpus": sum(offer.gpus for offer in offers),
-                },
-                "running": {
-                    key: {
-                        "title": running.job.title,
-                        "cpus": running.job.resources.cpus,
-                        "gpus": running.job.resources.gpus,
-                        "memory_gb": running.job.resources.memory_gb,
-                        "attempt": running.attempt,
-                        "takes": driver.outlook.job(key),
-                    }
-                    for key, running in driver.running.items()
-                },
-                "failures": [
-                    {"title": record.title, "status": record.status, "reason": record.reason}
-                    for record in driver.summary.failures[-FAILURES:]
-                ],
-            }
-        )
+        there = {
+            "nodes": len(offers),
+            "cpus": None if math.isinf(cpus) else cpus,  # this process counts none
+            "gpus": sum(offer.gpus for offer in offers),
+        }
+        return Process.own().plain() | {
+            "started": self.started,
+            "told": time.time(),
+            "total": self.total,
+            "counts": dict(driver.summary.counts),
+            "waiting": len(driver.queue.waiting),
+            "ends": None if (left := driver.remaining_s) is None else time.time() + left,
+            "there": there,
+            "running": {
+                key: {
+                    "title": running.job.title,
+                    "cpus": running.job.resources.cpus,
+                    "gpus": running.job.resources.gpus,
+                    "memory_gb": running.job.resources.memory_gb,
+                    "attempt": running.attempt,
+                    "takes": driver.outlook.job(key),
+                }
+                for key, running in driver.running.items()
+            },
+            "failures": [
+                {"title": record.title, "status": record.status, "reason": record.reason}
+                for record in driver.summary.failures[-FAILURES:]
+            ],
+        }

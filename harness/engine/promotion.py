@@ -22,7 +22,7 @@ from ray.tune.search.variant_generator import generate_variants
 from harness.engine.trial import NEAR, OBJECTIVE, POINT, THOUSANDTHS, TRAINED, UNTIL
 
 
-def drawn(space: Mapping[str, Any], times: int, seed: int) -> list[dict[str, Any]]:
+def points_of(space: Mapping[str, Any], times: int, seed: int) -> list[dict[str, Any]]:
     """The points that Tune's own search at random or over a grid would draw. space: of Tune"""
     rng = np.random.default_rng(seed)
     found = []

@@ -177,6 +177,6 @@ def _front(sweep: Sweep, trials: list[dict]) -> list[dict]:
 
     Of equals, the earlier; so the unchanged settings stand unless something is better.
     """
-    signs = {m: 1 if sweep.mode(m) == "max" else -1 for m in sweep.objective.metrics}
+    signs = {m: sweep.sign(m) for m in sweep.objective.metrics}
     points = [[signs[m] * trial["means"][m] for m in signs] for trial in trials]
     return [trials[i] for i in pareto_front(points)]

@@ -30,11 +30,14 @@ COUNTED = ("cell", "stage")  # kinds of jobs that a trial's effort is counted of
 NEAR = 1e-6  # of sums of shares of trainings
 OBJECTIVE, TRAINED = "objective", "trained"  # as Tune is told; in thousandths of trainings, since
 THOUSANDTHS = 1000  #   its rungs are products, which would miss sums of shares by a rounding
-POINT, UNTIL = (
-    "relief_point",
-    "relief_until",
-)  # of what Tune gives: record, trainings (promotion.py)
+# what promotion.py gives beside the values of a point: whose record it is, trainings to come to
+POINT, UNTIL = "relief_point", "relief_until"
 Report = Callable[[Mapping[str, float], float], None]  # (means of the metrics, trainings)
+
+
+def as_told(value: float, trained: float) -> dict[str, float]:
+    """A report as Tune is told it. value: of the first metric"""
+    return {OBJECTIVE: value, TRAINED: round(THOUSANDTHS * trained)}
 
 
 def silent(means: Mapping[str, float], trained: float) -> None:

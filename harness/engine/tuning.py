@@ -14,11 +14,20 @@ from typing import Any
 
 from harness.engine.code import bring, refusal, signature
 from harness.engine.on_ray import OnRay
-from harness.engine.trial import OBJECTIVE, POINT, THOUSANDTHS, TRAINED, UNTIL, Site, compute
+from harness.engine.trial import (
+    OBJECTIVE,
+    POINT,
+    THOUSANDTHS,
+    TRAINED,
+    UNTIL,
+    Site,
+    as_told,
+    compute,
+)
 from harness.metrics.shown import told
 from harness.planning.space import Domain, Sweep
 from harness.store import Store
-from harness.store.sweeps import DEFAULT, RUNNING, STATE, STOPPED, SweepFolder
+from harness.store.sweeps import RUNNING, STATE, STOPPED, SweepFolder, drawn
 from methods.errors import UserError
 
 COORDINATOR = {"memory": 1.0}  # bytes: of CPUs a trial takes nothing, so that a job gets whole ones
@@ -214,8 +223,7 @@ def _trial(
 
     def report(means: Mapping[str, float], trained: float) -> None:
         first, *others = sweep.objective.metrics
-        told = {OBJECTIVE: means[first], **{m: means[m] for m in others}}
-        tune.report({**told, TRAINED: round(THOUSANDTHS * trained)})
+        tune.report(as_told(means[first], trained) | {m: means[m] for m in others})
 
     folder = SweepFolder(store, sweep_id)
     until = point.get(UNTIL, math.inf)
@@ -262,15 +270,15 @@ def _searcher(sweep: Sweep, at_once: int) -> Any:
 
 
 def _climbing(sweep: Sweep, space: dict[str, Any], times: int, folder: SweepFolder) -> Any:
-    from harness.engine.promotion import Promotion, drawn, rungs
+    from harness.engine.promotion import Promotion, points_of, rungs
 
     found = Promotion(
-        drawn(space, times, sweep.search.seed),
+        points_of(space, times, sweep.search.seed),
         rungs(sweep.grace, sweep.early.growth, len(sweep.plan({}).cells)),
         sweep.early.reduction,
-        1 if sweep.mode(sweep.objective.metrics[0]) == "max" else -1,
+        sweep.sign(sweep.objective.metrics[0]),
     )
-    found.known({t["id"]: t.get("reports", []) for t in folder.trials() if t["id"] != DEFAULT})
+    found.known({trial["id"]: trial.get("reports", []) for trial in drawn(folder.trials())})
     shutil.rmtree(folder.path / STATE, ignore_errors=True)  # Tune's, which says nothing of rungs
     return found
 
@@ -314,12 +322,12 @@ def _recalling(kind: type) -> type:
             if trial.status != trial.TERMINATED:
                 return  # it reports all again
             record = _Told.folder.read_trial(trial.trial_id) or {}
-            told = {}
+            report = {}
             for trained, value in record.get("reports", ()):
-                told = {OBJECTIVE: value, TRAINED: round(THOUSANDTHS * trained)}
-                super().on_trial_result(tune_controller, trial, told)
-            if told:
-                super().on_trial_complete(tune_controller, trial, told)
+                report = as_told(value, trained)
+                super().on_trial_result(tune_controller, trial, report)
+            if report:
+                super().on_trial_complete(tune_controller, trial, report)
 
     return Recalling
 

@@ -252,6 +252,10 @@ class Sweep:
             return "min"
         return "max"
 
+    def sign(self, metric: str) -> int:
+        """1 if higher is better, else -1."""
+        return 1 if self.mode(metric) == "max" else -1
+
     def _stops(self) -> dict[str, Any]:
         """What decides when trials end; without, as it stood before there were looks."""
         if self.early.kind == "none":

@@ -62,8 +62,7 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
 
         def settle():
             drawn = ahead(draw, s.steps, s.steps + s.norm_batches)
-            shown = (partial(self._shown, *new) for _, new in drawn)
-            settle_norms(self.net, (lambda make=make: self._answer(*make()) for make in shown))
+            settle_norms(self.net, (partial(self._pass, *new) for _, new in drawn))
 
         self._anomaly_map = self.net.anomaly_map  # of weights that still move
         objective = torch.compile(self._objective) if s.compile else self._objective
@@ -100,6 +99,9 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
         return dbrn_loss(output, x.clean_rgb, x.clean_depth, x.foreground, x.mask, self.settings)[
             "total"
         ]
+
+    def _pass(self, batch: Batch, draws: Draws, drops: AllDrops) -> Output:
+        return self._answer(*self._shown(batch, draws, drops))
 
     def _answer(self, x: Simulated, drops: AllDrops, same: SameImage | None) -> Output:
         """Of the networks, in float32."""

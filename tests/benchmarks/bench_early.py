@@ -30,16 +30,7 @@ from scipy.stats import spearmanr
 
 from harness.engine.executors import InProcess
 from harness.engine.promotion import Promotion, rungs
-from harness.engine.trial import (
-    NEAR,
-    OBJECTIVE,
-    POINT,
-    THOUSANDTHS,
-    TRAINED,
-    UNTIL,
-    Site,
-    compute,
-)
+from harness.engine.trial import NEAR, POINT, UNTIL, Site, as_told, compute
 from harness.engine.tuning import _scheduler
 from harness.planning.space import Sweep, load
 from harness.store import Store
@@ -89,7 +80,7 @@ def searched(sweep: Sweep, trials: Sequence[Reports]) -> tuple[float, float]:
         scheduler.on_trial_add(None, trial)
         shown = [r for r in reports if r[0] % 1 == 0 or r[0] % 1 > least - 1e-9]
         for trained, value in shown:
-            told = {OBJECTIVE: value, TRAINED: round(THOUSANDTHS * trained)}
+            told = as_told(value, trained)
             if scheduler.on_trial_result(None, trial, told) != "CONTINUE":
                 break
         taken += trained
@@ -109,7 +100,7 @@ def climbed(sweep: Sweep, trials: Sequence[Reports]) -> tuple[float, float]:
             return taken, max(ends)
         number, until = int(given[POINT]) - 1, given[UNTIL]
         for trained, value in trials[number]:
-            told = {OBJECTIVE: value, TRAINED: round(THOUSANDTHS * trained)}
+            told = as_told(value, trained)
             search.on_trial_result(trial_id, {**told, f"config/{POINT}": given[POINT]})
             if trained > until - NEAR:
                 break

@@ -9,8 +9,8 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from harness.engine import tuning
-from harness.engine.promotion import Promotion, drawn, rungs
-from harness.engine.trial import OBJECTIVE, POINT, THOUSANDTHS, TRAINED, UNTIL
+from harness.engine.promotion import Promotion, points_of, rungs
+from harness.engine.trial import OBJECTIVE, POINT, TRAINED, UNTIL, as_told
 from harness.planning.config import ConfigError
 from harness.planning.space import load
 from tests.harness.engine.test_trial import FILE
@@ -34,7 +34,7 @@ def climb(search, curve, steps, most=1000):
         for trained, value in zip(steps, curve[given[POINT]]):
             if trained > given[UNTIL]:
                 break
-            told = {OBJECTIVE: value, TRAINED: round(THOUSANDTHS * trained)}
+            told = as_told(value, trained)
             search.on_trial_result(trial, told | {f"config/{POINT}": given[POINT]})
         search.on_trial_complete(trial)
     return found
@@ -97,7 +97,7 @@ def test_a_point_that_failed_does_not_climb_and_nobody_waits_for_it():
     assert search.suggest("c") is None  # waits for both
     search.on_trial_complete("a", error=True)
     for trained, value in zip(STEPS[:1], (0.5,)):
-        told = {OBJECTIVE: value, TRAINED: round(THOUSANDTHS * trained), f"config/{POINT}": "2"}
+        told = as_told(value, trained) | {f"config/{POINT}": "2"}
         search.on_trial_result("b", told)
     search.on_trial_complete("b")
     assert search.suggest("c") == {POINT: "2", UNTIL: 1.0}  # the best that there is
@@ -125,7 +125,7 @@ def test_the_points_are_those_that_tune_draws_for_other_searches():
     theirs = []
     while (trial := usual.next_trial()) is not None:
         theirs.append(trial.config)
-    assert len(theirs) == 8 and drawn(space, 4, 3) == theirs
+    assert len(theirs) == 8 and points_of(space, 4, 3) == theirs
 
 
 def test_promotion_is_for_points_that_are_drawn_beforehand():

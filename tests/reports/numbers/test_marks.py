@@ -34,19 +34,24 @@ FORMS = (
 )
 
 
+def in_every_form(mark, folder):
+    """That of M3DM's row, and of no row of DAS3D. -> the page"""
+    for form in FORMS:
+        text = (folder / form).read_text(encoding="utf-8")
+        assert mark in text, form
+    page = (folder / "leaderboard.html").read_text(encoding="utf-8")
+    assert f'M3DM <span class="mark">{mark}</span>' in page
+    assert f'DAS3D <span class="mark">{mark}</span>' not in page
+    return page
+
+
 @pytest.mark.parametrize("mark", [*NOTED, "5-shot", "demo"])
 def test_a_mark_of_a_result_stands_in_every_form(build, tmp_path, mark):
     store, launch = build(
         **SMALL, demo=False, troubles={("m3dm",): {"marks": [mark]}, (): {"marks": []}}
     )
     write_report(store, launch, tmp_path)
-    for form in FORMS:
-        text = (tmp_path / form).read_text(encoding="utf-8")
-        assert mark in text, form
-    page = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
-    assert f'M3DM <span class="mark">{mark}</span>' in page
-    assert meaning(mark) in html.unescape(page)
-    assert f'DAS3D <span class="mark">{mark}</span>' not in page
+    assert meaning(mark) in html.unescape(in_every_form(mark, tmp_path))
     assert mark in pd.read_parquet(tmp_path / "leaderboard.parquet")["marks"].tolist()
     assert f"[{mark}]" in shown(store, launch)
 
@@ -56,12 +61,7 @@ def test_a_mark_that_a_launch_gives_a_cell_stands_in_every_form(build, tmp_path)
     for cell in launch["cells"]:
         cell |= {"marks": [OLD_CODE]} if cell["method"] == "m3dm" else {}
     write_report(store, launch, tmp_path)
-    for form in FORMS:
-        text = (tmp_path / form).read_text(encoding="utf-8")
-        assert OLD_CODE in text, form
-    page = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
-    assert f'M3DM <span class="mark">{OLD_CODE}</span>' in page
-    assert f'DAS3D <span class="mark">{OLD_CODE}</span>' not in page
+    in_every_form(OLD_CODE, tmp_path)
     told = shown(store, launch)
     assert f"[{OLD_CODE}]" in told and meaning(OLD_CODE).split(":")[0] in " ".join(told.split())
 
