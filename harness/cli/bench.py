@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from rich.markup import escape
 
+from harness.cli.launch import DEFAULT_STORE, Background, Data, StorePath, Tracking
 from harness.cli.terminal import console, errors, show, table
 from methods.declaration import SETTINGS
 from methods.errors import UserError
@@ -23,17 +24,32 @@ if TYPE_CHECKING:
     from harness.engine.bench import Extent, Found
 
 EXIT_FAILED = 1
+OF_MADE = {  # parameters that only made samples have -> their options
+    **{name: f"--{name}" for name in ("size", "steps", "train", "batch", "seconds", "tf32")},
+    **{name: f"--{name}" for name in ("tflops", "markdown")},
+    "modality": "--setting",
+}
+OF_CELLS = {name: f"--{name}" for name in ("shared", "anew", "data", "background", "tracking")}
 TRAINED = ("method", "trained", "steps/s", "waits for data", "fit s", "peak GB")
 PREDICTED = ("startup s", "GMAC", "of peak", "peak GB", "published images/s")
 
 
 def bench(
+    context: typer.Context,
     what: Annotated[
         Optional[list[str]],
         typer.Argument(
             metavar="[METHOD]... [KEY=VALUE]...",
-            help="Methods or METHOD/VARIANT (default: the five), then settings to change, e.g. "
-            "das3d.train.batch=4.",
+            help="Methods or METHOD/VARIANT (default: the five, or all of --cells), then settings "
+            "to change, e.g. das3d.train.batch=4.",
+        ),
+    ] = None,
+    cells: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="LAUNCH|CONFIG",
+            help="Time the finished cells of a launch (or of a configuration, as `run` takes it) "
+            "again by their kept models, and write its report anew.",
         ),
     ] = None,
     size: Annotated[
@@ -63,11 +79,31 @@ def bench(
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Tables to paste.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
+    shared: Annotated[
+        bool,
+        typer.Option("--shared", help="With --cells: also while others use the device; marked so."),
+    ] = False,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="With --cells: also those that were timed alone already.")
+    ] = False,
+    store: StorePath = DEFAULT_STORE,
+    data: Data = None,
+    background: Background = None,
+    tracking: Tracking = None,
 ) -> None:
     """Time methods on this machine: training, prediction, memory, with random weights.
 
     Samples are made, trainings take a few steps, so there are no scores. Exits with 1 if one fails.
+    With --cells: finished cells, by their own models and test samples.
     """
+    _check_options(context, cells)
+    if cells is not None:
+        from harness.cli.timing import time_cells
+
+        where = _device(device)
+        given = data, background, where, shared, anew, tracking, as_json
+        time_cells(store, cells, what or [], *given)
+        return
     from harness.engine import numerics
     from harness.engine.bench import Extent
 
@@ -94,6 +130,15 @@ def bench(
         _print(head, found, peak, failed)
     if failed:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _check_options(context: typer.Context, cells: str | None) -> None:
+    """Refuse what only made samples have, or only finished cells."""
+    here, other = (OF_MADE, "with --cells") if cells is not None else (OF_CELLS, "without --cells")
+    for name, option in here.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UserError(f"{option} says nothing {other}: leave it out")
 
 
 def _asked(what: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -65,7 +65,7 @@ def report(
         for name in _named(place, launch, alone=len(places) == 1)
     ]
     for place, one in parts:
-        _join(one, place)
+        join_plugins(one, place)
     if len(parts) == 1 and not (out or images or as_json):
         if found := _renew(*parts[0]):
             exit_if_damaged(found)
@@ -169,7 +169,7 @@ def compare(
         of_path = Store(path)
         store = Checked(of_path)
         found = of_path.launch(launch)
-        _join(found, of_path)
+        join_plugins(found, of_path)
         results = read_results(store, found)
         frame = chosen(results_frame(store, found, results, protocol), choice)
         frames.append(frame)
@@ -314,7 +314,7 @@ def _folder(store: Store, launch: dict) -> Path:
     return store.path / "reports" / launch["id"]
 
 
-def _join(launch: dict, store: Store) -> None:
+def join_plugins(launch: dict, store: Store) -> None:
     """Register the metrics of the plug-ins that it was started with."""
     if (launch.get("config") or {}).get("plugins"):
         from harness.metrics.outside import join_of

@@ -23,6 +23,7 @@ from harness.cli.terminal import show, table
 from harness.store import DONE, FAILED, Store, title_of
 from harness.store.at_work import lock_of
 from harness.store.processes import Process
+from harness.store.timed import FOLDER, timing_of
 from methods.errors import UserError
 
 RUNNING, INTERRUPTED, PENDING = "running", "interrupted", "pending"
@@ -76,7 +77,7 @@ def status(
     elif watched:
         from harness.cli.watch import watch
 
-        watch(where, _launch(where, what, data, background), every, as_json)
+        watch(where, launch_of(where, what, data, background), every, as_json)
     elif bare:
         _overview(where, as_json)
     elif (launch_id := _named(where, what)) is not None:
@@ -87,10 +88,12 @@ def status(
         _jobs(where, plan.launch_id, {k: job.title for k, job in plan.jobs.items()}, as_json)
 
 
-def _launch(
+def launch_of(
     store: Store, what: list[str] | None, data: str | None, background: str | None
 ) -> dict[str, Any]:
-    """The launch that is meant; without a name the latest of those at work, or of all."""
+    """The launch that is meant, by its name or as a configuration; without either the latest of
+    those at work, or of all.
+    """
     if not what and data is None:
         known = store.known_launches()
         return next((one for one in reversed(known) if lock_of(store, one["id"]).held), known[-1])
@@ -128,7 +131,7 @@ class States:
             name.partition("-")[0] for name in store.names("alive") if _lives(store, name)
         }
         self.locks, self.failed = store.names("locks"), store.names("failures")
-        self.begun = store.names("work")
+        self.begun, self.timed = store.names("work"), store.names(FOLDER)
 
     def of(self, key: str) -> str:
         if self.store.done(key):
@@ -140,16 +143,27 @@ class States:
         return INTERRUPTED if key in self.begun and self.store.progress(key) else PENDING
 
     def note(self, key: str, state: str) -> str:
-        """How far a running job is, why one failed."""
+        """How far a running job is, why one failed, what a finished cell was timed at later."""
         from harness.cli.display import describe_progress
 
         if state == RUNNING:
             progress = self.store.progress(key)
             return describe_progress(progress) if progress else ""
+        if state == DONE and f"{key}.json" in self.timed:
+            return self._timed(key)
         if state in (DONE, PENDING, INTERRUPTED):
             return ""
         result = self.store.result(key)
         return result.reason if result else ""
+
+    def _timed(self, key: str) -> str:
+        from harness.cli.display import when
+
+        record = self.store.result(key)
+        if record is None or (found := timing_of(record)) is None:
+            return ""
+        shared = "" if found.valid else ", shared"
+        return f"{1000 * found.speed['latency_p50_s']:.3g} ms an image, {when(found.when)}{shared}"
 
 
 def _lives(store: Store, name: str) -> bool:

@@ -24,7 +24,13 @@ from harness.store.index import Stamp
 from methods import plugins
 
 FILE = "state.json"
-LATER = ("failures/{}.json", "rescored/{}.json", "rescored/{}.npz", "verified/{}.json")  # in STORE
+LATER = (  # in STORE
+    "failures/{}.json",
+    "rescored/{}.json",
+    "rescored/{}.npz",
+    "timed/{}.json",
+    "verified/{}.json",
+)
 SOURCES = (".py", ".j2", ".csv")  # of ours, that a report is made by
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import time
@@ -18,10 +19,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.data.samples import Category, Ref
 from harness.data.views.choice import resolved
 from harness.data.views.registry import builder_of
-from methods.contract import View, seed_for
+from harness.planning.jobs import Protocol
+from harness.store import Record
+from methods.contract import Batch, Method, Samples, View, seed_for
 
 log = logging.getLogger(__name__)
 
+TIMED = 16  # test samples that latency goes round
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -150,6 +154,43 @@ def prediction_memory(predict: Callable[[Any], Any], batch: Any, memory: Memory)
     predict(batch)
     peaks = memory.peaks(held=False)
     return {f"predict_{name}": peaks[name] for name in ("host_peak_bytes", "device_peak_bytes")}
+
+
+def singles(test: Samples, device: torch.device) -> list[Batch]:
+    """Batches of one, without ids: nothing can be looked up, so all from arrays to map is timed."""
+    few = range(min(len(test), TIMED))
+    return [dataclasses.replace(test.batch([i], device), ids=("",)) for i in few]
+
+
+def speed_of(
+    method: Method, test: list[Batch], view: Record, protocol: Protocol, memory: Memory
+) -> dict[str, Any]:
+    """What a record says of the speed of a fitted method, but whether it was alone ("valid").
+
+    test: `singles` of its own test samples; view: the record of what they are arrays of
+    """
+    device = memory.device
+    found: dict[str, Any] = latency(
+        method.predict,
+        test,
+        device,
+        protocol.latency_warmup,
+        protocol.latency_samples,
+        protocol.latency_seconds,
+    )
+    found |= _with_preprocessing(found, view)
+    found |= prediction_memory(method.predict, test[0], memory)
+    return found | {f"part_{name}_s": s for name, s in parts(method, test, device).items()}
+
+
+def _with_preprocessing(speed: dict[str, Any], view: Record) -> dict[str, float]:
+    """What reading and preparing a sample adds, as measured when the view was made.
+
+    End to end is the sum of the two medians. Nothing for a view of an earlier version.
+    """
+    if (before := view.speed.get("preprocess_p50_s")) is None:
+        return {}
+    return {"preprocess_p50_s": before, "end_to_end_p50_s": speed["latency_p50_s"] + before}
 
 
 def preprocessing(

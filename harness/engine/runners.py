@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +34,14 @@ from harness.engine import early, kept, scoring
 from harness.engine.evaluation import predict_all, validate
 from harness.engine.imported import score_imported
 from harness.engine.looks import Score, look_at, selected
-from harness.engine.measure import (
-    Memory,
-    latency,
-    macs,
-    parts,
-    prediction_memory,
-    preprocessing,
-)
+from harness.engine.measure import Memory, macs, preprocessing, singles, speed_of
 from harness.planning.jobs import Job, Resources
 from harness.planning.values import set_dotted
 from harness.store import PAPER, Record, Spec, Store, influences
 from harness.store.origin import DATA, data_of
 from harness.store.records import write_curves, write_maps, write_scores
-from methods.contract import Batch, Progress, Run, Samples, View, seed_for, settings_from
+from methods.contract import Progress, Run, Samples, View, seed_for, settings_from
 from methods.marks import NOTED, VIEW_SUSPECT
-
-TIMED = 16  # test samples that latency goes round
 
 
 @dataclass(frozen=True)
@@ -259,20 +250,10 @@ def run_cell(task: Task) -> dict[str, Any]:
         notes |= {"view": suspect}
     speed: dict[str, Any] | None = None
     if protocol.latency_samples:
-        singles = [_alone(unknown.samples, i, task.device) for i in range(min(len(test), TIMED))]
-        speed = latency(
-            method.predict,
-            singles,
-            task.device,
-            protocol.latency_warmup,
-            protocol.latency_samples,
-            protocol.latency_seconds,
-        )
+        alone = singles(unknown.samples, task.device)
+        speed = speed_of(method, alone, view, protocol, task.memory)
         speed["valid"] = _had_all(task.job.resources)
-        speed |= _with_preprocessing(speed, view)
-        speed |= prediction_memory(method.predict, singles[0], task.memory)
-        speed |= {f"part_{name}_s": s for name, s in parts(method, singles, task.device).items()}
-        sizes["macs"] = macs(method.predict, singles[0])
+        sizes["macs"] = macs(method.predict, alone[0])
 
     write_scores(task.work, test.ids, truth.defects, truth.labels, scores)
     influences.write(
@@ -408,25 +389,10 @@ def _counted(phase: str, task: Task) -> Callable[[int, int], None]:
     return lambda done, total: task.report(Progress(phase, done, total))
 
 
-def _alone(test: Samples, i: int, device: torch.device) -> Batch:
-    """One sample without its id: nothing can be looked up, so all from arrays to map is timed."""
-    return replace(test.batch([i], device), ids=("",))
-
-
 def _had_all(resources: Resources) -> bool:
     """Whether the job had the machine's CPUs, and its GPU if any, for itself."""
     whole_gpu = resources.gpus == 0 or resources.gpus >= 1
     return whole_gpu and resources.cpus >= (os.cpu_count() or 1)
-
-
-def _with_preprocessing(speed: dict[str, Any], view: Record) -> dict[str, float]:
-    """What reading and preparing a sample adds, as measured when the view was made.
-
-    End to end is the sum of the two medians. Nothing for a view of an earlier version.
-    """
-    if (before := view.speed.get("preprocess_p50_s")) is None:
-        return {}
-    return {"preprocess_p50_s": before, "end_to_end_p50_s": speed["latency_p50_s"] + before}
 
 
 def _marks(given: tuple[str, ...], notes: dict[str, str]) -> list[str]:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from filelock import Timeout
 
-from harness.store import influences, names, rescored
+from harness.store import influences, names, rescored, timed
 from harness.store.files import checksum, sealed, unsealed, write_json
 from harness.store.index import FILE
 from harness.store.records import RESULT, SCHEMA, DamagedError, Record, RecordError
@@ -52,6 +52,7 @@ TOP = {
     "plugins",
     "reports",
     "rescored",
+    "timed",
     "verified",
     "verify",
 }
@@ -207,6 +208,12 @@ def _records(store: Store) -> Iterator[Finding]:
             check(path)
         except (OSError, ValueError) as error:
             remedy = "`relief rescore` computes it again"
+            yield Finding(TORN, path, f"it cannot be read: {_short(error)}", remedy, _weight(path))
+    for path in sorted((store.path / timed.FOLDER).glob("*.json")):
+        try:
+            timed.check(path)
+        except (OSError, ValueError) as error:
+            remedy = "`relief bench --cells` times it again"
             yield Finding(TORN, path, f"it cannot be read: {_short(error)}", remedy, _weight(path))
     for folder in sorted((store.path / "sweeps").glob("*")):
         for path, why in SweepFolder(store, folder.name).damaged().items():

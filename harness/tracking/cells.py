@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 from harness.store import COMMON, IDENTITY, Record, Store, canonical
 from harness.store.curve import ASIDE, Points
 from harness.store.records import CURVES, RESULT, SCORES, Spec
+from harness.store.timed import Timing, speed_of, timing_of
 from harness.tracking.content import (
     FAILED,
     FINISHED,
@@ -47,12 +49,13 @@ def cell_content(
     identity = {name: str(cell[name]) for name in IDENTITY}
     ended = record.ended or changed
     at = milliseconds(ended)  # not the clock's time: logging twice adds nothing
+    timed = timing_of(record)
     altered = launch.get("parameters", {}).get(entry_of(cell), {})
     apart = _apart(record.spec)
     common = record.protocols.get(COMMON, {}).get("metrics", {})
     values = {**record.metrics, **{f"{COMMON}/{k}": v for k, v in common.items()}, **_costs(record)}
     points = [
-        Point(plain_name(name), float(value), at, 0)
+        Point(plain_name(name), float(value), _when(name, at, timed), 0)
         for name, value in values.items()
         if value is not None and math.isfinite(value)
     ]
@@ -72,6 +75,7 @@ def cell_content(
             "marks": ",".join(_marks(launch, cell, record)),
             "demo": str(bool(launch.get("demo"))).lower(),
         }
+        | _timed_again(timed)
         | tags,
         params=identity | apart | {name: text_of(value) for name, value in altered.items()},
         points=points,
@@ -123,10 +127,23 @@ def _marks(launch: dict[str, Any], cell: dict[str, Any], record: Record) -> list
     return list(dict.fromkeys(mark for marks in given for mark in marks))
 
 
+def _when(name: str, at: int, timed: Timing | None) -> int:
+    """Of a point, ms: of two values at one step MLflow shows the later."""
+    return milliseconds(timed.when) if timed and name.startswith("speed/") else at
+
+
+def _timed_again(timed: Timing | None) -> dict[str, str]:
+    """When the speed was measured, if that was not with the cell, and who disturbed it."""
+    if timed is None:
+        return {}
+    when = datetime.fromtimestamp(timed.when, UTC).isoformat(timespec="seconds")
+    return {"timed_again": when, "timed_beside": timed.others}
+
+
 def _costs(record: Record) -> dict[str, float]:
     groups = {
         "time": record.timings,
-        "speed": record.speed,
+        "speed": speed_of(record),
         "memory": record.memory,
         "size": record.sizes,
     }

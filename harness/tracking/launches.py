@@ -17,6 +17,7 @@ from typing import Any
 from harness.metrics import headlines
 from harness.store import Store
 from harness.store.at_work import lock_of
+from harness.store.timed import FOLDER
 from harness.tracking import report as reports
 from harness.tracking.cells import cell_content, entry_of
 from harness.tracking.client import Synced, launched, unchanged
@@ -48,6 +49,7 @@ class State:
     done: bool
     changed: int  # ns since 1970, of its record
     size: int  # of its record
+    timed: tuple[int, ...] = ()  # likewise of its speed that was measured after it, if it was
 
 
 def sync(
@@ -122,9 +124,18 @@ def states_of(store: Store, keys: list[str]) -> dict[str, State]:
                 stat = path.stat()
             except OSError:
                 continue
-            found[key] = State(done, stat.st_mtime_ns, stat.st_size)
+            later = _stamp(store.path / FOLDER / f"{key}.json") if done else ()
+            found[key] = State(done, stat.st_mtime_ns, stat.st_size, later)
             break
     return found
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _seen(launch: dict[str, Any], cell: dict[str, Any], state: State) -> str:
@@ -133,7 +144,7 @@ def _seen(launch: dict[str, Any], cell: dict[str, Any], state: State) -> str:
         launch.get("demo"),
         launch.get("parameters", {}).get(entry_of(cell)),
     ]
-    return digest_of([FORM, cell, about, state.changed, state.size])
+    return digest_of([FORM, cell, about, state.changed, state.size, *state.timed])
 
 
 def _status(launch: dict[str, Any], states: dict[str, State], running: bool) -> str:

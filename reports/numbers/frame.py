@@ -14,6 +14,7 @@ from harness.store import COMMON, DONE, PAPER, PROTOCOLS, Record, Results
 from harness.store import IDENTITY as OF_A_CELL
 from harness.store.influences import influences_of
 from harness.store.rescored import Scores, read, scores_of
+from harness.store.timed import device_of, speed_of
 from methods.errors import UserError
 from methods.marks import ALTERED
 from reports.numbers.data import unsure_lines
@@ -221,18 +222,13 @@ def _row(
         value = known.get(name)
         row[name] = float("nan") if value is None else float(value)
     for part, names in COST.items():
-        found = getattr(result, part) if result else {}
+        found = _costs(result, part) if result else {}
         row |= {RENAMED.get(name, name): found.get(name) for name in names}
-    row["device"] = _device(result.environment) if result else None
+    row["device"] = device_of(result.environment) if result else None
     times = (result.started, result.ended) if result else (None, None)
     row |= dict(zip(("started", "ended"), times))
     return row | {"inputs": ";".join(result.spec.values.get("inputs", {})) if result else ""}
 
 
-def _device(environment: dict) -> str | None:
-    """The GPU's name; for a CPU its model and threads, since times depend on both."""
-    device, threads = environment.get("device"), environment.get("threads")
-    if device != "cpu":
-        return device
-    plural = "" if threads == 1 else "s"
-    return environment.get("processor", "cpu") + (f", {threads} thread{plural}" if threads else "")
+def _costs(result: Record, part: str) -> Mapping[str, Any]:
+    return speed_of(result) if part == "speed" else getattr(result, part)

@@ -19,6 +19,7 @@ from rich import box
 from rich.table import Table
 
 from harness.store import PAPER, Record, Results, write_text
+from harness.store.timed import speed_of
 from methods.marks import ALTERED, UNJUDGED
 from reports.forms.text import DEMO
 from reports.numbers.comparison import MEANING, OTHER, SEPARATOR, comparison
@@ -134,13 +135,13 @@ def _with_parts(frame: pd.DataFrame, results: dict[str, Record]) -> pd.DataFrame
         return pd.Series(found, dtype=float, index=frame.index)
 
     searched = column(lambda r: r.sizes.get("rgb_features_searched"))
-    rgb_s = column(lambda r: r.speed.get("part_rgb_s"))
+    rgb_s = column(lambda r: speed_of(r).get("part_rgb_s"))
     return frame.assign(
         rgb_features_searched=searched,
         rgb_features_share=searched / column(lambda r: r.sizes.get("rgb_features")),
         rgb_part_s=rgb_s,
         rgb_part_fps=1 / rgb_s,
-        predict_device_bytes=column(lambda r: r.speed.get("predict_device_peak_bytes")),
+        predict_device_bytes=column(lambda r: speed_of(r).get("predict_device_peak_bytes")),
         macs_as_printed=column(
             lambda r: r.sizes.get("macs_per_patch") or r.sizes.get("macs_network")
         ),
