@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from harness.data.files import below, printable
-from harness.data.folder import OF_MASKS, PARTS, meant
+from harness.data.folder import OF_MASKS, PARTS
 from harness.data.images import IMAGES, LOSSY, read_depth, read_mask, read_rgb
 from harness.data.importing.write import link_or_copy
-from harness.data.samples import SPLITS, DataError
+from harness.data.samples import SPLITS, DataError, split_meant
 from methods.errors import UserError
 
 TURNED = 0x0112  # EXIF's tag of the orientation
@@ -56,7 +56,7 @@ def fix(root: Path, out: Path, report: Callable[[int, int], None] = lambda n, of
 def _renamed(relative: Path, root: Path) -> tuple[Path, list[str]]:
     """The name it should have, below the root, and why."""
     parts, said = list(relative.parts), []
-    split = meant(parts[1]) if len(parts) > 4 and parts[-2] in PARTS else None
+    split = split_meant(parts[1]) if len(parts) > 4 and parts[-2] in PARTS else None
     if split and split != parts[1] and not (root / parts[0] / split).exists():
         said.append(f"{parts[1]} renamed to {split}")
         parts[1] = split

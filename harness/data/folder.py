@@ -13,16 +13,6 @@ PARTS = {"rgb": IMAGES, "xyz": CLOUDS, "depth": DEPTHS, "gt": IMAGES, "mask": IM
 USUAL = {"rgb": ".png", "xyz": ".tiff", "depth": ".png", "gt": ".png", "mask": ".png"}
 GEOMETRY = ("xyz", "depth")
 OF_MASKS = ("_mask", "_gt", "_GT")  # what some tools put behind the name of a mask
-MEANT = {  # other names of the folders, in small letters
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "eval"),
-    "test": ("test", "testing"),
-}
-
-
-def meant(name: str) -> str | None:
-    """The split that a folder of this name was made for."""
-    return next((split for split, names in MEANT.items() if name.lower() in names), None)
 
 
 def geometry(folder: Path) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from harness.data.camera import Intrinsics
 from harness.data.clouds import NONFINITE, read_cloud
 from harness.data.files import below, check_name, folders, is_folder
-from harness.data.folder import GEOMETRY, PARTS, by_stem, geometry, lacking, meant, of_part
+from harness.data.folder import GEOMETRY, PARTS, by_stem, geometry, lacking, of_part
 from harness.data.images import (
     BITS,
     MISSING_16,
@@ -39,6 +39,7 @@ from harness.data.samples import (
     Sample,
     backproject,
     check_unit,
+    split_meant,
 )
 from methods.errors import UserError
 
@@ -257,11 +258,11 @@ class FolderCategory(Category):
         return [path for path in self._beside() if not self._in_place_of(path)] + files
 
     def meant(self, folder: str) -> str | None:
-        return meant(folder)
+        return split_meant(folder)
 
     def _in_place_of(self, folder: Path) -> str | None:
         """The split that a category must have and has by another name only."""
-        split = meant(folder.name)
+        split = split_meant(folder.name)
         needed = split not in (None, "validation") and not is_folder(self.folder / str(split))
         return split if needed else None
 

@@ -24,9 +24,20 @@ from methods.errors import UserError
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
+OTHER_NAMES = {  # of the splits, in small letters: of folders, and in tables of samples
+    "train": ("training",),
+    "validation": ("val", "valid", "eval"),
+    "test": ("testing",),
+}
 MIN_VALID_SHARE = 0.01  # a cloud with fewer valid points is no scan of anything
 PLAUSIBLE_M = (0.02, 20.0)  # median depth of an inspection scene, in metres
 ON_AXIS = 1e-9  # slope given to rays along the optical axis
+
+
+def split_meant(name: str) -> str | None:
+    """The split that goes by this name, in letters of any size."""
+    name = name.lower()
+    return next((split for split in SPLITS if name in (split, *OTHER_NAMES[split])), None)
 
 
 class DataError(UserError):

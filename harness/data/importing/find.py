@@ -12,8 +12,9 @@ from harness.data.clouds import CLOUDS
 from harness.data.files import below
 from harness.data.images import DEPTHS, IMAGES
 from harness.data.importing.annotations import Outlines, read_annotations
-from harness.data.importing.frames import GOOD, SPLIT_NAMES, Frame, Left
+from harness.data.importing.frames import GOOD, Frame, Left
 from harness.data.importing.table import Table, table_in
+from harness.data.samples import split_meant
 
 ROLES = (  # words in names of files or folders -> what they hold; the first that has one counts
     {
@@ -99,8 +100,8 @@ def _meant(tokens: Sequence[str]) -> str | None:
 
 def _place(folder: PurePath, masked: bool) -> tuple[str, str]:
     """Split and defect by the folders' names: train/good, test/scratch, scratch, ..."""
-    splits = [SPLIT_NAMES[p.lower()] for p in folder.parts if p.lower() in SPLIT_NAMES]
-    others = [p for p in folder.parts if p.lower() not in SPLIT_NAMES]
+    splits = [split for p in folder.parts if (split := split_meant(p))]
+    others = [p for p in folder.parts if not split_meant(p)]
     defect = others[-1] if others else ("defect" if masked else "good")
     defect = "good" if defect.lower() in GOOD else defect
     return (splits[0] if splits else ("train" if defect == "good" else "test")), defect

@@ -7,15 +7,6 @@ from pathlib import Path
 
 from harness.data.importing.annotations import Outlines
 
-SPLIT_NAMES = {  # others' -> ours
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
 GOOD = ("good", "ok", "normal", "nominal", "")
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from harness.data.files import read_text, reading
 from harness.data.images import DEPTHS
-from harness.data.importing.frames import GOOD, SPLIT_NAMES, Frame, Left
-from harness.data.samples import DataError
+from harness.data.importing.frames import GOOD, Frame, Left
+from harness.data.samples import SPLITS, DataError, split_meant
 from methods.errors import UserError
 
 COLUMNS = {  # ours -> theirs
@@ -86,13 +86,13 @@ class Table:
         for path in filter(None, (rgb, points, mask)):
             if not path.is_file():
                 return Left(path, f"{line} names it: not there")
-        word, split = cell("defect"), cell("split").lower()
+        word, split = cell("defect"), cell("split")
         defect = "good" if word.lower() in (*GOOD, *NO) else word
         defect = NAMELESS if defect.lower() in YES else defect
-        if split and split not in SPLIT_NAMES:
-            known = ", ".join(dict.fromkeys(SPLIT_NAMES.values()))
-            return Left(rgb, f"{line}: no split {cell('split')!r}, there are {known}")
-        of = SPLIT_NAMES.get(split, "train" if defect == "good" else "test")
+        of = split_meant(split)
+        if split and not of:
+            return Left(rgb, f"{line}: no split {split!r}, there are {', '.join(SPLITS)}")
+        of = of or ("train" if defect == "good" else "test")
         is_depth = "depth" in (self.named["depth"] or "").lower()
         is_depth &= points.suffix.lower() in DEPTHS
         return Frame(rgb, points, is_depth, of, defect, mask)

@@ -14,7 +14,7 @@ from harness.data.datasets import open_dataset
 from harness.data.fix import fix
 from harness.data.importing import find, write
 from harness.data.importing.cameras import find_camera, intrinsics, read_camera
-from harness.data.samples import DataError
+from harness.data.samples import DataError, split_meant
 from methods.errors import UserError
 from tests.harness.data.scans import scan, write_category
 from tests.harness.data.test_folder import write_depth_category
@@ -75,6 +75,30 @@ def test_folders_tell_splits_and_defects(tmp_path):
     counts, _ = imported(tmp_path / "rec", tmp_path / "out")
     assert counts == {"train/good": 1, "test/good": 1, "test/scratch": 1}
     assert check(open_dataset("auto", tmp_path / "out")).errors == 0
+
+
+OF_SPLITS = {  # of splits, as tools and people write them
+    "train": ("train", "training", "Train"),
+    "validation": ("validation", "val", "valid", "eval", "VAL"),
+    "test": ("test", "testing", "Testing"),
+}
+
+
+@pytest.mark.parametrize("by", ["folder", "table"])
+def test_splits_go_by_the_same_names_in_folders_and_in_tables(tmp_path, by):
+    names = [name for given in OF_SPLITS.values() for name in given]
+    rows = ["image,depth,split"]
+    for i, name in enumerate(names):
+        folder = tmp_path / "rec" / (f"{name}/good" if by == "folder" else "all")
+        for part, image in zip(("rgb", "depth"), frame(i)):
+            put(folder / part / f"{i}.png", image)
+        rows.append(f"all/rgb/{i}.png,all/depth/{i}.png,{name}")
+    if by == "table":
+        (tmp_path / "rec/list.csv").write_text("\n".join(rows))
+    (tmp_path / "rec/camera.json").write_text(json.dumps(OURS))
+    counts, left = imported(tmp_path / "rec", tmp_path / "out")
+    assert counts == {f"{split}/good": len(of) for split, of in OF_SPLITS.items()} and not left
+    assert all(split_meant(name) == split for split, of in OF_SPLITS.items() for name in of)
 
 
 def test_a_table_tells_all_and_what_it_names_in_vain_is_told(tmp_path):
