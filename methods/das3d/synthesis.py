@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +39,7 @@ class Draws(Tensors):
     drop_depth: torch.Tensor  # (B,) bool, d_Z
     turn_deg: torch.Tensor  # (B,) of the clean pair
     texture: torch.Tensor  # (B, S, S, 3) uint8
+    side: int = 0  # px, of the largest kernel, where settings give none
 
 
 class Synthetic(NamedTuple):
@@ -55,9 +56,12 @@ def draw_samples(
     seeds: Sequence[int], settings: Settings, setting: str, texture: Texture | None
 ) -> Draws:
     """Draw the numbers of one sample per seed. texture: None where no colours are needed."""
-    return Draws.stacked(
+    draws = Draws.stacked(
         _draw_sample(np.random.default_rng(s), settings, setting, texture) for s in seeds
     )
+    # Known here, while asking an accelerator for it would be to wait.
+    sides = kernel_side(isotropic(draws.sigma, settings.skew.rho))
+    return replace(draws, side=int(sides.max()))
 
 
 def _draw_sample(rng, s, setting, texture):
@@ -104,7 +108,7 @@ def synthesise(
     p_z = draws.p_z.view(-1, 1, 1, 1)
     if s.skew.enabled:
         Sigma = isotropic(draws.sigma, s.skew.rho)
-        kernels = skew_kernels(draws.alpha, Sigma, s.skew.h, s.skew.standardise)
+        kernels = skew_kernels(draws.alpha, Sigma, s.skew.h, s.skew.standardise, draws.side)
         change = depth_change(region, kernels, s.skew.norm)  # dZ (B, 1, H, W)
     else:
         change = region
@@ -138,18 +142,24 @@ def kernel_side(Sigma: torch.Tensor) -> torch.Tensor:
 
 
 def skew_kernels(
-    alpha: torch.Tensor, Sigma: torch.Tensor, h: int | None = None, standardise: bool = False
+    alpha: torch.Tensor,
+    Sigma: torch.Tensor,
+    h: int | None = None,
+    standardise: bool = False,
+    largest: int | None = None,
 ) -> torch.Tensor:
     """Skew-normal density 2 phi_2(x; 0, Sigma) Phi(alpha^T x) at whole pixels (eq. 3 and 4).
 
     alpha (B, 2) along rows and columns, Sigma (B, 2, 2) px^2 -> (B, K, K), x = 0 in the centre.
     Without `h` every kernel has its own 3-sigma size and zeros around it, up to the largest.
+    largest: that size, where it is known.
     """
     side = kernel_side(Sigma) if h is None else torch.full_like(alpha[:, 0], h).long()
-    radius = int(side.max()) // 2
+    radius = (h or largest or int(side.max())) // 2
     x = torch.arange(-radius, radius + 1, device=alpha.device, dtype=alpha.dtype)
     x = torch.stack(torch.meshgrid(x, x, indexing="ij"), dim=-1)  # (K, K, 2)
-    squared = torch.einsum("ijr,brc,ijc->bij", x, torch.linalg.inv(Sigma), x)
+    inverse, _ = torch.linalg.inv_ex(Sigma)  # inv asks whether it went well, which is waiting
+    squared = torch.einsum("ijr,brc,ijc->bij", x, inverse, x)
     det = torch.linalg.det(Sigma).view(-1, 1, 1)
     phi = torch.exp(-squared / 2) / (2 * math.pi * det.sqrt())
     scale = Sigma.diagonal(dim1=-2, dim2=-1).sqrt() if standardise else torch.ones_like(alpha)

@@ -18,7 +18,8 @@ from methods.blocks.transfer import moved
 from methods.dbrn.network import AllDrops
 from methods.dbrn.settings import Dropout
 
-PIECE = 1 << 17  # numbers that are drawn at once
+PIECE = 1 << 15  # numbers that are drawn at once
+LOW = (1 << 24) - 1  # the bits of a word that torch.rand uses
 
 
 def training_drops(
@@ -85,14 +86,17 @@ def mask_shapes(net, kind: str) -> list[tuple[int, int]]:
 def kept(shape: tuple[int, ...], rate: float, generator: torch.Generator) -> torch.Tensor:
     """Where what torch.rand(shape) draws is not below the rate, bool.
 
-    Drawn into the same memory again and again: to fill new memory takes longer than to draw.
+    Of each word of the generator torch.rand makes a float of the low 24 bits; they are compared as
+    they are. Drawn into the same memory again and again: to fill new memory takes longer.
     """
     found = np.empty(math.prod(shape), bool)
-    piece = torch.empty(min(PIECE, len(found)))
+    least = math.ceil(float(np.float32(rate)) * (LOW + 1))
+    words = torch.empty(min(PIECE, len(found)), dtype=torch.int32)
     for start in range(0, len(found), PIECE):
         some = found[start : start + PIECE]
-        uniform = piece[: len(some)].uniform_(generator=generator).numpy()
-        np.greater_equal(uniform, np.float32(rate), out=some)
+        drawn = words[: len(some)].random_(generator=generator).numpy()
+        np.bitwise_and(drawn, LOW, out=drawn)
+        np.greater_equal(drawn, least, out=some)
     return torch.from_numpy(found).view(shape)
 
 

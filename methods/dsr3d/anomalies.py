@@ -8,6 +8,7 @@ from another place. All random numbers come from one NumPy generator (`draw`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -64,26 +65,44 @@ def _call(rng, batch, size, s) -> Call:
     return Call(torch.from_numpy(u), shuffle, side, torch.from_numpy(order))
 
 
+class Place(NamedTuple):
+    """Where a call changes features."""
+
+    inside: torch.Tensor  # (B, 1, h, w) bool
+    at: tuple[torch.Tensor, ...]  # sample, row and column (P,) of each position inside
+
+
+def places(*masks: torch.Tensor) -> list[Place]:
+    """Where masks (B, 1, h, w) are 1, each of a size of its own.
+
+    How many positions there are is asked of the device once for all masks: asking is waiting.
+    """
+    inside = [mask > 0 for mask in masks]
+    counts = torch.stack([one.sum() for one in inside]).tolist()
+    return [
+        Place(one, one[:, 0].nonzero_static(size=count).unbind(1))
+        for one, count in zip(inside, counts)
+    ]
+
+
 def generate(
     z: torch.Tensor,
     q: torch.Tensor,
     codebook: torch.Tensor,
-    mask: torch.Tensor,
+    place: Place,
     strength: torch.Tensor,
     call: Call,
     s: Anomaly,
 ) -> torch.Tensor:
-    """q with anomalies where mask (B, 1, h, w) is 1.
+    """q with anomalies in a place.
 
     z and q (B, D, h, w) before and after quantising, codebook (K, D), strength (B,)
     """
-    inside = mask > 0
     if call.shuffle:
-        return torch.where(inside, shuffled(q, call.order, call.side), q)
+        return torch.where(place.inside, shuffled(q, call.order, call.side), q)
     # The same choice at all positions has the same distribution; ranking all is most of the cost.
-    at = inside[:, 0]  # (B, h, w), P of them
-    strengths = strength.view(-1, 1, 1).expand(at.shape)[at]
-    codes = choose_codes(z.permute(0, 2, 3, 1)[at], codebook, strengths, call.u[at], s)
+    at = place.at
+    codes = choose_codes(z.permute(0, 2, 3, 1)[at], codebook, strength[at[0]], call.u[at], s)
     changed = q.permute(0, 2, 3, 1).clone()
     changed[at] = codebook[codes]
     return changed.permute(0, 3, 1, 2)

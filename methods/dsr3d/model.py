@@ -107,15 +107,18 @@ class Dsr3dNet(nn.Module):
         mask_lo, mask_hi = (anomalies.shrink(mask, level.q.shape) for level in (lo, hi))
         both, only_hi = (flag.view(-1, 1, 1, 1) for flag in (draws.both, ~draws.both & ~draws.lo))
         # Anomalies that no sample of the batch shows are not made: masks are 0 there.
+        at_lo, on_anomalous, on_clean = anomalies.places(
+            mask_lo * ~only_hi, mask_hi * both, mask_hi * only_hi
+        )
         low = anomalies.generate(
-            lo.z, lo.q, ae.vq_lo.codebook, mask_lo * ~only_hi, draws.strength_lo, draws.low, s
+            lo.z, lo.q, ae.vq_lo.codebook, at_lo, draws.strength_lo, draws.low, s
         )
         leaked = ae.quantise_hi(enc_hi, ae.upsample(low))
         high_on_anomalous = anomalies.generate(
             leaked.z,
             leaked.q,
             ae.vq_hi.codebook,
-            mask_hi * both,
+            on_anomalous,
             draws.strength_hi,
             draws.high_on_anomalous,
             s,
@@ -124,7 +127,7 @@ class Dsr3dNet(nn.Module):
             hi.z,
             hi.q,
             ae.vq_hi.codebook,
-            mask_hi * only_hi,
+            on_clean,
             draws.strength_hi,
             draws.high_on_clean,
             s,

@@ -239,9 +239,9 @@ def test_the_whole_generator_matches(p, codebook):
     count = int(f["n_candidates_0.5"])
     u = torch.from_numpy((f["columns"] + 0.5) / count).reshape(1, 8, 8)
     call = anomalies.Call(u, False, 1, torch.zeros(1, 1, dtype=torch.int64))
-    out = anomalies.generate(
-        z, q, codebook, inside, torch.tensor([0.5], dtype=torch.float64), call, Anomaly()
-    )
+    (place,) = anomalies.places(inside)
+    strength = torch.tensor([0.5], dtype=torch.float64)
+    out = anomalies.generate(z, q, codebook, place, strength, call, Anomaly())
     close(out[:, ::8], f["out"], 1e-4)
     same_stat(out, f["out_stat"], 1e-4)
 
