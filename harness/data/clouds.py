@@ -1,4 +1,4 @@
-"""Organised clouds from files: TIFF, NPY, PLY and PCD."""
+"""Organised clouds: from files (TIFF, NPY, PLY and PCD), from depth, and in which unit they are."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.files import printable, read_tiff, reading
-from harness.data.samples import DataError
+from harness.data.files import printable, reading
+from harness.data.images import read_tiff
+from harness.data.samples import MIN_VALID_SHARE, DataError
 
-CLOUDS = (".tiff", ".tif", ".npy", ".ply", ".pcd")
-NONFINITE = ("error", "missing")
+PLAUSIBLE_M = (0.02, 20.0)  # median depth of an inspection scene, in metres
+ON_AXIS = 1e-9  # slope given to rays along the optical axis
 NAN_IS_MISSING = (".ply", ".pcd")  # formats in which an organised cloud marks missing points so
 
 
@@ -54,6 +55,55 @@ def read_cloud(path: Path, nonfinite: str, size: tuple[int, int] | None = None) 
         xyz = xyz.copy() if not xyz.flags.writeable else xyz
         xyz[bad] = 0
     return xyz
+
+
+def backproject(depth: np.ndarray, fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
+    """Depth (H, W) in metres -> camera-frame points (H, W, 3), same dtype; zero depth stays zero.
+
+    Pixel centres lie at integers; x points right, y down, z away from the camera. The row and
+    the column through the principal point get 1e-9 of their depth instead of 0: published code
+    takes points with any zero coordinate as missing.
+    """
+    height, width = depth.shape
+    x, y = (np.arange(width) - cx) / fx, (np.arange(height) - cy) / fy
+    x[x == 0] = y[y == 0] = ON_AXIS
+    x, y = x.astype(depth.dtype), y.astype(depth.dtype)
+    return np.stack([x * depth, y[:, None] * depth, depth], axis=2)
+
+
+def check_unit(depth: np.ndarray, file: Path, setting: str, scale: float) -> None:
+    """DataError if the median of `depth` (H, W), zero where missing, cannot be in metres.
+
+    setting: where the user sets the factor to metres, e.g. "scale="; scale: its present value.
+    """
+    part = depth[::4, ::4]
+    known = part[part != 0]
+    if not known.size:
+        return
+    median = float(np.median(np.abs(known)))
+    low, high = PLAUSIBLE_M
+    if low <= median <= high or not np.isfinite(median):
+        return
+    values, counts = np.unique(known, return_counts=True)
+    others = np.abs(known[known != values[counts.argmax()]])
+    if others.size >= MIN_VALID_SHARE * part.size and low <= np.median(others) <= high:
+        return  # most pixels hold a number for no depth, which is told as such
+    unit, factor = next(
+        (unit, factor)
+        for above, unit, factor in (
+            (1e5, "micrometres", 1e6),
+            (100, "millimetres", 1000),
+            (high, "centimetres", 100),
+            (0, "metres divided by 1000", 0.001),
+        )
+        if median > above
+    )
+    raise DataError(
+        f"{file} has a median depth of {median:.3g}, not between {low:g} and {high:g} m: looks "
+        f"like {unit}, factor {factor:g}",
+        f"set {setting}{scale / factor:g}, or write metres",
+        file,
+    )
 
 
 def _npy(path: Path) -> np.ndarray:

@@ -16,22 +16,16 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from harness.data.files import read_matrix, read_yaml
-from harness.data.images import read_depth, read_mask, read_rgb
-from harness.data.oddities import Oddity
-from harness.data.samples import (
-    SPLITS,
-    Category,
-    DataError,
-    Ref,
-    Sample,
-    backproject,
-    check_unit,
-)
+from harness.data.files import read_yaml
+from harness.data.samples import SPLITS, Category, DataError, Ref, Sample
 from methods.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.data.oddities import Oddity
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +51,7 @@ CATEGORIES = (
     "PeppermintCandy",
 )
 
-OF_CAMERA_FRAME = ("z_not_positive", "stand_in_depth", "crossed_axes")  # oddities
 SIZE_PX = 512  # width and height; the focal length is published for it
-FLOOR_M = 0.02  # M3DM keeps what is higher above the conveyor than this,
-REACH_M = 1.8  # nearer along it than this,
-SIDE_M = 1.0  # and not farther to either side (M3DM's preprocessing code)
 
 _NAME = re.compile(r"(\d+)_(.+)\.(png|yaml|txt)", re.IGNORECASE)
 _EXTENSIONS = {"info_depth": "yaml", "metadata": "yaml", "pose": "txt"}  # the others: png
@@ -113,69 +103,27 @@ class EyecandiesRef(Ref):
     options: Options = Options()
 
     def load(self) -> Sample:
+        from harness.data import eyecandies_scan
+
         self._check_label()
-        rgb, depth = read_rgb(self.rgb), self._depth_m()
-        scale, f = self.options.scale, self.options.focal_px * depth.shape[1] / SIZE_PX
-        check_unit(depth * scale, self.xyz, "datasets.NAME.eyecandies.scale=", scale)
-        if self.options.geometry == "camera":
-            xyz = camera_cloud(depth, f) * np.float32(scale)
-        else:
-            assert self.pose is not None, "Options.items asks for it"
-            xyz = m3dm_cloud(depth, read_matrix(self.pose), f, scale)
-            # What M3DM removed keeps y and z; its loader drops a point with any zero coordinate.
-            xyz = np.where((xyz != 0).all(axis=2, keepdims=True), xyz, 0).astype(np.float32)
-        return self.assemble(rgb, xyz, read_mask(self.gt) if self.gt else None)
+        return eyecandies_scan.load(self)
 
     def truth(self) -> np.ndarray:
-        return read_mask(self.gt) if self.gt else np.zeros(read_rgb(self.rgb).shape[:2], bool)
+        from harness.data.images import mask_or_empty
+
+        return mask_or_empty(self.gt, self.rgb)
 
     def oddities(self, sample: Sample) -> list[Oddity]:
-        found = super().oddities(sample)
-        if self.options.geometry == "m3dm":  # its third axis is no depth
-            found = [odd for odd in found if odd.code not in OF_CAMERA_FRAME]
-        if self.by_mask:
-            found.append(
-                Oddity(
-                    "label_from_mask",
-                    self.metadata or self.gt or self.rgb,
-                    f"no `anomalous` in the metadata; by its mask the sample is {self.defect}",
-                    "restore the metadata",
-                )
-            )
-        return found
+        from harness.data import eyecandies_scan
+
+        return eyecandies_scan.oddities(self, super().oddities(sample))
 
     def verify(self, sample: Sample | None = None) -> tuple[tuple[int, int], list[Oddity]]:
         """Opens the images of the other lights too."""
-        size, found = super().verify(sample)
-        for i, light in enumerate(LIGHTS):
-            path = self.rgb.with_name(f"{self.name}_image_{i}{self.rgb.suffix}")
-            if i == self.options.light:
-                continue
-            try:
-                if (other := read_rgb(path).shape[:2]) != size:
-                    problem = f"{other[0]} x {other[1]} px, its sample {size[0]} x {size[1]}"
-                    found.append(Oddity("light_of_other_size", path, problem, "restore it"))
-            except DataError:
-                problem = f"the image under light {i} ({light}) is {_state(path)}"
-                todo = f"restore it, or never set light={i}"
-                found.append(Oddity("light_missing", path, problem, todo))
-        return size, found
+        from harness.data import eyecandies_scan
 
-    def _depth_m(self) -> np.ndarray:
-        """(H, W) float32, the dataset's own metres"""
-        given = read_yaml(self.info).get("normalization") or {}
-        try:
-            low, high = float(given["min"]), float(given["max"])
-        except (TypeError, KeyError, ValueError):
-            raise DataError(
-                f"{self.info} has no normalization with min and max; the depth needs both",
-                "restore it",
-                self.info,
-            ) from None
-        if not (math.isfinite(low) and low <= high < math.inf):
-            problem = f"{self.info}: min {low}, max {high} is no range"
-            raise DataError(problem, "restore it", self.info)
-        return metric_depth(read_depth(self.xyz), low, high)
+        size, found = super().verify(sample)
+        return size, found + eyecandies_scan.of_other_lights(self, size)
 
     def _check_label(self) -> None:
         """Train and val are taken as normal without a look at every file; here is the look."""
@@ -251,14 +199,14 @@ class EyecandiesCategory(Category):
         says = _anomalous(items["metadata"]) if "metadata" in items else None
         if says is None or says:
             self._require(split, name, items, ("mask",))
-        bad = bool(read_mask(items["mask"]).any()) if says is None else says
+        bad = _marked(items["mask"]) if says is None else says
         return "bad" if bad else "good", says is None
 
     def _tell_doubts(self, split: str, refs: list[EyecandiesRef]) -> None:
         doubtful = sum(ref.by_mask for ref in refs)
         if not doubtful:
             return
-        masks = sum(bool(read_mask(ref.gt).any()) for ref in refs if ref.gt)
+        masks = sum(_marked(ref.gt) for ref in refs if ref.gt)
         log.warning(
             "label_from_mask category=%s split=%s samples=%d: no `anomalous` in their metadata; "
             "anomalous by label %d, by mask %d, of %d",
@@ -287,52 +235,6 @@ def published(name: str) -> dict[str, dict[str, int]] | None:
 def published_size(name: str) -> tuple[int, int]:
     """Rows and columns of a category's images."""
     return SIZE_PX, SIZE_PX
-
-
-def metric_depth(raw: np.ndarray, low: float, high: float) -> np.ndarray:
-    """uint16 (H, W) to float32 metres between the sample's own `low` and `high`."""
-    return raw.astype(np.float32) / 65535 * (high - low) + low
-
-
-def camera_cloud(depth: np.ndarray, f: float) -> np.ndarray:
-    """Camera-frame points (H, W, 3); the principal point is (W / 2, H / 2)."""
-    height, width = depth.shape
-    return backproject(depth, f, f, width / 2, height / 2)
-
-
-def inverse_pose_cloud(depth: np.ndarray, pose: np.ndarray, f: float) -> np.ndarray:
-    """Camera-frame points moved by the inverse of pose (4, 4) -> (H, W, 3) float64.
-
-    pose maps camera to world; the dataset's page, M3DM and 3DSR invert it, a rigid motion
-    all the same.
-    """
-    back = np.linalg.inv(pose)
-    return camera_cloud(depth.astype(np.float64), f) @ back[:3, :3].T + back[:3, 3]
-
-
-def without_conveyor(points: np.ndarray) -> np.ndarray:
-    """M3DM's removal of the background from points (H, W, 3) with y down.
-
-    The middle pixels of the first and last row lie on the conveyor. The scene is turned about x
-    until the line between them is the z axis; what is then not above the floor, in reach and
-    between the sides becomes the line's near end turned forth and back: x is 0, y and z are not.
-    """
-    middle = points.shape[1] // 2
-    far, near = points[0, middle], points[-1, middle]
-    along = (far - near)[1:]
-    sin, cos = along / np.linalg.norm(along)
-    turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
-    start = np.array([0, near[1], near[2]])
-    turned = (points - start) @ turn.T
-    x, y, z = np.moveaxis(turned, -1, 0)
-    turned[(y > -FLOOR_M) | (z > REACH_M) | (np.abs(x) > SIDE_M)] = -start
-    return turned @ turn + start
-
-
-def m3dm_cloud(depth: np.ndarray, pose: np.ndarray, f: float, scale: float) -> np.ndarray:
-    """M3DM's cloud (H, W, 3) float64, as its converter saves it."""
-    points = without_conveyor(inverse_pose_cloud(depth, pose, f))
-    return points[..., [0, 2, 1]] * (scale, -scale, scale)
 
 
 def _samples(folder: Path, wanted: set[str]) -> tuple[dict[str, dict[str, Path]], list[DataError]]:
@@ -372,5 +274,8 @@ def _anomalous(path: Path) -> bool | None:
     return bool(value)
 
 
-def _state(path: Path) -> str:
-    return "not readable" if path.exists() else "missing"
+def _marked(mask: Path) -> bool:
+    """Whether a mask marks anything."""
+    from harness.data.images import read_mask
+
+    return bool(read_mask(mask).any())

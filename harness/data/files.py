@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import struct
@@ -10,34 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-import yaml
-from PIL import Image
-
 from harness.data.samples import DataError
 
 T = TypeVar("T")
 
-# What the readers raise for damaged files: a wrong length may ask for terabytes (MemoryError).
-READ_ERRORS = (
-    OSError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    SyntaxError,
-    EOFError,
-    ArithmeticError,
-    RuntimeError,
-    MemoryError,
-    Image.DecompressionBombError,
-    struct.error,
-    zlib.error,
-    yaml.YAMLError,
-)
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # marks of byte order
 LONGEST = 200  # characters of a reader's own words
-_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, several times faster
 
 
 def reading(path: Path, read: Callable[[], T]) -> T:
@@ -48,12 +27,42 @@ def reading(path: Path, read: Callable[[], T]) -> T:
                 f"{printable(path)} is no file but a pipe, socket or device", "remove it", path
             )
         return read()
-    except READ_ERRORS as error:
+    except _read_errors() as error:
         raise unreadable(path, error) from error
 
 
+@functools.cache
+def _read_errors() -> tuple[type[Exception], ...]:
+    """What the readers raise for damaged files: a wrong length may ask for terabytes (MemoryError).
+
+    Known once there is an error, so that who lists a dataset imports no reader.
+    """
+    import yaml
+    from PIL import Image
+
+    return (
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        SyntaxError,
+        EOFError,
+        ArithmeticError,
+        RuntimeError,
+        MemoryError,
+        Image.DecompressionBombError,
+        struct.error,
+        zlib.error,
+        yaml.YAMLError,
+    )
+
+
 def read_yaml(path: Path) -> dict:
-    return _mapping(path, lambda: yaml.load(read_text(path), _YAML))
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, several times faster
+    return _mapping(path, lambda: yaml.load(read_text(path), loader))
 
 
 def read_json(path: Path) -> dict:
@@ -69,24 +78,6 @@ def read_text(path: Path) -> str:
         raise DataError(
             f"{printable(path)} is no text in UTF-8: {error}", "save it as UTF-8", path
         ) from error
-
-
-def read_tiff(path: Path) -> np.ndarray:
-    import tifffile  # with it come a dozen modules that planning a run has no use for
-
-    return tifffile.imread(path)
-
-
-def read_matrix(path: Path) -> np.ndarray:
-    """(4, 4) float64 from numbers in a text file"""
-    matrix = reading(path, lambda: np.loadtxt(path))
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise DataError(
-            f"{path} holds {matrix.shape} numbers, some maybe not finite; expected a 4 x 4 matrix",
-            "restore it",
-            path,
-        )
-    return matrix
 
 
 def unreadable(path: Path, error: Exception) -> DataError:

@@ -15,7 +15,8 @@ from PIL import Image
 
 from harness.data.files import below, printable
 from harness.data.folder import OF_MASKS, PARTS
-from harness.data.images import IMAGES, LOSSY, read_depth, read_mask, read_rgb
+from harness.data.formats import IMAGES, LOSSY
+from harness.data.images import read_depth, read_mask, read_rgb
 from harness.data.importing.write import link_or_copy
 from harness.data.samples import SPLITS, DataError, split_meant
 from methods.errors import UserError

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.data.clouds import CLOUDS
 from harness.data.files import below, check_name, is_folder, listed
-from harness.data.images import DEPTHS, IMAGES
+from harness.data.formats import CLOUDS, DEPTHS, IMAGES
 from harness.data.samples import DataError
 
 PARTS = {"rgb": IMAGES, "xyz": CLOUDS, "depth": DEPTHS, "gt": IMAGES, "mask": IMAGES}

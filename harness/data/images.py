@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from harness.data.files import printable, read_tiff, reading
+from harness.data.files import printable, reading
+from harness.data.formats import BITS
 from harness.data.samples import DataError
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
-DEPTHS = (".png", ".tif", ".tiff", ".npy")
-LOSSY = (".jpg", ".jpeg")
 EIGHT_BIT = ("RGB", "RGBA", "L", "LA", "P", "PA", "1", "CMYK", "YCbCr")
-BITS = (8, 10, 12, 14, 16)  # of cameras, a colour
 MISSING_16 = 65535  # of 16 bits: what many drivers write for "no depth"
 ROUGH, SWAPPED = 16, 10  # mean step from which, and times it falls if, bytes were swapped
+
+
+def read_tiff(path: Path) -> np.ndarray:
+    import tifffile  # with it come a dozen modules, and few datasets have no other images
+
+    return tifffile.imread(path)
 
 
 def read_rgb(path: Path, bits: int = 0) -> np.ndarray:
@@ -54,6 +57,11 @@ def read_mask(path: Path) -> np.ndarray:
     Of JPEG above 127: its low values are noise. Where all colours are alike it is the alpha.
     """
     return reading(path, lambda: _mask(path))
+
+
+def mask_or_empty(mask: Path | None, image: Path) -> np.ndarray:
+    """`read_mask`, or nothing marked, of the size of an image."""
+    return read_mask(mask) if mask else np.zeros(read_rgb(image).shape[:2], bool)
 
 
 def read_depth(path: Path) -> np.ndarray:

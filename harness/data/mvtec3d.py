@@ -15,39 +15,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from harness.data.camera import Intrinsics
-from harness.data.clouds import NONFINITE, read_cloud
 from harness.data.files import below, check_name, folders, is_folder
 from harness.data.folder import GEOMETRY, PARTS, by_stem, geometry, lacking, of_part
-from harness.data.images import (
-    BITS,
-    MISSING_16,
-    judged_bits,
-    read_depth,
-    read_mask,
-    read_rgb,
-)
-from harness.data.oddities import Oddity
-from harness.data.samples import (
-    SPLITS,
-    Category,
-    DataError,
-    Ref,
-    Sample,
-    backproject,
-    check_unit,
-    split_meant,
-)
+from harness.data.formats import BITS, NONFINITE
+from harness.data.samples import SPLITS, Category, DataError, Ref, Sample, split_meant
 from methods.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.data.oddities import Oddity
 
 LAYOUT = "<category>/train/good/{rgb,xyz} and <category>/test/<defect>/{rgb,xyz,gt}"
 CAMERA = "calibration/camera_parameters.json"
 
 NOTES = (".txt", ".md", ".json", ".yaml", ".csv", ".ini", ".db")  # beside the data
-MANY = 32  # different values of a depth image, of which a rule can be told
 
 # The release of 2021: train, validation, rows, columns, test images by folder.
 PUBLISHED_COUNTS = {
@@ -153,58 +137,24 @@ class FolderRef(Ref):
     region: Path | None = None  # of mask/: where the object is
 
     def load(self) -> Sample:
-        rgb = read_rgb(self.rgb, self.options.colour_bits)
-        xyz = self._from_depth(self.camera) if self.camera else self._from_cloud(rgb.shape[:2])
-        if self.options.max_depth:
-            xyz[self._beyond(xyz[..., 2])] = 0
-        region = (self.region, read_mask(self.region)) if self.region else None
-        return self.assemble(rgb, xyz, read_mask(self.gt) if self.gt else None, region)
+        from harness.data import mvtec3d_scan
+
+        return mvtec3d_scan.load(self)
 
     def truth(self) -> np.ndarray:
-        return read_mask(self.gt) if self.gt else np.zeros(read_rgb(self.rgb).shape[:2], bool)
+        from harness.data.images import mask_or_empty
 
-    def _from_cloud(self, size: tuple[int, int]) -> np.ndarray:
-        xyz = read_cloud(self.xyz, self.options.nonfinite, size)
-        if self.options.scale != 1:
-            xyz = xyz * np.float32(self.options.scale)
-        setting = "datasets.NAME.scale="
-        check_unit(self._within(xyz[..., 2]), self.xyz, setting, self.options.scale)
-        return xyz if xyz.flags.writeable else xyz.copy()
-
-    def _beyond(self, z: np.ndarray) -> np.ndarray:
-        return (z <= 0) | (z > self.options.max_depth)
-
-    def _within(self, z: np.ndarray) -> np.ndarray:
-        """Depths without what `max_depth` takes as missing, if anything is left then."""
-        if not self.options.max_depth or (beyond := self._beyond(z)).all():
-            return z
-        return np.where(beyond, 0, z)
+        return mask_or_empty(self.gt, self.rgb)
 
     def colour_bits(self) -> int:
+        from harness.data.images import judged_bits
+
         return 0 if self.options.colour_bits else judged_bits(self.rgb)
 
     def oddities(self, sample: Sample) -> list[Oddity]:
-        found = super().oddities(sample)
-        if self.camera:
-            z = sample.xyz[..., 2][sample.valid]
-            units = np.unique(np.round(z / Intrinsics.read(self.camera).depth_scale).astype(int))
-            if len(units) >= MANY and not (units % 8).any():
-                problem = "all its values are multiples of 8: rotated by 3 bits, as SUN RGB-D's?"
-                todo = "then write (depth >> 3) | (depth << 13), else ignore this"
-                found.append(Oddity("depth_times_8", self.xyz, problem, todo))
-        return found
+        from harness.data import mvtec3d_scan
 
-    def _from_depth(self, file: Path) -> np.ndarray:
-        camera = Intrinsics.read(file)
-        raw = read_depth(self.xyz)
-        if raw.dtype == np.uint16:
-            raw = np.where(raw == MISSING_16, 0, raw)
-        depth = raw.astype(np.float32) * np.float32(camera.depth_scale)
-        camera.check(depth.shape, file)
-        setting = f"depth_scale in {file} to "
-        check_unit(self._within(depth), self.xyz, setting, camera.depth_scale)
-        depth[depth < 0] = 0
-        return backproject(depth, camera.fx, camera.fy, camera.cx, camera.cy)
+        return super().oddities(sample) + mvtec3d_scan.oddities(self, sample)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from harness.data.clouds import CLOUDS
 from harness.data.datasets import open_dataset
 from harness.data.files import folders, listed
 from harness.data.folder import PARTS
-from harness.data.images import DEPTHS, IMAGES
+from harness.data.formats import CLOUDS, DEPTHS, IMAGES
 from harness.data.mvtec3d import CAMERA, FolderRef, Options
 from harness.data.samples import SPLITS, DataError, Ref
 from methods.errors import UserError

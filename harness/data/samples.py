@@ -15,11 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from harness.data.oddities import Oddity, of_sample
 from methods.errors import UserError
+
+if TYPE_CHECKING:  # listings do without
+    import numpy as np
+
+    from harness.data.oddities import Oddity
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +33,6 @@ OTHER_NAMES = {  # of the splits, in small letters: of folders, and in tables of
     "test": ("testing",),
 }
 MIN_VALID_SHARE = 0.01  # a cloud with fewer valid points is no scan of anything
-PLAUSIBLE_M = (0.02, 20.0)  # median depth of an inspection scene, in metres
-ON_AXIS = 1e-9  # slope given to rays along the optical axis
 
 
 def split_meant(name: str) -> str | None:
@@ -113,6 +114,8 @@ class Ref(ABC):
         return sample.mask.shape, self.oddities(sample)
 
     def oddities(self, sample: Sample) -> list[Oddity]:
+        from harness.data.oddities import of_sample
+
         return list(of_sample(self, sample))
 
     def colour_bits(self) -> int:
@@ -127,6 +130,8 @@ class Ref(ABC):
         region: tuple[Path, np.ndarray] | None = None,
     ) -> Sample:
         """Check that the parts fit each other. xyz must be float32, its missing points zero."""
+        import numpy as np
+
         mask = np.zeros(xyz.shape[:2], bool) if mask is None else mask
         parts = [(self.rgb, rgb), (self.xyz, xyz), (self.gt, mask), *filter(None, [region])]
         sizes = {path: array.shape[:2] for path, array in parts if path}
@@ -267,55 +272,6 @@ def fingerprint(category: Category) -> str:
             state = f"- {error.errno}"
         digest.update(f"{path[start:]} {state}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
-
-
-def backproject(depth: np.ndarray, fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
-    """Depth (H, W) in metres -> camera-frame points (H, W, 3), same dtype; zero depth stays zero.
-
-    Pixel centres lie at integers; x points right, y down, z away from the camera. The row and
-    the column through the principal point get 1e-9 of their depth instead of 0: published code
-    takes points with any zero coordinate as missing.
-    """
-    height, width = depth.shape
-    x, y = (np.arange(width) - cx) / fx, (np.arange(height) - cy) / fy
-    x[x == 0] = y[y == 0] = ON_AXIS
-    x, y = x.astype(depth.dtype), y.astype(depth.dtype)
-    return np.stack([x * depth, y[:, None] * depth, depth], axis=2)
-
-
-def check_unit(depth: np.ndarray, file: Path, setting: str, scale: float) -> None:
-    """DataError if the median of `depth` (H, W), zero where missing, cannot be in metres.
-
-    setting: where the user sets the factor to metres, e.g. "scale="; scale: its present value.
-    """
-    part = depth[::4, ::4]
-    known = part[part != 0]
-    if not known.size:
-        return
-    median = float(np.median(np.abs(known)))
-    low, high = PLAUSIBLE_M
-    if low <= median <= high or not np.isfinite(median):
-        return
-    values, counts = np.unique(known, return_counts=True)
-    others = np.abs(known[known != values[counts.argmax()]])
-    if others.size >= MIN_VALID_SHARE * part.size and low <= np.median(others) <= high:
-        return  # most pixels hold a number for no depth, which is told as such
-    unit, factor = next(
-        (unit, factor)
-        for above, unit, factor in (
-            (1e5, "micrometres", 1e6),
-            (100, "millimetres", 1000),
-            (high, "centimetres", 100),
-            (0, "metres divided by 1000", 0.001),
-        )
-        if median > above
-    )
-    raise DataError(
-        f"{file} has a median depth of {median:.3g}, not between {low:g} and {high:g} m: looks "
-        f"like {unit}, factor {factor:g}",
-        f"set {setting}{scale / factor:g}, or write metres",
-        file,
-    )
 
 
 def _similarity(a: str, b: str) -> float:

@@ -21,7 +21,6 @@ from harness.data.samples import Category, DataError, Ref
 from harness.store.frames import Size
 from harness.store.prepared import INDEX
 
-VERSION = 1  # raise when the same files give other masks
 MASKS = "masks.npy"
 SPLIT = "test"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import methods
-from harness.data import datasets, truth, views
+from harness.data import datasets, views
 from harness.data.views import recipes
 from harness.planning import codes
 from harness.planning.config import Config, ConfigError, Dataset, check_supported, typed
@@ -457,7 +457,7 @@ def truth_job(category: str, source: Source, config: Config) -> Job:
     changed = codes.of_truth(_reader(source), source.offer, config.names.code)
     spec = {
         "kind": "truth",
-        "version": truth.VERSION,
+        "version": views.TRUTH_VERSION,
         "data": source.identity,
         "reading": source.reading,
         "category": category,

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-from harness.data.clouds import CLOUDS
 from harness.data.files import below
-from harness.data.images import DEPTHS, IMAGES
+from harness.data.formats import CLOUDS, DEPTHS, IMAGES
 from harness.data.importing.annotations import Outlines, read_annotations
 from harness.data.importing.frames import GOOD, Frame, Left
 from harness.data.importing.table import Table, table_in

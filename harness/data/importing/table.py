@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.data.files import read_text, reading
-from harness.data.images import DEPTHS
+from harness.data.formats import DEPTHS
 from harness.data.importing.frames import GOOD, Frame, Left
 from harness.data.samples import SPLITS, DataError, split_meant
 from methods.errors import UserError

@@ -3,7 +3,7 @@
 generate.write_category(Path("data/synthetic"), "cookie", PRESETS["tiny"])
 """
 
-from .shapes import CATEGORIES
+from .categories import CATEGORIES
 from .spec import KINDS, PRESETS, VERSION, Spec
 
 __all__ = [

@@ -8,6 +8,7 @@ from zlib import crc32
 
 import numpy as np
 
+from .categories import CATEGORIES
 from .noise import Noise
 from .render import (
     FIELD_OF_VIEW_M,
@@ -23,7 +24,7 @@ from .render import (
     shade,
 )
 from .sensor import REFERENCE_PX, expose
-from .shapes import CATEGORIES, MM
+from .shapes import MAKERS, MM
 
 SAMPLES_PER_PX = 1.6  # spacing of the height raster
 
@@ -72,7 +73,7 @@ class Scene:
         rng = generator(*self.key)
         self._draw_pose(rng)
         self._draw_appearance(rng)
-        self.body = self.category.make(rng, self.scale)
+        self.body = MAKERS[category](rng, self.scale)
         self.rng = rng  # goes on to the defects
 
     def _draw_category(self, rng) -> None:

@@ -1,4 +1,4 @@
-"""The eight categories: how high the object stands above the plane, and its albedo.
+"""The objects of the eight categories: how high each stands above the plane, and its albedo.
 
 Each maker draws everything random once and returns a Body whose `surface` can then be evaluated
 on any grid. Lengths in metres; k is the sample's scale. V_c is value noise of cell c.
@@ -202,39 +202,8 @@ def tread(rng, k: float) -> Body:
     return Body(0.039 * k, 0.031 * k, surface)
 
 
-@dataclass(frozen=True)
-class Category:
-    make: Callable  # (rng, scale) -> Body
-    defects: tuple[str, ...]  # default defect folders
-    salt: float  # rate of isolated missing points on the plane
-    rigid: bool = False  # same size and about the same orientation in every sample
-    turns: bool = True  # any rotation; otherwise +-12 degrees
-    specular: float = 0.03
-
-
-CATEGORIES: dict[str, Category] = {
-    "cookie": Category(cookie, ("hole", "crack", "contamination", "combined"), 0.012),
-    "bagel": Category(bagel, ("dent", "hole", "contamination", "missing"), 0.05),
-    "dome": Category(dome, ("cut", "color", "bump", "combined"), 0.05),
-    "plate": Category(
-        plate,
-        ("dent", "crack", "contamination", "missing"),
-        0.06,
-        rigid=True,
-        turns=False,
-        specular=0.18,
-    ),
-    "rod": Category(rod, ("dent", "cut", "color", "geometry_only"), 0.004, rigid=True, turns=False),
-    "rope": Category(rope, ("cut", "contamination", "bump", "missing"), 0.003, turns=False),
-    "foam": Category(foam, ("color", "geometry_only", "cut", "hole"), 0.008),
-    "tread": Category(
-        tread,
-        ("hole", "cut", "contamination", "geometry_only"),
-        0.006,
-        rigid=True,
-        turns=False,
-        specular=0.18,
-    ),
+MAKERS: dict[str, Callable] = {  # category -> (rng, scale) -> Body
+    make.__name__: make for make in (cookie, bagel, dome, plate, rod, rope, foam, tread)
 }
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from methods.errors import UserError
 
-from .render import Camera, NearCamera
-from .shapes import CATEGORIES
+from .categories import CATEGORIES
+
+if TYPE_CHECKING:
+    from .render import Camera
 
 VERSION = 2  # raise when the same spec gives other files
 KINDS = (
@@ -25,7 +28,7 @@ KINDS = (
 )
 MIN_SIZE_PX, MAX_SIZE_PX = 32, 4096
 MAX_COUNT = 1000  # file names have three digits
-CAMERAS = {"mvtec3d": Camera, "eyecandies": NearCamera}  # by layout
+LAYOUTS = ("mvtec3d", "eyecandies")
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ class Spec:
             )
         if not self.categories:
             raise UserError(f"no category; known: {', '.join(CATEGORIES)}")
-        if self.layout not in CAMERAS:
-            raise UserError(f"unknown layout {self.layout!r}; known: {', '.join(CAMERAS)}")
+        if self.layout not in LAYOUTS:
+            raise UserError(f"unknown layout {self.layout!r}; known: {', '.join(LAYOUTS)}")
         if self.seed < 0:
             raise UserError(f"seed {self.seed} is negative; give 0 or more")
         for category in self.categories:
@@ -72,8 +75,10 @@ class Spec:
 
     @property
     def camera(self) -> Camera:
+        from .render import Camera, NearCamera  # with arrays, which counting does without
+
         height, width = (self.size,) * 2 if isinstance(self.size, int) else self.size
-        return CAMERAS[self.layout](width, height)
+        return (NearCamera if self.layout == "eyecandies" else Camera)(width, height)
 
     def kinds_of(self, category: str) -> tuple[str, ...]:
         """The defect folders of a category, sorted."""

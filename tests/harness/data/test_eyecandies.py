@@ -5,15 +5,16 @@ import pytest
 from PIL import Image
 
 from harness.data import eyecandies
+from harness.data.clouds import backproject
 from harness.data.datasets import count_warnings, open_dataset
-from harness.data.eyecandies import (
+from harness.data.eyecandies_scan import (
     camera_cloud,
     inverse_pose_cloud,
     m3dm_cloud,
     metric_depth,
     without_conveyor,
 )
-from harness.data.samples import SPLITS, DataError, backproject, fingerprint
+from harness.data.samples import SPLITS, DataError, fingerprint
 from harness.data.synthetic import Spec
 from harness.data.synthetic.as_eyecandies import UNITS_PER_M
 from harness.data.synthetic.generate import write_category

@@ -8,9 +8,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from harness.data.clouds import check_unit
 from harness.data.datasets import open_dataset, recognise
 from harness.data.mvtec3d import CAMERA
-from harness.data.samples import DataError, check_unit, fingerprint
+from harness.data.samples import DataError, fingerprint
 from harness.data.synthetic import Spec
 from harness.data.synthetic.generate import write_category
 from tests.harness.data.scans import scan, write_cloud

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from harness.data.datasets import open_dataset
-from harness.data.eyecandies import inverse_pose_cloud, without_conveyor
-from harness.data.files import read_matrix
+from harness.data.eyecandies_scan import (
+    depth_m,
+    inverse_pose_cloud,
+    read_matrix,
+    without_conveyor,
+)
 from harness.data.synthetic import Spec
 from harness.data.synthetic.generate import write_category
 from harness.data.views.build import prepare
@@ -88,7 +92,7 @@ def candy(tmp_path_factory):
 
 def test_the_converters_rules_hold_no_padding_no_plane_colours_as_they_are(candy):
     sample = candy.read()
-    depth, f = candy._depth_m(), candy.options.focal_px
+    depth, f = depth_m(candy), candy.options.focal_px
     world = inverse_pose_cloud(depth, read_matrix(candy.pose), f)
     kept = (without_conveyor(world) != 0).all(axis=2)
     assert 0.02 < kept.mean() < 0.6 and np.array_equal(sample.valid, kept)
