@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,8 @@ from harness.engine.early import check_prediction
 from harness.store import Record
 from methods.contract import Method, Prediction, Progress, Samples
 
+log = logging.getLogger(__name__)
+
 
 def predict_all(
     method: Method,
@@ -28,19 +31,39 @@ def predict_all(
     """Maps (N, H, W) and scores (N,) of a split, float32 on the CPU, in the order of its names.
 
     mask: (H, W) that maps must have, px. Each batch is checked as it comes, so a method that
-    predicts something else fails at the first and not after the last.
+    predicts something else fails at the first and not after the last. Batches are of `size`; of
+    half as many from where a card has no room for them.
     """
     maps, scores = torch.empty(0), torch.empty(len(split))
-    for start in range(0, len(split), size):
+    start = 0
+    while start < len(split):
         rows = split.rows[start : start + size]
-        batch = split.samples.batch(range(start, start + len(rows)), device)
-        found = method.predict(batch)
+        found = _predicted(method, split.samples, range(start, start + len(rows)), device)
+        if found is None:
+            size = len(rows) // 2
+            log.warning(
+                "predictions of %d samples do not fit the card: %d at once", len(rows), size
+            )
+            continue
         check_prediction(method.name, found, [split.names[i] for i in rows], mask)
         if not len(maps):
             maps = torch.empty(len(split), *found.maps.shape[1:])
         maps[rows], scores[rows] = found.maps.float().cpu(), found.scores.float().cpu()
-        report(Progress("predict", start + len(rows), len(split)))
+        start += len(rows)
+        report(Progress("predict", start, len(split)))
     return Prediction(maps, scores)
+
+
+def _predicted(
+    method: Method, samples: Samples, rows: range, device: torch.device
+) -> Prediction | None:
+    """None where torch has no room on the card for several; it has given back what was begun."""
+    try:
+        return method.predict(samples.batch(rows, device))
+    except torch.OutOfMemoryError:
+        if len(rows) == 1:
+            raise
+        return None
 
 
 def validate(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+
+PART = 1 / 8  # of an accelerator's free memory: what is made of a block takes three times its size
 
 
 def starts_fast(device: torch.device) -> bool:
@@ -16,6 +18,22 @@ def starts_fast(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
+def free_bytes(device: torch.device) -> int | None:
+    """What this process may still take of an accelerator's memory; None where nobody tells.
+
+    Of its share (harness/engine/allocation.py: bound) and of what others leave free, with what
+    torch holds ready. No result is waited for.
+    """
+    module: Any = torch.get_device_module(device)
+    if not hasattr(module, "get_per_process_memory_fraction"):
+        return None
+    free, total = module.mem_get_info(device)
+    share = int(module.get_per_process_memory_fraction(device) * total)
+    return max(
+        0, min(share, module.memory_reserved(device) + free) - module.memory_allocated(device)
+    )
+
+
 class AtOnce(NamedTuple):
     """A size of blocks: what fits the cache of a CPU, or fills any accelerator."""
 
@@ -24,3 +42,13 @@ class AtOnce(NamedTuple):
 
     def on(self, device: torch.device) -> int:
         return self.cpu if starts_fast(device) else self.accelerator
+
+    def within(self, device: torch.device, each: int) -> int:
+        """As `on`, less where an accelerator has no room for it. For blocks whose size changes no
+        result by more than the rounding of a product.
+
+        each: bytes that one of these takes
+        """
+        free = None if starts_fast(device) else free_bytes(device)
+        most = self.on(device)
+        return most if free is None else max(1, min(most, int(PART * free) // each))

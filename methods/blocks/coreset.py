@@ -83,6 +83,7 @@ class _Distances:
 
     def __init__(self, z: torch.Tensor, far: torch.Tensor, half: bool):
         self.z, self.far, self.half = z, far, half
+        self.at_once = ENTRIES.within(z.device, 4)
         self.middle = z.mean(dim=0)
         self.squared = torch.cat([(rows - self.middle).square().sum(1) for rows in z.split(65536)])
 
@@ -112,7 +113,7 @@ class _Distances:
         """Take the minimum with the distances to the chosen rows."""
         centres = self.z[chosen]
         moved = centres - self.middle
-        rows_at_once = max(1, ENTRIES.on(self.z.device) // max(len(chosen), self.z.shape[1]))
+        rows_at_once = max(1, self.at_once // max(len(chosen), self.z.shape[1]))
         slack = HALF_ERROR if self.half else 0.0
         error = PRODUCT_ERROR * self.squared[chosen]
         for start in range(0, len(self.z), rows_at_once):

@@ -98,7 +98,7 @@ class MemoryBank:
         return len(self.rows)
 
     def _at_once(self, width: int) -> int:
-        return max(1, ENTRIES.on(self.rows.device) // width)
+        return max(1, ENTRIES.within(self.rows.device, 4) // width)
 
     def _leading(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x (N, C) -> its leading part (N, k) and the square of its length, about the middle."""

@@ -141,7 +141,7 @@ def nearest_points(
 
 def _by_force(queries, points, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """All distances, in blocks: (Q, 3), (N, 3) -> (Q, k), (Q, k)"""
-    rows = max(1, PAIRS.on(points.device) // len(points))
+    rows = max(1, PAIRS.within(points.device, 4) // len(points))
     parts = [_smallest(squared_distances(q[:, None], points), k) for q in queries.split(rows)]
     distances, indices = zip(*parts)
     return torch.cat(distances), torch.cat(indices)

@@ -68,8 +68,13 @@ const std::unordered_set<std::string> MIXING = {
 
 // --- memory ---
 
+std::atomic<int64_t> limit{INT64_MAX};  // bytes that may be had, as of a card or a job's share
+
 struct Memory final : c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
+    TORCH_CHECK_WITH(
+        OutOfMemoryError, counts[BYTES] + static_cast<int64_t>(bytes) <= limit,
+        "fake out of memory: ", bytes, " bytes wanted, ", limit - counts[BYTES], " free");
     void* data = bytes ? c10::GetCPUAllocator()->raw_allocate(bytes) : nullptr;
     auto* block = new std::pair<void*, size_t>(data, bytes);
     const auto now = counts[BYTES] += bytes;
@@ -585,6 +590,8 @@ void fake_forget() {
   names.clear();
   waits.clear();
 }
+
+void fake_limit(int64_t bytes) { limit = bytes; }
 
 int64_t fake_count(int what) { return counts[what]; }
 

@@ -18,8 +18,10 @@ import torch
 
 SOURCE = Path(__file__).with_name("fake.cpp")
 NAME = "fake"
-LAUNCHES, SYNCS, TO_DEVICE, TO_HOST, _BYTES, PEAK = range(6)
+LAUNCHES, SYNCS, TO_DEVICE, TO_HOST, BYTES, PEAK = range(6)
+CARD_BYTES = 2**40  # of a card without a limit
 _loaded: list[ctypes.CDLL] = []
+_limit = [CARD_BYTES]
 
 
 class NoCompilerError(RuntimeError):
@@ -62,6 +64,7 @@ def load() -> torch.device:
         library = ctypes.CDLL(path)
         library.fake_count.restype = ctypes.c_int64
         library.fake_names.restype = ctypes.c_char_p
+        library.fake_limit.argtypes = [ctypes.c_int64]
         library.fake_register()
         torch._register_device_module(NAME, _module())
         torch.utils.generate_methods_for_privateuse1_backend()
@@ -83,8 +86,28 @@ def _module() -> ModuleType:
     module.get_rng_state = lambda device=None: torch.get_rng_state()
     module.set_rng_state = lambda state, device=None: torch.set_rng_state(state)
     module.manual_seed = module.manual_seed_all = lambda seed: None
+    module.memory_allocated = module.memory_reserved = lambda device=None: held()
+    module.mem_get_info = lambda device=None: (_limit[0] - held(), _limit[0])
+    module.get_per_process_memory_fraction = lambda device=None: 1.0
     module.get_amp_supported_dtype = lambda: [torch.bfloat16, torch.float16]
     return module
+
+
+def held() -> int:
+    """Bytes of the device that tensors take now."""
+    return _loaded[0].fake_count(BYTES) if _loaded else 0
+
+
+@contextmanager
+def limited(bytes: int) -> Iterator[None]:
+    """A card that has so many bytes beside what is held now; more is out of memory."""
+    _limit[0] = held() + bytes
+    _loaded[0].fake_limit(_limit[0])
+    try:
+        yield
+    finally:
+        _limit[0] = CARD_BYTES
+        _loaded[0].fake_limit(CARD_BYTES)
 
 
 @dataclass
