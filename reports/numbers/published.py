@@ -122,7 +122,15 @@ def published() -> pd.DataFrame:
 
 def _read(file: Path) -> pd.DataFrame:
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    return table.assign(file=file.name, row=table.index + 2)
+    names = [_folder(*of) for of in zip(table["dataset"], table["category"])]
+    return table.assign(category=names, file=file.name, row=table.index + 2)
+
+
+def _folder(dataset: str, category: str) -> str:
+    """What the data call a category: Eyecandies' candy_cane is the folder CandyCane."""
+    if dataset != "eyecandies" or category == "mean":
+        return category
+    return "".join(word.capitalize() for word in category.split("_"))
 
 
 def published_cells(paper: str | None = None, table: str | None = None) -> pd.DataFrame:

@@ -150,6 +150,14 @@ def as_published(monkeypatch):
     monkeypatch.setattr(data, "published_facts", lambda: known)
 
 
+def test_papers_values_are_found_by_what_the_data_call_their_categories():
+    for dataset in data.PUBLISHED:
+        names = {name for of, name in data.published_facts() if of == dataset}
+        assert names == set(published.known_categories(dataset))
+    found = published.quote("3dsr", "", "eyecandies", "3d", "i_auroc", "CandyCane")
+    assert found.value == 0.6
+
+
 def test_the_facts_are_those_that_the_readers_know():
     for (dataset, category), facts in data.published_facts().items():
         reader = {"mvtec3d": mvtec3d, "eyecandies": eyecandies}[dataset]
