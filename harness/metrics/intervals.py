@@ -19,6 +19,7 @@ from scipy.special import stdtr, stdtrit
 LEVEL = 0.95
 LARGE = 1e6  # degrees of freedom at which Student's t is the normal distribution
 PRIOR = 0.5  # degrees of freedom of what an error is by the counts of images alone (`interval`)
+FLAWLESS = 0.1  # share of test sets without any error from which no lower end is above the truth
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +109,7 @@ def _independent(normal: int, anomalous: int) -> float:
 
 
 def interval(
-    value: float, error: Error, level: float = LEVEL, share: bool = True
+    value: float, error: Error, level: float = LEVEL, share: bool = True, smooth: bool = True
 ) -> tuple[float, float] | None:
     """Around a value; of a share in [0, 1] as Wilson's of a proportion.
 
@@ -119,6 +120,10 @@ def interval(
     all of it, little otherwise. A value of 1 without an error on any image has a lower end all the
     same: other images might have one; likewise one of 0. None where no image makes a difference
     otherwise, as of scores that are all the same.
+
+    smooth: the influences are what leaving an image out changes. Then, near 1, the upper end may
+    miss all that a level lets be missed (`_upper`); of I-F1max, whose error is a little short,
+    it may miss half.
     """
     if error.std == 0 and not (share and value in (0, 1)):
         return None
@@ -130,19 +135,44 @@ def interval(
             return None
         least = error.images / (error.images + stdtrit(LARGE, (1 + level) / 2) ** 2)
         return (float(least), 1.0) if value == 1 else (0.0, float(1 - least))
-    squared = _moderated(error, uncertain, level)
-    middle = (value + squared / 2) / (1 + squared)
-    reach = math.sqrt(squared * uncertain + squared**2 / 4) / (1 + squared)
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+    of_one = _of_one_image(error, uncertain)
+    low, high = _wilson(value, of_one, level)
+    high = _upper(value, of_one, level) if smooth else high
+    return max(0.0, low), min(1.0, high)
 
 
-def _moderated(error: Error, uncertain: float, level: float) -> float:
-    """t^2 by the images that the error counts as. uncertain: value (1 - value)"""
+def _of_one_image(error: Error, uncertain: float) -> Error:
+    """What the error is by value (1 - value), drawn towards that of its images.
+
+    uncertain: value (1 - value). The variance is one by the images that it counts as.
+    """
+    seen = error.std**2 / uncertain
     if not error.images:
-        return error.reach(level) ** 2 / uncertain
-    seen, counted, freedom = error.std**2 / uncertain, 1 / error.images, error.freedom + PRIOR
-    variance = (error.freedom * seen + PRIOR * counted) / freedom
-    return Error(math.sqrt(variance), freedom).reach(level) ** 2
+        return Error(math.sqrt(seen), error.freedom)
+    freedom = error.freedom + PRIOR
+    variance = (error.freedom * seen + PRIOR / error.images) / freedom
+    return Error(math.sqrt(variance), freedom)
+
+
+def _wilson(value: float, error: Error, level: float) -> tuple[float, float]:
+    """Both ends. error: of `_of_one_image`"""
+    squared = error.reach(level) ** 2
+    middle = (value + squared / 2) / (1 + squared)
+    reach = math.sqrt(squared * value * (1 - value) + squared**2 / 4) / (1 + squared)
+    return middle - reach, middle + reach
+
+
+def _upper(value: float, error: Error, level: float) -> float:
+    """Upper end of Wilson's interval, or a one-sided one so near 1 that nothing else can miss.
+
+    If n images all agree with the chance of truth^n, in FLAWLESS of the test sets or more, the
+    truth is below no lower end, as those of flawless sets are the highest: half of what the level
+    lets be missed never is. The upper end then takes that half, too.
+    """
+    flawless = FLAWLESS ** (error.std**2)
+    _, both = _wilson(value, error, level)
+    _, alone = _wilson(value, error, 2 * level - 1)
+    return min(both, max(alone, flawless))
 
 
 @dataclass(frozen=True)

@@ -225,8 +225,9 @@ def _bounded(score: Score, parts: list[Influence | None], metric: str) -> Score:
     error = Error.of_mean(_all(parts))
     if score.value is None or error is None:
         return score
-    share = get(metric).unit == PERCENT
-    return replace(score, interval=interval(score.value, error, share=share))
+    known = get(metric)
+    share, smooth = known.unit == PERCENT, known.influences is None
+    return replace(score, interval=interval(score.value, error, share=share, smooth=smooth))
 
 
 def _score(values: np.ndarray, statuses: np.ndarray) -> Score:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from harness.metrics import Metric, Scored, get, known_metrics, values_of
 from harness.metrics.influence import influences
@@ -17,7 +17,7 @@ from harness.metrics.intervals import (
 )
 from harness.metrics.pixel import PixelScores
 from harness.metrics.ranking import auroc
-from tests.benchmarks import bench_intervals
+from tests.benchmarks import bench_intervals, bench_intervals_published
 
 N, M, CATEGORIES = 22, 60, 4
 
@@ -132,6 +132,20 @@ def test_the_interval_of_the_best_f1_covers_its_mean_over_test_sets():
     assert 0.92 <= share <= 0.99
 
 
+def test_test_sets_of_the_published_sizes_are_held_by_category_and_on_the_mean():
+    sizes = bench_intervals_published.sizes_of("mvtec3d")
+    assert sizes["bagel"] == (22, 88) and sizes["rope"] == (32, 69)
+    assert len(bench_intervals_published.printed_areas()) == 21
+    categories = [
+        bench_intervals_published.of_scores(bench_intervals.binormal(area), (8, 12))
+        for area in (0.8, 0.9)
+    ]
+    each, mean = bench_intervals_published.held_together(categories, ["i_auroc"], 100, 0)
+    assert [one["i_auroc"].truth for one in each] == pytest.approx([0.8, 0.9], abs=0.005)
+    assert mean["i_auroc"].truth == pytest.approx(0.85, abs=0.005)
+    assert all(one["i_auroc"].share > 0.9 for one in (*each, mean))
+
+
 def test_a_metric_of_pixels_that_knows_nothing_of_weights_has_no_influences():
     metric = Metric("p_some", "some", lambda scored: 0.5, needs="maps")
     assert influences(category(), [metric]) == {}
@@ -199,11 +213,45 @@ def test_where_no_image_makes_a_difference_nothing_is_known_of_the_error():
 
 
 def test_the_interval_is_where_the_truth_may_be_and_stays_inside():
-    low, high = interval(0.9, Error(0.05, 1e6))
+    low, high = interval(0.7, Error(0.05, 1e6))
     for end in (low, high):  # the error at the end, of as many images
-        reached = abs(end - 0.9) / (0.05 * math.sqrt(end * (1 - end) / 0.09))
+        reached = abs(end - 0.7) / (0.05 * math.sqrt(end * (1 - end) / 0.21))
         assert reached == pytest.approx(1.96, abs=0.001)
     assert interval(0.999, Error(0.3, 3))[1] <= 1
+
+
+def of_counts(agree, images):
+    """Value and error of a share of images, each of which agrees or not."""
+    value = agree / images
+    return value, Error(math.sqrt(value * (1 - value) / images), 1e6)
+
+
+def test_the_upper_end_near_1_misses_what_the_lower_end_never_does():
+    """Of 40 images: the chance of each outcome is known, and so how often the truth is held."""
+    ends = [interval(*of_counts(agree, 40)) for agree in range(1, 40)]
+    ends.append(interval(1.0, Error(0.0, 1e6, 40)))
+    low, high = np.array(ends).T
+    truths = np.linspace(0.92, 0.99, 29)[:, None]
+    chance = binom.pmf(np.arange(1, 41), 40, truths)
+    assert not (chance * (low > truths)).any()
+    missed = (chance * (high < truths)).sum(axis=1)
+    assert 0.04 < missed.mean() < 0.075  # whole images: by steps, around 5 %
+    for smooth, reach in ((True, 1.645), (False, 1.96)):
+        value, error = of_counts(39, 40)
+        _, end = interval(value, error, smooth=smooth)
+        reached = (end - value) / math.sqrt(end * (1 - end) / 40)
+        assert reached == pytest.approx(reach, abs=0.001)
+
+
+def test_between_both_the_upper_end_is_where_one_set_in_ten_is_flawless():
+    found = np.array([interval(*of_counts(agree, 400))[1] for agree in range(360, 400)])
+    whole = np.array(
+        [interval(*of_counts(agree, 400), smooth=False)[1] for agree in range(360, 400)]
+    )
+    assert (np.diff(found) >= 0).all() and (found <= whole).all()
+    edge = 0.1 ** (1 / 400)
+    assert found[whole <= edge] == pytest.approx(whole[whole <= edge])
+    assert (found[whole > edge] >= edge).all() and found[-1] < whole[-1]
 
 
 def test_where_few_images_make_all_of_the_error_the_interval_reaches_further():
