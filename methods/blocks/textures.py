@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from methods.blocks import augmenters
+from methods.blocks.decoded import Decoded
 from methods.blocks.perlin import perlin_noise
 from methods.blocks.texture_choice import Choice, images, texture_folder
 
@@ -55,11 +56,18 @@ def chosen_texture(choice: Choice, size: int, category: str, setting: str) -> Te
 
 
 class Images:
-    """One of the image files, uniformly: resized to a square, or a random square crop of it."""
+    """One of the image files, uniformly: resized to a square, or a random square crop of it.
+
+    cached: whole images that stay in memory. Squares of more files are kept on disk: so few of so
+    many would hardly be drawn again.
+    """
 
     def __init__(self, files: Sequence[Path], size: int, crop: bool = False, cached: int = 512):
         self.files, self.size, self.crop = files, size, crop
-        self._load = lru_cache(maxsize=cached)(self._read)
+        if crop or len(files) <= cached:
+            self._load = lru_cache(maxsize=cached)(self._read)
+        else:
+            self._load = Decoded(files, size, self._read)
 
     def __call__(self, rng: np.random.Generator) -> np.ndarray:
         image = self._load(int(rng.integers(len(self.files))))

@@ -301,10 +301,22 @@ def test_other_categories_leave_out_the_own_one_and_test_images(tmp_path):
 
 def test_images_are_read_as_rgb_and_kept_in_bounded_number(tmp_path):
     write_images(tmp_path, [f"{i}.png" for i in range(5)])
-    texture = textures.Images(sorted(tmp_path.glob("*.png")), 16, cached=2)
+    texture = textures.Images(sorted(tmp_path.glob("*.png")), 16, crop=True, cached=2)
     for seed in range(20):
         assert texture(np.random.default_rng(seed))[..., 0].max() < 5
     assert texture._load.cache_info().currsize == 2
+
+
+def test_many_textures_are_those_of_few(tmp_path, monkeypatch):
+    """Kept on disk or in memory."""
+    monkeypatch.setenv("RELIEF_CACHE", str(tmp_path / "cache"))
+    write_images(tmp_path, [f"{i}.png" for i in range(5)])
+    files = sorted(tmp_path.glob("*.png"))
+    few, many = (textures.Images(files, 16, cached=n) for n in (5, 4))
+    for seed in [*range(10)] * 2:
+        found = (texture(np.random.default_rng(seed)) for texture in (few, many))
+        assert np.array_equal(*found)
+    assert list((tmp_path / "cache").iterdir())
 
 
 @pytest.mark.parametrize("folder, said", [(None, "is not set"), ("/no/such", "/no/such is not")])
