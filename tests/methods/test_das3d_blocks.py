@@ -195,6 +195,19 @@ def test_augmenters_match_imgaug(p):
     assert (image == before).all()
 
 
+@pytest.mark.parametrize("height, width", [(2, 9), (3, 3), (40, 31)])
+def test_sharpness_is_that_of_pillow_to_the_last_bit(height, width):
+    from PIL import Image, ImageEnhance
+
+    rng = np.random.default_rng(0)
+    shape = (height, width, 3)
+    for factor in (0, 0.3, 1, 1.7, 2, *rng.uniform(0, 2, 20)):
+        for image in (rng.integers(0, 256, shape), 255 * rng.integers(0, 2, shape)):
+            image = image.astype(np.uint8)
+            expected = ImageEnhance.Sharpness(Image.fromarray(image)).enhance(factor)
+            assert np.array_equal(augmenters.sharpness(image, factor), np.asarray(expected))
+
+
 def test_drawn_augmenters_differ_and_repeat():
     image = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
 
