@@ -186,13 +186,6 @@ def lone_name(what: Sequence[str] | None) -> str | None:
     return what[0]
 
 
-def sole(name: str, found: Sequence[str]) -> str:
-    """Of these, all of which begin so, the only one. Raises UserError if there are more."""
-    if len(found) > 1:
-        raise UserError(f"{name!r} is the beginning of {', '.join(found)}: give more of it")
-    return found[0]
-
-
 def warn(line: str) -> None:
     errors.print(f"[yellow]{escape(line)}[/yellow]", soft_wrap=True)
 

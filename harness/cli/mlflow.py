@@ -36,10 +36,11 @@ def sync(
             "MLFLOW_TRACKING_URI) for the store's own database, or give a URI"
         )
     where = Store(store)
-    launches = [found for found in where.launches() if launch in (None, found["id"])]
     sweeps = [name for name in sweep_ids(where) if launch in (None, name)]
-    if not launches and not sweeps:
-        where.launch(launch)  # says what there is
+    if launch is None:
+        launches = where.launches() if sweeps else where.known_launches()
+    else:
+        launches = [] if sweeps else [where.launch(launch)]
     for found in launches:
         folder = where.path / "reports" / found["id"]
         report = folder if folder.is_dir() else None

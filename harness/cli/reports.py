@@ -29,7 +29,10 @@ EXIT_DAMAGED, EXIT_REGRESSION = 1, 3
 
 Launches = Annotated[
     Optional[list[str]],
-    typer.Option("--launch", help="Launch id (default: each store's latest); repeat for several."),
+    typer.Option(
+        "--launch",
+        help="Launch id or its beginning (default: each store's latest); repeat for several.",
+    ),
 ]
 Filters = Optional[list[str]]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -212,7 +215,9 @@ def compare(
 def export(
     out: Annotated[Path, typer.Argument(help="Folder to write, one subfolder a method.")],
     store: StorePath = DEFAULT_STORE,
-    launch: Annotated[Optional[str], typer.Option(help="Launch id (default: the latest).")] = None,
+    launch: Annotated[
+        Optional[str], typer.Option(help="Launch id or its beginning (default: the latest).")
+    ] = None,
     truth: Annotated[
         bool, typer.Option("--truth", help="Write the ground truth at the maps' size beside them.")
     ] = False,

@@ -33,7 +33,8 @@ SHOWN = 5  # cells that are named with what stands against scoring them
 
 def rescore(
     launch: Annotated[
-        Optional[str], typer.Argument(help="Launch id (default: the store's latest).")
+        Optional[str],
+        typer.Argument(help="Launch id or its beginning (default: the store's latest)."),
     ] = None,
     metric: Annotated[
         Optional[list[str]],

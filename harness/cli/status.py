@@ -16,11 +16,10 @@ from harness.cli.launch import (
     Data,
     StorePath,
     lone_name,
-    sole,
 )
 from harness.cli.runs import planned_of
 from harness.cli.terminal import show, table
-from harness.store import DONE, FAILED, Store, title_of
+from harness.store import DONE, FAILED, Store, sole, title_of
 from harness.store.at_work import lock_of
 from harness.store.processes import Process
 from harness.store.timed import FOLDER, timing_of

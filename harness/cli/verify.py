@@ -21,7 +21,8 @@ EXIT_DIFFERS = 1
 
 def verify(
     launch: Annotated[
-        Optional[str], typer.Argument(help="Launch id (default: the store's latest).")
+        Optional[str],
+        typer.Argument(help="Launch id or its beginning (default: the store's latest)."),
     ] = None,
     sample: Annotated[
         Optional[int], typer.Option(min=1, help="So many cells, drawn by --seed (default: all).")

@@ -20,7 +20,7 @@ from harness.store.records import (
     Spec,
     title_of,
 )
-from harness.store.store import Results, Store
+from harness.store.store import Results, Store, sole
 from methods.errors import UserError
 from methods.files import PART
 
@@ -47,6 +47,7 @@ __all__ = [
     "UserError",
     "canonical",
     "key_of",
+    "sole",
     "title_of",
     "write_json",
     "write_text",

@@ -29,7 +29,7 @@ import tempfile
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -449,14 +449,23 @@ class Store:
         return found
 
     def launch(self, launch_id: str | None = None) -> dict[str, Any]:
-        """The launch of that name, by default the latest."""
+        """The launch of that id, or the only one that begins so; by default the latest."""
         launches = {launch["id"]: launch for launch in self.known_launches()}
         if launch_id is None:
             return list(launches.values())[-1]
-        if launch_id not in launches:
+        if launch_id in launches:
+            return launches[launch_id]
+        if not (found := [known for known in launches if known.startswith(launch_id)]):
             there = ", ".join(launches)
             raise UserError(f"no launch {launch_id!r} in {self.path}; there are {there}")
-        return launches[launch_id]
+        return launches[sole(launch_id, found)]
+
+
+def sole(name: str, found: Sequence[str]) -> str:
+    """Of these, all of which begin so, the only one. Raises UserError if there are more."""
+    if len(found) > 1:
+        raise UserError(f"{name!r} is the beginning of {', '.join(found)}: give more of it")
+    return found[0]
 
 
 def _below(path: Path, work: Path, names: tuple[str, ...]) -> bool:

@@ -15,6 +15,7 @@ from harness.store import (
     DamagedError,
     RecordError,
     Store,
+    UserError,
     canonical,
     key_of,
     write_json,
@@ -140,6 +141,19 @@ def test_a_damaged_launch_is_left_out_and_named(tmp_path, caplog, text):
     (tmp_path / "launches" / "b.json").write_text(text)
     assert [launch["id"] for launch in store.launches()] == ["a"]
     assert "launches/b.json is damaged" in caplog.text
+
+
+def test_a_launch_is_found_by_what_it_alone_begins_with(tmp_path):
+    for started, name in enumerate(("demo-1a", "demo-2", "demo")):
+        launch = {"id": name, "started": started, "cells": []}
+        write_json(tmp_path / "launches" / f"{name}.json", launch)
+    store = Store(tmp_path)
+    found = [store.launch(name)["id"] for name in ("demo-1", "demo", "demo-2", None)]
+    assert found == ["demo-1a", "demo", "demo-2", "demo"]
+    with pytest.raises(UserError, match="'demo-' is the beginning of demo-1a, demo-2: give more"):
+        store.launch("demo-")
+    with pytest.raises(UserError, match="no launch 'tiny'.*; there are demo-1a, demo-2, demo"):
+        store.launch("tiny")
 
 
 def test_a_record_of_a_newer_version_is_refused(tmp_path):
