@@ -133,11 +133,11 @@ def _when(name: str, at: int, timed: Timing | None) -> int:
 
 
 def _timed_again(timed: Timing | None) -> dict[str, str]:
-    """When the speed was measured, if that was not with the cell, and who disturbed it."""
+    """When the speed was measured, if that was not with the cell, and who else was at work."""
     if timed is None:
         return {}
     when = datetime.fromtimestamp(timed.when, UTC).isoformat(timespec="seconds")
-    return {"timed_again": when, "timed_beside": timed.others}
+    return {"timed_again": when, "timed_beside": timed.others or "nobody"}
 
 
 def _costs(record: Record) -> dict[str, float]:

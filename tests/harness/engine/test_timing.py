@@ -128,6 +128,7 @@ def test_tables_and_mlflow_show_the_later_speed(store, others):
     assert unchanged.state_of(store, launch) != state
     content, mark = mlflow(store, kept)
     assert mark != seen[1] and content.tags["timed_again"] and "timed_again" not in seen[0].tags
+    assert content.tags["timed_beside"] == "nobody"
     points, before = ({p.name: p for p in c.points} for c in (content, seen[0]))
     changed = {name for name in points if points[name] != before[name]}
     assert changed == {name for name in points if name.startswith("speed/")}
@@ -213,7 +214,7 @@ def test_a_launch_that_does_not_time_is_timed_in_the_usual_way():
 
 
 def test_the_command_tells_what_it_did_and_writes_the_report(store, others):
-    page = store.path / "reports" / store.launch()["id"] / "leaderboard.csv"
+    page = store.path / "reports" / store.launch()["id"] / "cost.csv"
     told = bench(store, "--json")
     assert told.exit_code == 0, told.output
     found = json.loads(told.stdout)
@@ -225,6 +226,20 @@ def test_the_command_tells_what_it_did_and_writes_the_report(store, others):
     others[:] = ["", BUSY]
     told = bench(store, "--anew")
     assert told.exit_code == 1 and "disturbed" in told.output
+
+
+def test_one_that_is_stopped_keeps_what_it_timed_and_the_next_writes_the_report(store, others):
+    kept, _ = records(store)
+    page = store.path / "reports" / store.launch()["id"] / "cost.csv"
+
+    def stop(ended):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        again(store, listen=stop)
+    assert timed.timing_of(kept).valid and not page.exists()
+    assert "1 valid before" in bench(store).output
+    assert f"{timed.speed_of(kept)['fps']}"[:8] in page.read_text()
 
 
 def test_what_cannot_be_timed_is_told_with_the_remedy(store, others):
