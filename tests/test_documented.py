@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from harness.cli.app import app
+from harness.cli.app import built
 from harness.planning import config, space, study, yaml12
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +53,7 @@ def mentions():
 
 @functools.cache
 def whole():
-    return typer.main.get_command(app)
+    return typer.main.get_command(built())
 
 
 def named(words):

@@ -2,67 +2,83 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Optional
 
 import typer
 
-from harness.cli import (
-    bench,
-    data,
-    doctor,
-    init,
-    kit,
-    listing,
-    maps,
-    mlflow,
-    models,
-    plan,
-    reports,
-    rescore,
-    runs,
-    status,
-    store,
-    studies,
-    sweep,
-    verify,
-    weights,
-)
 from harness.cli.errors import debugging, plugged, tell
 from harness.cli.terminal import quieted
 from methods import plugins
 
-app = typer.Typer(
-    name="relief",
-    help="Benchmark RGB-D industrial anomaly detectors: run, compare, report.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-RUN, READ, OWN, KEEP = (  # what `relief --help` shows under one heading, in this order
-    "Run",
-    "Read results",
-    "Data, methods, settings of your own",
-    "Look after store and machines",
-)
-for panel, commands in (
-    (RUN, (runs.run, plan.plan, status.status, sweep.sweep, studies.study)),
-    (READ, (reports.report, reports.compare, reports.export, models.models, models.predict)),
-    (OWN, (init.init, kit.test)),
-    (KEEP, (verify.verify, rescore.rescore, mlflow.sync, mlflow.ui, doctor.doctor, bench.bench)),
-):
-    for command in commands:
-        app.command(rich_help_panel=panel)(command)
-app.command("import", rich_help_panel=READ)(maps.import_maps)
-app.command("list", rich_help_panel=OWN)(listing.list_)
-for panel, groups in (
-    (RUN, (studies.app,)),
-    (OWN, (data.app, weights.app, kit.new)),
-    (KEEP, (store.app,)),
-):
-    for group in groups:
-        app.add_typer(group, rich_help_panel=panel)
+# What `relief --help` shows under one heading, in this order: command, the function of this folder
+# that it is; a group of commands has its name from its own Typer.
+COMMANDS = {
+    "Run": {
+        "run": "runs.run",
+        "plan": "plan.plan",
+        "status": "status.status",
+        "sweep": "sweep.sweep",
+        "study": "studies.study",
+        "studies": "studies.app",
+    },
+    "Read results": {
+        "report": "reports.report",
+        "compare": "reports.compare",
+        "export": "reports.export",
+        "models": "models.models",
+        "predict": "models.predict",
+        "import": "maps.import_maps",
+    },
+    "Data, methods, settings of your own": {
+        "init": "init.init",
+        "test": "kit.test",
+        "list": "listing.list_",
+        "data": "data.app",
+        "weights": "weights.app",
+        "new": "kit.new",
+    },
+    "Look after store and machines": {
+        "verify": "verify.verify",
+        "rescore": "rescore.rescore",
+        "sync": "mlflow.sync",
+        "ui": "mlflow.ui",
+        "doctor": "doctor.doctor",
+        "bench": "bench.bench",
+        "store": "store.app",
+    },
+}
+
+
+def built(arguments: Sequence[str] = ()) -> typer.Typer:
+    """The program with all its commands, or with the one alone that the arguments ask for.
+
+    The modules of the others are not imported then: that takes longer than most commands.
+    """
+    app = typer.Typer(
+        name="relief",
+        help="Benchmark RGB-D industrial anomaly detectors: run, compare, report.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(options)
+    first = next((argument for argument in arguments if not argument.startswith("-")), None)
+    known = {name for commands in COMMANDS.values() for name in commands}
+    for panel, commands in COMMANDS.items():
+        for name, place in commands.items():
+            if first in known and name != first:
+                continue
+            module, _, part = place.partition(".")
+            found = getattr(importlib.import_module(f"harness.cli.{module}"), part)
+            if isinstance(found, typer.Typer):
+                app.add_typer(found, rich_help_panel=panel)
+            else:
+                app.command(name, rich_help_panel=panel)(found)
+    return app
 
 
 def _tell_version(wanted: bool) -> None:
@@ -73,7 +89,6 @@ def _tell_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     version: Annotated[
         bool,
@@ -114,7 +129,7 @@ def main() -> None:
             from harness.metrics import outside
 
             outside.join()
-        app(args=left)
+        built(left)(args=left)
     except Exception as error:
         sys.exit(tell(error, debug))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import io
-import textwrap
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def leaves(settings: Any, prefix: str = "") -> Iterator[dict[str, str]]:
@@ -41,29 +41,56 @@ def _comments(cls: type) -> dict[str, str]:
 
 def _own_comments(cls: type) -> dict[str, str]:
     try:
-        source = textwrap.dedent(inspect.getsource(cls))
+        source = _source_of(inspect.getsourcefile(cls) or "")
     except (OSError, TypeError):  # made without a file
         return {}
-    (tree,) = ast.parse(source).body
-    assert isinstance(tree, ast.ClassDef)
-    fields = [
-        s for s in tree.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)
-    ]
-    lines = {
-        token.start[0]: token.string.lstrip("# ").strip()
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
     said = {}
-    for field in fields:
-        parts = [lines[n] for n in range(field.lineno, (field.end_lineno or 0) + 1) if n in lines]
-        last = (field.end_lineno or 0) + 1
-        while parts and last in lines and source.splitlines()[last - 1].lstrip().startswith("#"):
-            parts.append(lines[last])
-            last += 1
+    for field in source.fields.get(cls.__qualname__, ()):
+        first, last = field.lineno, field.end_lineno or field.lineno
+        parts = [source.comments[n] for n in range(first, last + 1) if n in source.comments]
+        while parts and (last := last + 1) in source.alone:
+            parts.append(source.comments[last])
         assert isinstance(field.target, ast.Name)
         said[field.target.id] = " ".join(parts)
     return said
+
+
+class _Source(NamedTuple):
+    fields: dict[str, list[ast.AnnAssign]]  # of each class, by its qualified name
+    comments: dict[int, str]  # line -> what it says
+    alone: frozenset[int]  # lines that are a comment and nothing else
+
+
+@functools.cache
+def _source_of(file: str) -> _Source:
+    """Read once, however many classes are asked for."""
+    text = Path(file).read_text(encoding="utf-8")
+    tokens = [
+        token
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT
+    ]
+    return _Source(
+        {name: list(_fields(body)) for name, body in _classes(ast.parse(text))},
+        {token.start[0]: token.string.lstrip("# ").strip() for token in tokens},
+        frozenset(t.start[0] for t in tokens if not t.line[: t.start[1]].strip()),
+    )
+
+
+def _classes(tree: ast.AST, above: str = "") -> Iterator[tuple[str, ast.ClassDef]]:
+    for node in ast.iter_child_nodes(tree):
+        inner = above
+        if isinstance(node, ast.ClassDef):
+            yield f"{above}{node.name}", node
+            inner = f"{above}{node.name}."
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = f"{above}{node.name}.<locals>."
+        if isinstance(node, ast.stmt):
+            yield from _classes(node, inner)
+
+
+def _fields(body: ast.ClassDef) -> Iterator[ast.AnnAssign]:
+    return (s for s in body.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name))
 
 
 def first_line(path: Path) -> str:

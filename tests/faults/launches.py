@@ -46,7 +46,7 @@ def warm() -> None:
     import methods.names
     import reports.page.render
 
-    used = (pandas, pyarrow, pydantic, torch, xxhash, harness, reports)
+    used = (pandas, pyarrow, pydantic, torch, xxhash, harness.cli.app.built(), reports)
     assert all(used)
     methods.METHODS.clear()
     methods.METHODS["toy"] = "tests.faults.toy:Trained"

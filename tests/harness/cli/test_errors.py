@@ -116,7 +116,7 @@ def command(monkeypatch):
         def fail():
             raise error
 
-        monkeypatch.setattr(cli, "app", program)
+        monkeypatch.setattr(cli, "built", lambda arguments: program)
 
     return make
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli.app import app
+from harness.cli.app import built
 from harness.cli.described import leaves
 from harness.cli.listing import LISTS
 from methods import METHODS, plugins
@@ -17,7 +17,7 @@ from tests.test_bring_your_own import FILES, ROOT, alone  # noqa: F401
 
 
 def listed(*what):
-    done = CliRunner().invoke(app, ["list", *what, "--json"])
+    done = CliRunner().invoke(built(), ["list", *what, "--json"])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
 
@@ -26,7 +26,7 @@ def listed(*what):
 def test_every_list_has_rows_of_the_same_columns(what):
     rows = listed(what)[what]
     assert len(rows) > 1 and all(row.keys() == rows[0].keys() for row in rows)
-    assert CliRunner().invoke(app, ["list", what]).exit_code == 0
+    assert CliRunner().invoke(built(), ["list", what]).exit_code == 0
 
 
 def test_settings_are_listed_with_default_unit_and_source():
@@ -73,12 +73,12 @@ def test_a_method_that_cannot_be_used_is_listed_as_broken(tmp_path):
 
 
 def test_an_unknown_method_is_told_without_a_configuration():
-    said = str(CliRunner().invoke(app, ["test", "nothere"]).exception)
+    said = str(CliRunner().invoke(built(), ["test", "nothere"]).exception)
     assert said.startswith("unknown method 'nothere'; known: dbrn") and "yaml" not in said
 
 
 def test_an_unknown_list_is_answered_with_the_known_ones():
-    done = CliRunner().invoke(app, ["list", "modalities"])
+    done = CliRunner().invoke(built(), ["list", "modalities"])
     assert "known: methods, variants, settings" in str(done.exception)
 
 
@@ -86,20 +86,23 @@ def test_an_unknown_list_is_answered_with_the_known_ones():
 def test_a_list_that_computes_nothing_imports_no_torch(what):
     code = (
         "import sys\nsys.modules['torch'] = sys.modules['ray'] = sys.modules['mlflow'] = None\n"
-        f"from harness.cli.app import app\napp(args=['list', '{what}'], standalone_mode=False)\n"
+        "from harness.cli.app import built\n"
+        f"built()(args=['list', '{what}'], standalone_mode=False)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def test_the_name_that_the_guide_gives_can_be_given(tmp_path):
-    done = CliRunner().invoke(app, ["new", "method", "my_method", "--in", str(tmp_path / "own")])
+    done = CliRunner().invoke(
+        built(), ["new", "method", "my_method", "--in", str(tmp_path / "own")]
+    )
     assert done.exit_code == 0 and (tmp_path / "own/my_method/method.py").exists(), done.output
 
 
 def test_a_new_method_keeps_the_contract_at_once_and_fails_it_when_it_is_spoilt(tmp_path):
     package = tmp_path / "patches"
-    done = CliRunner().invoke(app, ["new", "method", "patches", "--in", str(package)])
+    done = CliRunner().invoke(built(), ["new", "method", "patches", "--in", str(package)])
     assert done.exit_code == 0 and "relief test patches" in done.output
     files = sorted(p.relative_to(package).as_posix() for p in package.rglob("*") if p.is_file())
     assert files == [
@@ -114,7 +117,7 @@ def test_a_new_method_keeps_the_contract_at_once_and_fails_it_when_it_is_spoilt(
     (row,) = (row for row in listed("methods")["methods"] if row["name"] == "patches")
     assert row["says"] and "DeclaredMethod" not in row["says"]
     asked = ["test", "patches", "--setting", "rgb+3d", "patches.batch=2"]
-    done = CliRunner().invoke(app, asked)
+    done = CliRunner().invoke(built(), asked)
     assert done.exit_code == 0 and "keeps the contract" in done.output, done.output
     assert all(f"{check} " in done.output for check in CHECKS)
     code = package / "patches/method.py"
@@ -124,7 +127,7 @@ def test_a_new_method_keeps_the_contract_at_once_and_fails_it_when_it_is_spoilt(
     code.write_text(
         code.read_text().replace("mean = state", "mean = 1.001 ** id(self) % 1 + state")
     )
-    done = CliRunner().invoke(app, asked)
+    done = CliRunner().invoke(built(), asked)
     assert done.exit_code == 1 and "failed  same_seed" in done.output, done.output
     lines = [line for line in done.output.splitlines() if line.startswith(("passed", "failed"))]
     says = 9 + max(map(len, CHECKS))
@@ -135,4 +138,4 @@ def test_a_new_method_keeps_the_contract_at_once_and_fails_it_when_it_is_spoilt(
     "name, said", [("das3d", "is taken"), ("My-Method", "no name of a Python")]
 )
 def test_a_name_that_cannot_be_is_refused(name, said):
-    assert said in str(CliRunner().invoke(app, ["new", "method", name]).exception)
+    assert said in str(CliRunner().invoke(built(), ["new", "method", name]).exception)

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import reports, terminal
-from harness.cli.app import app
+from harness.cli.app import built
 from harness.store import write_text
 from tests.harness.cli.test_cli import relief
 from tests.reports.fake_store import build_launch
@@ -22,19 +22,19 @@ def store(tmp_path, monkeypatch):
 
 
 def test_a_launch_in_the_place_of_a_store_is_told_the_right_form(store):
-    done = CliRunner().invoke(app, ["report", str(store), "fake-00000000"])
+    done = CliRunner().invoke(built(), ["report", str(store), "fake-00000000"])
     assert f"relief report {store} --launch fake-00000000" in str(done.exception)
-    done = CliRunner().invoke(app, ["report", "fake-00000000"])
+    done = CliRunner().invoke(built(), ["report", "fake-00000000"])
     assert "`relief report --launch fake-00000000`" in str(done.exception)
 
 
 def test_a_launch_in_the_place_of_a_store_to_compare_is_told_the_right_form(store):
-    done = CliRunner().invoke(app, ["compare", str(store), "fake-00000000"])
+    done = CliRunner().invoke(built(), ["compare", str(store), "fake-00000000"])
     assert "fake-00000000 is no folder: compare takes two stores" in str(done.exception)
 
 
 def asked(*arguments):
-    done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    done = CliRunner().invoke(built(), [*map(str, arguments), "--json"])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
 
@@ -92,5 +92,5 @@ def test_a_comparison_for_scripts_has_what_the_table_has(store, tmp_path):
 
 def test_a_comparison_has_whole_words_in_a_narrow_terminal(store):
     given = ["compare", str(store), str(store), "--a", "method=das3d", "--b", "method=m3dm"]
-    done = CliRunner().invoke(app, given, env={"COLUMNS": "80"})
+    done = CliRunner().invoke(built(), given, env={"COLUMNS": "80"})
     assert "AUPRO@0.3" in done.output and "95 % interval" in done.output and "…" not in done.output

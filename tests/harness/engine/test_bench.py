@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import bench as cli
-from harness.cli.app import app
+from harness.cli.app import built
 from harness.engine.bench import Fit, Found, Throughput, Training, _pace, few_steps
 from methods import METHODS, get
 
@@ -21,7 +21,7 @@ SMALL = [
 def bench(*what):
     given = ["bench", "das3d", *SMALL, "--size", "demo", "--device", "cpu", "--steps", "4"]
     given += ["--train", "2", "--batch", "2", "--seconds", "0", "--tflops", "1", *what]
-    return CliRunner().invoke(app, given)
+    return CliRunner().invoke(built(), given)
 
 
 def test_a_method_is_trained_predicts_and_says_on_what():

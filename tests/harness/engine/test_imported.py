@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 from typer.testing import CliRunner
 
-from harness.cli.app import app
+from harness.cli.app import built
 from harness.data import synthetic
 from harness.data.datasets import open_dataset
 from harness.data.synthetic.generate import write_category
@@ -132,7 +132,7 @@ def test_the_same_maps_under_other_names_are_launches_of_their_own(maps, data, t
 def command(maps, data, store, **more):
     given = {"--setting": "rgb", "--data": data, "--store": store.path, "--tracking": "none"}
     options = [str(part) for pair in (given | more).items() for part in pair]
-    return CliRunner().invoke(app, ["import", str(maps), "--serial", *options])
+    return CliRunner().invoke(built(), ["import", str(maps), "--serial", *options])
 
 
 def test_an_import_that_fails_leaves_no_launch_and_is_not_offered(maps, data, tmp_path):

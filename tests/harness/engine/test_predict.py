@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 import methods
-from harness.cli.app import app
+from harness.cli.app import built
 from harness.data.parts import find_parts
 from harness.data.samples import DataError
 from harness.engine.answers import overlay
@@ -257,7 +257,7 @@ def test_the_command_writes_maps_overlays_and_a_table(fitted, tmp_path):
     files = sorted((folder_of(store, model) / "test" / "hole" / "rgb").iterdir())
     given = ["baseline/rgb+3d/cookie", str(files[0]), "--out", str(tmp_path / "out")]
     where = ["--store", str(store.path)]
-    done = CliRunner().invoke(app, ["predict", *given, *where, "--fpr", "0.25"])
+    done = CliRunner().invoke(built(), ["predict", *given, *where, "--fpr", "0.25"])
     assert done.exit_code == 0, done.output
     assert "rests on 3 normal validation samples" in " ".join(done.output.split())
     (row,) = csv.DictReader((tmp_path / "out" / "scores.csv").open())
@@ -268,13 +268,13 @@ def test_the_command_writes_maps_overlays_and_a_table(fitted, tmp_path):
     assert values.dtype == np.float32 and np.array_equal(values, found.map)
     picture = cv2.imread(str(tmp_path / "out" / row["overlay"]))
     assert picture.shape == found.rgb.shape
-    done = CliRunner().invoke(app, ["predict", *given, *where, "--fpr", "0.05"])
+    done = CliRunner().invoke(built(), ["predict", *given, *where, "--fpr", "0.05"])
     assert isinstance(done.exception, UserError) and "cannot be told from 3" in str(done.exception)
-    listed = CliRunner().invoke(app, ["models", *where, "--json"])
+    listed = CliRunner().invoke(built(), ["models", *where, "--json"])
     row = next(r for r in json.loads(listed.output) if r["key"] == model.stored.key)
     assert row["setting"] == "rgb+3d" and row["bytes"] == model.stored.bytes
     assert row["metrics"]["i_auroc"] is not None
-    assert model.stored.key in CliRunner().invoke(app, ["models", *where]).output
+    assert model.stored.key in CliRunner().invoke(built(), ["models", *where]).output
 
 
 def test_an_overlay_leaves_what_scores_low_as_it_is():

@@ -8,7 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 from harness.cli import unchanged
-from harness.cli.app import app
+from harness.cli.app import built
 from harness.cli.errors import describe
 from harness.engine import timing
 from harness.engine.alone import Alone
@@ -72,7 +72,7 @@ def again(store, **how):
 
 def bench(store, *what):
     given = ["bench", "--cells", store.launch()["id"], "--store", str(store.path)]
-    return CliRunner().invoke(app, [*given, "--device", "cpu", "--tracking", "none", *what])
+    return CliRunner().invoke(built(), [*given, "--device", "cpu", "--tracking", "none", *what])
 
 
 def bytes_of(record):
@@ -140,7 +140,9 @@ def test_tables_and_mlflow_show_the_later_speed(store, others):
 def test_the_status_of_a_launch_tells_times_that_came_later(store, others):
     def notes():
         given = ["status", store.launch()["id"], "--store", str(store.path), "--json"]
-        return [job["note"] for job in json.loads(CliRunner().invoke(app, given).stdout)["jobs"]]
+        return [
+            job["note"] for job in json.loads(CliRunner().invoke(built(), given).stdout)["jobs"]
+        ]
 
     assert notes() == ["", ""]
     (one, _) = again(store)
@@ -252,5 +254,5 @@ def test_what_cannot_be_timed_is_told_with_the_remedy(store, others):
     text = why("baseline/plane")
     assert "no finished cell" in text and "protocol.keep_models=true" in text
     assert "--size says nothing with --cells" in why("--size", "demo")
-    alone = CliRunner().invoke(app, ["bench", "--anew"])
+    alone = CliRunner().invoke(built(), ["bench", "--anew"])
     assert "--anew says nothing without --cells" in str(alone.exception)
