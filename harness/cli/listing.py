@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
 
 import methods as registered
 from harness.cli import described
-from harness.cli.terminal import console, errors
+from harness.cli.terminal import console, errors, room, show, table
 from methods import names, plugins
 from methods.errors import UserError
 from methods.plugins import PluginError
@@ -26,6 +27,7 @@ from methods.plugins import PluginError
 OURS = "Relief"
 ROOT = Path(__file__).parents[2]
 Rows = list[dict[str, Any]]
+SENTENCE = 20  # columns
 LONG = ("signature",)  # columns of --json that no terminal has room for
 
 
@@ -213,17 +215,45 @@ def list_(
         print(json.dumps(found | {"broken": broken}, indent=1, ensure_ascii=False))
         return
     for title, rows in found.items():
-        console.print(_table(title, rows))
+        _show(title, rows)
     for one in broken:
         text = f"broken: {one['plug-in']}: {one['why']}"
         errors.print(f"[red]{escape(text)}[/red]", soft_wrap=True)
 
 
-def _table(title: str, rows: Rows) -> Table:
-    table = Table(title=title, title_justify="left")
+def _show(title: str, rows: Rows) -> None:
+    """A table, or rows as paragraphs where it would be too narrow for its words."""
     columns = [column for column in (rows[0] if rows else ()) if column not in LONG]
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(str(row[column])) for column in columns))
-    return table
+    if all(row.get("from") == OURS for row in rows):
+        columns = [column for column in columns if column != "from"]
+    texts = [[str(row[column]) for column in columns] for row in rows]
+    least = [_least(column) for column in zip(columns, *texts)]
+    if sum(least) + 2 * len(least) > room():
+        console.print(f"[italic]{title}[/italic]")
+        for first, *others in texts:
+            console.print(f"[bold]{escape(first)}[/bold]", soft_wrap=True)
+            show(_paragraph(columns[1:], others))
+        return
+    made = table(title=title)
+    for column, width in zip(columns, least):
+        made.add_column(column, overflow="fold", min_width=width)
+    for row in texts:
+        made.add_row(*map(escape, row))
+    show(made)
+
+
+def _paragraph(columns: list[str], texts: list[str]) -> Table:
+    """What there is of a row, a line each."""
+    made = Table.grid(padding=(0, 2, 0, 0))
+    made.add_column(no_wrap=True)
+    made.add_column(overflow="fold")
+    for column, text in zip(columns, texts):
+        if text:
+            made.add_row(f"  {column}", escape(text))
+    return made
+
+
+def _least(texts: Sequence[str]) -> int:
+    """How wide a column must be: no word is broken, and sentences have room for a few."""
+    words = max(cell_len(word) for text in texts for word in (text.split() or [""]))
+    return max(words, min(SENTENCE, max(map(cell_len, texts))))

@@ -33,9 +33,15 @@ def table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None
     return made
 
 
+def room() -> int:
+    """Columns of a table: those of the terminal; a pipe has many, unless COLUMNS says how many."""
+    told = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+    return console.width if told else PIPED
+
+
 def show(what: RenderableType) -> None:
     """Print a table; in a pipe each row is one line, unless COLUMNS says how wide it may be."""
-    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
+    if room() == console.width:
         console.print(what)
     else:
         Console(file=console.file, width=PIPED, highlight=False, quiet=console.quiet).print(what)

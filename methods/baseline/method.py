@@ -1,4 +1,4 @@
-"""Baselines as a plug-in: how far heights and colours lie from those of normal samples."""
+"""Baselines: how far heights and colours lie from those of normal samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DAS3D as a plug-in: fit on normal samples with synthetic anomalies, predict, save, load."""
+"""DAS3D: anomalies made in colour and depth, two networks that repair them, a U-Net that tells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DBRN as a plug-in: fit on normal samples with simulated anomalies, predict, save, load.
+"""DBRN: a network each reconstructs colour and depth; a third, shared, segments both.
 
 The paper has no public code, so this is a reference implementation: methods/dbrn/README.md lists
 every decision with its alternatives, and each is a setting. Sections are those of that file.

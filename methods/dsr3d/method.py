@@ -1,4 +1,4 @@
-"""3DSR as a plug-in (setting "rgb": DSR): fit on normal samples, predict, save, load."""
+"""3DSR, of colour alone DSR: a discrete autoencoder of RGB-D, anomalies made among its codes."""
 
 from __future__ import annotations
 

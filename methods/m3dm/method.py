@@ -1,4 +1,4 @@
-"""M3DM as a plug-in: banks of frozen features, their coresets, and the decision over them.
+"""M3DM: memory banks of frozen DINO and Point-MAE features, fused, and a decision over them.
 
 Sections are those of methods/m3dm/README.md.
 """

@@ -1,4 +1,4 @@
-"""Shape-Guided as a plug-in: fill both memories, align the scores, predict.
+"""Shape-Guided: signed distances of patches of points guide a memory of image features.
 
 What the parts compute: methods/shape_guided/README.md, sections 4 and 5.
 """

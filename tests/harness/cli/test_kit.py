@@ -29,6 +29,19 @@ def test_every_list_has_rows_of_the_same_columns(what):
     assert CliRunner().invoke(built(), ["list", what]).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    "what", [[kind] for kind in LISTS if kind != "settings"] + [["settings", "m3dm"]]
+)
+def test_in_80_columns_every_word_of_a_list_is_whole(what):
+    done = CliRunner().invoke(built(), ["list", *what], env={"COLUMNS": "80"})
+    assert max(map(len, done.output.splitlines())) <= 80
+    texts = [
+        text for row in listed(*what)[what[0]] for key, text in row.items() if key != "signature"
+    ]
+    words = {word for text in texts for word in text.split() if len(word) < 60 and word != "Relief"}
+    assert not words - set(done.output.split())
+
+
 def test_settings_are_listed_with_default_unit_and_source():
     rows = {row["key"]: row for row in listed("settings", "das3d")["settings"]}
     assert rows["das3d.skew.sigma"] == {
