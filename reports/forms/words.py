@@ -37,17 +37,18 @@ def verdict_class(found: Verdict) -> str:
 
 
 def unbounded_text(boards: Sequence[Board]) -> str:
-    """Which metrics have no interval anywhere, and why; empty if all have one."""
+    """Which metrics and which rows have no interval, and why; empty if all have one."""
     shown = {board.metric for board in boards if any(row.interval for row in board.rows)}
     others = dict.fromkeys(board.metric for board in boards if board.metric not in shown)
-    bare = [m for m in map(get, others) if not m.of_images and m.weighted is None]
-    if not bare:
-        return ""
-    labels = ", ".join(metric.label for metric in bare)
-    return (
-        f"{labels}: a formula that does not say what each image does to it (`weighted` of "
-        "harness.metrics.Metric)"
-    )
+    bare = [m.label for m in map(get, others) if not m.of_images and m.weighted is None]
+    rows = [row for board in boards for row in board.rows if row.alike]
+    alike = dict.fromkeys(method_label(row.method, row.variant) for row in rows)
+    why = {
+        "a formula that does not say what each image does to it (`weighted` of "
+        "harness.metrics.Metric)": bare,
+        "scores or maps are the same everywhere, so no test image makes a difference": alike,
+    }
+    return "; ".join(f"{', '.join(names)}: {told}" for told, names in why.items() if names)
 
 
 def signature_lines(boards: Iterable[Board]) -> list[str]:

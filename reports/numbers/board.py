@@ -67,6 +67,11 @@ class Row:
         """Of the mean."""
         return self.mean.interval
 
+    @property
+    def alike(self) -> bool:
+        """Whether no test image makes a difference to the mean, as where all maps are the same."""
+        return bool(self.mean.value is not None and self.interval is None and self.influences)
+
     def spread(self, category: str | None = None) -> Spread | None:
         """Of single runs, pooled over categories: of a category's score, or of the mean."""
         scores = self.scores.values()

@@ -35,7 +35,7 @@ def build_launch(
     """Write results for every cell; -> the store and the launch's description.
 
     troubles: (method, variant, setting, category, seed), with None for any -> "pending", a status
-    with a record of failure, or a dict laid over the result.
+    with a record of failure, or a dict laid over the result; its `score` is every image's.
     """
     store, cells = Store(path), []
     for category in categories:
@@ -176,6 +176,8 @@ def _finish(store: Store, cell: dict, changes: dict, arrays: bool) -> None:
     skill = 0.1 if cell["variant"] else SKILL.get(cell["method"], 1.0)
     skill *= {"rgb": 0.8, "3d": 1.0, "rgb+3d": 1.3}[cell["setting"]]
     scores = labels * skill + rng.normal(size=len(ids))
+    if "score" in changes:
+        scores = np.full(len(ids), changes["score"], float)
     pd.DataFrame({"id": ids, "defect": defects, "label": labels, "score": scores}).to_parquet(
         work / "scores.parquet"
     )
@@ -222,7 +224,7 @@ def _finish(store: Store, cell: dict, changes: dict, arrays: bool) -> None:
         "started": 1.75e9,
         "ended": 1.75e9 + 90,
     }
-    result |= changes
+    result |= {name: value for name, value in changes.items() if name != "score"}
     if arrays:
         influences.write(work, influences_for(cell, result, labels))
     store.publish(cell["key"], json.loads(json.dumps({"protocols": _common(result)} | result)))

@@ -8,7 +8,7 @@ from rich.console import Console
 from harness.store import Record, Store
 from reports.forms.latex import leaderboard_latex
 from reports.forms.text import leaderboard_markdown, leaderboard_text
-from reports.forms.words import interval_text
+from reports.forms.words import interval_text, unbounded_text
 from reports.numbers.evidence import read_evidence, signatures_of
 from reports.numbers.frame import results_frame
 from reports.numbers.leaderboard import leaderboards
@@ -55,6 +55,21 @@ def test_every_form_has_the_interval_of_every_headline_value_and_how_it_was_scor
         (signature,) = board.signatures
         assert signature in markdown and f"% signature: {signature}" in latex
         assert board.metric in signature
+
+
+def test_a_row_whose_scores_are_all_alike_has_no_interval_and_every_form_says_why(build, tmp_path):
+    rows = ONE | {"methods": [("das3d", "untrained"), ("m3dm", "")]}
+    assert unbounded_text(boards_of(*build(**rows))) == ""
+    flat = {("das3d", "untrained", None, None, None): {"score": 0.0}}
+    store, launch = build_launch(tmp_path / "flat", **rows, troubles=flat)
+    why = "DAS3D (untrained): scores or maps are the same everywhere"
+    assert unbounded_text(boards_of(store, launch)).startswith(why)
+    write_report(store, launch, tmp_path / "report")
+    assert why in (tmp_path / "report/leaderboard.html").read_text(encoding="utf-8")
+    assert why in (tmp_path / "report/leaderboard.md").read_text(encoding="utf-8")
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(leaderboard_text(store, launch))
+    assert f"No interval: {why}" in console.export_text()
 
 
 def test_rows_of_image_metrics_are_scored_alike_whatever_their_maps_size(build):
