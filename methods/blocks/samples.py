@@ -1,17 +1,56 @@
-"""From a batch of a view to the networks' input, and the random numbers of a batch."""
+"""From a view to batches, from these to the networks' input, and the random numbers of a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Self
 
 import numpy as np
 import torch
 
+from methods.blocks.at_once import free_bytes
 from methods.blocks.perlin import rotate
-from methods.blocks.transfer import constant, moved
-from methods.contract import Batch
+from methods.blocks.transfer import constant, moved, sent, shares_memory
+from methods.contract import Batch, Samples
+
+HELD = 1 / 8  # of an accelerator's free memory: a training's own takes most of it
+COPIED = 64  # samples at once, through pinned memory
+
+Drawn = Callable[[Sequence[int] | np.ndarray], Batch]  # indices of samples, repeats allowed
+
+
+def batches_on(device: torch.device | str, samples: Samples) -> Drawn:
+    """Gives the samples at some indices, for a training that draws them in every step.
+
+    An accelerator holds all of them, if they take no more than a part of what is free there, and
+    gathers them by itself; else each batch is gathered here and copied.
+    """
+    device = torch.device(device)
+    free = None if shares_memory(device) else free_bytes(device)
+    size = sum(array.nbytes for array in samples.arrays.values())
+    if free is None or size > HELD * free:
+        return lambda indices: samples.batch(indices, device)
+    there = _held(samples, device)
+
+    def gathered(indices):
+        index = sent(torch.as_tensor(np.asarray(indices, np.int64)), device)
+        arrays = {name: rows.index_select(0, index) for name, rows in there.items()}
+        return Batch(arrays, tuple(samples.ids[i] for i in indices))
+
+    return gathered
+
+
+def _held(samples: Samples, device: torch.device) -> dict[str, torch.Tensor]:
+    """All samples on a device."""
+    there: dict[str, torch.Tensor] = {}
+    for start in range(0, len(samples), COPIED):
+        some = samples.batch(range(start, min(start + COPIED, len(samples))), device)
+        for name, rows in some.arrays.items():
+            if name not in there:
+                there[name] = rows.new_empty((len(samples), *rows.shape[1:]))
+            there[name][start : start + len(rows)] = rows
+    return there
 
 
 def unit_rgb(rgb: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from methods.blocks.draem import image_score, init_weights
-from methods.blocks.samples import rgbd
+from methods.blocks.samples import batches_on, rgbd
 from methods.blocks.texture_choice import source_name
 from methods.blocks.textures import chosen_texture
 from methods.blocks.training import NetworkMethod, epoch_order, optimise
@@ -29,11 +29,12 @@ class Das3d(declaration.Das3d, NetworkMethod):
         s, device = self.settings.train, self.run.device
         optimiser = torch.optim.Adam(self.net.parameters(), lr=s.lr, fused=True)
         texture = self._texture() if s.steps else None
+        batch = batches_on(device, train)
 
         def draw(step):
             seeds = [self.seed("simulate", step, index) for index in range(s.batch)]
             draws = draw_samples(seeds, self.settings, self.setting, texture)
-            return train.batch(self._order(step, len(train)), device), draws.to(device)
+            return batch(self._order(step, len(train))), draws.to(device)
 
         optimise(
             self.name,

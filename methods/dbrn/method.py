@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from methods.blocks.draem import image_score
-from methods.blocks.samples import rgbd
+from methods.blocks.samples import batches_on, rgbd
 from methods.blocks.swin_unet import SwinUnet, load_pretrained
 from methods.blocks.texture_choice import source_name
 from methods.blocks.textures import chosen_texture
@@ -53,12 +53,13 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
         order = partial(
             epoch_order, batch=s.batch, count=len(train), seed=partial(self.seed, "order")
         )
+        batch = batches_on(device, train)
 
         def draw(step):
             seeds = [self.seed("simulate", step, index) for index in range(s.batch)]
             draws = draw_samples(seeds, self.settings, self.setting, texture)
             drops = onto(self._training_drops(step), device)
-            return train.batch(order(step), device), draws.to(device), drops
+            return batch(order(step)), draws.to(device), drops
 
         def settle():
             drawn = ahead(draw, s.steps, s.steps + s.norm_batches)

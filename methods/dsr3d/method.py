@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from methods.blocks.losses import focal
+from methods.blocks.samples import batches_on
 from methods.blocks.training import NetworkMethod, optimise
 from methods.blocks.weights import Fit
 from methods.contract import Batch, Prediction, Run, Samples
@@ -40,17 +42,20 @@ class Dsr3d(declaration.Dsr3d, NetworkMethod):
     def fit(self, train: Samples, validation: Samples) -> None:
         self._load_dada()
         s, net = self.pipeline, self.net
+        batches = batches_on(self.run.device, train)
+
+        def draw(draws, phase: str, step: int) -> tuple:
+            rng = np.random.default_rng(self.seed("simulate", phase, step))
+            drawn = draws(rng, len(train))
+            return batches(drawn[0].index), *(one.to(self.run.device) for one in drawn)
+
         trained = (net.restrict_lo, net.restrict_hi, net.object_decoder, net.anomaly_net)
-        self._optimise("train", trained, s.train, self._stage2_draws, self._stage2_loss, train)
+        draws = partial(draw, self._stage2_draws)
+        self._optimise("train", trained, s.train, draws, self._stage2_loss)
         if self.setting == "rgb":
-            self._optimise(
-                "upsample",
-                (net.upsampler,),
-                s.upsampler.train,
-                self._upsampler_draws,
-                self._upsampler_loss,
-                train,
-            )
+            draws = partial(draw, self._upsampler_draws)
+            schedule = s.upsampler.train
+            self._optimise("upsample", (net.upsampler,), schedule, draws, self._upsampler_loss)
 
     def _load_dada(self) -> None:
         dada, net = self.pipeline.dada, self.net.autoencoder
@@ -68,14 +73,7 @@ class Dsr3d(declaration.Dsr3d, NetworkMethod):
         path = Path(self.run.stages[stage]) / FILE
         net.load_state_dict(torch.load(path, map_location=self.run.device, weights_only=True))
 
-    def _optimise(self, phase, modules, schedule, draws, loss, train: Samples) -> None:
-        device = self.run.device
-
-        def draw(step: int) -> tuple:
-            rng = np.random.default_rng(self.seed("simulate", phase, step))
-            drawn = draws(rng, len(train))
-            return train.batch(drawn[0].index, device), *(one.to(device) for one in drawn)
-
+    def _optimise(self, phase, modules, schedule, draw, loss) -> None:
         trained = [p for module in modules for p in module.parameters()]
         optimise(
             self.name,
@@ -83,7 +81,7 @@ class Dsr3d(declaration.Dsr3d, NetworkMethod):
             torch.optim.Adam(trained, lr=schedule.lr, fused=True),
             schedule,
             self.run,
-            draw,
+            partial(draw, phase),
             lambda step, drawn: loss(*drawn),
             phase,
             PHASES if self.setting == "rgb" else PHASES[:1],

@@ -6,10 +6,12 @@ and so is an index on the host.
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 import methods
+from methods.blocks.samples import batches_on
 from methods.contract import Run, Samples
 from methods.shape_guided.patches import cut_cloud
 from tests.device import fake
@@ -20,11 +22,11 @@ STEPS = 4
 
 @pytest.mark.parametrize(
     "name, waits, copies, launches",
-    [  # a step's: waits, of which the report takes one; copies of samples and draws, an array each
+    [  # a step's: waits, of which the report takes one; copies of draws, an array each
         # 3DSR: how many vectors its masks choose.
-        ("das3d", 1, 9, 1100),
-        ("dbrn", 1, 12, 1800),
-        ("3dsr", 2, 13, 840),
+        ("das3d", 1, 7, 1100),
+        ("dbrn", 1, 10, 1800),
+        ("3dsr", 2, 11, 840),
     ],
 )
 def test_a_training_step_waits_for_little(device, samples, tmp_path, name, waits, copies, launches):
@@ -50,6 +52,21 @@ def test_a_training_step_waits_for_little(device, samples, tmp_path, name, waits
     assert a_step["syncs"] <= waits
     assert a_step["to_device"] <= copies
     assert a_step["launches"] <= launches  # what there is, and a little for other versions of torch
+
+
+@pytest.mark.parametrize("room, copies", [(8.1, 1), (7.9, 3)])  # of an index; of all arrays
+def test_a_training_set_is_held_by_a_device_that_has_room_for_eight(device, samples, room, copies):
+    split = samples["das3d"]
+    indices = np.array([3, 0, 3, len(split) - 1])
+    wanted = split.batch(indices)
+    with fake.limited(int(room * sum(array.nbytes for array in split.arrays.values()))):
+        batches = batches_on(device, split)
+        with fake.counted() as found:
+            batch = batches(indices)
+        assert found.to_device == copies and found.syncs == 0
+    assert batch.ids == wanted.ids
+    for name, rows in wanted.arrays.items():
+        assert batch[name].device == device and torch.equal(batch[name].cpu(), rows)
 
 
 @pytest.mark.parametrize(
