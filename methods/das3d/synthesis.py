@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +39,8 @@ class Draws(Tensors):
     drop_depth: torch.Tensor  # (B,) bool, d_Z
     turn_deg: torch.Tensor  # (B,) of the clean pair
     texture: torch.Tensor  # (B, S, S, 3) uint8
-    side: int = 0  # px, of the largest kernel, where settings give none
+    side: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (B,) px, of the kernels, if
+    #   settings give none; on the host, as it says how large tensors become
 
 
 class Synthetic(NamedTuple):
@@ -59,9 +60,8 @@ def draw_samples(
     draws = Draws.stacked(
         _draw_sample(np.random.default_rng(s), settings, setting, texture) for s in seeds
     )
-    # Known here, while asking an accelerator for it would be to wait.
-    sides = kernel_side(isotropic(draws.sigma, settings.skew.rho))
-    return replace(draws, side=int(sides.max()))
+    side = kernel_side(isotropic(draws.sigma, settings.skew.rho))
+    return replace(draws, side=side.numpy())
 
 
 def _draw_sample(rng, s, setting, texture):
@@ -108,7 +108,9 @@ def synthesise(
     p_z = draws.p_z.view(-1, 1, 1, 1)
     if s.skew.enabled:
         Sigma = isotropic(draws.sigma, s.skew.rho)
-        kernels = skew_kernels(draws.alpha, Sigma, s.skew.h, s.skew.standardise, draws.side)
+        kernels = skew_kernels(
+            draws.alpha, Sigma, s.skew.h, s.skew.standardise, int(draws.side.max())
+        )
         change = depth_change(region, kernels, s.skew.norm)  # dZ (B, 1, H, W)
     else:
         change = region
@@ -155,7 +157,7 @@ def skew_kernels(
     largest: that size, where it is known.
     """
     side = kernel_side(Sigma) if h is None else torch.full_like(alpha[:, 0], h).long()
-    radius = (h or largest or int(side.max())) // 2
+    radius = (h or largest or int(side.max())) // 2  # asking an accelerator for it is waiting
     x = torch.arange(-radius, radius + 1, device=alpha.device, dtype=alpha.dtype)
     x = torch.stack(torch.meshgrid(x, x, indexing="ij"), dim=-1)  # (K, K, 2)
     inverse, _ = torch.linalg.inv_ex(Sigma)  # inv asks whether it went well, which is waiting
