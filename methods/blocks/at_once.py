@@ -22,16 +22,17 @@ def free_bytes(device: torch.device) -> int | None:
     """What this process may still take of an accelerator's memory; None where nobody tells.
 
     Of its share (harness/engine/allocation.py: bound) and of what others leave free, with what
-    torch holds ready. No result is waited for.
+    torch holds ready. No result is waited for. torch lists all its statistics for an answer, so it
+    is not asked for every block.
     """
     module: Any = torch.get_device_module(device)
     if not hasattr(module, "get_per_process_memory_fraction"):
         return None
     free, total = module.mem_get_info(device)
     share = int(module.get_per_process_memory_fraction(device) * total)
-    return max(
-        0, min(share, module.memory_reserved(device) + free) - module.memory_allocated(device)
-    )
+    stats = module.memory_stats(device)
+    held, used = (stats.get(f"{name}_bytes.all.current", 0) for name in ("reserved", "allocated"))
+    return max(0, min(share, held + free) - used)
 
 
 class AtOnce(NamedTuple):

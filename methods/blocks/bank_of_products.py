@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 
 from methods.blocks.at_once import starts_fast
-from methods.blocks.memory_bank import CROWD, MemoryBank, Nearest
+from methods.blocks.memory_bank import CROWD, ENTRIES, MemoryBank, Nearest
 
 FEW = 8  # rows of a query that are measured, of those with the least products
 
@@ -27,7 +27,7 @@ class BankOfProducts(MemoryBank):
     """rows (M, C) float32. Nothing here waits for a result."""
 
     def __init__(self, rows: torch.Tensor):
-        self.rows = rows
+        self.rows, self.entries = rows, ENTRIES.within(rows.device, 4)
         self.middle = rows.mean(dim=0)
         parts = rows.split(self._at_once(rows.shape[1]))
         self.squared = torch.cat([(part - self.middle).square_().sum(dim=1) for part in parts])

@@ -78,7 +78,7 @@ class MemoryBank:
     """rows (M, C) float32. The index is made from the rows alone and never saved."""
 
     def __init__(self, rows: torch.Tensor):
-        self.rows = rows
+        self.rows, self.entries = rows, ENTRIES.within(rows.device, 4)
         self.middle = rows.mean(dim=0)
         sample = rows[:: max(1, len(rows) // SAMPLE)] - self.middle
         values, vectors = torch.linalg.eigh((sample.T @ sample).double())
@@ -98,7 +98,7 @@ class MemoryBank:
         return len(self.rows)
 
     def _at_once(self, width: int) -> int:
-        return max(1, ENTRIES.within(self.rows.device, 4) // width)
+        return max(1, self.entries // width)
 
     def _leading(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x (N, C) -> its leading part (N, k) and the square of its length, about the middle."""

@@ -63,7 +63,9 @@ def test_what_may_be_taken_is_the_least_of_the_share_and_of_what_is_free(device,
     assert size.within(torch.device("cpu"), 4) == 7 and size.within(device, 4) == 1000
     with fake.limited(16000):
         assert free_bytes(device) == 16000 and size.within(device, 4) == 500
-        monkeypatch.setattr(module, "memory_reserved", lambda device: fake.held() + 1600)
+        stats = {"allocated_bytes.all.current": fake.held()}
+        stats |= {"reserved_bytes.all.current": fake.held() + 1600}
+        monkeypatch.setattr(module, "memory_stats", lambda device: stats)
         assert free_bytes(device) == 16000  # the share ends there
         monkeypatch.setattr(module, "mem_get_info", lambda device: (800, fake.held() + 16000))
         assert free_bytes(device) == 2400  # what torch holds ready is free, too

@@ -86,7 +86,9 @@ def _module() -> ModuleType:
     module.get_rng_state = lambda device=None: torch.get_rng_state()
     module.set_rng_state = lambda state, device=None: torch.set_rng_state(state)
     module.manual_seed = module.manual_seed_all = lambda seed: None
-    module.memory_allocated = module.memory_reserved = lambda device=None: held()
+    module.memory_stats = lambda device=None: {
+        f"{name}_bytes.all.current": held() for name in ("allocated", "reserved")
+    }
     module.mem_get_info = lambda device=None: (_limit[0] - held(), _limit[0])
     module.get_per_process_memory_fraction = lambda device=None: 1.0
     module.get_amp_supported_dtype = lambda: [torch.bfloat16, torch.float16]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from methods.blocks import memory_bank
+from methods.blocks import bank_of_products
 from methods.blocks.at_once import AtOnce
 from methods.blocks.bank_of_products import BankOfProducts
 from methods.blocks.coreset import greedy_coreset, projection_matrix
@@ -162,7 +162,7 @@ def test_the_nearest_rows_are_those_of_all_distances(rank, kind, monkeypatch):
     rows[2000] = rows[7]
     queries[60] = rows[7]
     if kind is BankOfProducts:  # of several blocks
-        monkeypatch.setattr(memory_bank, "ENTRIES", AtOnce(cpu=1 << 18, accelerator=1 << 18))
+        monkeypatch.setattr(bank_of_products, "ENTRIES", AtOnce(1 << 18, 1 << 18))
     found = kind(rows).nearest(queries)
     plainly = {"compute_mode": "donot_use_mm_for_euclid_dist"}
     exact = torch.cdist(queries.double(), rows.double(), **plainly)
