@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
+from harness.cli.times import describe_progress, duration, when
 from harness.store import COMMON, DONE
 
 if TYPE_CHECKING:
@@ -98,29 +99,3 @@ class Display(AbstractContextManager):
             self.bars.update(
                 self.tasks[key], completed=p["step"], total=p["total"], note=describe_progress(p)
             )
-
-
-def describe_progress(progress: dict) -> str:
-    """ "train, loss 0.123, 40 s left" from a job's progress record."""
-    parts = [progress["phase"]]
-    if progress.get("loss") is not None:
-        parts.append(f"loss {progress['loss']:.4g}")
-    if progress.get("seconds_left") is not None:
-        parts.append(f"{duration(progress['seconds_left'])} left")
-    if progress.get("attempt", 1) > 1:
-        parts.append(f"attempt {progress['attempt']}")
-    return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def clock(epoch: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(epoch))
-
-
-def when(epoch: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(epoch))

@@ -12,8 +12,8 @@ from typing import Any
 
 from rich.markup import escape
 
-from harness.cli.display import duration
 from harness.cli.terminal import console, say, show, table
+from harness.cli.times import SOURCES, duration
 from harness.planning.costs import Durations, expected
 from harness.planning.jobs import Job
 from harness.planning.makespan import Slot, bounds, makespan, simulate
@@ -24,12 +24,6 @@ from harness.store.alike import Taken
 from methods.errors import UserError
 
 SHOWN = 60  # jobs, on a terminal; all of them where it is piped
-SOURCES = {  # of durations
-    "measured": "measured of jobs alike",
-    "model": "by what they compute",
-    "guess": "guessed",
-    "unknown": "unknown (of which only the order means something)",
-}
 NODE_GPUS = 8  # of a node, where more are asked for
 
 
@@ -161,7 +155,9 @@ class Order:
         least = bounds(self.slots, self.offers)
         spent = sum(slot.end - slot.start for slot in self.slots)
         span, sources = makespan(self.slots), self.sources
-        known = (f"{sources[name]} {words}" for name, words in SOURCES.items() if sources[name])
+        known = [f"{sources[name]} {by.told}" for name, by in SOURCES.items() if sources[name]]
+        if sources["unknown"]:
+            known[-1] += " (only their order means something)"
         say(
             f"{_count(len(self.slots), 'job')}, {duration(spent)} in all; longest path "
             f"{duration(least.path)}; on {_count(sum(o.cpus for o in self.offers), 'CPU')} and "

@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from harness.cli import installation
-from harness.cli.terminal import console, errors
+from harness.cli.terminal import console, errors, say
 from harness.store import FAILED, Record, Store
 from harness.store.at_work import at_work
 from methods.errors import UserError
@@ -205,7 +205,7 @@ def tell_left_out(plan: Plan) -> None:
     """A line about the settings that methods of the configuration do not have, if any."""
     if plan.left_out:
         lacking = (f"{entry} {', '.join(settings)}" for entry, settings in plan.left_out.items())
-        console.print(f"left out, for there is no such setting: {escape('; '.join(lacking))}")
+        say(f"left out, for there is no such setting: {escape('; '.join(lacking))}")
 
 
 def check_nodes(executor: OnRay, plan: Plan, store: Store) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from rich.markup import escape
 
-from harness.cli.display import duration
 from harness.cli.launch import (
     DEFAULT_STORE,
     Background,
@@ -22,16 +21,10 @@ from harness.cli.launch import (
 )
 from harness.cli.runs import Accepted, What, planned_of, planned_study, tell_rows_left_out
 from harness.cli.terminal import console, say, show, table
+from harness.cli.times import SOURCES, duration
 from harness.store import Store
 from harness.store.alike import Taken
 from methods.errors import UserError
-
-EXPECTED = {  # how times are known
-    "measured": "by finished jobs alike in this store",
-    "model": "~ by what jobs compute",
-    "guess": "? a guess",
-    "unknown": "unknown where nobody has measured such a job here",
-}
 
 if TYPE_CHECKING:  # every command imports this file
     from harness.planning.budget import Budget
@@ -225,7 +218,7 @@ def _tell(found: Found) -> None:
         shown.add_row(escape(name), *counts, f"{r.gpus:g}", _expected(found.durations, left))
     show(shown)
     sources = {found.durations.sourced(job)[1] for job in found.pending}
-    how = "; ".join(told for source, told in EXPECTED.items() if source in sources)
+    how = "; ".join(" ".join(filter(None, by)) for name, by in SOURCES.items() if name in sources)
     say(
         f"{len(found.plan.cells)} cells of {len(found.plan.jobs)} jobs, {len(todo)} to do."
         + (f" Expected is the sum of the jobs' own times: {how}." if how else "")
@@ -253,9 +246,8 @@ def _expected(durations: Durations, jobs: list[Job]) -> str:
         return "-"
     found = [durations.sourced(job) for job in jobs]
     known = [(seconds, source) for seconds, source in found if source != "unknown"]
-    sources = {source for _, source in known}
-    mark = "?" if "guess" in sources else "~" if "model" in sources else ""
-    told = f"{mark}{duration(sum(seconds for seconds, _ in known))}"
+    least = max((source for _, source in known), key=list(SOURCES).index, default="measured")
+    told = f"{SOURCES[least].sign}{duration(sum(seconds for seconds, _ in known))}"
     if len(known) == len(found):
         return told
     return f"{told} + unknown" if known else "unknown"

@@ -20,9 +20,9 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from harness.cli.display import describe_progress, duration, when
 from harness.cli.launch import lone_name
 from harness.cli.terminal import console, show, table
+from harness.cli.times import describe_progress, duration, when
 from harness.store import DONE, FAILED, Store, sole
 from harness.store.at_work import lock_of
 from harness.store.sweeps import (

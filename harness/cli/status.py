@@ -112,12 +112,11 @@ def _named(store: Store, what: list[str] | None) -> str | None:
 
     found = [launch for launch in known if launch.startswith(name)]
     if not found and name not in config.shipped():
-        there = ", ".join(known[:NAMED]) + (", ..." if len(known) > NAMED else "")
-        there = f"there are {there}" if known else "there is none: start one with `relief run`"
-        raise UserError(
-            f"no launch in {store.path} begins with {name!r}, and no configuration is called "
-            f"so; {there}"
-        )
+        no, there = f"{name!r} is no configuration", ", ".join(known[:NAMED])
+        if not known:
+            raise UserError(f"{no}, and {store.path} has no launch: start one with `relief run`")
+        more = ", ..." if len(known) > NAMED else ""
+        raise UserError(f"{no}, and no launch in {store.path} begins so; there are {there}{more}")
     return None if not found or name in config.shipped() else sole(name, found)
 
 
@@ -143,7 +142,7 @@ class States:
 
     def note(self, key: str, state: str) -> str:
         """How far a running job is, why one failed, what a finished cell was timed at later."""
-        from harness.cli.display import describe_progress
+        from harness.cli.times import describe_progress
 
         if state == RUNNING:
             progress = self.store.progress(key)
@@ -156,7 +155,7 @@ class States:
         return result.reason if result else ""
 
     def _timed(self, key: str) -> str:
-        from harness.cli.display import when
+        from harness.cli.times import when
 
         record = self.store.result(key)
         if record is None or (found := timing_of(record)) is None:
@@ -177,7 +176,7 @@ def _lives(store: Store, name: str) -> bool:
 
 def _overview(store: Store, as_json: bool) -> None:
     from harness.cli import searched
-    from harness.cli.display import when
+    from harness.cli.times import when
 
     numbers, rows = ("cells", DONE, FAILED, RUNNING, PENDING), []
     states, sweeps = States(store), searched.overview(store)

@@ -20,8 +20,8 @@ from rich.live import Live as Screen
 from rich.markup import escape
 from rich.table import Table
 
-from harness.cli.display import clock, describe_progress, duration, when
 from harness.cli.terminal import console, errors, show, table
+from harness.cli.times import clock, describe_progress, duration, when
 from harness.engine.heartbeat import BEAT_S, COMPUTING
 from harness.engine.interrupts import interruptible
 from harness.engine.live import file_of

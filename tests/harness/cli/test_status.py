@@ -284,7 +284,7 @@ def test_a_name_that_no_launch_has_is_answered_with_those_there_are(
         code, _, err = relief(capsys, monkeypatch, *where, tiny_store.path)
         assert code == 2 and planned().launch_id in err.replace("\n", "")
         code, _, err = relief(capsys, monkeypatch, *where, tmp_path)
-        assert code == 2 and "there is none: start one with `relief run`" in err
+        assert code == 2 and "has no launch: start one with `relief run`" in err
 
 
 def test_status_as_json_has_what_the_tables_have(capsys, monkeypatch, tiny_store):
