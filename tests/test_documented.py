@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from harness.cli.app import built
 from harness.planning import config, space, study, yaml12
@@ -75,6 +76,26 @@ def parsed(words):
     context = command.context_class(command, info_name=name)
     command.parse_args(context, rest)
     return name, context.params
+
+
+def all_of(command, words=()):
+    """(words, command) of every command below one."""
+    for name, one in getattr(command, "commands", {}).items():
+        yield (*words, name), one
+        yield from all_of(one, (*words, name))
+
+
+def test_the_help_of_every_command_says_all_that_there_is_in_80_columns():
+    program, whats = built(), dict(all_of(whole()))
+    assert len(whats) > 30
+    for words, command in whats.items():
+        done = CliRunner().invoke(program, [*words, "--help"], env={"COLUMNS": "80"})
+        assert done.exit_code == 0, (words, done.exception)
+        shown = re.sub(r"[\s│]+", "", done.output)
+        texts = (command.help, *(getattr(param, "help", "") for param in command.params))
+        lost = [word for text in texts for word in (text or "").split() if word not in shown]
+        assert not lost, (words, lost)
+        assert max(map(len, done.output.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

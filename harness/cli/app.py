@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Optional
@@ -78,7 +80,17 @@ def built(arguments: Sequence[str] = ()) -> typer.Typer:
                 app.add_typer(found, rich_help_panel=panel)
             else:
                 app.command(name, rich_help_panel=panel)(found)
+    _flow(app)
     return app
+
+
+def _flow(app: typer.Typer) -> None:
+    """Docstrings of commands as paragraphs: Typer would break lines where the source does."""
+    for command in app.registered_commands:
+        said = inspect.getdoc(command.callback) or ""
+        command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", said)
+    for group in app.registered_groups:
+        _flow(group.typer_instance)
 
 
 def _tell_version(wanted: bool) -> None:

@@ -78,7 +78,7 @@ def bench(
         typer.Option(min=0.0, help="The device's peak (default: what convolutions get here)."),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Tables to paste.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     shared: Annotated[
         bool,
         typer.Option("--shared", help="With --cells: also while others use the device; marked so."),

@@ -17,7 +17,9 @@ from rich.table import Table
 from harness.cli.terminal import console
 from methods.errors import UserError
 
-app = typer.Typer(name="data", help="Look at datasets, check them, make one.", no_args_is_help=True)
+app = typer.Typer(
+    name="data", help="Check datasets, look at, import, make them.", no_args_is_help=True
+)
 make = typer.Typer(name="make", help="Make a dataset.", no_args_is_help=True)
 app.add_typer(make)
 
@@ -225,7 +227,7 @@ def show(
     ] = None,
     view: Annotated[
         Optional[str],
-        typer.Option(help="What a method sees: METHOD[/VARIANT], e.g. 3dsr, or a view's name."),
+        typer.Option(help="What a method sees, e.g. 3dsr or dbrn/ms, or a view's name."),
     ] = None,
     setting: Annotated[
         Optional[list[str]],

@@ -54,8 +54,8 @@ Tracking = Annotated[
     ),
 ]
 DEFAULT_STORE = Path("relief-store")
-Workers = Annotated[Optional[int], typer.Option(min=1, help="CPUs of the local Ray.")]
-Gpus = Annotated[Optional[int], typer.Option(min=0, help="GPUs of the local Ray.")]
+Workers = Annotated[Optional[int], typer.Option(min=1, help="CPUs to use (default: all here).")]
+Gpus = Annotated[Optional[int], typer.Option(min=0, help="GPUs to use (default: all here).")]
 Address = Annotated[
     Optional[str], typer.Option(help="An existing Ray cluster, e.g. auto or HOST:PORT.")
 ]

@@ -20,7 +20,7 @@ EXIT_FAULTS = 1
 
 def models(
     store: StorePath = DEFAULT_STORE,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the fitted models in the store; `protocol.keep_models=true` of `run` keeps them."""
     from harness.store.models import models as stored

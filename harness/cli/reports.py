@@ -35,11 +35,14 @@ Launches = Annotated[
     ),
 ]
 Filters = Optional[list[str]]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def report(
-    stores: Annotated[Optional[list[Path]], typer.Argument(metavar="[STORE]...")] = None,
+    stores: Annotated[
+        Optional[list[Path]],
+        typer.Argument(metavar="[STORE]...", help="Folders of results (default: --store)."),
+    ] = None,
     store: StorePath = DEFAULT_STORE,
     launch: Launches = None,
     out: Annotated[

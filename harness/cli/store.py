@@ -42,7 +42,7 @@ def check(
             "half-written files; adopt checksums of results of earlier versions.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List what is damaged, unfinished, not needed or not ours in a store, with its size.
 

@@ -18,7 +18,7 @@ EXIT_MISFIT = 1
 
 @app.command("list")
 def list_files(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print every published file: what for, where from, whether found, what a run does without."""
     import json
