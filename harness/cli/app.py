@@ -90,7 +90,8 @@ def _flow(app: typer.Typer) -> None:
         said = inspect.getdoc(command.callback) or ""
         command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", said)
     for group in app.registered_groups:
-        _flow(group.typer_instance)
+        if group.typer_instance is not None:
+            _flow(group.typer_instance)
 
 
 def _tell_version(wanted: bool) -> None:
