@@ -61,12 +61,21 @@ class Decoded:
             os.close(self.file)
 
     def _open(self) -> None:
+        limit = _limit() * 2**30
+        if limit < self.record:
+            return
         path = cache(f"images-{self._name()}.u8")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         own = os.fstat(self.file).st_blocks * 512  # bytes; the file has holes
-        room = min(_limit() * 2**30, SHARE * (shutil.disk_usage(path.parent).free + own))
+        room = min(limit, SHARE * (shutil.disk_usage(path.parent).free + own))
         self.kept = min(len(self.files), int(room) // self.record)
+        if self.kept < len(self.files):
+            whole = len(self.files) * self.record / 2**30
+            said = (
+                "kept decoded are %d of %d images; all take %.1f GiB (%s, a tenth of the free disk)"
+            )
+            log.info(said, self.kept, len(self.files), whole, GIB)
 
     def _name(self) -> str:
         """Of these files, in this size, decoded by this OpenCV."""

@@ -80,7 +80,8 @@ class Quantiser(nn.Module):
     def _follow(self, rows: torch.Tensor, codes: torch.Tensor) -> None:
         """Move every code towards the mean of the rows it was taken for."""
         K, keep = len(self.codebook), self.decay
-        counts = torch.bincount(codes, minlength=K).to(rows.dtype)  # (K,)
+        # Whole numbers, exact in any order; bincount would wait for the largest code.
+        counts = rows.new_zeros(K).index_add_(0, codes, rows.new_ones(len(codes)))  # (K,)
         sums = torch.zeros_like(self.ema_sum).index_add_(0, codes, rows)  # (K, D)
         count = keep * self.ema_count + (1 - keep) * counts
         total = count.sum()

@@ -19,7 +19,7 @@ from methods.dbrn.network import AllDrops
 from methods.dbrn.settings import Dropout
 
 PIECE = 1 << 15  # numbers that are drawn at once
-LOW = np.uint32((1 << 24) - 1)  # the bits of a word that torch.rand uses
+ONE = 1 << 24  # of as many parts numbers in [0, 1) are in float32
 
 
 def training_drops(
@@ -67,13 +67,13 @@ def inference_drops(
     net, seeds: Sequence[Callable[[int], int]], dropout: Dropout, device: torch.device | str
 ) -> Drops:
     """Dropped skips of test samples. seeds: one a sample, giving the seed of skip k."""
-    skips = []
-    for k, shape in enumerate(mask_shapes(net, dropout.type)):
-        uniform = np.stack(
-            [np.random.default_rng(seed(k)).random(shape, np.float32) for seed in seeds]
-        )
-        skips.append(torch.from_numpy(uniform))
-    return Drops([keep(u, rate) for u, rate in zip(moved(skips, device), dropout.rates)])
+    found = []
+    for k, (shape, rate) in enumerate(zip(mask_shapes(net, dropout.type), dropout.rates)):
+        rows = np.empty((len(seeds), *shape), bool)
+        for row, seed in zip(rows, seeds):
+            draw_kept(row.reshape(-1), rate, np.random.default_rng(seed(k)))
+        found.append(torch.from_numpy(rows))
+    return Drops([rows / (1 - rate) for rows, rate in zip(moved(found, device), dropout.rates)])
 
 
 def mask_shapes(net, kind: str) -> list[tuple[int, int]]:
@@ -91,7 +91,6 @@ def kept(shape: tuple[int, ...], rate: float, generator: torch.Generator) -> tor
     one. Drawn into the same memory again and again: to fill new memory takes longer than to draw.
     """
     found = np.empty(math.prod(shape), bool)
-    least = np.uint32(math.ceil(float(np.float32(rate)) * 2**24))
     pairs = torch.empty(min(PIECE, len(found)) // 2, dtype=torch.int64)
     words = pairs.numpy().view(np.uint32)
     in_pairs = len(found) // 2 * 2
@@ -99,14 +98,26 @@ def kept(shape: tuple[int, ...], rate: float, generator: torch.Generator) -> tor
         some = found[start : min(start + PIECE, in_pairs)]
         pairs[: len(some) // 2].random_(generator=generator)
         drawn = words[: len(some)]
-        np.bitwise_and(drawn, LOW, out=drawn)
-        np.greater_equal(drawn, least, out=some)
+        np.bitwise_and(drawn, np.uint32(ONE - 1), out=drawn)
+        np.greater_equal(drawn, least(rate), out=some)
         some.view(np.uint16).byteswap(inplace=True)
     if in_pairs < len(found):
         found[-1] = torch.rand(1, generator=generator).numpy() >= np.float32(rate)
     return torch.from_numpy(found).view(shape)
 
 
-def keep(uniform: torch.Tensor, rate: float) -> torch.Tensor:
-    """Inverted dropout: 0 where the draw is below the rate, else 1 / (1 - rate)."""
-    return (uniform >= rate) / (1 - rate)
+def draw_kept(found: np.ndarray, rate: float, rng: np.random.Generator) -> None:
+    """Where what rng.random(len(found), float32) draws is not below the rate, into bool `found`.
+
+    NumPy makes a float of the high 24 bits of each word, of a pair the low half first.
+    """
+    for start in range(0, len(found), PIECE):
+        some = found[start : start + PIECE]
+        words = rng.integers(0, 1 << 64, -(-len(some) // 2), np.uint64).view(np.uint32)
+        np.right_shift(words, np.uint32(8), out=words)
+        np.greater_equal(words[: len(some)], least(rate), out=some)
+
+
+def least(rate: float) -> np.uint32:
+    """Of whole numbers below ONE, those from this one on are kept."""
+    return np.uint32(math.ceil(float(np.float32(rate)) * ONE))

@@ -1,9 +1,11 @@
 """Feeding a training step against computing it: python -m tests.benchmarks.bench_feeding
 
-Of each training at its published size: CPU milliseconds of a step's draws (textures are JPEGs of
-500 x 375 px, of which nearly none is in the cache) and of gathering its samples from the view, on
-one thread; and what the step takes of a GPU that keeps up 300 TFLOP/s, by its arithmetic alone.
-Nothing is trained: the loop is replaced by one that draws.
+Of each training at its published size: CPU milliseconds of a step's draws, on one thread, and of
+gathering its samples from the view, which a GPU does that holds the view; and what the step takes
+of a GPU that keeps up 300 TFLOP/s, by its arithmetic alone. Images are JPEGs of 500 x 375 px, drawn
+of so many that nearly none is in memory: kept decoded, as after the first steps of a training, and
+of DADA, whose images may be too many for that, also decoded at each use. Nothing is trained: the
+loop is replaced by one that draws.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +29,7 @@ import torch
 import methods
 from harness.planning.config import settings_of
 from methods import work
+from methods.blocks.decoded import GIB, Decoded
 from methods.contract import Run, Samples
 from methods.m3dm.uff import sample_order, updates
 from methods.shape_guided.declaration import ExpertSettings
@@ -52,18 +56,42 @@ def jpegs(folder: Path) -> str:
     return str(folder)
 
 
+@contextmanager
+def every_image_kept() -> Iterator[None]:
+    """In a cache of its own, from the start."""
+
+    def begin(self, *given):
+        kept_from_then_on(self, *given)
+        for index in range(len(self.files)):
+            self(index)
+
+    kept_from_then_on = Decoded.__init__
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        mock.patch.object(Decoded, "__init__", begin),
+        mock.patch.dict(os.environ, {"RELIEF_CACHE": cache}),
+    ):
+        yield
+
+
 class Drawn(Exception):
     """Ends a fit with the function that draws its steps."""
 
 
 def draws_of(module: str, fit: Callable[[], Any], phase: str = "train") -> Callable[[int], Any]:
-    """What a fit gives to `optimise` to draw its steps with."""
+    """What a fit gives to `optimise` to draw its steps with, samples apart."""
 
     def instead(name, net, optimiser, schedule, run, draw, loss, own="train", *args, **kwargs):
         if own == phase:
             raise Drawn(draw)
 
-    with mock.patch(f"{module}.optimise", instead):
+    def on_the_device(device, samples):
+        return lambda indices: None
+
+    with ExitStack() as changed:
+        changed.enter_context(mock.patch(f"{module}.optimise", instead))
+        if not module.endswith("stage"):
+            changed.enter_context(mock.patch(f"{module}.batches_on", on_the_device))
         try:
             fit()
         except Drawn as found:
@@ -95,12 +123,18 @@ def view(size: int) -> Samples:
 
 @dataclass(frozen=True)
 class Row:
-    """A training: what is prepared of a step by its number, and FLOPs of the step."""
+    """A training: what is prepared of a step by its number, FLOPs of the step, and its samples."""
 
     name: str
     batch: int
     prepare: Callable[[int], Any]
     flops: float
+    samples: Samples | None = None
+
+    def gather(self, step: int) -> None:
+        """What a device does that holds the samples."""
+        if self.samples:
+            self.samples.batch((np.arange(self.batch) + step) % SAMPLES)
 
 
 def image_method(name: str, module: str, folder: str) -> Row:
@@ -111,17 +145,17 @@ def image_method(name: str, module: str, folder: str) -> Row:
     one, two = (replace(s, train=replace(s.train, steps=n)) for n in (1, 2))
     count = work.CELLS[name]
     flops = count(two, "rgb+3d", 9, 0).flops - count(one, "rgb+3d", 9, 0).flops
-    return Row(f"{name} rgb+3d", s.train.batch, draw, flops)
+    return Row(f"{name} rgb+3d", s.train.batch, draw, flops, samples)
 
 
-def dada(folder: str) -> Row:
+def dada(folder: str, images: str) -> Row:
     s = settings_of("3dsr", [f"3dsr.dada.images.folder={folder}"])
     cls = methods.get("3dsr")
     own = cls.stage_settings(s, "rgb+3d")["dada"]
     draw = draws_of("methods.dsr3d.stage", lambda: cls.stages["dada"](own, Run()).fit({}))
     t = own.dada.train
     flops = work.dada(own, 0).flops / t.steps
-    return Row("3dsr rgb+3d, stage 1 (DADA)", t.batch, draw, flops)
+    return Row(f"3dsr rgb+3d, stage 1 (DADA), images {images}", t.batch, draw, flops)
 
 
 def dsr3d(modality: str, phase: str, what: str) -> Row:
@@ -141,7 +175,7 @@ def dsr3d(modality: str, phase: str, what: str) -> Row:
     p = s.of(modality)
     batch = (p.train if phase == "train" else p.upsampler.train).batch
     two, one = (work.dsr3d(settings(n), modality, 9, 0).flops for n in (2, 1))
-    return Row(what, batch, draw, two - one)
+    return Row(what, batch, draw, two - one, samples)
 
 
 def uff() -> Row:
@@ -179,9 +213,12 @@ def shape_expert() -> Row:
 
 
 def rows(folder: str) -> Iterator[Row]:
-    yield image_method("das3d", "methods.das3d.method", folder)
-    yield image_method("dbrn", "methods.dbrn.method", folder)
-    yield dada(folder)
+    with every_image_kept():
+        yield image_method("das3d", "methods.das3d.method", folder)
+        yield image_method("dbrn", "methods.dbrn.method", folder)
+        yield dada(folder, "kept")
+    with mock.patch.dict(os.environ, {GIB: "0"}):
+        yield dada(folder, "decoded")
     yield dsr3d("rgb+3d", "train", "3dsr rgb+3d, stage 2")
     yield dsr3d("rgb", "train", "3dsr rgb (DSR), stage 2")
     yield dsr3d("rgb", "upsampler.train", "3dsr rgb (DSR), upsampler")
@@ -195,14 +232,15 @@ def main() -> None:
     times = parser.parse_args().times
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    columns = "training", "batch", "prepared, CPU ms", "step, ms", f"of {CORES} cores"
+    columns = "training", "batch", "drawn, CPU ms", "gathered", "step, ms", f"of {CORES} cores"
     print(f"| {' | '.join(columns)} |")
-    print("|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         made = jpegs(Path(folder))
         for row in rows(made):
-            prepared, step = milliseconds(row.prepare, times), 1000 * row.flops / FLOPS_S
-            cells = f"{prepared:.2f} | {step:.1f} | {prepared / CORES / step:.0%}"
+            drawn, step = milliseconds(row.prepare, times), 1000 * row.flops / FLOPS_S
+            gathered = f"{milliseconds(row.gather, times):.1f}" if row.samples else ""
+            cells = f"{drawn:.1f} | {gathered} | {step:.1f} | {drawn / CORES / step:.0%}"
             print(f"| {row.name} | {row.batch} | {cells} |", flush=True)
 
 

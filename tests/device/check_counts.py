@@ -54,6 +54,17 @@ def test_a_training_step_waits_for_little(device, samples, tmp_path, name, waits
     assert a_step["launches"] <= launches  # what there is, and a little for other versions of torch
 
 
+def test_a_step_of_the_stage_dada_waits_for_the_report_alone(device):
+    def waits(steps):
+        cls, settings = methods.get("3dsr"), tiny_of("3dsr", dada__train__steps=steps)
+        own = cls.stage_settings(settings, "rgb+3d")["dada"]
+        with fake.counted() as found:
+            cls.stages["dada"](own, Run(device=device)).fit({})
+        return found.syncs
+
+    assert waits(2 * STEPS) - waits(STEPS) == STEPS
+
+
 @pytest.mark.parametrize("room, copies", [(8.1, 1), (7.9, 3)])  # of an index; of all arrays
 def test_a_training_set_is_held_by_a_device_that_has_room_for_eight(device, samples, room, copies):
     split = samples["das3d"]

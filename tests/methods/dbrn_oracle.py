@@ -8,6 +8,11 @@ import numpy as np
 from tests.methods import das3d_oracle
 
 
+def keep(uniform, rate):
+    """Inverted dropout: 0 where the draw is below the rate, else 1 / (1 - rate)."""
+    return (uniform >= rate) / (1 - rate)
+
+
 def simulate(image, depth, foreground, draws, i, sim):
     """Sample i of `draws` -> R_a, D_a, M, in float64 (equation 1).
 

@@ -17,8 +17,8 @@ from methods.blocks.swin_unet import (
 from methods.contract import save_tensors
 from methods.dbrn.dropout import (
     PIECE,
+    draw_kept,
     inference_drops,
-    keep,
     kept,
     multipliers,
     onto,
@@ -141,18 +141,16 @@ def test_dropout_has_its_rates_its_form_and_the_mean_it_replaces(kind):
     assert (drops.paths >= 0).all() and drops.paths.shape == (28, 6)
 
 
-def test_drops_drawn_piece_by_piece_are_those_of_one_draw():
-    for shape, rate in ((2, 300, 400), 0.6), ((3, 1, 5), 0.4), ((1, PIECE), 0.2):
-        pieces, whole = (torch.Generator().manual_seed(7) for _ in range(2))
-        found = kept(shape, rate, pieces) / (1 - rate)
-        assert torch.equal(found, keep(torch.rand(shape, generator=whole), rate))
-        assert torch.rand(1, generator=pieces) == torch.rand(1, generator=whole)
-
-
-def test_nothing_below_the_rate_is_kept():
-    assert keep(torch.tensor([0.39, 0.4, 0.99]), 0.4).tolist() == pytest.approx(
-        [0, 1 / 0.6, 1 / 0.6]
-    )
+@pytest.mark.parametrize("shape", [(2, 300, 400), (3, 1, 5), (1, 1, PIECE)])
+@pytest.mark.parametrize("rate", [0, 0.2, 0.4, 0.6, 1 - 2**-24])
+def test_what_is_kept_is_what_floats_say_that_are_drawn_one_by_one(shape, rate):
+    pairs, whole = (torch.Generator().manual_seed(7) for _ in range(2))
+    assert torch.equal(kept(shape, rate, pairs), torch.rand(shape, generator=whole) >= rate)
+    assert torch.equal(pairs.get_state(), whole.get_state())
+    found = np.empty(np.prod(shape), bool)
+    draw_kept(found, rate, np.random.default_rng(7))
+    uniform = np.random.default_rng(7).random(shape, np.float32)
+    assert np.array_equal(found.reshape(shape), uniform >= np.float32(rate))
 
 
 def test_initial_weights_come_from_the_generator():

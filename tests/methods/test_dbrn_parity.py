@@ -10,12 +10,12 @@ from methods.blocks.perlin import draw_perlin, perlin_noise, rotate
 from methods.blocks.swin_unet import Drops, SwinUnet
 from methods.contract import settings_from
 from methods.dbrn.discriminator import Discriminator
-from methods.dbrn.dropout import keep
 from methods.dbrn.ism import ImportanceScoring
 from methods.dbrn.losses import dbrn_loss, reconstruction_loss, reconstruction_terms
 from methods.dbrn.network import AllDrops, DbrnNet, enlarged
 from methods.dbrn.settings import Settings
 from methods.dbrn.simulation import corrupt
+from tests.methods.dbrn_oracle import keep
 from tests.methods.dbrn_parity import close, fill, layout, same_stats, tensor
 
 pytestmark = pytest.mark.parity
