@@ -183,8 +183,8 @@ def import_(
 ) -> None:
     """Bring frames of RealSense, Kinect or Azure Kinect, PLY or PCD pairs, tables, and masks of
     LabelMe or COCO into the layout, by hard links where possible."""
-    from harness.data.importing import calibrated, find, write
-    from harness.data.importing.cameras import find_camera, read_camera
+    from harness.data.importing import calibrated, find, unused, write
+    from harness.data.importing.cameras import bends, find_camera, parsed, read_camera
     from harness.data.mvtec3d import CAMERA
 
     frames, left, sheets = find(source, table)
@@ -195,6 +195,7 @@ def import_(
             "cloud of the same name or number, such as color_007.png and depth_007.png"
         )
     file = camera or find_camera(sheets)
+    left += unused(sheets, file)
     lens = read_camera(file) if file else None
     with _progress("import") as report:
         counts = write(frames, out, category, lens, report)
@@ -202,6 +203,12 @@ def import_(
         console.print(escape(f"{category}/{place}: {count}"))
     if file and any(frame.is_depth for frame in frames):
         console.print(escape(f"camera: {file}"), soft_wrap=True)
+        if bends(parsed(file)):
+            console.print(
+                "it has coefficients of distortion, which are not applied: straighten the images, "
+                "or take the straightened stream (RealSense's is, where they are 0)",
+                soft_wrap=True,
+            )
         if not calibrated(frames, lens):
             console.print(
                 "it has no depth_scale: whole numbers are taken as millimetres, others as metres; "

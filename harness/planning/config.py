@@ -11,7 +11,7 @@ import difflib
 import functools
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Optional
@@ -22,11 +22,12 @@ import methods
 from harness.data.datasets import kinds
 from harness.data.eyecandies import Options
 from harness.planning import yaml12
+from harness.planning.bounds import SEED_BITS, below
 from harness.planning.entries import EntryError, filled, nested
 from harness.planning.fitting import MISSING
 from harness.planning.jobs import Protocol, Resources
 from harness.planning.structured import ConfigError, resolved, structured
-from harness.store import canonical, write_text
+from harness.store import write_text
 from harness.store.names import Names
 from methods import plugins
 from methods.declaration import SETTINGS
@@ -267,11 +268,27 @@ def load(
     A method that is asked for by name must have one of the settings; of a configuration's own list
     those without are left out.
     """
-    config = typed(read(name, overrides, data, background), find(name).name)
+    source = find(name).name
+    config = typed(read(name, overrides, data, background), source)
+    if wrong := next(_below(config), None):
+        raise ConfigError(f"{source}: {wrong}")
     if any(item.startswith("methods=") for item in overrides):
         for entry in config.methods:
             check_supported(config, entry)
     return config
+
+
+def _below(config: Config) -> Iterator[str]:
+    """What no launch can mean; records of earlier ones are read with it."""
+    if not (config.name and config.name.isprintable()):
+        yield f"name is {config.name!r}: give a word, the launch and its report are called so"
+    for i, seed in enumerate(config.seeds):
+        if abs(seed) >> SEED_BITS:
+            yield f"seeds[{i}] is {seed}: give one of less than {SEED_BITS} bits"
+    for entry in config.methods:
+        method, variant = config.split(entry)
+        usual = methods.declared(method).Settings()
+        yield from below(config.settings_of(method, variant), usual, method)
 
 
 def check_supported(config: Config, entry: str) -> None:
@@ -297,7 +314,7 @@ def read(
         given = on_data({"name": path.stem} | _whole(path), data)
         given = filled(given, _changes(overrides))
         return on_background(with_plugins(resolved(given)), background)
-    except (YAMLError, ConfigError, EntryError) as error:
+    except (ConfigError, EntryError) as error:
         raise ConfigError(f"{path.name}: {error}") from error
 
 
@@ -344,7 +361,7 @@ def plain_values(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """A YAML file with `key=value` overrides, as plain values."""
     try:
         return filled(_loaded(path), _changes(overrides))
-    except (YAMLError, EntryError) as error:
+    except EntryError as error:
         raise ConfigError(str(error)) from error
 
 
@@ -368,7 +385,9 @@ def typed(given: dict[str, Any], source: str) -> Config:
         asked = [str(entry).partition("/")[0] for entry in given.get("methods") or ()]
         foreign = [name for name in (*asked, *given) if _foreign(name)]
         options = {
-            m: _options(m, methods.declared(m).Settings, canonical(given.pop(m, {})))
+            m: _options(
+                m, methods.declared(m).Settings, json.dumps(given.pop(m, {}), sort_keys=True)
+            )
             for m in dict.fromkeys((*methods.METHODS, *foreign))
         }
         config = structured(Config, given, others=methods.known)
@@ -395,6 +414,8 @@ def _loaded(path: Path) -> dict[str, Any]:
     """A YAML file as it stands, interpolations not resolved."""
     try:
         values = yaml12.load(path.read_text(encoding="utf-8-sig"))
+    except YAMLError as error:
+        raise ConfigError(yaml12.told(error)) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"it is no text in UTF-8 ({error}): save it so") from error
     if not isinstance(values, dict):
@@ -412,7 +433,11 @@ def _changes(overrides: Sequence[str]) -> dict[str, Any]:
         key, equals, text = item.partition("=")
         if not equals or not key:
             raise ConfigError(f"override {item!r} is not key=value, e.g. das3d.train.steps=100")
-        changes = filled(changes, nested(key, yaml12.load(text, key)))
+        try:
+            value = yaml12.load(text, key)
+        except YAMLError as error:
+            raise ConfigError(f"override {item!r}: {yaml12.told(error)}") from error
+        changes = filled(changes, nested(key, value))
     return changes
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from harness.planning.bounds import endless
 from harness.planning.entries import EntryError, filled, of_list, unfit
 from harness.planning.fitting import Unfit, as_it_stands, fitted
 from methods import plugins
@@ -28,9 +30,12 @@ def structured(
     prefix: the name that all of it has; others: keys that may be meant at the top, too
     """
     try:
-        return fitted(schema, values)
+        found = fitted(schema, values)
     except (Unfit, ValueError, TypeError):  # it is said below what is wrong, and where
-        return _merged(schema, values, prefix, others)
+        found = _merged(schema, values, prefix, others)
+    if wrong := next(endless(found, prefix), None):
+        raise ConfigError(wrong)
+    return found
 
 
 def resolved(given: dict[str, Any]) -> dict[str, Any]:
@@ -51,6 +56,8 @@ def _merged(schema: Any, values: Any, prefix: str, others: Callable[[], Iterable
     from omegaconf import OmegaConf
     from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+    if found := misshapen(schema, values):
+        raise ConfigError(f"{'.'.join(filter(None, (prefix, found[0])))}: {found[1]}")
     node = OmegaConf.structured(schema)
     defaults = OmegaConf.to_container(node, throw_on_missing=False)
     try:
@@ -77,6 +84,32 @@ def _merged(schema: Any, values: Any, prefix: str, others: Callable[[], Iterable
         named = prefix and str(error).startswith(f"{prefix}.")  # it names the key itself
         lead = "" if named else f"{prefix or 'configuration'}: "
         raise ConfigError(f"{lead}{error}{note}") from error
+
+
+def misshapen(hint: Any, values: Any, path: str = "") -> tuple[str, str] | None:
+    """Where one value stands for several or the other way round, and what would do.
+
+    OmegaConf says so in the names of its own classes, and not always where.
+    """
+    if get_origin(hint) in (Union, UnionType):  # optional
+        if values is None:
+            return None
+        hint = next(h for h in get_args(hint) if h is not type(None))
+    if is_dataclass(hint):
+        inner = get_type_hints(hint if isinstance(hint, type) else type(hint))
+    elif get_origin(hint) is dict:
+        inner = dict.fromkeys(values, get_args(hint)[1]) if isinstance(values, Mapping) else {}
+    elif get_origin(hint) in (list, tuple):
+        if isinstance(values, list | tuple | Mapping):
+            return None
+        held = f"[{values}]" if isinstance(values, int | float | str) else "[...]"
+        return path, f"it is {values!r}, and takes a list: give {held}"
+    else:
+        return None
+    if not isinstance(values, Mapping):
+        return path, f"it is {values!r}, and takes keys with values"
+    parts = ((inner[k], v, f"{path}.{k}".lstrip(".")) for k, v in values.items() if k in inner)
+    return next((found for part in parts if (found := misshapen(*part))), None)
 
 
 def entries_filled(defaults: Any, values: Any, path: str = "") -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # by libyaml, where PyYAML has it
+TEXT = "tag:yaml.org,2002:str"
 NAMES = ("categories",)  # keys whose entries are names, even null, true and 1e3
 
 
@@ -23,6 +24,8 @@ class Loader(_Safe):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = TEXT
             name = self.construct_object(key, deep=True)
             if name in seen:
                 raise yaml.constructor.ConstructorError(
@@ -59,20 +62,33 @@ def load(text: str, key: str = "") -> Any:
     return values
 
 
+def told(error: yaml.YAMLError) -> str:
+    """What is wrong and where, in one line."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    text = " ".join((problem or str(error).splitlines()[0]).split())
+    if "cannot start any token" in text:
+        text += ": a tab? Indent by spaces, and quote what begins with @, ` or %"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {text}" if mark else text
+
+
 def _check_ends(value: Any, above: tuple[int, ...] = ()) -> None:
-    """YAMLError for a value that holds itself."""
+    """YAMLError for a value that holds itself, or is none of YAML's core."""
     if isinstance(value, dict | list):
         if id(value) in above:
             raise yaml.YAMLError("a value refers to itself")
         for inner in value.values() if isinstance(value, dict) else value:
             _check_ends(inner, (*above, id(value)))
+    elif not isinstance(value, str | int | float | type(None)):
+        raise yaml.YAMLError(
+            f"a {type(value).__name__}: give text, numbers, lists or keys with values"
+        )
 
 
 def _as_text(node: Any) -> None:
     """The entries of a list as they are typed."""
     for entry in node.value if isinstance(node, yaml.SequenceNode) else ():
         if isinstance(entry, yaml.ScalarNode):
-            entry.tag = "tag:yaml.org,2002:str"
+            entry.tag = TEXT
 
 
 class _Dumper(yaml.SafeDumper):

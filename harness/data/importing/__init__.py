@@ -5,8 +5,8 @@ annotations.py: masks of LabelMe and COCO; cameras.py: intrinsics in the forms o
 write.py: the layout, by hard links where possible.
 """
 
-from harness.data.importing.find import find
+from harness.data.importing.find import find, unused
 from harness.data.importing.frames import Frame, Left
 from harness.data.importing.write import calibrated, write
 
-__all__ = ["Frame", "Left", "calibrated", "find", "write"]
+__all__ = ["Frame", "Left", "calibrated", "find", "unused", "write"]

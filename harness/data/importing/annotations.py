@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +43,16 @@ def read_annotations(paths: Iterable[Path]) -> dict[Path, Outlines]:
             given = read_json(path)
         except DataError:
             continue
-        if "shapes" in given and "imagePath" in given:
-            found[_image(given["imagePath"], path)] = _labelme(given, path)
-        elif "annotations" in given and "images" in given:
+        if "shapes" in given:
+            found |= _labelme(given, path)
+        elif outlined(given):
             found |= _coco(given, path)
     return found
+
+
+def outlined(given: dict[str, Any]) -> bool:
+    """Whether a file is LabelMe's or COCO's."""
+    return "shapes" in given or ("annotations" in given and "images" in given)
 
 
 def _image(named: Any, sheet: Path) -> Path:
@@ -55,18 +60,24 @@ def _image(named: Any, sheet: Path) -> Path:
     return (sheet.parent / str(named).replace("\\", "/")).resolve()
 
 
-def _labelme(given: dict[str, Any], path: Path) -> Outlines:
+def _labelme(given: dict[str, Any], path: Path) -> dict[Path, Outlines]:
     try:
+        image = _image(given["imagePath"], path)
         shapes = [(_shape(s), str(s.get("label", "defect"))) for s in given["shapes"]]
         size = int(given["imageHeight"]), int(given["imageWidth"])
     except (KeyError, TypeError, ValueError) as error:
         todo = "correct it and save it again"
-        raise DataError(f"{path} cannot be used as LabelMe's: {error}", todo, path) from error
-    return Outlines(size, tuple(s for s, _ in shapes), tuple(label for _, label in shapes), path)
+        raise DataError(f"{path} cannot be used as LabelMe's: {_why(error)}", todo, path) from error
+    outlines, labels = tuple(s for s, _ in shapes), tuple(label for _, label in shapes)
+    return {image: Outlines(size, outlines, labels, path)}
+
+
+def _why(error: Exception) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _shape(shape: dict[str, Any]) -> np.ndarray:
-    points = np.array(shape["points"], float).reshape(-1, 2)
+    points = _points(shape["points"])
     kind = shape.get("shape_type", "polygon")
     if kind == "rectangle":
         (x0, y0), (x1, y1) = points
@@ -86,30 +97,50 @@ def _coco(given: dict[str, Any], path: Path) -> dict[Path, Outlines]:
         of: dict[Any, list] = defaultdict(list)
         for one in given["annotations"]:
             of[one["image_id"]].append(one)
+        images = Counter(image["id"] for image in given["images"])
+        vain = [one for one in of if one not in images]
+        if vain:
+            raise ValueError(f"image_id {vain[0]} of an annotation is of no image that it lists")
+        twice = [one for one, n in images.items() if n > 1]
+        if twice:
+            raise ValueError(f"id {twice[0]} stands for several images")
         found = {}
         for image in given["images"]:
             size = int(image["height"]), int(image["width"])
             polygons, runs, labels = [], [], []
             for one in of[image["id"]]:
                 labels.append(names.get(one.get("category_id"), "defect"))
-                segments = one["segmentation"]
+                segments = one.get("segmentation")
+                if not segments:
+                    raise ValueError(
+                        f"annotation {one.get('id')} has no outline, maybe a box alone"
+                    )
                 if isinstance(segments, dict):
                     runs.append(_runs(segments, size))
                 else:
                     polygons += [_polygon(s) for s in segments]
-            found[_image(image["file_name"], path)] = Outlines(
-                size, tuple(polygons), tuple(labels), path, tuple(runs)
-            )
+            place = _image(image["file_name"], path)
+            if place in found:
+                raise ValueError(f"it lists {image['file_name']} twice")
+            found[place] = Outlines(size, tuple(polygons), tuple(labels), path, tuple(runs))
     except (KeyError, TypeError, ValueError) as error:
         todo = "correct it and export it again"
-        raise DataError(f"{path} cannot be used as COCO's: {error}", todo, path) from error
+        raise DataError(f"{path} cannot be used as COCO's: {_why(error)}", todo, path) from error
     return found
 
 
 def _polygon(numbers: list[float]) -> np.ndarray:
     if len(numbers) % 2 or len(numbers) < 6:
         raise ValueError(f"a polygon of {len(numbers)} numbers, not of x and y in turn")
-    return np.array(numbers, float).reshape(-1, 2)
+    return _points(numbers)
+
+
+def _points(numbers: list) -> np.ndarray:
+    """(N, 2)"""
+    points = np.array(numbers, float).reshape(-1, 2)
+    if not np.isfinite(points).all():
+        raise ValueError("a point of an outline is not finite")
+    return points
 
 
 def _runs(given: dict[str, Any], size: tuple[int, int]) -> np.ndarray:

@@ -20,13 +20,23 @@ NAMES = {  # ours -> theirs, at any depth of the file
 }
 NEEDED = ("fx", "fy", "cx", "cy")
 MATRICES = ("K", "k", "intrinsic_matrix", "camera_matrix", "data")
+BENT = (
+    "coeffs",
+    "d",
+    "distortion_coefficients",
+    "dist_coeffs",
+    "distortion",
+    "k1",
+    "k2",
+    "p1",
+    "p2",
+)
 COLOUR = ("color", "colour", "rgb")  # depth frames are aligned to the colour camera
 
 
 def read_camera(path: Path) -> dict[str, float]:
     """fx, fy, cx, cy, and what else of NAMES is there. DataError if one of the four lacks."""
-    read = read_yaml if path.suffix.lower() in (".yaml", ".yml") else read_json
-    found = intrinsics(read(path))
+    found = intrinsics(parsed(path))
     if lacking := [name for name in NEEDED if name not in found]:
         raise DataError(
             f"{path} has no {', '.join(lacking)}",
@@ -34,6 +44,11 @@ def read_camera(path: Path) -> dict[str, float]:
             path,
         )
     return found
+
+
+def parsed(path: Path) -> dict[str, Any]:
+    """What a camera's file holds. Raises DataError."""
+    return (read_yaml if path.suffix.lower() in (".yaml", ".yml") else read_json)(path)
 
 
 def intrinsics(given: Mapping[str, Any]) -> dict[str, float]:
@@ -49,6 +64,12 @@ def intrinsics(given: Mapping[str, Any]) -> dict[str, float]:
                 for own, value in zip(("fx", "fy", "cx", "cy"), matrix):
                     found.setdefault(own, value)
     return found
+
+
+def bends(given: Mapping[str, Any]) -> bool:
+    """Whether the lens has a distortion, which a pinhole's fx, fy, cx and cy leave out."""
+    values = [v for level in _levels(given) for k, v in level.items() if k.lower() in BENT]
+    return any(_number(v) and v for value in values for v in _flat(value))
 
 
 def find_camera(paths: Iterable[Path]) -> Path | None:
@@ -80,11 +101,18 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _flat(value: Any) -> list:
+    """What lists and mappings hold, however deep."""
+    if isinstance(value, Mapping):
+        value = list(value.get("data", ()))  # OpenCV's matrices have rows and cols beside it
+    return [v for item in value for v in _flat(item)] if isinstance(value, list) else [value]
+
+
 def _matrix(value: Any) -> tuple[float, float, float, float] | None:
     """fx, fy, cx, cy of 9 numbers, by rows (ROS, OpenCV) or by columns (Open3D)."""
     if not isinstance(value, list):
         return None
-    flat = [v for row in value for v in (row if isinstance(row, list) else [row])]
+    flat = _flat(value)
     if len(flat) != 9 or not all(map(_number, flat)):
         return None
     by_columns = flat[2] == 0 and flat[6] != 0

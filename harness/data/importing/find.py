@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-from harness.data.files import below
+from harness.data.files import below, read_json
 from harness.data.formats import CLOUDS, DEPTHS, IMAGES
-from harness.data.importing.annotations import Outlines, read_annotations
+from harness.data.importing.annotations import Outlines, outlined, read_annotations
+from harness.data.importing.cameras import NEEDED, intrinsics, parsed
 from harness.data.importing.frames import GOOD, Frame, Left
 from harness.data.importing.table import Table, table_in
-from harness.data.samples import split_meant
+from harness.data.samples import DataError, split_meant
 
 ROLES = (  # words in names of files or folders -> what they hold; the first that has one counts
     {
@@ -43,6 +44,25 @@ def find(root: Path, table: Path | None = None) -> tuple[list[Frame], list[Left]
     outlines = read_annotations(sheets)
     frames = _outlined(frames, outlines, left)
     return [frame for frame in frames if _fits(frame, left)], left, sheets
+
+
+def unused(sheets: Iterable[Path], camera: Path | None) -> Iterator[Left]:
+    """JSON files that gave neither the camera nor outlines: a mask of defects may be meant."""
+    taken = intrinsics(parsed(camera)) if camera else {}
+    for path in sheets:
+        try:
+            given = read_json(path)
+        except DataError:
+            given = {}
+        found = intrinsics(given)
+        if path == camera or (taken and found == taken) or outlined(given):
+            continue
+        if camera and set(NEEDED) <= set(found):
+            yield Left(
+                path, f"another camera; {camera.name} is taken: --camera FILE says otherwise"
+            )
+        else:
+            yield Left(path, "neither a camera nor outlines of LabelMe or COCO")
 
 
 def _from_names(root: Path, files: Sequence[Path]) -> tuple[list[Frame], list[Left]]:

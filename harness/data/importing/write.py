@@ -38,7 +38,8 @@ def write(
     -> samples by split/defect
     """
     folder = out / category
-    if not category.strip() or category != Path(category).name or category.startswith("."):
+    plain = category.strip() and category.isprintable() and category == Path(category).name
+    if not plain or category.startswith("."):
         raise UserError(f"--category {category!r} is no name of a folder: give a plain word")
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: give another --category, or move it away")

@@ -12,8 +12,8 @@ from harness.data.check import check
 from harness.data.content import content
 from harness.data.datasets import open_dataset
 from harness.data.fix import fix
-from harness.data.importing import find, write
-from harness.data.importing.cameras import find_camera, intrinsics, read_camera
+from harness.data.importing import find, unused, write
+from harness.data.importing.cameras import bends, find_camera, intrinsics, read_camera
 from harness.data.samples import DataError, split_meant
 from methods.errors import UserError
 from tests.harness.data.scans import scan, write_category
@@ -279,7 +279,7 @@ def test_an_import_that_fails_leaves_nothing_behind(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["../evil", "a/b", "", "..", ".x"])
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", "..", ".x", "a\n"])
 def test_a_category_is_a_folder_of_its_dataset(tmp_path, name):
     recorded(tmp_path / "rec", ("color_{i}.png", "depth_{i}.png"))
     frames, _, sheets = find(tmp_path / "rec")
@@ -367,3 +367,74 @@ def test_a_pipe_among_the_files_is_named_and_not_waited_for(tmp_path):
     assert content(category)  # which reads all files
     found = check(open_dataset("auto", tmp_path / "data"))
     assert found.errors == 1 and "pipe" in found.problems[0].problem
+
+
+VIEWER = ("{i}_Color.png", "{i}_Depth.png")
+SQUARE = [[9, 9], [20, 9], [20, 20]]
+
+
+def coco(**changes):
+    """Frame 2 has a defect, of which a few words are changed."""
+    images = [{"id": i, "file_name": f"{i}_Color.png", "height": 48, "width": 64} for i in range(3)]
+    one = {"id": 7, "image_id": 2, "category_id": 1, "segmentation": [[9, 9, 20, 9, 20, 20]]}
+    given = {"categories": [{"id": 1, "name": "dent"}], "images": images, "annotations": [one]}
+    more = changes.pop("more", {})
+    return given | {"images": images + [more] if more else images, "annotations": [one | changes]}
+
+
+def labelme(**changes):
+    shape = {"points": SQUARE, "label": "dent", "shape_type": "polygon"}
+    given = {"imagePath": "2_Color.png", "imageHeight": 48, "imageWidth": 64, "shapes": [shape]}
+    return {key: value for key, value in (given | changes).items() if value is not None}
+
+
+UNCLEAR = {  # outlines whose image or place cannot be told -> what says so
+    "an image that is not listed": (coco(image_id=99), "image_id 99"),
+    "one id for two images": (
+        coco(more=coco()["images"][2] | {"file_name": "0_Color.png"}),
+        "id 2",
+    ),
+    "one file listed twice": (coco(more=coco()["images"][2] | {"id": 9}), "2_Color.png twice"),
+    "a box and no outline": (coco(segmentation=[]), "no outline"),
+    "no number in COCO": (coco(segmentation=[[9, 9, float("nan"), 9, 20, 20]]), "finite"),
+    "no number in LabelMe": (
+        labelme(shapes=[{"points": [[9, 9], [float("nan"), 9], [20, 20]], "label": "dent"}]),
+        "finite",
+    ),
+    "no image in LabelMe": (labelme(imagePath=None), "imagePath"),
+}
+
+
+@pytest.mark.parametrize("case", UNCLEAR)
+def test_outlines_that_fit_no_image_stop_the_import_and_train_on_no_defect(tmp_path, case):
+    given, word = UNCLEAR[case]
+    recorded(tmp_path / "rec", VIEWER)
+    (tmp_path / "rec/outlines.json").write_text(json.dumps(given))
+    with pytest.raises(DataError, match=word) as told:
+        imported(tmp_path / "rec", tmp_path / "out")
+    assert "outlines.json" in str(told.value) and not (tmp_path / "out").exists()
+
+
+def test_a_json_file_that_nothing_is_taken_from_is_named(tmp_path):
+    recorded(tmp_path / "rec", VIEWER)
+    (tmp_path / "rec/2_Color.json").write_text("[1, 2]")
+    (tmp_path / "rec/other.json").write_text(json.dumps(OURS | {"fx": 700.0}))
+    (tmp_path / "rec/same.json").write_text(json.dumps(OURS))
+    _, left, sheets = find(tmp_path / "rec")
+    left = {one.file.name: one.why for one in [*left, *unused(sheets, find_camera(sheets))]}
+    assert set(left) == {"2_Color.json", "other.json"}  # a copy of the camera says nothing else
+    assert "--camera" in left["other.json"] and "neither" in left["2_Color.json"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"coeffs": [0.1, -0.2, 0, 0, 0]},
+        {"D": [0.1, 0, 0, 0, 0]},
+        {"distortion_coefficients": {"rows": 1, "data": [0.1, 0]}},
+        {"k1": 0.1},
+    ],
+)
+def test_a_lens_that_bends_is_told_as_nothing_straightens_its_images(given):
+    assert bends(OURS | given) and bends({"color": OURS | given})
+    assert not bends(OURS | {"coeffs": [0.0] * 5, "model": "none"})

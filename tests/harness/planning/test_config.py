@@ -3,7 +3,7 @@ import re
 import pytest
 
 from harness.planning import config
-from harness.planning.config import ConfigError, load, with_overrides
+from harness.planning.config import ConfigError, load, read, typed, with_overrides
 from methods.das3d.settings import Settings
 
 
@@ -37,8 +37,40 @@ def test_overrides_reach_every_level():
         ("das3d.train.steps=1.5", "das3d.train.steps.*Integer"),
         ("das3d.train.steps=many", "das3d.train.steps.*Integer"),
         ("das3d.skew.norm=foo", "sum, max, result"),
-        ("das3d=3", "das3d"),
-        ("seeds=3", "seeds"),
+        ("das3d=3", "das3d: it is 3, and takes keys with values"),
+        ("das3d=null", "das3d: it is None, and takes keys with values"),
+        ("das3d.train=[1]", r"das3d.train: it is \[1\], and takes keys with values"),
+        ("datasets=here", "datasets: it is 'here', and takes keys with values"),
+        ("datasets=[here]", "datasets: .*, and takes keys with values"),
+        ("datasets.synthetic=3", "datasets.synthetic: it is 3, and takes keys with values"),
+        ("das3d.p_z=2", r"das3d.p_z: it is 2, and takes a list: give \[2\]"),
+        ("seeds=3", r"seeds: it is 3, and takes a list: give \[3\]"),
+        ("seeds=0,1", r"seeds: .* give \[0,1\]"),
+        ("methods=das3d", r"methods: .* give \[das3d\]"),
+        (
+            "datasets.synthetic.categories=cookie",
+            r"datasets.synthetic.categories: .* give \[cookie\]",
+        ),
+        ("seeds=[0", "override 'seeds=.0': line 2"),
+        ("seeds=[99999999999999999999]", r"seeds\[0\] is 9+: give one of less than 63 bits"),
+        ("name=''", "name is"),
+        ('name="a\\nb"', "name is"),
+        ("das3d.train.lr=nan", "das3d.train.lr is nan: give a number"),
+        ("das3d.train.lr=.inf", "das3d.train.lr is inf: give a number"),
+        ("das3d.train.steps=.nan", "das3d.train.steps"),
+        ("das3d.beta=[0, .nan]", r"das3d.beta"),
+        ("resources.default.memory_gb=nan", "memory_gb is nan: give a number"),
+        ("datasets.synthetic.scale=.nan", "datasets.synthetic.scale is nan: give a number"),
+        ("das3d.train.steps=-1", "das3d.train.steps is -1: give 0 or more"),
+        ("das3d.train.batch=0", "das3d.train.batch is 0: give more than 0"),
+        ("das3d.train.lr=0", "das3d.train.lr is 0: give more than 0"),
+        ("dbrn.train.lr_ism=-1", "dbrn.train.lr_ism is -1: give more than 0"),
+        ("das3d.prep.size=-64", "das3d.prep.size is -64: give more than 0"),
+        ("das3d.prep.plane_distance_m=-1", "plane_distance_m is -1: give 0 or more"),
+        ("3dsr.dada.train.steps=-5", "3dsr.dada.train.steps is -5: give 0 or more"),
+        ("das3d={1: 2, a: 3}", "das3d"),
+        ("das3d.train.steps=!!binary aGk=", "a bytes: give text"),
+        ("das3d.train.steps=!!set {a, b}", "a set: give text"),
         ("seeds=[]", "seeds is empty"),
         ("seeds=[1,1]", "twice"),
         ("settings=[rgbd]", "'rgb', '3d', 'rgb\\+3d'"),
@@ -54,6 +86,27 @@ def test_overrides_reach_every_level():
 def test_a_mistake_is_refused_and_the_message_helps(override, named):
     with pytest.raises(ConfigError, match=named):
         load("demo", [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("seeds:\n\t- 0\n", "line 2, column 1: .* a tab\\? Indent by spaces"),
+        ("methods: [das3d\nseeds: 1", "line 2"),
+        ("seeds: [0]\nseeds: [1]", "line 2, column 1: 'seeds' stands twice"),
+        ("a: &a [*a]", "a value refers to itself"),
+    ],
+)
+def test_what_is_no_yaml_is_told_in_one_line_with_its_place(tmp_path, text, told):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=f"^mine.yaml: {told}") as error:
+        load(str(tmp_path / "mine.yaml"))
+    assert "\n" not in str(error.value) and "unicode string" not in str(error.value)
+
+
+def test_a_record_of_an_earlier_launch_is_read_whatever_its_sizes():
+    given = read("demo", ["das3d.train.lr=0", "das3d.train.batch=0"])
+    assert typed(given, "launch").options["das3d"].train.lr == 0
 
 
 def test_an_unknown_configuration_names_the_shipped_ones():
