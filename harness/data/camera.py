@@ -8,6 +8,8 @@ from pathlib import Path
 from harness.data.files import read_json
 from harness.data.samples import DataError
 
+SQUARE = 2.0  # times, fx of fy or the other way round
+CENTRE = 0.2  # of a side, from the middle: at half the resolution it is 0.25 away
 SHORTEST = 0.2  # f, as a share of the longer side: 136 degrees, and no pinhole is wider
 
 
@@ -35,13 +37,28 @@ class Intrinsics:
                 "pixels and depth_scale in metres per unit, e.g. 0.001",
                 path,
             )
-        try:
-            values = {f.name: float(given[f.name]) for f in fields(cls) if f.name in given}
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{path}: {error}", "give plain numbers", path) from error
+        values = {}
+        for name in (f.name for f in fields(cls) if f.name in given):
+            try:
+                values[name] = float(given[name])
+            except (TypeError, ValueError) as error:
+                text = f"{path}: {name} is {given[name]!r}"
+                raise DataError(text, "give a plain number", path) from error
         if not min(values["fx"], values["fy"], values["depth_scale"]) > 0:
             raise DataError(f"{path}: f and depth_scale must be above 0", "correct them", path)
+        if max(values["fx"], values["fy"]) > SQUARE * min(values["fx"], values["fy"]):
+            raise DataError(
+                f"{path}: fx {values['fx']:g} and fy {values['fy']:g} are of no camera",
+                "correct them: pixels are about as wide as high",
+                path,
+            )
         return cls(**values)
+
+    def off_centre(self, size: tuple[int, int]) -> bool:
+        """Whether the principal point is far from the middle of images of a size not told."""
+        places = (self.cy / size[0], self.cx / size[1])
+        told = self.height and self.width
+        return not told and max(abs(place - 0.5) for place in places) > CENTRE
 
     def check(self, size: tuple[int, int], path: Path) -> None:
         """DataError where they cannot be those of images of this size, rows and columns."""

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,7 +98,11 @@ def unreadable(path: Path, error: Exception) -> DataError:
             return DataError(f"{printable(path)} is not there", "correct the name, or restore it")
     if isinstance(error, PermissionError):
         return DataError(f"{printable(path)} may not be read", "change its permissions", path)
+    if isinstance(error, IsADirectoryError):
+        return DataError(f"{printable(path)} is a folder", "give a file", path)
     todo = "truncated or damaged, so restore it"
+    if "allow_pickle" in str(error):  # which may run whatever is in it
+        todo = "write a plain array of numbers, e.g. array.astype(numpy.float32)"
     if "imagecodecs" in str(error):  # tifffile reads LZW only with that package
         todo = "write the TIFF uncompressed or with deflate"
     said = " ".join(str(error).split()) or type(error).__name__  # some have many lines
@@ -136,8 +141,16 @@ def is_folder(path: Path) -> bool:
 
 
 def printable(path: Path | str) -> str:
-    """A path, or a text with paths, for messages; bytes that are no UTF-8 as \\xNN."""
-    return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A path, or a text with paths, for messages, in one line; bytes that are no UTF-8 as \\xNN.
+
+    What is no character either, e.g. what moves a terminal's cursor, is shown as Python writes it.
+    """
+    text = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]
 
 
 def check_name(path: Path) -> None:
@@ -145,9 +158,24 @@ def check_name(path: Path) -> None:
     try:
         path.name.encode("utf-8")
     except UnicodeEncodeError:
+        if _is_utf_8(os.fsencode(path.name)):
+            raise DataError(
+                f"the name of {printable(path)} cannot be read in the locale of this shell, "
+                f"{sys.getfilesystemencoding()}",
+                "set PYTHONUTF8=1, or LC_ALL=C.UTF-8",
+                path,
+            ) from None
         raise DataError(
             f"the name of {printable(path)} is no UTF-8", "rename it, in plain letters", path
         ) from None
+
+
+def _is_utf_8(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def below(path: Path, strict: bool = False) -> Iterator[Path]:

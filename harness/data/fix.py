@@ -5,6 +5,7 @@ Files that are sound are hard links to the original where the file system has su
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from methods.errors import UserError
 
 TURNED = 0x0112  # EXIF's tag of the orientation
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # it is the copy's folder, not the file
+
 
 @dataclass(frozen=True)
 class Mended:
@@ -36,6 +39,7 @@ def fix(root: Path, out: Path, report: Callable[[int, int], None] = lambda n, of
         raise UserError(f"{out} is not empty: give a new folder for the mended copy")
     if out.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{out} lies within {root}: give a folder beside it")
+    out.mkdir(parents=True, exist_ok=True)
     found, taken = [], {}
     files = [(path, *_renamed(path.relative_to(root), root)) for path in below(root, strict=True)]
     files.sort(key=lambda one: bool(one[2]))  # what has its name already keeps it
@@ -47,7 +51,11 @@ def fix(root: Path, out: Path, report: Callable[[int, int], None] = lambda n, of
         except FileExistsError:
             other = taken.get(target, "another file")
             said = [f"left out: {other} has its name, {printable(target)}; keep the right one"]
-        except (DataError, OSError) as error:
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise
+            said = [f"left out: {error}"]
+        except DataError as error:
             said = [f"left out: {error}"]
         found += [Mended(relative, what) for what in said]
         report(done, len(files))

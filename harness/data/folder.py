@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 from harness.data.files import below, check_name, is_folder, listed
@@ -26,11 +27,25 @@ def lacking(folder: Path, name: str, parts: list[str], files: dict[str, dict]) -
     there = ", ".join(str(files[part][name]) for part in files if name in files[part])
     wanted = [folder / part / f"{name}{USUAL[part]}" for part in parts]
     todo = "restore it or remove both"
+    alike = [p for part in parts for p in of_part(folder / part) if _alike(p.stem, name)]
     instead = [p for part in parts for p in below(folder / part) if p.stem.startswith(name)]
-    if instead:
+    if alike:
+        same = f"{folder / alike[0].parent.name / name}{alike[0].suffix}"
+        todo = f"there is {alike[0]}: rename it to {same}, or the others as it is"
+        if unicodedata.normalize("NFC", alike[0].stem) == unicodedata.normalize("NFC", name):
+            todo += "; the two look the same, but their accents are written by other characters"
+    elif instead:
         kinds = "; ".join(f"{part}: {', '.join(PARTS[part])}" for part in parts)
         todo = f"there is {instead[0]}, which is not read: write it as {wanted[0].name} ({kinds})"
     return DataError(f"{' and '.join(map(str, wanted))} is missing beside {there}", todo, wanted[0])
+
+
+def _alike(stem: str, name: str) -> bool:
+    """Whether two names are of one sample, but for zeros before, cases, or how accents are kept."""
+    if stem.isdecimal() and name.isdecimal():
+        return int(stem) == int(name)
+    plain = [unicodedata.normalize("NFC", text).casefold() for text in (stem, name)]
+    return plain[0] == plain[1]
 
 
 def of_part(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from harness.data.points import crossed, stand_in
+from harness.data.points import crossed, mirrored, no_cloud, stand_in
 
 if TYPE_CHECKING:
     from harness.data.samples import Ref, Sample
@@ -28,13 +28,37 @@ class Oddity(NamedTuple):
 
 def of_sample(ref: Ref, sample: Sample) -> Iterator[Oddity]:
     yield from _of_depth(ref, sample)
-    if crossed(sample.xyz, sample.valid):
+    if why := no_cloud(sample.xyz, sample.valid):
+        yield Oddity(
+            "no_cloud",
+            ref.xyz,
+            f"this is no cloud of a scene: {why}",
+            "write x, y and z in one unit, metres, or z alone into depth/ with its camera",
+        )
+    elif crossed(sample.xyz, sample.valid):
         yield Oddity(
             "crossed_axes",
             ref.xyz,
             "x grows along the rows of the image, or y along its columns",
             "is the cloud transposed, or its list of points column by column? Write "
             "cloud.transpose(1, 0, 2), with x to the right and y down",
+        )
+    elif falls := [axis for axis, f in zip("xy", mirrored(sample.xyz, sample.valid)) if f]:
+        turn = ", ".join({"x": "cloud[:, ::-1]", "y": "cloud[::-1]"}[axis] for axis in falls)
+        yield Oddity(
+            "mirrored_axes",
+            ref.xyz,
+            f"{' and '.join(falls)} {'falls' if len(falls) == 1 else 'fall'} along the image, "
+            "where x should grow to the right and y down",
+            f"is the cloud mirrored or turned against its image? Then write {turn}; if an axis "
+            "points the other way, as OpenGL's do, write it with the other sign",
+        )
+    if sample.region is not None and not sample.region.any():
+        yield Oddity(
+            "empty_region",
+            ref.rgb,
+            "the mask of its object is empty",
+            "draw it above 0 where the object is, or remove mask/",
         )
     if sample.rgb.min() == sample.rgb.max():
         yield Oddity(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.files import folders
+from harness.data.folder import PARTS
 from harness.data.oddities import MOST_DEFECT, Oddity
 from harness.data.samples import Category, DataError, Ref
 from harness.data.views import quality
@@ -21,8 +22,21 @@ from methods.seeds import seed_for
 from methods.views import M3dmView
 
 NORMAL = ("ok", "okay", "normal", "nominal", "healthy")  # how others call good
+MEANT = {  # how others call the folders of parts
+    "color": "rgb",
+    "colour": "rgb",
+    "image": "rgb",
+    "images": "rgb",
+    "ground_truth": "gt",
+    "groundtruth": "gt",
+    "masks": "gt",
+    "cloud": "xyz",
+    "pcd": "xyz",
+    **{part: part for part in PARTS},
+}
 LARGER = 20.0  # times the median share of the masks
 TELLING = 0.9  # area under the ROC curve from which missing depth alone tells the defective
+UNLIKE = 1.7  # times the depth of the median sample, or that part of it
 FEWEST = 5  # test samples of either kind for that
 
 
@@ -33,10 +47,11 @@ class Seen:
     ref: Ref
     size: tuple[int, int]
     odd: Sequence[Oddity]
-    digest: str  # of the colour image's file
+    digest: str  # of its colours, in whatever format they were written
     defect: float  # share of its mask
     reference: Reference
     foreground: np.ndarray | None  # of the published removal, where that is the default
+    depth: float = 0.0  # m, in the median
     bits: int = 0  # as which its colours are taken, where that is a judgement
 
 
@@ -52,10 +67,11 @@ def look(ref: Ref, published: bool) -> Seen:
             foreground = object_pixels(sample, M3dmView(), seed_for("plane", ref.category, ref.id))
         except DataError:  # nothing is left
             foreground = np.zeros_like(sample.valid)
-    digest = hashlib.blake2b(ref.rgb.read_bytes(), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(sample.rgb.tobytes(), digest_size=16).hexdigest()
+    depth = float(np.median(sample.xyz[..., 2][sample.valid]))
     reference, share = measure(sample), float(sample.mask.mean())
     size, odd = ref.verify(sample)
-    return Seen(ref, size, odd, digest, share, reference, foreground, ref.colour_bits())
+    return Seen(ref, size, odd, digest, share, reference, foreground, depth, ref.colour_bits())
 
 
 def of_listing(category: Category, refs: Sequence[Ref]) -> Iterator[Oddity]:
@@ -85,7 +101,20 @@ def of_listing(category: Category, refs: Sequence[Ref]) -> Iterator[Oddity]:
             f"test/{inner.name} counts as a type of defect",
             "if its samples are normal rename it to good",
         )
+    yield from _regions(refs)
     yield from _unused(category)
+
+
+def _regions(refs: Sequence[Ref]) -> Iterator[Oddity]:
+    """Masks of objects that some samples have and others have not: `auto` takes none of them."""
+    lacking = [ref for ref in refs if not getattr(ref, "region", None)]
+    if lacking and len(lacking) < len(refs):
+        yield Oddity(
+            "some_regions",
+            lacking[0].rgb,
+            f"{len(lacking)} of {len(refs)} samples have no mask of their object, as the others",
+            "draw them all into mask/, or move mask/ elsewhere; masks of defects belong into gt/",
+        )
 
 
 def _unused(category: Category) -> Iterator[Oddity]:
@@ -100,12 +129,15 @@ def _unused(category: Category) -> Iterator[Oddity]:
         else:
             beside[path.parent, path.suffix].append(path)
     for (inner, suffix), paths in beside.items():
+        meant = MEANT.get(inner.name.lower())
         todo = (
             "samples are read from {rgb,xyz,depth,gt,mask} of each folder, not deeper, in the "
             "formats of harness/data/README.md: move or convert them"
         )
         if inner.name == "depth" and inner.with_name("xyz").is_dir():
             todo = "where there are both xyz/ is read: move the one that is not meant elsewhere"
+        elif meant and not inner.with_name(meant).is_dir():
+            todo = f"rename {inner.name} to {meant}"
         yield Oddity(
             "unused",
             paths[0],
@@ -126,8 +158,11 @@ def of_samples(seen: Sequence[Seen], choice: Choice | None) -> Iterator[Oddity]:
     yield from _repeated(seen)
     yield from _frozen(seen)
     yield from _bits(seen)
+    yield from _depths(seen)
     yield from _masks(seen)
     yield from _missing(seen)
+    if choice:  # of the published sets the converter of one takes away what is not the object
+        yield from _little(seen)
     background = choice.background if choice else "plane"
     if background in ("plane", "support"):
         yield from _planes(seen)
@@ -186,6 +221,30 @@ def _bits(seen: Sequence[Seen]) -> Iterator[Oddity]:
         f"say how many the camera has: datasets.NAME.colour_bits={most} "
         f"(--option colour_bits={most})",
     )
+
+
+def _depths(seen: Sequence[Seen]) -> Iterator[Oddity]:
+    """Scans of another unit or scene than the others."""
+    usual = float(np.median([one.depth for one in seen]))
+    for one in seen:
+        if usual > 0 and one.depth > 0 and not 1 / UNLIKE < one.depth / usual < UNLIKE:
+            yield Oddity(
+                "depth_unlike_others",
+                one.ref.xyz,
+                f"its median depth is {one.depth:.3g} m, and {usual:.3g} m in the median sample",
+                "was it written in another unit, or recorded elsewhere? Write all alike",
+            )
+
+
+def _little(seen: Sequence[Seen]) -> Iterator[Oddity]:
+    for one in seen:
+        if one.reference.valid < quality.LEAST_VALID:
+            yield Oddity(
+                "little_depth",
+                one.ref.xyz,
+                f"only {one.reference.valid:.0%} of the pixels have depth",
+                "record it again, or crop images and depth to what the sensor sees",
+            )
 
 
 def _masks(seen: Sequence[Seen]) -> Iterator[Oddity]:

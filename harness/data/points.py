@@ -13,9 +13,11 @@ import numpy as np
 
 COARSE = 128  # points a side that are looked at
 FEWEST = 64  # of them, for a judgement
+REPEATED = 8  # points with one value, for a judgement
 SHARED = 0.01  # share of the points from which one value of many pixels is no chance
 BEYOND = 1.5  # times the 99th percentile of the other depths: nothing of the scene
 CROSSED = 2.0  # times the pull along the right direction of the image
+WIDEST = 20.0  # times its depth: no lens sees a scene so wide
 EXPLAINED = 0.5  # share of the variance that the pixel's place explains, in a cloud with an order
 
 
@@ -40,12 +42,14 @@ def stand_in(xyz: np.ndarray, valid: np.ndarray) -> StandIn | None:
     for value in dict.fromkeys((values[-1], values[0], values[counts.argmax()], z.dtype.type(0))):
         same = z == value
         share = float(same.mean())
-        if share < SHARED:
+        if share < SHARED or same.sum() < REPEATED:
             continue
         if share == 1:
             return None  # a flat plate, or nothing to compare with
         usual = float(np.percentile(z[~same], 99))
         one = not np.ptp(points[same], axis=0).any()
+        if value == 0 and not one and (z < 0).mean() > SHARED:
+            continue  # an axis that runs through 0, so no depth
         if one or value == 0 or value > BEYOND * usual > 0:
             limit = 2 * usual if value <= 0 else min(2 * usual, (usual + float(value)) / 2)
             text = ", ".join(f"{v:.6g}" for v in points[same][0]) if one else f"{value:.6g} m away"
@@ -63,17 +67,49 @@ def crossed(xyz: np.ndarray, valid: np.ndarray) -> bool:
     In the camera's frame x grows with the column and y with the row: exactly if divided by z, and
     in a parallel projection as they are. Clouds that are right in either way are right.
     """
+    ways = [_fit(*way) for way in _ways(xyz, valid)]
+    across = [
+        np.array([pull[1, 0] > CROSSED * pull[0, 0], pull[0, 1] > CROSSED * pull[1, 1]])
+        for pull in (np.abs(found) for found, _ in ways)
+    ]
+    return bool(ways) and all((a & ordered).any() for a, (_, ordered) in zip(across, ways))
+
+
+def mirrored(xyz: np.ndarray, valid: np.ndarray) -> tuple[bool, bool]:
+    """Whether x falls from left to right, and y from the top down, as in a cloud that is turned."""
+    ways = [_fit(*way) for way in _ways(xyz, valid)]
+    falls = [np.diag(found[:2]) < 0 for found, _ in ways]
+    x, y = (bool(ways) and all((f & o)[i] for f, (_, o) in zip(falls, ways)) for i in (0, 1))
+    return x, y
+
+
+def no_cloud(xyz: np.ndarray, valid: np.ndarray) -> str:
+    """Why these are no points of a scene that a camera saw; "" if nothing says so."""
+    points = _coarse(xyz)[_coarse(valid)]
+    if len(points) < FEWEST:
+        return ""
+    if not np.ptp(points, axis=1).any():
+        return "x, y and z are one and the same number"
+    low, high = np.percentile(points[:, :2], (5, 95), axis=0)
+    if still := [axis for axis, span in zip("xy", high - low) if span == 0]:
+        return f"{' and '.join(still)} {'are' if len(still) > 1 else 'is'} the same everywhere"
+    depth, wide = float(np.median(points[:, 2])), float((high - low).max())
+    return f"x and y span {wide:.3g} at a depth of {depth:.3g}" if wide > WIDEST * depth > 0 else ""
+
+
+def _ways(xyz: np.ndarray, valid: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Places (N, 3): column, row, 1, with x and y (N, 2) as they are, and divided by z."""
     part = _coarse(xyz)
     rows, columns = np.nonzero(_coarse(valid) & _varied(part[..., 2]))
     if len(rows) < FEWEST:
-        return False
+        return []
     points = part[rows, columns].astype(np.float64)
     z = points[:, 2]
     ways = [points[:, :2]]
     if (z > 0).all():
         ways.append(points[:, :2] / z[:, None])
     places = np.stack([columns, rows, np.ones_like(rows)], axis=1).astype(np.float64)
-    return all(_crossed(places, way) for way in ways)
+    return [(places, way) for way in ways]
 
 
 def _varied(z: np.ndarray) -> np.ndarray:
@@ -83,15 +119,12 @@ def _varied(z: np.ndarray) -> np.ndarray:
     return others if others.mean() > SHARED else np.ones_like(others)
 
 
-def _crossed(places: np.ndarray, xy: np.ndarray) -> bool:
-    """places (N, 3): column, row, 1"""
+def _fit(places: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """-> pulls [column, row, 1] of [x, y], and whether the place explains x, and y"""
     found, *_ = np.linalg.lstsq(places, xy, rcond=None)
     left = ((xy - places @ found) ** 2).sum(axis=0)
     all_ = ((xy - xy.mean(axis=0)) ** 2).sum(axis=0)
-    ordered = left < (1 - EXPLAINED) * all_
-    pull = np.abs(found[:2])  # [column, row] of [x, y]
-    across = np.array([pull[1, 0] > CROSSED * pull[0, 0], pull[0, 1] > CROSSED * pull[1, 1]])
-    return bool((across & ordered).any())
+    return found, left < (1 - EXPLAINED) * all_
 
 
 def digest(xyz: np.ndarray) -> bytes:

@@ -208,10 +208,13 @@ class Category(ABC):
             use = (
                 "be trained on" if split == "train" else "stand for what a trained method will see"
             )
+            alone = len(odd) == 1 and not any(ref.defect == "good" for ref in refs)
+            beside = "and no 'good'" if alone else "beside 'good'"
+            rename = f", or rename {odd[0]} to good if they are normal" if alone else ""
             faults.append(
                 DataError(
-                    f"{self.folder / split} holds {', '.join(odd)} beside 'good'",
-                    f"only normal samples may {use}: move them to 'test'",
+                    f"{self.folder / split} holds {', '.join(odd)} {beside}",
+                    f"only normal samples may {use}: move them to 'test'{rename}",
                     self.folder / split,
                 )
             )

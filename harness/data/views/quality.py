@@ -37,9 +37,14 @@ MEANING = {
     "little-depth": "most pixels have no depth",
     "stand-in-depth": "a number stands for no depth and is taken for one",
     "crossed-axes": "the cloud's rows and columns are not those of the image",
+    "no-cloud": "x, y and z are not those of points",
     "frozen-depth": "several samples have the same depth",
 }
-OF_SAMPLES = {"stand_in_depth": "stand-in-depth", "crossed_axes": "crossed-axes"}  # oddity -> flag
+OF_SAMPLES = {  # oddity -> flag
+    "stand_in_depth": "stand-in-depth",
+    "crossed_axes": "crossed-axes",
+    "no_cloud": "no-cloud",
+}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
 """User data: the layout of MVTec 3D-AD with other files, and recognising what a folder holds."""
 
+import errno
 import json
+import os
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +13,8 @@ from PIL import Image
 
 from harness.data.clouds import check_unit
 from harness.data.datasets import open_dataset, recognise
+from harness.data.files import check_name, printable
+from harness.data.fix import fix
 from harness.data.mvtec3d import CAMERA
 from harness.data.samples import DataError, fingerprint
 from harness.data.synthetic import Spec
@@ -75,8 +80,9 @@ def test_fx_and_fy_may_differ(tmp_path):
     [
         (None, "camera_parameters.json is missing.*depth_scale"),
         ({"f": 500, "cx": 1}, "lacks cy, depth_scale; depth/ needs f"),
-        ({**INTRINSICS, "f": "wide"}, "camera_parameters.json: could not convert"),
+        ({**INTRINSICS, "f": "wide"}, "camera_parameters.json: fx is 'wide'"),
         ({**INTRINSICS, "f": 0}, "above 0"),
+        ({**INTRINSICS, "fx": 500, "fy": 50}, "fx 500 and fy 50 are of no camera"),
         ({**INTRINSICS, "cx": 640}, "cx 640, cy 23.5 lies outside of images of 48 x 64 px; scale"),
         ({**INTRINSICS, "f": 4.5}, "f of 4.5 px for 48 x 64 px.*millimetres"),
         ([], "holds no names with values"),
@@ -219,3 +225,75 @@ def test_a_category_of_eyecandies_names_the_folder_above(tmp_path):
         open_dataset("auto", tmp_path / "candies/Lollipop")
     with pytest.raises(ValueError, match=f"one level further down; give {tmp_path / 'candies'}"):
         open_dataset("auto", tmp_path)
+
+
+# Names and settings that nearly fit
+
+
+def test_a_camera_of_another_resolution_is_told_where_it_may_be_meant(tmp_path):
+    half = {"f": 250.0, "cx": 15.5, "cy": 11.5, "depth_scale": 0.0001}
+    ref = write_depth_category(tmp_path / "half", camera=half).samples("train")[0]
+    assert "camera_off_centre" in ref.read().odd
+    told = {**half, "height": 48, "width": 64}  # these are for parts of larger images
+    ref = write_depth_category(tmp_path / "cut", camera=told).samples("train")[0]
+    assert not ref.read().odd
+    ref = write_depth_category(tmp_path / "own").samples("train")[0]
+    assert not ref.read().odd
+
+
+def test_depth_that_is_not_aligned_to_colour_is_told_so_and_not_blamed_on_the_camera(tmp_path):
+    camera = {**INTRINSICS, "height": 48, "width": 64}
+    ref = write_depth_category(tmp_path, camera=camera).samples("train")[0]
+    Image.fromarray(np.array(Image.open(ref.xyz))[::2, ::2].copy()).save(ref.xyz)
+    with pytest.raises(DataError, match="differ in rows x columns.*map depth to colour"):
+        ref.read()
+
+
+def test_a_limit_below_the_scene_is_named_and_no_scan_is_blamed(tmp_path):
+    write_scans(tmp_path)
+    ref = open_dataset("auto", tmp_path, max_depth="0.1").category("dome").samples("train")[0]
+    with pytest.raises(DataError, match="within max_depth=0.1 m: the nearest is 0.5.*raise"):
+        ref.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("1.tiff", "rename it to .*000.tiff"),
+        ("0000.tiff", "rename it to .*000.tiff"),
+        ("u\u0308.tiff", "look the same, but their accents"),
+        ("Ü.tiff", "rename it to .*ü.tiff"),
+    ],
+)
+def test_a_file_whose_name_nearly_fits_is_named_with_the_name_that_does(tmp_path, name, told):
+    folder = write_scans(tmp_path).folder / "train/good"
+    fits = "001" if name == "1.tiff" else "000" if name[0] == "0" else "ü"
+    if fits == "ü":
+        (folder / "rgb/000.png").rename(folder / "rgb/ü.png")
+        (folder / "xyz/000.tiff").rename(folder / f"xyz/{name}")
+    else:
+        (folder / f"xyz/{fits}.tiff").rename(folder / f"xyz/{name}")
+    faults = open_dataset("auto", tmp_path).category("dome").examine("train")[1]
+    there = [fault.todo for fault in faults if str(folder / "rgb") not in str(fault.file)]
+    assert any(re.search(told.replace("000", fits), todo) for todo in there), there
+
+
+def test_what_moves_the_cursor_is_shown_and_does_not():
+    assert printable("a\x1b[2Jb\nc") == r"a\x1b[2Jb\nc" and printable("Bügel 件") == "Bügel 件"
+
+
+def test_a_name_that_the_shells_locale_cannot_read_is_told_what_to_set(tmp_path):
+    path = tmp_path / os.fsdecode("Bügel".encode()).encode().decode("ascii", "surrogateescape")
+    with pytest.raises(DataError, match="PYTHONUTF8=1"):
+        check_name(path)
+
+
+def test_a_mended_copy_that_cannot_be_written_is_one_error(tmp_path, monkeypatch):
+    write_scans(tmp_path / "data")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("harness.data.fix.link_or_copy", full)
+    with pytest.raises(OSError, match="No space left"):
+        fix(tmp_path / "data", tmp_path / "new")

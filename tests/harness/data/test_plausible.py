@@ -5,6 +5,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from harness.data.check import check
@@ -12,7 +13,7 @@ from harness.data.datasets import open_dataset
 from harness.data.plausible import Seen, _unused, of_samples
 from harness.data.samples import SPLITS
 from harness.data.views.reference import Reference
-from tests.harness.data.scans import write_category
+from tests.harness.data.scans import write_category, write_cloud
 from tests.harness.data.test_quality import flat, write_tables
 
 
@@ -33,7 +34,71 @@ def freeze(folder):
         shutil.copy(first, other)
 
 
+def of_clouds(change, where="train/good/xyz/*.tiff"):
+    """Each cloud of a pattern changed."""
+
+    def plant(folder):
+        for path in folder.glob(where):
+            write_cloud(path, change(tifffile.imread(path)).astype(np.float32))
+
+    return plant
+
+
+def outline(folder, names, value=255):
+    """Masks of the objects of some samples of each folder."""
+    for rgb in folder.glob("*/*/rgb"):
+        (rgb.parent / "mask").mkdir()
+        for name in names:
+            if (rgb / name).exists():
+                Image.new("L", (64, 48), value).save(rgb.parent / "mask" / name)
+
+
 FAULTS = {
+    "a test image that was trained on, written again": (
+        lambda f: Image.open(f / "train/good/rgb/000.png").save(
+            f / "test/good/rgb/000.png", compress_level=1
+        ),
+        "the same image as",
+        "must not have seen",
+    ),
+    "one scan in another unit": (
+        of_clouds(lambda xyz: xyz * 10, "test/good/xyz/000.tiff"),
+        "m, and 0.597 m in the median sample",
+        "another unit",
+    ),
+    "hardly any depth": (
+        of_clouds(
+            lambda xyz: xyz * (np.random.default_rng(0).random(xyz.shape[:2]) < 0.1)[..., None]
+        ),
+        "only 10% of the pixels have depth",
+        "record it again",
+    ),
+    "clouds upside down": (of_clouds(lambda xyz: xyz[::-1]), "y falls", "cloud[::-1]"),
+    "clouds of one channel": (
+        of_clouds(lambda xyz: np.repeat(xyz[..., 2:], 3, 2)),
+        "no cloud of a scene",
+        "with its camera",
+    ),
+    "empty masks of objects": (
+        lambda f: outline(f, ("000.png", "001.png", "002.png"), 0),
+        "the mask of its object is empty",
+        "above 0",
+    ),
+    "masks of some objects": (
+        lambda f: outline(f, ("001.png",)),
+        "have no mask of their object",
+        "draw them all",
+    ),
+    "colours in a folder by another name": (
+        lambda f: (f / "train/good/rgb").rename(f / "train/good/Color"),
+        "not read, as 3 .png files",
+        "rename Color to rgb",
+    ),
+    "training samples called ok": (
+        lambda f: (f / "train/good").rename(f / "train/ok"),
+        "holds ok and no 'good'",
+        "rename ok to good",
+    ),
     "a test image that was trained on": (
         lambda f: shutil.copy(f / "train/good/rgb/000.png", f / "test/good/rgb/000.png"),
         "the same image as",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.data.points import crossed, stand_in
+from harness.data.points import crossed, mirrored, no_cloud, stand_in
 from tests.harness.data.scans import scan
 from tests.harness.data.tables import Scene, render
 from tests.harness.data.test_quality import flat
@@ -92,3 +92,43 @@ def test_scans_as_sensors_write_them_are_not_suspected(name):
 )
 def test_a_cloud_in_the_order_of_its_columns_is_told(xyz):
     assert crossed(xyz, valid(xyz))
+
+
+@pytest.mark.parametrize("cloud", [TABLE, SQUARE, WIDE, scan()[1]], ids=range(4))
+@pytest.mark.parametrize("turned", ["as it is", "left to right", "upside down", "half a turn"])
+def test_a_cloud_that_is_turned_against_its_image_is_told_by_its_axes(cloud, turned):
+    turn = {
+        "as it is": (cloud, (False, False)),
+        "left to right": (cloud[:, ::-1], (True, False)),
+        "upside down": (cloud[::-1], (False, True)),
+        "half a turn": (cloud[::-1, ::-1], (True, True)),
+    }
+    xyz, falls = turn[turned]
+    assert mirrored(xyz, valid(xyz)) == falls
+    assert not crossed(xyz, valid(xyz))
+
+
+NO_CLOUDS = {
+    "a depth three times": (lambda xyz: np.repeat(xyz[..., 2:], 3, axis=2), "one and the same"),
+    "depth alone": (lambda xyz: xyz * np.float32([0, 0, 1]), "x and y are the same everywhere"),
+    "millimetres across": (lambda xyz: xyz * np.float32([1000, 1000, 1]), "x and y span"),
+    "pixels across": (
+        lambda xyz: np.dstack([*np.indices(xyz.shape[:2])[::-1], xyz[..., 2]]) * (xyz != 0),
+        "x and y span",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_CLOUDS)
+def test_points_that_no_camera_saw_are_told(name):
+    made, said = NO_CLOUDS[name]
+    xyz = made(TABLE).astype(np.float32)
+    assert said in no_cloud(xyz, valid(xyz))
+    assert not no_cloud(TABLE, valid(TABLE)) and not no_cloud(WIDE, valid(WIDE))
+
+
+def test_a_single_point_of_few_stands_for_nothing_and_an_axis_through_0_is_no_depth():
+    few = TABLE * (np.random.default_rng(0).random(TABLE.shape[:2]) < 0.005)[..., None]
+    assert stand_in(few, valid(few)) is None
+    swapped = TABLE[..., [0, 2, 1]]
+    assert stand_in(swapped, valid(swapped)) is None
