@@ -165,10 +165,15 @@ def drawn_maps(
 
 @cache
 def truth_of_maps(
-    contrast: float, normal: int, defective: int, kind: Kind = KINDS["regions"]
+    contrast: float,
+    normal: int,
+    defective: int,
+    kind: Kind = KINDS["regions"],
+    times: int = LARGE,
 ) -> dict[str, float]:
+    """Of so many times as many images."""
     rng = np.random.default_rng(1)
-    scored = drawn_maps(contrast, rng, LARGE * normal, LARGE * defective, kind)
+    scored = drawn_maps(contrast, rng, times * normal, times * defective, kind)
     return values_of(scored, [get(name) for name in OF_PIXELS])
 
 
