@@ -21,7 +21,7 @@ from harness.tracking.cells import cell_content
 from harness.tracking.launches import _seen, states_of
 from methods.errors import UserError
 from reports.numbers.frame import results_frame
-from tests.harness.conftest import planned, run
+from tests.harness.conftest import TINY, planned, run
 
 CPU = torch.device("cpu")
 BUSY = "other processes keep 1.5 of 2 CPUs busy"
@@ -222,7 +222,8 @@ def test_the_command_tells_what_it_did_and_writes_the_report(store, others):
     found = json.loads(told.stdout)
     assert [cell["state"] for cell in found["cells"]] == [timing.TIMED, timing.NO_MODEL]
     assert found["machine"]["processor"] and page.is_file()
-    told = bench(store)
+    asked = ["--cells", str(TINY), "methods=[baseline,baseline/plane]", BASELINE]
+    told = bench(store, *asked)  # the same launch, by its configuration
     assert told.exit_code == 0 and "1 valid before, 1 no model" in told.output
     assert "protocol.keep_models=true" in told.output and "--anew" in told.output
     others[:] = ["", BUSY]
