@@ -50,13 +50,16 @@ for command in commands:
 """
 
 
-def test_the_help_imports_neither_numpy_nor_what_reads_configurations():
+def test_a_command_imports_its_own_module_and_all_of_them_neither_numpy_nor_configurations():
     code = (
         "import sys; from harness.cli import app\n"
+        "app.built(['--quiet', 'models', 'list'])\n"
+        "print([m for m in sys.modules if m in ('harness.cli.listing', 'harness.cli.status')])\n"
+        "app.built()\n"
         "print([m for m in ('numpy', 'omegaconf', 'yaml', 'PIL') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "[]\n", done.stdout + done.stderr
+    assert done.stdout == "[]\n[]\n", done.stdout + done.stderr
 
 
 def test_commands_that_compute_nothing_import_nothing_that_computes(tmp_path):
