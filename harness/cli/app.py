@@ -87,7 +87,7 @@ def built(arguments: Sequence[str] = ()) -> typer.Typer:
 def _flow(app: typer.Typer) -> None:
     """Docstrings of commands as paragraphs: Typer would break lines where the source does."""
     for command in app.registered_commands:
-        said = inspect.getdoc(command.callback) or ""
+        said = command.help or inspect.getdoc(command.callback) or ""
         command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", said)
     for group in app.registered_groups:
         if group.typer_instance is not None:
