@@ -179,12 +179,12 @@ def _offers(kind: str, name: str | None = None) -> tuple[list[Offer], list[Broke
 
 
 @functools.cache  # reading what is installed takes some 10 ms
-def _points(group: str) -> tuple[metadata.EntryPoint, ...]:
-    return tuple(metadata.entry_points(group=group))
+def _points() -> metadata.EntryPoints:
+    return metadata.entry_points()
 
 
 def _announced(kind: str) -> Iterator[Offer]:
-    for point in _points(f"{GROUP}{kind}"):
+    for point in _points().select(group=f"{GROUP}{kind}"):
         package = f"{point.dist.name} {point.dist.version}" if point.dist else point.module
         yield Offer(kind, point.name, point.module, point.attr, package)
 
