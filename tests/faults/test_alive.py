@@ -3,6 +3,7 @@
 Each test prints how long that took: `pytest -m "" -s tests/faults/test_alive.py`.
 """
 
+import itertools
 import os
 import re
 import signal
@@ -132,7 +133,7 @@ def two_nodes(tmp_path):
     """A Ray cluster of two nodes in network namespaces, one CPU each; -> the link between them."""
     if os.geteuid() or subprocess.run(["ip", "netns", "list"], capture_output=True).returncode:
         pytest.skip("network namespaces need root and iproute2")
-    tag = f"{os.getpid() % 100000}"
+    tag = f"{os.getpid() % 10000}{next(CLUSTERS)}"  # what an earlier one left is not in the way
     head, node, ends = f"rh{tag}", f"rn{tag}", (f"vh{tag}", f"vn{tag}")
     commands = [f"netns add {head}", f"netns add {node}"]
     commands += [f"link add {ends[0]} type veth peer name {ends[1]}"]
@@ -153,33 +154,53 @@ def two_nodes(tmp_path):
             (node, "10.77.0.2", ["--address=10.77.0.1:6390"]),
         ):
             servers.append(ray_node(name, address, more, tmp_path / f"{name}.log"))
-            time.sleep(15)
         yield head, ends[0]
     finally:
         for server in reversed(servers):
-            server.terminate()
-        for server in servers:
-            server.wait(30)
+            end_group(server)
         for name in (head, node):
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
+def end_group(server):
+    """A node with its servers and workers: told to end, killed if it takes too long."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, number)
+            server.wait(30)
+        except ProcessLookupError:  # nothing is left of it
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+CLUSTERS = itertools.count()
+STARTED = "Ray runtime started"
+START_S = 120  # of a node on a busy machine
 ON_CLUSTER = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def ray_node(namespace, address, more, log):
-    """A node with a host name of its own, as if on another machine."""
+    """A node with a host name of its own, as if on another machine, when it has started."""
     command = f"ip netns exec {namespace} unshare --uts sh -c"
     size = ["--num-cpus=1", "--num-gpus=0", f"--node-ip-address={address}"]
     size += ["--object-store-memory=100000000"]
     start = f"hostname {namespace} && exec {sys.executable} -m ray.scripts.scripts start --block"
     with log.open("w") as file:
-        return subprocess.Popen(
+        server = subprocess.Popen(
             [*command.split(), " ".join([start, *size, *more])],
             stdout=file,
             stderr=file,
             env=ON_CLUSTER,
+            start_new_session=True,
         )
+    until = time.monotonic() + START_S
+    while STARTED not in log.read_text() and server.poll() is None and time.monotonic() < until:
+        time.sleep(0.5)
+    if STARTED not in log.read_text():
+        end_group(server)
+        pytest.fail(f"no node within {START_S} s: {log.read_text()[-2000:]}")
+    return server
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import ttest_rel
 from sklearn.metrics import roc_auc_score
 
 from harness.data.cache import open_split
@@ -53,11 +54,12 @@ class Pairs:
         return float((self.defective - self.twins).mean())
 
     @property
-    def error(self) -> float:
-        """Standard error of the gain."""
-        gains = self.defective - self.twins
-        return float(gains.std(ddof=1) / np.sqrt(len(gains)))
+    def chance(self) -> float:
+        """How likely so large a gain is without any: a paired t-test, one-sided."""
+        return float(ttest_rel(self.defective, self.twins, alternative="greater").pvalue)
 
     def __str__(self):
         of, twins = self.defective.mean(), self.twins.mean()
-        return f"AUROC {of:.3f}, of the twins {twins:.3f}, gain {self.gain:.3f} +- {self.error:.3f}"
+        return (
+            f"AUROC {of:.3f}, of the twins {twins:.3f}, gain {self.gain:.3f}, p {self.chance:.2g}"
+        )
