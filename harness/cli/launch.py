@@ -86,6 +86,7 @@ def execute(
     serial: bool = False,
 ) -> tuple[dict[str, Any], list[Record]]:
     """Do what a plan still needs, with a display. -> its launch and the records of failed jobs."""
+    one_place(address, serial)
     pending = plan.pending(store)
     if pending:
         installation.check_whole("computing jobs")
@@ -107,6 +108,14 @@ def execute(
         mirror = mirrored(store, "launch", launch["id"], tracking)
         last.callback(mirror.stop, plan.config.schedule.mlflow_wait_s)
         return launch, _drive(plan, store, executor, pending)
+
+
+def one_place(address: str | None, serial: bool) -> None:
+    """UserError for two places to compute at."""
+    if address and serial:
+        raise UserError(
+            "--serial computes in this process, --address on a cluster: give one of them"
+        )
 
 
 def _executor(

@@ -19,6 +19,7 @@ from harness.cli.launch import (
     Serial,
     StorePath,
     Workers,
+    one_place,
 )
 from harness.cli.terminal import console, errors
 from harness.store import COMMON, DONE, PAPER, Store
@@ -62,6 +63,7 @@ def rescore(
     from harness.metrics.outside import join
     from reports.numbers.stores import Checked
 
+    one_place(address, serial)
     join()
     where = Store(store)
     chosen = where.launch(launch)

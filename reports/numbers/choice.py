@@ -6,15 +6,30 @@ Where a store kept the maps of some images only, rules choose among these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from harness.metrics.ranking import share_wrong
+from methods.errors import UserError
 
 MIDDLE, BEST, MEDIAN, WORST, DISAGREE = "middle", "best", "median", "worst", "disagree"
 RULES = (MIDDLE, BEST, MEDIAN, WORST, DISAGREE)
+
+
+def check_known(show: Sequence[str], tables: Iterable[pd.DataFrame]) -> None:
+    """UserError for what is neither a rule nor the id of an image. tables: with all ids"""
+    ids = {id: None for table in tables for id in table["id"]}  # in their order
+    if unknown := [name for name in show if name not in RULES and name not in ids]:
+        near = difflib.get_close_matches(unknown[0], [*RULES, *ids], 3, 0.6)
+        such = (
+            f"; did you mean {' or '.join(near)}?" if near else f", such as {next(iter(ids), '')}"
+        )
+        raise UserError(
+            f"images: {unknown[0]!r} is none of {', '.join(RULES)}, nor the id of an image{such}"
+        )
 
 
 def chosen(

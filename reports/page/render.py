@@ -57,7 +57,7 @@ from reports.forms.words import (
     verdict_sign,
 )
 from reports.numbers import names
-from reports.numbers.choice import MIDDLE
+from reports.numbers.choice import MIDDLE, check_known
 from reports.numbers.cost import cost_frame, hours_frame
 from reports.numbers.evidence import read_evidence
 from reports.numbers.frame import (
@@ -114,6 +114,7 @@ def _write_report(store: Checked, launch: dict, folder: Path, show: Sequence[str
     frames = {p: results_frame(store, launch, results, p) for p in protocols_of(results)}
     frame = frames[COMMON]
     scores = read_scores(store, frame)
+    check_known(show, scores.values())
     evidence = {p: read_evidence(store, of, scores) for p, of in frames.items()}
     boards, cost = boards_of_all(frames, evidence), cost_frame(frame)
     common, pixels = in_protocol(boards, COMMON), _of_pixels(in_protocol(boards, PAPER))

@@ -198,13 +198,13 @@ CAMERAS = {
     "no json": (camera("fx=240"), ERROR, "cannot read"),
     "a list": (camera([1, 2]), ERROR, "no names with values"),
     "without cx": (camera({k: v for k, v in K.items() if k != "cx"}), ERROR, "lacks cx"),
-    "without a scale": (camera({**K, "depth_scale": None}), ERROR, "plain numbers"),
+    "without a scale": (camera({**K, "depth_scale": None}), ERROR, "a plain number"),
     "f of 0": (camera({**K, "fx": 0}), ERROR, "above 0"),
     "f in millimetres": (camera({**K, "fx": 4.5, "fy": 4.5}), ERROR, "in millimetres?"),
     "of a larger image": (camera({**K, "cx": 640, "cy": 360}), ERROR, "outside of images"),
     "f of -1": (camera({**K, "fy": -1}), ERROR, "above 0"),
     "NaN": (camera('{"fx": NaN, "fy": 1, "cx": 1, "cy": 1, "depth_scale": 1}'), ERROR, "above 0"),
-    "words": (camera({**K, "fx": "wide"}), ERROR, "plain numbers"),
+    "words": (camera({**K, "fx": "wide"}), ERROR, "a plain number"),
     "of another size": (camera({**K, "width": 640, "height": 480}), ERROR, "is for 480 x 640"),
     "scale of metres": (camera({**K, "depth_scale": 1}), ERROR, "looks like millimetres"),
 }
@@ -251,7 +251,7 @@ LAYOUTS = {
     "validation/bad": (
         lambda f: shutil.copytree(f / "test/hole", f / "validation/bad"),
         ERROR,
-        "beside 'good'",
+        "rename bad to good",
     ),
     "val": (lambda f: shutil.copytree(f / "test/good", f / "val/good"), TOLD, "to validation"),
     "Train": (renamed("train", "Train"), ERROR, "rename it to train"),
@@ -284,7 +284,14 @@ LAYOUTS = {
     "a file beside the categories": (lambda f: write(f.parent / "readme.txt", b"x"), RIGHT, ""),
     "another folder": (lambda f: (f.parent / "lost+found").mkdir(), TOLD, "not recognised"),
     "a link beside": (lambda f: (f.parent / "gone").symlink_to("/nowhere"), RIGHT, ""),
-    "a masks folder": (also("train/good/mask/000.png"), RIGHT, ""),
+    "a mask of one object": (also("train/good/mask/000.png"), TOLD, "no mask of their object"),
+    "RGB": (renamed("train/good/rgb", "train/good/RGB"), ERROR, "is missing beside"),
+    "zeros before": (
+        renamed("train/good/xyz/000.tiff", "train/good/xyz/0.tiff"),
+        ERROR,
+        "rename it",
+    ),
+    "train/ok": (renamed("train/good", "train/ok"), ERROR, "rename ok to good"),
 }
 
 FILES = {

@@ -1,11 +1,10 @@
-import re
-
 import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
+from methods.errors import UserError
 from reports.numbers.breakdowns import FPR, Category, agreement, hardest, histogram, modalities, roc
-from reports.numbers.choice import chosen
+from reports.numbers.choice import check_known, chosen
 from reports.numbers.frame import read_scores, results_frame
 from reports.page.figures import Axis, Series, lines, scatter
 from tests.reports.fake_store import HOSTILE
@@ -82,4 +81,8 @@ def test_rules_choose_images_by_how_wrong_methods_have_them(build):
     assert wrong[picked("best")[0]] == min(wrong.values())
     assert picked("worst", {bumps[2]}) == [bumps[2]]
     assert picked(bumps[1]) == [bumps[1]]
-    assert not re.search("bump", str(picked("no such rule or id")))
+    check_known(["worst", bumps[1]], [table])
+    with pytest.raises(UserError, match="'wrost' is none of middle.*did you mean worst"):
+        check_known(["wrost"], [table])
+    with pytest.raises(UserError, match="'foo' is none of .*such as good/000"):
+        check_known(["foo"], [table])
