@@ -137,9 +137,10 @@ class Ref(ABC):
         sizes = {path: array.shape[:2] for path, array in parts if path}
         if len(set(sizes.values())) > 1:
             found = ", ".join(f"{path} is {h} x {w}" for path, (h, w) in sizes.items())
-            odd = self.rgb if mask.shape == xyz.shape[:2] else self.gt
+            odd = self.gt if mask.shape != xyz.shape[:2] else region[0] if region else self.rgb
             todo = "they must be pixel-aligned, so restore them from one source"
             if rgb.shape[:2] != xyz.shape[:2]:
+                odd = self.xyz if mask.shape == rgb.shape[:2] else self.rgb
                 todo = (
                     "they must be pixel-aligned: map depth to colour when recording or exporting "
                     "(RealSense: align to color; Azure Kinect: depth_image_to_color_camera)"

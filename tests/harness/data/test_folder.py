@@ -247,6 +247,13 @@ def test_depth_that_is_not_aligned_to_colour_is_told_so_and_not_blamed_on_the_ca
     Image.fromarray(np.array(Image.open(ref.xyz))[::2, ::2].copy()).save(ref.xyz)
     with pytest.raises(DataError, match="differ in rows x columns.*map depth to colour"):
         ref.read()
+    (ref,) = [
+        ref for ref in open_dataset("auto", tmp_path).category("part").samples("test") if ref.gt
+    ]
+    Image.fromarray(np.array(Image.open(ref.xyz))[::2, ::2].copy()).save(ref.xyz)
+    with pytest.raises(DataError, match="map depth to colour") as told:
+        ref.read()
+    assert told.value.file == ref.xyz  # colour and mask agree
 
 
 def test_a_limit_below_the_scene_is_named_and_no_scan_is_blamed(tmp_path):
