@@ -140,6 +140,16 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def check_seen(path: Path) -> None:
+    """DataError for a folder of which the content may not be seen: it would look empty."""
+    if is_folder(path) and not os.access(path, os.R_OK | os.X_OK):
+        raise DataError(
+            f"{printable(path)} may not be looked into",
+            "change its permissions, or move it elsewhere",
+            path,
+        )
+
+
 def printable(path: Path | str) -> str:
     """A path, or a text with paths, for messages, in one line; bytes that are no UTF-8 as \\xNN.
 

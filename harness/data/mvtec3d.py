@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.data.files import below, check_name, folders, is_folder
+from harness.data.files import below, check_name, check_seen, folders, is_folder
 from harness.data.folder import GEOMETRY, PARTS, by_stem, geometry, lacking, of_part
 from harness.data.formats import BITS, NONFINITE
 from harness.data.samples import SPLITS, Category, DataError, Ref, Sample, split_meant
@@ -164,6 +164,7 @@ class FolderCategory(Category):
     def list_split(self, split: str) -> tuple[list[Ref], list[DataError]]:
         refs, faults = [], []
         try:
+            check_seen(self.folder / split)
             inner = folders(self.folder / split)
         except DataError as fault:
             return [], [fault]
@@ -177,6 +178,7 @@ class FolderCategory(Category):
         for folder in inner:
             try:
                 check_name(folder)
+                check_seen(folder)
                 self._list(folder, split, masked, refs, faults)
             except DataError as fault:
                 faults.append(fault)

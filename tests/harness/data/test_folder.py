@@ -304,3 +304,14 @@ def test_a_mended_copy_that_cannot_be_written_is_one_error(tmp_path, monkeypatch
     monkeypatch.setattr("harness.data.fix.link_or_copy", full)
     with pytest.raises(OSError, match="No space left"):
         fix(tmp_path / "data", tmp_path / "new")
+
+
+@pytest.mark.parametrize("hidden", ["test", "test/hole"])
+def test_a_folder_that_may_not_be_looked_into_is_a_fault_and_not_empty(
+    tmp_path, monkeypatch, hidden
+):
+    category = write_scans(tmp_path)
+    closed = category.folder / hidden
+    monkeypatch.setattr("os.access", lambda path, mode: path != closed)  # root may see all
+    faults = category.examine("test")[1]
+    assert [f.file for f in faults] == [closed] and "permissions" in faults[0].todo
