@@ -14,6 +14,8 @@ from harness.data.files import printable, reading
 from harness.data.formats import BITS
 from harness.data.samples import DataError
 
+CUT = 127  # of a mask in JPEG what is above is meant
+SHADES = 8  # different values in the lower half, more than a mask has class ids there
 EIGHT_BIT = ("RGB", "RGBA", "L", "LA", "P", "PA", "1", "CMYK", "YCbCr")
 MISSING_16 = 65535  # of 16 bits: what many drivers write for "no depth"
 ROUGH, SWAPPED = 16, 10  # mean step from which, and times it falls if, bytes were swapped
@@ -56,7 +58,20 @@ def read_mask(path: Path) -> np.ndarray:
 
     Of JPEG above 127: its low values are noise. Where all colours are alike it is the alpha.
     """
-    return reading(path, lambda: _mask(path))
+    ids, lossy = reading(path, lambda: _ids(path))
+    return ids > (CUT if lossy else 0)
+
+
+def traces(path: Path) -> float:
+    """Share of a mask's marked pixels that are shades below a brighter one: noise, or soft edges.
+
+    Class ids are few, and shades many. 0 for JPEG, of which low values are cut off.
+    """
+    ids, lossy = reading(path, lambda: _ids(path))
+    low = ids[(ids > 0) & (ids <= CUT)]
+    if lossy or ids.dtype.kind not in "iu" or ids.max() <= CUT or len(np.unique(low)) < SHADES:
+        return 0.0
+    return low.size / int((ids > 0).sum())
 
 
 def mask_or_empty(mask: Path | None, image: Path) -> np.ndarray:
@@ -128,10 +143,11 @@ def _bits(image: np.ndarray) -> int:
     return next(bits for bits in BITS if most < 1 << bits)
 
 
-def _mask(path: Path) -> np.ndarray:
+def _ids(path: Path) -> tuple[np.ndarray, bool]:
+    """(H, W): what a mask marks by values above 0, and whether its file is a JPEG."""
     if path.suffix.lower() == ".npy":
         ids = np.load(path, allow_pickle=False)
-        return (ids if ids.ndim == 2 else ids[..., :3].max(axis=2)) > 0
+        return ids if ids.ndim == 2 else ids[..., :3].max(axis=2), False
     with Image.open(path) as image:
         lossy = image.format == "JPEG"  # whatever it is called
         image = ImageOps.exif_transpose(image)
@@ -144,8 +160,7 @@ def _mask(path: Path) -> np.ndarray:
         colour, alpha = ids[..., :-1], ids[..., -1]
         flat = (colour == colour[0, 0]).all() and alpha.min() != alpha.max()
         ids = alpha if flat else colour
-    ids = ids if ids.ndim == 2 else ids.max(axis=2)
-    return ids > (127 if lossy else 0)
+    return ids if ids.ndim == 2 else ids.max(axis=2), lossy
 
 
 def _plain_array(path: Path) -> np.ndarray:

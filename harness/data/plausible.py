@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.data.files import folders
 from harness.data.folder import PARTS
+from harness.data.images import traces
 from harness.data.oddities import MOST_DEFECT, Oddity
 from harness.data.samples import Category, DataError, Ref
 from harness.data.views import quality
@@ -36,6 +37,7 @@ MEANT = {  # how others call the folders of parts
 }
 LARGER = 20.0  # times the median share of the masks
 TELLING = 0.9  # area under the ROC curve from which missing depth alone tells the defective
+DARK = 0.05  # share of a mask's marked pixels
 UNLIKE = 1.7  # times the depth of the median sample, or that part of it
 FEWEST = 5  # test samples of either kind for that
 
@@ -71,7 +73,29 @@ def look(ref: Ref, published: bool) -> Seen:
     depth = float(np.median(sample.xyz[..., 2][sample.valid]))
     reference, share = measure(sample), float(sample.mask.mean())
     size, odd = ref.verify(sample)
-    return Seen(ref, size, odd, digest, share, reference, foreground, depth, ref.colour_bits())
+    return Seen(
+        ref,
+        size,
+        [*odd, *_traces(ref)],
+        digest,
+        share,
+        reference,
+        foreground,
+        depth,
+        ref.colour_bits(),
+    )
+
+
+def _traces(ref: Ref) -> Iterator[Oddity]:
+    """A mask that marks more than was drawn: it went through JPEG, or its edges are soft."""
+    share = traces(ref.gt) if ref.gt else 0.0
+    if share > DARK:
+        yield Oddity(
+            "mask_of_shades",
+            ref.gt or ref.rgb,
+            f"{share:.0%} of what it marks are dark shades, as JPEG and soft edges leave them",
+            "all above 0 counts: write 255 where it is above 127, and 0 elsewhere",
+        )
 
 
 def of_listing(category: Category, refs: Sequence[Ref]) -> Iterator[Oddity]:

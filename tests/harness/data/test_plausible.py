@@ -1,5 +1,6 @@
 """What `data check` says of samples that can all be read."""
 
+import io
 import shutil
 
 import cv2
@@ -34,6 +35,13 @@ def freeze(folder):
         shutil.copy(first, other)
 
 
+def through_jpeg(path):
+    """A mask that was a JPEG for a while."""
+    kept = io.BytesIO()
+    Image.fromarray((np.array(Image.open(path)) > 0) * np.uint8(255)).save(kept, "jpeg", quality=50)
+    Image.open(kept).save(path)
+
+
 def of_clouds(change, where="train/good/xyz/*.tiff"):
     """Each cloud of a pattern changed."""
 
@@ -60,6 +68,11 @@ FAULTS = {
         ),
         "the same image as",
         "must not have seen",
+    ),
+    "a mask that was a JPEG": (
+        lambda f: through_jpeg(f / "test/hole/gt/000.png"),
+        "are dark shades",
+        "write 255 where it is above 127",
     ),
     "one scan in another unit": (
         of_clouds(lambda xyz: xyz * 10, "test/good/xyz/000.tiff"),
