@@ -37,7 +37,7 @@ from methods.shape_guided.stage import ShapeExpert
 
 FLOPS_S = 300e12
 CORES = 4
-STORED, IMAGES = 40, 2000  # JPEGs, and names of them, so that few are read twice
+STORED, IMAGES = 40, 1000  # JPEGs, and names of them: more than are kept in memory
 SAMPLES = 16  # of the view; a category has about 250
 PATCHES = 15_000  # of the shape expert: 20 clouds of 10 categories
 
