@@ -34,9 +34,9 @@ def points_of(space: Mapping[str, Any], times: int, seed: int) -> list[dict[str,
     return found
 
 
-def rungs(first: float, growth: float, whole: int) -> list[float]:
-    """Trainings of a point, each rung `growth` times the one before it, the last all of them."""
-    powers = (first * growth**n for n in itertools.count())
+def rungs(first: float, reduction: int, whole: int) -> list[float]:
+    """Trainings of a point, each rung `reduction` times the one before it, the last all of them."""
+    powers = (first * reduction**n for n in itertools.count())
     return [*itertools.takewhile(lambda rung: rung < whole - NEAR, powers), float(whole)]
 
 

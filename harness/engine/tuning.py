@@ -274,7 +274,7 @@ def _climbing(sweep: Sweep, space: dict[str, Any], times: int, folder: SweepFold
 
     found = Promotion(
         points_of(space, times, sweep.search.seed),
-        rungs(sweep.grace, sweep.early.growth, len(sweep.plan({}).cells)),
+        rungs(sweep.grace, sweep.early.reduction, len(sweep.plan({}).cells)),
         sweep.early.reduction,
         sweep.sign(sweep.objective.metrics[0]),
     )

@@ -133,8 +133,8 @@ class Early:
     settled: float = 0.3
     # trainings of every trial in any case; none: until the first look that is compared
     grace: Optional[float] = None
-    reduction: int = 3  # promotion, asha: one in so many goes on
-    growth: float = 2.0  # promotion: trainings of a rung over those of the one before it
+    # promotion, asha: one in so many goes on, each rung so many times as far as the one before it
+    reduction: int = 3
     looks: bool = True  # false: compares whole cells only, as where nothing can be looked at
 
 
@@ -260,10 +260,7 @@ class Sweep:
         """What decides when trials end; without, as it stood before there were looks."""
         if self.early.kind == "none":
             return {"kind": "none", "grace": 1, "reduction": 2}
-        stops = asdict(self.early) | {"every": self.every}
-        if not self.climbs:
-            del stops["growth"]
-        return stops
+        return asdict(self.early) | {"every": self.every}
 
     def id(self, plan: Plan) -> str:
         """The same search over the same data, settings and code versions has the same name."""
@@ -332,8 +329,6 @@ def _check_search(sweep: Sweep) -> None:
         raise ConfigError(f"search.concurrency is {search.concurrency}: give 1 or more")
     if (early.grace is not None and early.grace <= 0) or early.reduction < 2:
         raise ConfigError("early: grace is more than 0 trainings, reduction 2 or more")
-    if early.growth <= 1:
-        raise ConfigError(f"early.growth is {early.growth}: more than 1, since rungs rise")
     if sweep.climbs and search.kind == "tpe":
         raise ConfigError(
             "early.kind promotion chooses among points that are drawn beforehand, and tpe draws by "

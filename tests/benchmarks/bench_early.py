@@ -1,7 +1,7 @@
 """Early ends inside trainings beside ASHA over whole cells: training steps for the best of 16.
 
 python -m tests.benchmarks.bench_early [--store DIR] [--repetitions 0 1 2] [--reductions 2 3]
-                          [--settled 0.3 0.5] [--orders 60] [--cells 2] [--steps 100] [--growth 2]
+                          [--settled 0.3 0.5] [--orders 60] [--cells 2] [--steps 400]
 
 Every point of a repetition is computed once to its end, in this process, and what its trial
 reports on the way is kept in the store (with --store the next call goes on from there). On these
@@ -92,7 +92,7 @@ def searched(sweep: Sweep, trials: Sequence[Reports]) -> tuple[float, float]:
 def climbed(sweep: Sweep, trials: Sequence[Reports]) -> tuple[float, float]:
     """As `searched`, by promotion."""
     whole = round(trials[0][-1][0])
-    ladder = rungs(sweep.grace, sweep.early.growth, whole)
+    ladder = rungs(sweep.grace, sweep.early.reduction, whole)
     search, taken, ends = Promotion([{}] * len(trials), ladder, sweep.early.reduction, 1), 0.0, []
     came = [0.0] * len(trials)
     for trial_id in map(str, itertools.count()):
@@ -129,7 +129,7 @@ def compare(trials: Sequence[Reports], given: argparse.Namespace, seed: int) -> 
         for kind, share in policies:
             early = [f"early.reduction={reduction}", f"early.kind={kind}"]
             early += ["early.looks=false"] if share is None else [f"early.settled={share:g}"]
-            early += [f"early.growth={given.growth}", f"settings={SETTINGS[given.cells]}"]
+            early.append(f"settings={SETTINGS[given.cells]}")
             sweep = load(SWEEP, early)
             rule = climbed if sweep.climbs else searched
             found = [rule(sweep, [trials[i] for i in order]) for order in orders]
@@ -149,13 +149,12 @@ def main() -> None:
     parser.add_argument("--store", help="where computed points stay")
     parser.add_argument("--repetitions", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--reductions", type=int, nargs="+", default=[2, 3])
-    parser.add_argument("--settled", type=float, nargs="+", default=[0.1, 0.3, 0.7, 0.8])
+    parser.add_argument("--settled", type=float, nargs="+", default=[0.2, 0.3])
     parser.add_argument("--orders", type=int, default=60, help="random ones")
     parser.add_argument(
         "--noise", type=float, default=0.05, help="of the objective, that counts as equal"
     )
-    parser.add_argument("--growth", type=float, default=2.0, help="of promotion's rungs")
-    parser.add_argument("--steps", type=int, default=100, help="of a training")
+    parser.add_argument("--steps", type=int, default=400, help="of a training")
     parser.add_argument("--cells", type=int, choices=SETTINGS, default=2, help="of a point")
     given = parser.parse_args()
     place = nullcontext(given.store) if given.store else tempfile.TemporaryDirectory()
