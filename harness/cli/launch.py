@@ -30,7 +30,13 @@ EXIT_FAILED_JOBS = 1
 SHOWN_FAILURES = 3  # whose files are named
 
 StorePath = Annotated[
-    Path, typer.Option("--store", envvar="RELIEF_STORE", help="Folder of results; made if missing.")
+    Path,
+    typer.Option(
+        "--store",
+        envvar="RELIEF_STORE",
+        file_okay=False,
+        help="Folder of results; made if missing.",
+    ),
 ]
 Data = Annotated[
     Optional[str],

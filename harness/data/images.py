@@ -38,9 +38,12 @@ def read_rgb(path: Path, bits: int = 0) -> np.ndarray:
     if image.ndim == 2 and image.dtype == np.uint8:
         return np.repeat(image[..., None], 3, axis=2)
     kind = f"mode {_mode(path)}" if path.suffix.lower() == ".png" else f"{image.dtype}"
+    deep = image.ndim == 2 and image.dtype.itemsize > 1
     raise DataError(
-        f"{printable(path)} has {kind}, shape {image.shape}; expected an 8-bit RGB image",
-        "write it as 8-bit RGB PNG",
+        f"{printable(path)} has {kind}, shape {image.shape}"
+        + (", as images of depth have" if deep else "")
+        + "; expected an 8-bit RGB image",
+        "write it as 8-bit RGB PNG" + (", or move depth to depth/" if deep else ""),
         path,
     )
 

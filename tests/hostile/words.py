@@ -94,6 +94,7 @@ OPTIONS = [
     (["plan", "nope"], ERROR, "nope"),
     (["plan", TINY, "demo"], ERROR, "one configuration"),
     (["plan", TINY, "--store"], ERROR, "--store"),
+    (["plan", TINY, "--store", "FILE"], ERROR, "--store"),
     (["plan", TINY, "--data", "/nowhere"], ERROR, "/nowhere"),
     (["plan", TINY, "--data", "FILE"], ERROR, "not a folder"),
     (["plan", TINY, "--data", "STORE"], ERROR, "no dataset"),

@@ -89,8 +89,8 @@ MVTEC_FAULTS = {
         lambda f: image(f / "train/good/rgb/001.png", np.zeros((48, 48), np.uint16)),
         ERROR,
         "train/good/rgb/001.png",
-        "mode I;16",
-        "8-bit RGB PNG",
+        "mode I;16, shape (48, 48), as images of depth have",
+        "8-bit RGB PNG, or move depth to depth/",
     ),
     "lost partner": (
         lambda f: (f / "validation/good/rgb/000.png").unlink(),
