@@ -12,6 +12,7 @@ from pathlib import Path
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN = _IOR('X', 125, __u32)
 WITHOUT_FLUSH = 2  # EXT4_GOING_FLAGS_NOLOGFLUSH: what is not in the journal on disk is lost
 IMAGE_BYTES = 96 * 2**20
+PLACES = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
 def why_not() -> str | None:
@@ -20,6 +21,9 @@ def why_not() -> str | None:
         return "mounting needs root"
     if not Path("/dev/loop-control").exists():
         return "there are no loop devices"
+    for tool in ("mount", "mkfs.ext4"):
+        if shutil.which(tool, path=PLACES) is None:
+            return f"there is no {tool}"
     return None
 
 
@@ -110,7 +114,8 @@ def options(limits: dict[str, int]) -> str:
     return ",".join(f"{name}={value}" for name, value in limits.items())
 
 
-def command(*words: object) -> None:
+def command(name: str, *words: object) -> None:
+    words = (shutil.which(name, path=PLACES) or name, *words)
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, words))}: {done.stderr.strip()}")

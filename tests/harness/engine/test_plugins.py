@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import os
 import shutil
 import signal
+import sys
 
 import pytest
 import typer
@@ -51,6 +53,21 @@ def test_changed_code_of_a_plug_in_changes_the_keys_of_what_it_computes_alone(mi
     other = keys("methods=[mean_depth,das3d]")
     differing = {title for title in one if one[title] != other[title]}
     assert differing == {"mean_depth rgb+3d synthetic cookie 0"}
+
+
+def test_an_edit_of_the_same_length_in_the_same_second_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file, seen = tmp_path / "metric.py", []
+    for value in ("1", "2"):
+        file.write_text(
+            "from harness.metrics import Metric\n\n\ndef mine(scored):\n    return "
+            f"{value}\n\n\nMINE = Metric('i_mine', 'mine', mine, needs='scores')\n"
+        )
+        os.utime(file, (1e9, 1e9))
+        plugins.use([str(file)])
+        join()
+        seen.append(find("i_mine").formula(None))
+    assert seen == [1, 2]
 
 
 def test_what_is_broken_breaks_what_asks_for_it_alone(mine, tmp_path):
