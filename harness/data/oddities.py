@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from harness.data.points import crossed, mirrored, no_cloud, stand_in
+from harness.data.points import crossed, mirrored, no_cloud, orders, stand_in
 
 if TYPE_CHECKING:
     from harness.data.samples import Ref, Sample
@@ -35,7 +35,7 @@ def of_sample(ref: Ref, sample: Sample) -> Iterator[Oddity]:
             f"this is no cloud of a scene: {why}",
             "write x, y and z in one unit, metres, or z alone into depth/ with its camera",
         )
-    elif crossed(sample.xyz, sample.valid):
+    elif crossed(ways := orders(sample.xyz, sample.valid)):
         yield Oddity(
             "crossed_axes",
             ref.xyz,
@@ -43,7 +43,7 @@ def of_sample(ref: Ref, sample: Sample) -> Iterator[Oddity]:
             "is the cloud transposed, or its list of points column by column? Write "
             "cloud.transpose(1, 0, 2), with x to the right and y down",
         )
-    elif falls := [axis for axis, f in zip("xy", mirrored(sample.xyz, sample.valid)) if f]:
+    elif falls := [axis for axis, f in zip("xy", mirrored(ways)) if f]:
         turn = ", ".join({"x": "cloud[:, ::-1]", "y": "cloud[::-1]"}[axis] for axis in falls)
         yield Oddity(
             "mirrored_axes",

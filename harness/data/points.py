@@ -61,25 +61,35 @@ def stand_in(xyz: np.ndarray, valid: np.ndarray) -> StandIn | None:
     return None
 
 
-def crossed(xyz: np.ndarray, valid: np.ndarray) -> bool:
-    """Whether x follows the image's rows or y its columns, as in a transposed cloud.
+class Order(NamedTuple):
+    """How x and y follow the place in the image."""
+
+    pull: np.ndarray  # (3, 2): of column, row and 1, on x and y
+    told: np.ndarray  # (2,) bool: whether the place explains x, and y
+
+
+def orders(xyz: np.ndarray, valid: np.ndarray) -> list[Order]:
+    """Of x and y as they are, and divided by z; none where there is too little to judge.
 
     In the camera's frame x grows with the column and y with the row: exactly if divided by z, and
     in a parallel projection as they are. Clouds that are right in either way are right.
     """
-    ways = [_fit(*way) for way in _ways(xyz, valid)]
+    return [_order(*way) for way in _ways(xyz, valid)]
+
+
+def crossed(ways: list[Order]) -> bool:
+    """Whether x follows the image's rows or y its columns, as in a transposed cloud."""
     across = [
         np.array([pull[1, 0] > CROSSED * pull[0, 0], pull[0, 1] > CROSSED * pull[1, 1]])
-        for pull in (np.abs(found) for found, _ in ways)
+        for pull in (np.abs(way.pull) for way in ways)
     ]
-    return bool(ways) and all((a & ordered).any() for a, (_, ordered) in zip(across, ways))
+    return bool(ways) and all((a & way.told).any() for a, way in zip(across, ways))
 
 
-def mirrored(xyz: np.ndarray, valid: np.ndarray) -> tuple[bool, bool]:
+def mirrored(ways: list[Order]) -> tuple[bool, bool]:
     """Whether x falls from left to right, and y from the top down, as in a cloud that is turned."""
-    ways = [_fit(*way) for way in _ways(xyz, valid)]
-    falls = [np.diag(found[:2]) < 0 for found, _ in ways]
-    x, y = (bool(ways) and all((f & o)[i] for f, (_, o) in zip(falls, ways)) for i in (0, 1))
+    falls = [(np.diag(way.pull[:2]) < 0) & way.told for way in ways]
+    x, y = (bool(ways) and all(f[i] for f in falls) for i in (0, 1))
     return x, y
 
 
@@ -119,12 +129,11 @@ def _varied(z: np.ndarray) -> np.ndarray:
     return others if others.mean() > SHARED else np.ones_like(others)
 
 
-def _fit(places: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """-> pulls [column, row, 1] of [x, y], and whether the place explains x, and y"""
+def _order(places: np.ndarray, xy: np.ndarray) -> Order:
     found, *_ = np.linalg.lstsq(places, xy, rcond=None)
     left = ((xy - places @ found) ** 2).sum(axis=0)
     all_ = ((xy - xy.mean(axis=0)) ** 2).sum(axis=0)
-    return found, left < (1 - EXPLAINED) * all_
+    return Order(found, left < (1 - EXPLAINED) * all_)
 
 
 def digest(xyz: np.ndarray) -> bytes:

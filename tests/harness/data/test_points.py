@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.data.points import crossed, mirrored, no_cloud, stand_in
+from harness.data.points import crossed, mirrored, no_cloud, orders, stand_in
 from tests.harness.data.scans import scan
 from tests.harness.data.tables import Scene, render
 from tests.harness.data.test_quality import flat
@@ -78,7 +78,7 @@ CLEAN = {
 @pytest.mark.parametrize("name", CLEAN)
 def test_scans_as_sensors_write_them_are_not_suspected(name):
     xyz = CLEAN[name].astype(np.float32)
-    assert stand_in(xyz, valid(xyz)) is None and not crossed(xyz, valid(xyz))
+    assert stand_in(xyz, valid(xyz)) is None and not crossed(orders(xyz, valid(xyz)))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_scans_as_sensors_write_them_are_not_suspected(name):
     ids=["square", "without perspective", "a list of points by columns"],
 )
 def test_a_cloud_in_the_order_of_its_columns_is_told(xyz):
-    assert crossed(xyz, valid(xyz))
+    assert crossed(orders(xyz, valid(xyz)))
 
 
 @pytest.mark.parametrize("cloud", [TABLE, SQUARE, WIDE, scan()[1]], ids=range(4))
@@ -104,8 +104,8 @@ def test_a_cloud_that_is_turned_against_its_image_is_told_by_its_axes(cloud, tur
         "half a turn": (cloud[::-1, ::-1], (True, True)),
     }
     xyz, falls = turn[turned]
-    assert mirrored(xyz, valid(xyz)) == falls
-    assert not crossed(xyz, valid(xyz))
+    assert mirrored(orders(xyz, valid(xyz))) == falls
+    assert not crossed(orders(xyz, valid(xyz)))
 
 
 NO_CLOUDS = {
