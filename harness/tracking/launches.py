@@ -17,6 +17,7 @@ from typing import Any
 from harness.metrics import headlines
 from harness.store import Store
 from harness.store.at_work import lock_of
+from harness.store.index import Stamp
 from harness.store.timed import FOLDER
 from harness.tracking import report as reports
 from harness.tracking.cells import cell_content, entry_of
@@ -120,22 +121,13 @@ def states_of(store: Store, keys: list[str]) -> dict[str, State]:
     found = {}
     for key in keys:
         for done, path in ((True, store.folder(key) / "result.json"), (False, store.failure(key))):
-            try:
-                stat = path.stat()
-            except OSError:
+            if (record := Stamp.of(path)) is None:
                 continue
-            later = _stamp(store.path / FOLDER / f"{key}.json") if done else ()
-            found[key] = State(done, stat.st_mtime_ns, stat.st_size, later)
+            later = Stamp.of(store.path / FOLDER / f"{key}.json") if done else None
+            timed = (later.modified, later.size) if later else ()
+            found[key] = State(done, record.modified, record.size, timed)
             break
     return found
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    try:
-        stat = path.stat()
-    except OSError:
-        return ()
-    return stat.st_mtime_ns, stat.st_size
 
 
 def _seen(launch: dict[str, Any], cell: dict[str, Any], state: State) -> str:
