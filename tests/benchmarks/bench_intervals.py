@@ -474,14 +474,24 @@ def report_table(asked: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    parts = {"scores": scores_table, "maps": maps_table, "means": means_table}
+    tables(parts | {"report": report_table}, list(parts), repeats=1000, every=1)
+
+
+def tables(
+    parts: Mapping[str, Callable[[argparse.Namespace], None]],
+    usual: list[str],
+    repeats: int,
+    every: int,
+) -> None:
+    """Make those that the command line asks for. usual: the parts if it names none"""
     parser = argparse.ArgumentParser()
-    parser.add_argument("parts", nargs="*", default=["scores", "maps", "means"])
-    parser.add_argument("--repeats", type=int, default=1000)
-    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("parts", nargs="*", default=usual)
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--every", type=int, default=every)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    parts = {"scores": scores_table, "maps": maps_table, "means": means_table}
-    for part, run in (parts | {"report": report_table}).items():
+    for part, run in parts.items():
         if part in asked.parts:
             since = time.process_time()
             run(asked)

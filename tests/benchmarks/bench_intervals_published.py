@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -42,6 +41,7 @@ from tests.benchmarks.bench_intervals import (
     shown,
     some,
     summary,
+    tables,
     truth_of_maps,
     truth_of_scores,
 )
@@ -175,17 +175,8 @@ def maps_tables(asked: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("parts", nargs="*", default=["scores", "maps"])
-    parser.add_argument("--repeats", type=int, default=400)
-    parser.add_argument("--every", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    for part, run in {"scores": scores_tables, "maps": maps_tables}.items():
-        if part in asked.parts:
-            since = time.process_time()
-            run(asked)
-            print(f"\n{part}: {time.process_time() - since:.0f} CPU s", flush=True)
+    parts = {"scores": scores_tables, "maps": maps_tables}
+    tables(parts, list(parts), repeats=400, every=4)
 
 
 if __name__ == "__main__":
