@@ -24,11 +24,9 @@ if TYPE_CHECKING:
     from harness.engine.bench import Extent, Found
 
 EXIT_FAILED = 1
-OF_MADE = {  # parameters that only made samples have -> their options
-    **{name: f"--{name}" for name in ("size", "steps", "train", "batch", "seconds", "tf32")},
-    **{name: f"--{name}" for name in ("tflops", "markdown")},
-    "modality": "--setting",
-}
+MADE = ("size", "steps", "train", "batch", "seconds", "tf32", "tflops", "markdown")
+# Parameters that only made samples have, or only finished cells -> their options.
+OF_MADE = {name: f"--{name}" for name in MADE} | {"modality": "--setting"}
 OF_CELLS = {name: f"--{name}" for name in ("shared", "anew", "data", "background", "tracking")}
 TRAINED = ("method", "trained", "steps/s", "waits for data", "fit s", "peak GB")
 PREDICTED = ("startup s", "GMAC", "of peak", "peak GB", "published images/s")
@@ -100,9 +98,10 @@ def bench(
     if cells is not None:
         from harness.cli.timing import time_cells
 
-        where = _device(device)
-        given = data, background, where, shared, anew, tracking, as_json
-        time_cells(store, cells, what or [], *given)
+        here = _device(device)
+        time_cells(
+            store, cells, what or [], data, background, here, shared, anew, tracking, as_json
+        )
         return
     from harness.engine import numerics
     from harness.engine.bench import Extent
