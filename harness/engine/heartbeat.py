@@ -132,7 +132,10 @@ class Pulses:
         self._hear({key}, lives=False)
 
     def end(self, key: str) -> None:
-        self.heard.pop(key, None)
+        """After a job; a process killed at it, still there at the last look, leaves no trace."""
+        for pulse in self.heard.pop(key, {}).values():
+            if pulse.process.gone:
+                pulse.path.unlink(missing_ok=True)
 
     def look(self, keys: Iterable[str]) -> None:
         """Read what the processes at these jobs have written."""

@@ -11,13 +11,14 @@ import pytest
 
 from harness.engine.driver import Driver
 from harness.engine.executors import CRASHED, InfeasibleError, InProcess, LostError
-from harness.engine.heartbeat import Heartbeat
+from harness.engine.heartbeat import Heartbeat, Pulses
 from harness.engine.interrupts import interruptible
 from harness.engine.outcomes import Outcome
 from harness.planning.config import Schedule
 from harness.planning.jobs import Resources
 from harness.planning.room import Offer
 from harness.store import DONE, FAILED, OUT_OF_MEMORY, SKIPPED, TIMEOUT, Store, write_json
+from harness.store.processes import Process
 from tests.harness import toy
 
 
@@ -314,3 +315,17 @@ def test_a_job_beats_while_it_runs_and_whoever_waits_for_it_is_told_by_whom_it_i
     assert waiter.wait(20) == 0
     assert told.startswith(f"k process {os.getpid()} of ") and "since 20" in told
     assert not list(store.alive.iterdir()) and store.holder("k") is None
+
+
+def test_a_process_that_dies_after_the_last_look_at_its_job_leaves_no_trace(tmp_path):
+    store, pulses = Store(tmp_path), Pulses(Store(tmp_path))
+    dying = subprocess.Popen(["sleep", "60"])
+    own = Process.own()
+    write_json(
+        store.alive / f"k-{own.host}-{dying.pid}.json", own.plain() | {"pid": dying.pid, "born": 0}
+    )
+    pulses.begin("k")  # as a retry, while a killed process is still being taken down
+    dying.kill()
+    dying.wait()
+    pulses.end("k")  # before anybody looked again
+    assert not list(store.alive.iterdir())
