@@ -110,6 +110,7 @@ def run(
     from harness.engine.driver import Driver
     from harness.engine.executors import InProcess
     from harness.engine.live import Live
+    from harness.engine.nodes import admit
     from harness.engine.on_ray import OnRay
     from harness.metrics.outside import join
     from harness.planning import config as configs
@@ -127,6 +128,11 @@ def run(
     with at_work(where, plan.launch_id, log.warning):  # for `relief status --watch`, and others
         launch = plan.record(where)
         executor = InProcess() if serial else OnRay(address, workers, gpus, schedule.isolation)
+        try:
+            admit(executor, plan, where, log.warning)
+        except BaseException:
+            executor.close()
+            raise
         driver = Driver(plan, where, executor, schedule, pending=pending)
         with Live(where, launch["id"], len(pending)) as live:
             driver.run(lambda running: live.tell(driver))

@@ -45,7 +45,8 @@ def doctor(
 ) -> None:
     """Examine this machine, or every node of a cluster: code, torch, store, data, disk, GPUs.
 
-    Exits with 1 if a node cannot run jobs. `run` does the same on a cluster before its first job.
+    Exits with 1 if a node cannot run jobs. Before its first job, `run` does the same on a
+    cluster, and tries the GPUs of one machine, if it asks for some.
     """
     from harness.engine.nodes import examine_all, examine_here, wanted
     from harness.engine.on_ray import OnRay

@@ -19,7 +19,7 @@ from harness.store.at_work import at_work
 from methods.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.engine.executors import Executor
+    from harness.engine.executors import Executor, InProcess
     from harness.engine.on_ray import OnRay
     from harness.planning.jobs import Job
     from harness.planning.plan import Plan
@@ -137,11 +137,11 @@ def _executor(
     from harness.engine.on_ray import OnRay
 
     if serial:
-        return InProcess()
-    with step(f"joining Ray at {address}" if address else "starting Ray"):
-        executor = OnRay(address, workers, gpus, plan.config.schedule.isolation)
-    if address:
-        check_nodes(executor, plan, store)
+        executor = InProcess()
+    else:
+        with step(f"joining Ray at {address}" if address else "starting Ray"):
+            executor = OnRay(address, workers, gpus, plan.config.schedule.isolation)
+    check_nodes(executor, plan, store)
     return executor
 
 
@@ -223,7 +223,7 @@ def tell_left_out(plan: Plan) -> None:
         say(f"left out, for there is no such setting: {escape('; '.join(lacking))}")
 
 
-def check_nodes(executor: OnRay, plan: Plan, store: Store) -> None:
+def check_nodes(executor: OnRay | InProcess, plan: Plan, store: Store) -> None:
     """Keep jobs off the nodes of a cluster that cannot do them, and name those."""
     from harness.engine.nodes import admit
 

@@ -72,13 +72,14 @@ def sweep(
     with interruptible() as check:
         first = loaded.plan({})
         display = Display(console, len(first.pending(where)), loaded.name)
-        admit = check_nodes if address else None
         options = dict(address=address, cpus=workers, gpus=gpus)
         with ExitStack() as last, at_work(where, loaded.id(first), warn):
             mirror = mirrored(where, "sweep", loaded.id(first), tracking)
             last.callback(mirror.stop, first.config.schedule.mlflow_wait_s)
             with live(where, loaded.id(first)):
-                folder = sweeps.run(loaded, where, display.listen, say, check, admit, **options)
+                folder = sweeps.run(
+                    loaded, where, display.listen, say, check, check_nodes, **options
+                )
     record, trials = folder.known_record, folder.trials()
     page = folder.path / "sweep.html"
     newest = max(path.stat().st_mtime for path in folder.path.glob("trials/*.json"))

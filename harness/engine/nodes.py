@@ -1,8 +1,8 @@
 """What a node must have before it gets jobs: the driver's code, torch, store and data, and room.
 
 `wanted` says it on the driver, `examine` compares on the node, `examine_all` does so on every node
-of a cluster, `admit` keeps jobs off those that fail. All that travels is plain, since a node may
-have other code.
+of a cluster, `admit` keeps jobs off those that fail, or off this machine. All that travels is
+plain, since a node may have other code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,9 @@ from harness.engine.code import (
     refusal,
     version,
 )
-from harness.engine.executors import InfeasibleError
+from harness.engine.executors import InfeasibleError, InProcess
 from harness.engine.on_ray import OnRay
+from harness.planning.jobs import Job
 from harness.planning.plan import Plan
 from harness.store import Store
 from methods import plugins
@@ -152,11 +153,17 @@ def examine_all(ray: Any, want: dict[str, Any], timeout_s: float) -> list[Report
         lift_token(store, token)
 
 
-def admit(executor: OnRay, plan: Plan, store: Store, say: Callable[[str], None]) -> None:
+def admit(
+    executor: OnRay | InProcess, plan: Plan, store: Store, say: Callable[[str], None]
+) -> None:
     """Check every node of a cluster, keep jobs off those that fail, and say so, a line each.
 
-    Raises InfeasibleError if none is left.
+    Of this machine alone only GPUs, where jobs ask for some: all else is what this process has.
+    Raises InfeasibleError if no node is left.
     """
+    if isinstance(executor, InProcess) or executor.address is None:
+        _admit_gpus(plan.pending(store), sum(offer.gpus for offer in executor.offers))
+        return
     reports = examine_all(executor.ray, wanted(plan, store), plan.config.schedule.node_check_s)
     faulty = [report for report in reports if report.faults]
     executor.excluded |= {report.node for report in faulty}
@@ -166,6 +173,14 @@ def admit(executor: OnRay, plan: Plan, store: Store, say: Callable[[str], None])
         raise InfeasibleError(f"no node can run jobs; `relief doctor` prints all\n{there}")
     for text in lines:
         say(text)
+
+
+def _admit_gpus(jobs: Sequence[Job], offered: int) -> None:
+    if not any(job.resources.gpus for job in jobs):
+        return
+    found = _gpu(offered or None)  # none offered, though there may be some
+    if found.state == FAULT:
+        raise InfeasibleError(f"no job can use a GPU of this machine: {line(found)}")
 
 
 def line(found: Finding) -> str:
@@ -280,7 +295,10 @@ def _gpu(offered: float | None) -> Finding:
     """A kernel on every GPU, in a process of its own: Ray hides GPUs from this one."""
     if not offered and (offered == 0 or not shutil.which("nvidia-smi")):
         return Finding("gpu", OK, "-")
-    remedy = "install a torch and a driver for this GPU, or resources.default.gpus=0 for CPUs"
+    remedy = (
+        "install a torch and a driver for this GPU (README.md: which build needs which), or "
+        "resources.default.gpus=0 for CPUs"
+    )
     if torch.version.cuda is None and torch.version.hip is None:
         return Finding("gpu", FAULT, f"torch {torch.__version__} is built without CUDA", remedy)
     given = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES" or v}

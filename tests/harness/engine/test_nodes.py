@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness import api
+from harness.cli.launch import execute
 from harness.engine import code, nodes
 from harness.engine.cluster import ClusterError, reach
-from harness.engine.executors import InfeasibleError
+from harness.engine.executors import InfeasibleError, InProcess
+from harness.planning.room import Offer
 from harness.store import Store
 from tests.harness.conftest import TINY, planned
 
@@ -116,6 +119,44 @@ def test_gpus_that_are_offered_and_do_not_compute_are_a_fault():
     finding = nodes._gpu(1)
     assert finding.state == nodes.FAULT and "resources.default.gpus=0" in finding.remedy
     assert nodes._gpu(0).state == nodes.OK
+
+
+@pytest.mark.parametrize("serial", [True, False])
+def test_no_job_starts_where_torch_cannot_use_the_gpu_that_it_asks_for(
+    tmp_path, monkeypatch, serial
+):
+    class Local:
+        address, offers = None, [Offer(cpus=2, gpus=1)]
+
+    monkeypatch.setattr(InProcess, "_gpus", lambda self: 1)
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    monkeypatch.setattr(nodes, "KERNEL", "raise RuntimeError('no kernel image is available')")
+    executor, store = InProcess() if serial else Local(), Store(tmp_path)
+    with pytest.raises(InfeasibleError, match="no kernel image.*which build.*default.gpus=0"):
+        nodes.admit(executor, planned("resources.default.gpus=0.5"), store, print)
+    nodes.admit(executor, planned(), store, print)  # which asks for none
+    monkeypatch.setattr(nodes, "KERNEL", "print('NVIDIA A')")
+    nodes.admit(executor, planned("resources.default.gpus=0.5"), store, print)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(InfeasibleError, match="built without CUDA"):
+        nodes.admit(executor, planned("resources.default.gpus=0.5"), store, print)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without GPU")
+def test_a_driver_that_torch_cannot_use_is_told_before_the_first_job(tmp_path, monkeypatch):
+    """The machine has the driver's tools, and torch sees no GPU; by the command and from Python."""
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
+    monkeypatch.setattr(nodes, "KERNEL", "raise RuntimeError('driver too old: 12020')")
+    ask = dict(overrides=["resources.default.gpus=1"], store=tmp_path / "store", serial=True)
+    with pytest.raises(InfeasibleError, match="driver too old: 12020"):
+        api.run(str(TINY), **ask)
+    with pytest.raises(InfeasibleError, match="driver too old: 12020"):
+        execute(planned(*ask["overrides"]), Store(ask["store"]), "none", serial=True)
+    assert not any((tmp_path / "store" / "jobs").glob("*"))
 
 
 def test_addresses_that_lead_nowhere_are_said_in_seconds(monkeypatch):
@@ -296,7 +337,7 @@ def test_a_cluster_that_asks_for_a_token_takes_ours_or_says_so(tmp_path):
 
 def test_a_launch_goes_on_with_the_nodes_that_are_fit_and_ends_where_none_is(monkeypatch, tmp_path):
     class Joined:
-        ray, excluded = None, set()
+        ray, address, excluded = None, "head:6379", set()
 
     fault = nodes.Finding("torch", nodes.FAULT, "this node has 1.0", "install the same")
     fit, unfit = nodes.Report("a", "1", ()), nodes.Report("b", "2", (fault,))
