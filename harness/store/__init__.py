@@ -14,12 +14,11 @@ from harness.store.records import (
     SKIPPED,
     TIMEOUT,
     DamagedError,
-    Needs,
     Record,
     RecordError,
-    Spec,
     title_of,
 )
+from harness.store.specs import Needs, Spec
 from harness.store.store import Results, Store, sole
 from methods.errors import UserError
 from methods.files import PART

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.store.files import canonical
-from harness.store.records import Record, Spec
+from harness.store.records import Record
+from harness.store.specs import Spec
 
 
 def alike(spec: Spec) -> str:

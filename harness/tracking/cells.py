@@ -13,7 +13,8 @@ import yaml
 
 from harness.store import COMMON, IDENTITY, Record, Store, canonical
 from harness.store.curve import ASIDE, Points
-from harness.store.records import CURVES, RESULT, SCORES, Spec
+from harness.store.records import CURVES, RESULT, SCORES
+from harness.store.specs import Spec
 from harness.store.timed import Timing, speed_of, timing_of
 from harness.tracking.content import (
     FAILED,

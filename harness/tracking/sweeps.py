@@ -11,7 +11,7 @@ from harness.metrics.shown import heading, shown
 from harness.store import FAILED as TRIAL_FAILED
 from harness.store import Store
 from harness.store.at_work import lock_of
-from harness.store.records import Spec
+from harness.store.specs import Spec
 from harness.store.sweeps import DEFAULT, SweepFolder, drawn, goal
 from harness.store.sweeps import RUNNING as TRIAL_RUNNING
 from harness.tracking.client import Synced, launched, unchanged

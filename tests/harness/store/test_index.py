@@ -8,7 +8,8 @@ import pytest
 from harness.store import DAMAGED, DamagedError, Record, Store
 from harness.store.alike import alike
 from harness.store.index import FILE, SLACK
-from harness.store.records import RESULT, Spec
+from harness.store.records import RESULT
+from harness.store.specs import Spec
 from tests.harness import toy
 
 
