@@ -25,3 +25,8 @@ def printed_name(method: str, variant: str, setting: str) -> tuple[str, str]:
     if method == "dbrn" and variant in MULTI_SCALE:
         return "dbrn_ms", ""
     return method, variant
+
+
+def our_method(method_key: str) -> str:
+    """The method of ours that a key of the published rows stands for."""
+    return {"dsr": "3dsr", "dbrn_ms": "dbrn"}.get(method_key, method_key)

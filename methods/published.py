@@ -28,6 +28,7 @@ class WeightFile:
     without: str  # what a run does that has not got it
     sha256: str = ""
     licence: str = UNSTATED
+    cells: str = ""  # of these alone: "rgb", "3d" or "rgb+3d"
 
     @property
     def needed(self) -> bool:
@@ -124,9 +125,15 @@ FILES = (
         "3DSR, autoencoder of rgb+3d",
         _3DSR,
         f"rgb+3d: {_STAGE_1}",
+        cells="rgb+3d",
     ),
     WeightFile(
-        "3dsr.dada.weights", "DADA_D.pckl", "3DSR, autoencoder of 3d", _3DSR, f"3d: {_STAGE_1}"
+        "3dsr.dada.weights",
+        "DADA_D.pckl",
+        "3DSR, autoencoder of 3d",
+        _3DSR,
+        f"3d: {_STAGE_1}",
+        cells="3d",
     ),
     WeightFile(
         "3dsr.rgb.dada.weights",
@@ -136,6 +143,7 @@ FILES = (
         "dsr_pretrained_weights (zip, SHA-256 52fe7504ec8e9df70b4382f287ab26269dcfe000cd7a7e14"
         "6a52c6f146f34afb)",
         f"rgb: {_STAGE_1}",
+        cells="rgb",
     ),
 )
 

@@ -94,8 +94,9 @@ def coverage(
 ) -> None:
     """Count the published values that a study computes, and how they compare; name the rest.
 
-    same: quantity and protocol as published; inferred: a part is not published; other: another
-    quantity, not compared. Exits with 1 if a value is neither computed nor explained.
+    same: quantity and protocol as published; inferred: a part is not published, or is not as in
+    the published code; other: another quantity, not compared. Exits with 1 if a value is neither
+    computed nor explained.
     """
     from harness.planning import study as studies
     from harness.planning.config import shipped

@@ -31,6 +31,7 @@ from methods import published
 from methods.names import printed_name
 
 DEMO, FULL = "demo", "benchmark"
+NOT_ASKED = "not asked for"
 
 
 @dataclass
@@ -117,15 +118,14 @@ def plan(
     cells: dict[tuple, dict] = {}
     config = None
     for rows in study.rows:
-        if not (kept := given.asked(rows)).methods:
-            continue
-        part = build(given.configuration(kept), names)
-        config = config or part.config
-        jobs |= part.jobs
-        for cell in part.cells:
-            entry = "/".join(filter(None, (cell["method"], cell["variant"])))
-            cell = cell | {"printed": list(kept.names(entry, cell["setting"])[:2])}
-            cells.setdefault(tuple(cell[part] for part in IDENTITY), cell)
+        for asked in given.asked(rows):
+            part = build(given.configuration(asked), names)
+            config = config or part.config
+            jobs |= part.jobs
+            for cell in part.cells:
+                entry = "/".join(filter(None, (cell["method"], cell["variant"])))
+                cell = cell | {"printed": list(asked.names(entry, cell["setting"])[:2])}
+                cells.setdefault(tuple(cell[part] for part in IDENTITY), cell)
     if config is None:
         raise ConfigError(given.nothing())
     about = {"name": name, "paper": study.paper, "table": study.table, "dataset": study.dataset}
@@ -167,46 +167,45 @@ class _Given:
             )
         return wanted
 
-    def asked(self, rows: Rows) -> Rows:
-        """The part of the rows that was asked for and can be computed."""
-        settings = [s for s in rows.settings if self.settings is None or s in self.settings]
-        entries = [
-            entry
-            for entry in rows.methods
-            if self.methods is None or {entry, entry.partition("/")[0]} & set(self.methods)
+    def asked(self, rows: Rows) -> list[Rows]:
+        """What was asked for of the rows and can be computed, by the authors' files at hand."""
+        parts: dict[tuple, list[str]] = {}  # settings, weights -> entries
+        for entry in rows.methods:
+            by_weights: dict[tuple, list[str]] = {}
+            for setting in rows.settings:
+                one = replace(rows, methods=[entry], settings=[setting])
+                one.weights = [dotted for dotted in rows.weights if _lies(dotted, setting)]
+                if why := self._why_not(one):
+                    self.left_out[rows.names(entry, setting)] = why
+                else:
+                    by_weights.setdefault(tuple(one.weights), []).append(setting)
+            for weights, settings in by_weights.items():
+                parts.setdefault((tuple(settings), weights), []).append(entry)
+        return [
+            replace(rows, methods=entries, settings=list(settings), weights=list(weights))
+            for (settings, weights), entries in parts.items()
         ]
-        why = {
-            (entry, setting): "not asked for"
-            for entry in rows.methods
-            for setting in rows.settings
-            if entry not in entries or setting not in settings
-        }
-        kept = []
-        for entry in entries if settings else ():
-            lacking = self._lacking(replace(rows, methods=[entry], settings=settings))
-            if lacking:
-                told = f"not asked for: {lacking.splitlines()[0].split(':')[0].removeprefix('- ')}"
-                why |= {(entry, setting): told for setting in settings}
-            else:
-                kept.append(entry)
-        self.left_out |= {
-            rows.names(entry, setting): text for (entry, setting), text in why.items()
-        }
-        return replace(rows, methods=kept, settings=settings)
 
-    def _lacking(self, rows: Rows) -> str:
-        """What inputs a method other than the paper's, not asked for by name, has not."""
-        if rows.methods[0].partition("/")[0] == self.study.paper or self.methods is not None:
-            return ""
-        return "\n".join(missing_inputs(self.configuration(rows)))
+    def _why_not(self, one: Rows) -> str:
+        """Why a row of one entry and setting is left out; empty: it is computed.
+
+        For want of inputs are rows of other methods than the paper's, not asked for by name.
+        """
+        (entry,), (setting,) = one.methods, one.settings
+        method = entry.partition("/")[0]
+        if self.settings is not None and setting not in self.settings:
+            return NOT_ASKED
+        if self.methods is not None:
+            return "" if {entry, method} & set(self.methods) else NOT_ASKED
+        lacking = [] if method == self.study.paper else missing_inputs(self.configuration(one))
+        return f"{NOT_ASKED}: {lacking[0].split(':')[0]}" if lacking else ""
 
     def configuration(self, rows: Rows) -> configs.Config:
         given = configs.read(self.base, (), self.data, self.background)
         for dotted, value in rows.set.items():
             given = configs.merge(given, nested(dotted, value))
         for dotted in rows.weights if self.base == FULL else ():  # they fit no narrow networks
-            if all(file.found for file in published.of(dotted)):
-                given = configs.merge(given, nested(dotted, published.PUBLISHED))
+            given = configs.merge(given, nested(dotted, published.PUBLISHED))
         own = [o for o in self.overrides if o.partition("=")[0] not in ("methods", "settings")]
         given = configs.on_background(configs.merge(given, {}, own), self.background)
         given |= {"name": self.name, "methods": rows.methods, "settings": rows.settings}
@@ -221,3 +220,9 @@ class _Given:
     def nothing(self) -> str:
         why = "; ".join(dict.fromkeys(self.left_out.values()))
         return f"{self.name}: no row is left ({why}): see relief studies list for its rows"
+
+
+def _lies(dotted: str, setting: str) -> bool:
+    """Whether the authors' file of a setting of weights, for rgb, 3d or rgb+3d, is at hand."""
+    files = [file for file in published.of(dotted) if file.cells in ("", setting)]
+    return all(file.found for file in files)

@@ -51,6 +51,9 @@ class RealDadaStage(DadaStage):
         return settings.prep
 
 
+OWN_STAGE = {"dada.weights": None}  # of rows about stage 1, whatever file is given
+
+
 class Dsr3d(DeclaredMethod):
     name = "3dsr"
     Settings = Settings
@@ -76,11 +79,11 @@ class Dsr3d(DeclaredMethod):
             "prep.hole_passes": 1,
         },
         # Table 5
-        "dsr_naive": {"dada.net.grouped": False, "dada.depth.source": "real"},
-        "no_perlin": {"dada.depth.source": "gray"},
-        "no_affine": {"dada.depth.alpha": [1.0, 1.0]},
-        "vqvae": {"dada.net.grouped": False},
-        "vqvae_weighted": {"dada.net.grouped": False, "dada.loss.lambda_d": 10.0},
+        "dsr_naive": OWN_STAGE | {"dada.net.grouped": False, "dada.depth.source": "real"},
+        "no_perlin": OWN_STAGE | {"dada.depth.source": "gray"},
+        "no_affine": OWN_STAGE | {"dada.depth.alpha": [1.0, 1.0]},
+        "vqvae": OWN_STAGE | {"dada.net.grouped": False},
+        "vqvae_weighted": OWN_STAGE | {"dada.net.grouped": False, "dada.loss.lambda_d": 10.0},
         "untrained": {"train.steps": 0, "rgb.train.steps": 0, "rgb.upsampler.train.steps": 0},
     }
 
@@ -126,9 +129,9 @@ def needs_images(settings: StageSettings) -> bool:
 
 
 DADA_FILES = {  # of the settings
-    "rgb": "vq_model_pretrained_128_4096.pckl",
-    "3d": "DADA_D.pckl",
-    "rgb+3d": "DADA_RGB_D.pckl",
+    file.cells: file.file
+    for name in ("rgb.dada.weights", "dada.weights")
+    for file in published.of(f"3dsr.{name}")
 }
 
 

@@ -13,7 +13,9 @@ from reports.numbers.published import ABOVE, BELOW, UNJUDGED, UNKNOWN, WITHIN, V
 SIGNS = {WITHIN: "≈", ABOVE: "▲", BELOW: "▼", UNKNOWN: "?", UNJUDGED: "·"}
 BELOW_SIGNS = {True: "†", False: "‡"}  # a baseline is ahead: beyond chance, or by its mean alone
 INFERRED_SIGN = "°"
-INFERRED_TEXT = "a part of the paper's protocol is not published, and ours is inferred"
+INFERRED_TEXT = (
+    "a part of the paper's protocol is not published and ours is inferred, or is not as in its code"
+)
 VERDICT_KEY = (
     "≈ ours agrees within its error, ▲ ours is above, ▼ ours is below, ? error unknown, "
     "· not judged (a demo, random weights, other settings); "

@@ -1,7 +1,8 @@
 """How a published value compares with ours: the same quantity, with inferred parts, or another.
 
 reports/published/comparison.csv has the reasons, one a line. A line holds for the values that its
-cells name ("a|b": any of them; empty: all); of several the gravest counts, and all are told.
+cells name ("a|b": any of them, "|": none; empty: all); of several the gravest counts, and all are
+told.
 `without`: only for results that were computed without the authors' file of that setting.
 """
 
@@ -20,7 +21,8 @@ GRAVITY = (SAME, INFERRED, OTHER)
 SEPARATOR = "; "  # of reasons in tables
 MEANING = {
     SAME: "the quantity and the protocol are the published ones",
-    INFERRED: "a part of the protocol is not published, and ours is inferred",
+    INFERRED: "a part of the protocol is not published and ours is inferred, or is not as in the "
+    "published code, as said",
     OTHER: "another quantity: not compared",
 }
 NAMED = {  # column of the file -> of the published cells

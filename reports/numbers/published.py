@@ -107,7 +107,7 @@ class Verdict:
     margin: float | None  # half-width of the error, with the rounding; None if unknown
     basis: str  # "seeds", "images" or "" where the error is unknown
     interval: tuple[float, float] | None = None  # of the difference, 95 %, with the rounding
-    inferred: tuple[str, ...] = ()  # what of the protocol is not published, and ours is inferred
+    inferred: tuple[str, ...] = ()  # what of the protocol is not published or not as in the code
 
 
 @cache

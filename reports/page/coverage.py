@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from rich.table import Table
 
+from methods.names import our_method
 from reports.numbers.comparison import GRAVITY, MEANING, SEPARATOR, comparison
 from reports.numbers.published import SOURCES, published_cells
 from reports.page.studies import ours_only
@@ -38,7 +39,7 @@ def coverage(
         compares=[found.compares for found in compared],
         why=[SEPARATOR.join(found.reasons) for found in compared],
         given=[
-            ", ".join(f"{cell.method_key}.{name}" for name in found.given)
+            ", ".join(f"{our_method(cell.method_key)}.{name}" for name in found.given)
             for found, cell in zip(compared, cells.itertuples())
         ],
     )

@@ -170,6 +170,26 @@ def test_other_methods_rows_without_their_inputs_are_not_asked_for():
         study.plan("das3d/table5", ["methods=[m3dm]"], base=TINY)
 
 
+def test_rows_of_one_setting_are_left_out_for_want_of_its_own_inputs_alone():
+    given = ["das3d.texture.source=procedural", "m3dm.weights.point=random-init"]
+    plan = study.plan("das3d/table1", given, base=TINY)
+    assert printed(plan) == {
+        *(("das3d", "", setting) for setting in ("rgb", "3d", "rgb+3d")),
+        ("3dsr", "", "3d"),  # its depth is simulated
+        ("m3dm", "", "3d"),
+        ("shape_guided", "", "3d"),
+    }
+    why = {tuple(row["printed"]): row["why"] for row in plan.study["left_out"]}
+    for row, what in {
+        ("dsr", "", "rgb"): "3dsr.rgb.dada.images.folder is not set",
+        ("3dsr", "", "rgb+3d"): "3dsr.dada.images.folder is not set",
+        ("m3dm", "", "rgb"): "m3dm.weights.rgb is not set",
+        ("shape_guided", "", "rgb+3d"): "shape_guided.weights.rgb is not set",
+    }.items():
+        assert why.pop(row).startswith(f"not asked for: {what}")
+    assert set(why) == {("m3dm", "", "rgb+3d"), ("shape_guided", "", "rgb")}
+
+
 def test_a_row_has_data_and_settings_of_its_own_and_the_command_line_goes_before(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(
@@ -210,6 +230,39 @@ def test_authors_files_that_are_the_protocol_are_taken_where_they_lie(tmp_path, 
     assert any(job.about.stage == "uff" for job in plan.jobs.values())
     with pytest.raises(ConfigError, match="weights.uff=published: .* has no uff_pretrain.pth"):
         study.plan("m3dm/table1", [*few, "m3dm.weights.uff=published"])
+
+
+@pytest.mark.parametrize(
+    ("table", "file", "its_own"),
+    [
+        ("3dsr/table5", "DADA_RGB_D.pckl", {"dada", "dada_real"}),
+        ("shape_guided/table4", "ckpt_000601.pth", {"shape_expert"}),
+        ("shape_guided/table5", "ckpt_000601.pth", set()),
+    ],
+)
+def test_rows_about_a_stage_have_one_of_their_own_beside_the_authors_file(
+    table, file, its_own, tmp_path, monkeypatch
+):
+    for name in (file, "wide_resnet50_racm-8234f177.pth"):
+        checkpoint(tmp_path / name)
+    monkeypatch.setenv("RELIEF_WEIGHTS", str(tmp_path))
+    given = ["datasets.synthetic.kind=synthetic", "datasets.synthetic.categories=[cookie]"]
+    given += ["3dsr.dada.images.source=procedural", "seeds=[0]"]
+    plan = study.plan(table, given)
+    stages, taken = set(), {}
+    for cell in plan.cells:
+        job = plan.jobs[cell["key"]]
+        found = {plan.jobs[key].about.stage for key in job.needs} & {
+            "dada",
+            "dada_real",
+            "shape_expert",
+        }
+        stages |= found
+        if cell["setting"] != "rgb" or cell["variant"]:  # RGB alone has no shape
+            taken[cell["variant"]] = file in {Path(p).name for p in job.place.inputs.values()}
+            assert taken[cell["variant"]] != bool(found)
+    assert taken.pop("") and stages == its_own
+    assert set(taken.values()) == ({False} if its_own else {True})
 
 
 def test_an_unknown_study_is_answered_with_those_there_are():

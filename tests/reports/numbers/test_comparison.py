@@ -34,7 +34,7 @@ def test_a_result_without_the_authors_file_says_so():
     assert not any("the fusion is trained" in reason for reason in comparison(cell()).reasons)
     trained = comparison(cell(), inputs=("weights.rgb", "weights.point"))
     assert any("the fusion is trained" in reason for reason in trained.reasons)
-    assert comparison(cell(setting="rgb"), inputs=()).compares == SAME
+    assert not comparison(cell(setting="rgb"), inputs=()).given
     assert comparison(cell()).given == ("weights.uff",)
 
 
@@ -57,3 +57,36 @@ def test_a_rule_without_reason_is_refused(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="needs one of same, inferred, other and a reason"):
         module._rules()
     module._rules.cache_clear()
+
+
+def test_only_what_is_published_whole_is_the_same():
+    """What each paper and its code leave open is told of every value that it concerns."""
+
+    def told(**changes):
+        return " ".join(comparison(cell(**changes)).reasons)
+
+    guided = {"method_key": "shape_guided", "paper": "shape_guided", "metric": "aupro_0.3"}
+    assert comparison(cell(**guided, setting="3d")).compares == SAME
+    assert "racm_in1k" in told(**guided)
+    assert "which cells are kept" in told(**guided, setting="rgb")
+    assert "which cells are kept" not in told(
+        **guided, setting="rgb", variant="shape_guided_rgb_only"
+    )
+    assert "which cells are kept" in told(**guided, variant="wo_shape_guided")
+    assert "sparse SDF code" in told(**guided, variant="rgb_nn_sdf_nn")
+    assert "half" in told(setting="rgb") and "point features" not in told(setting="rgb")
+    assert "the code's" in told(method_key="3dsr") and "mask_rule" not in told(method_key="3dsr")
+    assert "mask_rule" in told(method_key="3dsr", metric="p_auroc")
+    assert "light and preparation" in told(method_key="das3d", dataset="eyecandies")
+    assert "prints rates" in told(method_key="dbrn_ms")
+
+
+def test_an_authors_file_is_missed_only_where_the_row_has_it():
+    row = {"method_key": "3dsr", "paper": "3dsr", "table": "Table 5"}
+    assert comparison(cell(**row)).given == ("dada.weights",)
+    assert comparison(cell(**row, variant="no_perlin"), inputs=()).given == ()
+    assert comparison(cell(method_key="dsr", setting="rgb")).given == ("rgb.dada.weights",)
+    sdf = comparison(
+        cell(method_key="shape_guided", setting="rgb", variant="shape_guided_rgb_only")
+    )
+    assert sdf.given == ("weights.sdf",)

@@ -12,7 +12,7 @@ from harness.store.files import sealed, write_json
 from harness.store.rescored import keep
 from reports.forms.latex import leaderboard_latex
 from reports.forms.text import leaderboard_markdown
-from reports.numbers import evidence
+from reports.numbers import comparison, evidence
 from reports.numbers.evidence import Evidence
 from reports.numbers.frame import read_results, results_frame, unscored_lines
 from reports.numbers.leaderboard import boards_of_all, in_protocol, leaderboard_csv
@@ -237,6 +237,8 @@ def test_verdicts_that_rest_on_inferred_settings_are_marked_in_every_form(
 ):
     store, of = launch
     monkeypatch.setattr(evidence, "published_data", lambda *given: "mvtec3d")
+    of_das3d = tuple(rule for rule in comparison._rules() if "das3d" in rule["method_key"])
+    monkeypatch.setattr(comparison, "_rules", lambda: of_das3d)
     cells = [c for c in of["cells"] if c["category"] == "cookie"]  # of DAS3D and of M3DM
     of = of | {"cells": [c | {"dataset": "mvtec3d", "category": "bagel"} for c in cells]}
     page = write_report(store, of, tmp_path / "report").read_text()
