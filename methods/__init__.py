@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from importlib import import_module
 from importlib.util import find_spec
@@ -81,24 +80,13 @@ def shadowed() -> list[plugins.Broken]:
 def _checked(offer: plugins.Offer) -> Any:
     """A plug-in's class, if it is what the contract asks for."""
     from methods.contract import Method
+    from methods.fitness import unfit
 
     found = offer.load()
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise _unfit(offer, f"it is {found!r:.100}, no subclass of methods.contract.Method")
-    if getattr(found, "name", None) != offer.name:
-        raise _unfit(
-            offer, f"its class is called {getattr(found, 'name', None)!r}: name both alike"
-        )
-    settings = getattr(found, "Settings", None)
-    if not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
-        raise _unfit(offer, f"its Settings is {settings!r:.100}; it must be a frozen dataclass")
-    missing = [
-        f.name
-        for f in dataclasses.fields(settings)
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise _unfit(offer, f"its Settings has no default for {', '.join(missing)}")
+    if why := unfit(found, offer.name):
+        raise _unfit(offer, why)
     return found
 
 

@@ -72,7 +72,14 @@ class Case(Standalone):
         return self.fit()
 
     def predict(self, method: Any, indices: list[int]) -> Prediction:
-        return method.predict(self.test.batch(indices, self.device))
+        found = method.predict(self.test.batch(indices, self.device))
+        said = f"predict returned {type(found).__name__}, and no methods.contract.Prediction"
+        _ensure(isinstance(found, Prediction), said)
+        for part in ("maps", "scores"):
+            values = getattr(found, part)
+            said = f"{part} of a prediction are {type(values).__name__}, and no torch.Tensor"
+            _ensure(torch.is_tensor(values), said)
+        return found
 
 
 CHECKS: dict[str, Callable[[Case], str | None]] = {}

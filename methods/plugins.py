@@ -16,7 +16,6 @@ import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
-import inspect
 import os
 import sys
 import traceback
@@ -27,13 +26,13 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from methods import contents
+from methods.contents import KINDS
 from methods.errors import UserError
 
-KINDS = ("methods", "views", "datasets", "metrics")
 GROUP = "relief."  # of entry points: "relief.methods"
 VARIABLE = "RELIEF_PLUGINS"  # files, folders and modules, separated as in PATH
 LONGEST = 500  # characters of an exception in a line
-MARK = "registry"  # attribute of what is found in a file: one of KINDS
 
 
 class PluginError(UserError):
@@ -67,7 +66,7 @@ class Offer:
         """The thing itself. Raises PluginError."""
         module = _module(self.source)
         if not self.attribute:
-            return _found(module)[self.kind][self.name]
+            return contents.found(module)[self.kind][self.name]
         try:
             return functools.reduce(getattr, self.attribute.split("."), module)
         except AttributeError as error:
@@ -169,7 +168,7 @@ def _offers(kind: str, name: str | None = None) -> tuple[list[Offer], list[Broke
     for source in given():
         try:
             module = _module(source)
-            there = _found(module)[kind]
+            there = contents.found(module)[kind]
         except PluginError as error:
             broken.append(error.broken or Broken(source, str(error)))
             continue
@@ -260,6 +259,17 @@ def own_trace(error: BaseException, source: str) -> str:
     return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()
 
 
+def quits(error: BaseException) -> bool:
+    """Whether a plug-in's code asked to end the program, which is a failure as any other.
+
+    Ray ends a worker by the same exception, from its own code, whatever is at work then.
+    """
+    if not isinstance(error, SystemExit) or blamed(error) is None:
+        return False
+    *_, (last, _) = traceback.walk_tb(error.__traceback__)
+    return str(last.f_globals.get("__name__", "")).partition(".")[0] != "ray"
+
+
 def blamed(error: BaseException) -> str | None:
     """The plug-in in whose code an error was raised; None if it was not in one's."""
     raised = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -287,45 +297,14 @@ def told(error: BaseException) -> str:
     return f"{line} ({place})" if not own and (place := place_of(error)) else line
 
 
-def _found(module: ModuleType) -> dict[str, dict[str, Any]]:
-    """What a module has for Relief: kind -> name -> thing."""
-    found: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
-    for own, kind, thing in _own(module):
-        if not inspect.isabstract(thing):
-            found[kind][getattr(thing, "name", own)] = thing
-    return found
-
-
-def _own(module: ModuleType) -> Iterator[tuple[str, str, Any]]:
-    """(variable, kind, thing) of what a module itself defines for Relief."""
-    for own, thing in vars(module).items():
-        kind = getattr(thing, MARK, None)
-        if own.startswith("_") or not isinstance(kind, str) or kind not in KINDS:
-            continue
-        if inspect.isclass(thing):
-            inside = (thing.__module__ + ".").startswith(module.__name__ + ".")
-            if not inside:
-                continue
-        yield own, kind, thing
-
-
 def _unusable(module: ModuleType, source: str) -> list[Broken]:
-    """Classes that lack what their kind must have, or that there is nothing at all."""
-    there = list(_own(module))
-    if not there:
+    """What of a plug-in cannot be used, or that it has nothing at all."""
+    if contents.is_empty(module):
         places = {_location(offer.source) for kind in KINDS for offer in _announced(kind)}
         if _location(source) in places:  # what it has is announced by its package
             return []
         return [Broken(source, f"it defines nothing of these kinds: {', '.join(KINDS)}", part="")]
-    classes = [thing for _, _, thing in there if inspect.isclass(thing)]
-    found = []
-    for own, kind, thing in there:
-        bases = any(thing in one.__mro__[1:] for one in classes)  # what it lacks others have
-        if inspect.isabstract(thing) and not bases:
-            name = str(getattr(thing, "name", own))
-            lacks = ", ".join(sorted(thing.__abstractmethods__))
-            found.append(Broken(source, f"{name!r} of {kind} lacks {lacks}", part=name))
-    return found
+    return [Broken(source, why, part=name) for name, why in contents.unusable(module).items()]
 
 
 def fingerprint(source: str) -> str:

@@ -143,7 +143,9 @@ def main() -> None:
 
             outside.join()
         built(left)(args=left)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and not plugins.quits(error):
+            raise
         sys.exit(tell(error, debug))
 
 

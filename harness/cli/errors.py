@@ -145,7 +145,7 @@ class Told:
     bug: bool = False
 
 
-def describe(error: Exception) -> Told:
+def describe(error: BaseException) -> Told:
     """What to say of an exception: one line, without passwords; bug: it is ours to mend."""
     found = _told(error)
     about = getattr(error, "__notes__", [])  # e.g. which MLflow
@@ -154,7 +154,7 @@ def describe(error: Exception) -> Told:
     return Told(text, found.bug)
 
 
-def _told(error: Exception) -> Told:
+def _told(error: BaseException) -> Told:
     if isinstance(error, DamagedError):
         return Told(f"{error}; the same `relief run` computes it again")
     if isinstance(error, UserError):
@@ -234,7 +234,7 @@ def plugged(arguments: Sequence[str]) -> list[str]:
     return left
 
 
-def tell(error: Exception, debug: bool) -> int:
+def tell(error: BaseException, debug: bool) -> int:
     """Print what went wrong; -> the exit code."""
     if debug:
         sys.stderr.write(masked("".join(traceback.format_exception(error))))

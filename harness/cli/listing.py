@@ -40,7 +40,7 @@ def methods(name: str | None) -> Rows:
             {"name": own, "printed": names.METHODS.get(own, own), "says": says, "from": OURS}
         )
     for offer in _outside():
-        if _unfit(offer) is None:
+        if not _unfit("methods", offer.name):
             cls = offer.load()  # its own words, not those of the class that it builds on
             says = cls.__doc__ or sys.modules[cls.__module__].__doc__ or ""
             says = says.strip().partition("\n")[0].rstrip(".")
@@ -53,23 +53,37 @@ def _outside() -> list[plugins.Offer]:
     return [one for one in plugins.offers("methods") if one.name not in registered.METHODS]
 
 
-def _unfit(offer: plugins.Offer) -> str | None:
-    """Why a method of a plug-in cannot be used; None if it can."""
+def _methods() -> list[str]:
+    """Ours, and those of plug-ins that can be used."""
+    ours = list(registered.METHODS)
+    return ours + [one.name for one in _outside() if not _unfit("methods", one.name)]
+
+
+def _unfit(kind: str, name: str) -> str:
+    """Why a method, view or reader of a plug-in cannot be used; "" if it can."""
+    from harness.data.datasets import layout_of
+
     try:
-        registered.get(offer.name)
+        if kind == "methods":
+            registered.get(name)
+        elif kind == "views":
+            from harness.data.views.registry import view_named  # it imports what makes views
+
+            view_named(name)
+        else:
+            layout_of(name)
     except PluginError as error:
         return str(error)
-    return None
+    return ""
 
 
 def variants(name: str | None) -> Rows:
-    chosen = [name] if name else registered.known()
     return [
         {
             "name": f"{method}/{variant}",
             "changes": ", ".join(f"{k}={v}" for k, v in changes.items()),
         }
-        for method in chosen
+        for method in ([name] if name else _methods())
         for variant, changes in registered.declared(method).variants.items()
     ]
 
@@ -86,7 +100,8 @@ def views(name: str | None) -> Rows:
 
     outside = {offer.name: offer for offer in plugins.offers("views")}
     rows = []
-    for view in [name] if name else [*RECIPES, *outside]:
+    able = (view for view in outside if not _unfit("views", view))
+    for view in [name] if name else [*RECIPES, *able]:
         if own := RECIPES.get(view):
             arrays, where = ARRAYS[own], OURS
         else:
@@ -106,7 +121,7 @@ def datasets(name: str | None) -> Rows:
     from harness.data.datasets import KINDS, kinds, layout_of, offered
 
     rows = []
-    for kind in kinds():
+    for kind in [kind for kind in kinds() if kind in KINDS or not _unfit("datasets", kind)]:
         layout = layout_of(kind)
         options = ", ".join(f"{f.name}={f.default}" for f in fields(layout.Options))
         where = OURS if kind in KINDS else str(offered(kind))
@@ -162,7 +177,7 @@ def weights(name: str | None) -> Rows:
         if name in (None, one["setting"].partition(".")[0])
     ]
     known = {row["setting"] for row in rows}
-    for method in [name] if name else registered.known():
+    for method in [name] if name else _methods():
         for row in described.leaves(registered.declared(method).Settings()):
             text = "str" in row["type"]  # of a path
             if text and {"weights", "pretrained"} & set(row["key"].split(".")):
@@ -208,8 +223,10 @@ def list_(
         for one in [*plugins.broken(), *registered.shadowed()]
     ]
     named = {one.source for one in plugins.broken() if one.part is None}
-    for offer in _outside():
-        if (why := _unfit(offer)) and not any(offer.source in name for name in named):
+    for offer in (*_outside(), *plugins.offers("views"), *plugins.offers("datasets")):
+        if any(offer.source in name for name in named):
+            continue
+        if why := _unfit(offer.kind, offer.name):
             broken.append({"plug-in": str(offer), "why": why})
     if as_json:
         print(json.dumps(found | {"broken": broken}, indent=1, ensure_ascii=False))

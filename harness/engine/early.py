@@ -109,9 +109,24 @@ def check_prediction(
 ) -> None:
     """Raise ValueError unless maps (B, H, W) and scores (B,) are finite floats of the right size.
 
-    samples: names of the batch's, for errors; size: (H, W) of the masks, px; None: any
+    TypeError for what is no Prediction of tensors. samples: names of the batch's, for errors;
+    size: (H, W) of the masks, px; None: any
     """
+    if not isinstance(found, Prediction):
+        raise TypeError(
+            f"{name}: predict returned {_kind(found)}; it must be a methods.contract.Prediction"
+        )
     maps, scores = found.maps, found.scores
+    for part, values in (("maps", maps), ("scores", scores)):
+        if not torch.is_tensor(values):
+            raise TypeError(
+                f"{name}: predict returned {part} that are {_kind(values)}, and no torch.Tensor"
+            )
+        if values.requires_grad:
+            raise ValueError(
+                f"{name}: predict returned {part} that hold a graph: predict under "
+                "torch.inference_mode()"
+            )
     if maps.ndim != 3 or len(maps) != len(samples) or scores.shape != (len(samples),):
         raise ValueError(
             f"{name}: predict returned maps {tuple(maps.shape)} and scores "
@@ -129,3 +144,7 @@ def check_prediction(
         if not bool(values.isfinite().all()):
             bad = [i for i, v in zip(samples, values) if not bool(v.isfinite().all())]
             raise ValueError(f"{name}: predict returned {part} that are not finite, of {bad[0]}")
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

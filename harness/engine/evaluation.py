@@ -38,8 +38,11 @@ def predict_all(
     start = 0
     while start < len(split):
         rows = split.rows[start : start + size]
-        found = _predicted(method, split.samples, range(start, start + len(rows)), device)
-        if found is None:
+        try:
+            found = method.predict(split.samples.batch(range(start, start + len(rows)), device))
+        except torch.OutOfMemoryError:  # it has given back what was begun
+            if len(rows) == 1:
+                raise
             size = len(rows) // 2
             log.warning(
                 "predictions of %d samples do not fit the card: %d at once", len(rows), size
@@ -52,18 +55,6 @@ def predict_all(
         start += len(rows)
         report(Progress("predict", start, len(split)))
     return Prediction(maps, scores)
-
-
-def _predicted(
-    method: Method, samples: Samples, rows: range, device: torch.device
-) -> Prediction | None:
-    """None where torch has no room on the card for several; it has given back what was begun."""
-    try:
-        return method.predict(samples.batch(rows, device))
-    except torch.OutOfMemoryError:
-        if len(rows) == 1:
-            raise
-        return None
 
 
 def validate(

@@ -47,6 +47,7 @@ from harness.store import (
     write_json,
 )
 from harness.store.curve import ASIDE, Curve
+from methods import plugins
 from methods.contract import Progress, seed_for
 
 PROGRESS_EVERY_S = 0.5
@@ -85,12 +86,14 @@ def run_job(description: dict[str, Any], store_path: str, attempt: int = 1) -> O
                 if store.damage(error.key, contents=True):
                     store.set_aside(error.key, error.why)
             return Outcome(job.key, DAMAGED, error.why, tuple(log))
-        except Exception as error:  # any failure of a job is a result; the others go on
+        except (Exception, SystemExit) as error:  # any failure is a result; the others go on
+            if isinstance(error, SystemExit) and not plugins.quits(error):
+                raise
             lines = (*log, *traceback.format_exc().splitlines())
             return _failed(job, error, lines)
 
 
-def _failed(job: Job, error: Exception, lines: tuple[str, ...]) -> Outcome:
+def _failed(job: Job, error: BaseException, lines: tuple[str, ...]) -> Outcome:
     """The outcome of a job that raised; a process whose CUDA is lost computes nothing more."""
     global broken
     memory, reason = ran_out(error), one_line(error)

@@ -16,6 +16,7 @@ from harness.data.datasets import open_dataset
 from harness.data.synthetic.generate import write_category
 from harness.data.views.build import PARTS, build_view
 from methods.contract_suite import Case
+from methods.fitness import check_view
 
 CATEGORY, SIZE_PX = "cookie", 100  # a multiple of 100, which BTF's padding keeps
 SAMPLES = {"train": 6, "validation": 2, "good": 3, "per_defect": 1}
@@ -36,6 +37,7 @@ def rehearsal(
     """
     cls = methods.get(name)
     view = cls.view(settings, setting)
+    check_view(cls, view)
     px = SIZE_PX * -(-getattr(view, "size", SIZE_PX) // SIZE_PX) if sharp else SIZE_PX
     spec = replace(synthetic.PRESETS["tiny"], size=px, categories=(CATEGORY,), **samples)
     write_category(folder / "data", CATEGORY, spec)

@@ -222,7 +222,9 @@ def computed(scored: Scored, metrics: Sequence[Metric]) -> tuple[dict[str, float
     for metric in metrics:
         try:
             found[metric.name] = float(metric.formula(scored))
-        except Exception as error:  # whatever a metric from outside may raise
+        except (Exception, SystemExit) as error:  # whatever a metric from outside may raise
+            if isinstance(error, SystemExit) and not plugins.quits(error):
+                raise
             failures[metric.name] = why = plugins.told(error)
             where = scored.name or "category"
             warnings.warn(f"{where}: {metric.name} is left out: {why}", stacklevel=2)

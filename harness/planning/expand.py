@@ -25,6 +25,7 @@ from harness.store.names import Names
 from methods import marks, plugins
 from methods.declaration import DeclaredMethod, DeclaredStage, Preparation, View
 from methods.errors import UserError
+from methods.fitness import check_view
 
 log = logging.getLogger(__name__)
 
@@ -336,6 +337,7 @@ class _Expansion:
         self, cls: type[DeclaredMethod], category: str, recipe: View, source: Source
     ) -> tuple[View, dict[str, Any]]:
         """The recipe for these data, and the description of the job that follows it."""
+        check_view(cls, recipe)
         changes = dict(self._prepared(cls).view)
         behind = changes.pop("background", background(self.dataset, self.layout))
         recipe = replace(recipe.on(behind), **changes)

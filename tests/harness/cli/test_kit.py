@@ -85,6 +85,18 @@ def test_a_method_that_cannot_be_used_is_listed_as_broken(tmp_path):
     assert broken["plug-in"] == str(tmp_path / "mine.py") and "dataclass" in broken["why"]
 
 
+def test_what_is_broken_of_a_plug_in_is_left_out_of_every_list(tmp_path):
+    method = FILES["mine.py"].replace("@dataclass(frozen=True)\nclass Settings", "class Settings")
+    reader = FILES["csv_folder.py"].replace('names", Options', 'names", int')
+    plugins.use([str(tmp_path / "mine.py"), str(tmp_path / "read.py")])
+    (tmp_path / "mine.py").write_text(method)
+    (tmp_path / "read.py").write_text(reader)
+    for what in ("variants", "methods", "views", "datasets", "weights"):
+        found = listed(what)
+        assert found[what] and "mean_depth" not in str(found[what])
+        assert [one["plug-in"] for one in found["broken"]] == list(plugins.given())
+
+
 def test_an_unknown_method_is_told_without_a_configuration():
     said = str(CliRunner().invoke(built(), ["test", "nothere"]).exception)
     assert said.startswith("unknown method 'nothere'; known: dbrn") and "yaml" not in said

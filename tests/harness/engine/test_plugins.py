@@ -3,19 +3,25 @@
 import contextlib
 import io
 import os
+import re
 import shutil
 import signal
 import sys
+import types
 
+import numpy as np
 import pytest
+import torch
 import typer
 
 import methods
 from harness.cli.errors import describe, plugged
 from harness.cli.launch import exit_with
 from harness.data import datasets
+from harness.data.blind import blind
 from harness.data.views import registry
 from harness.engine.code import PLUGINS, admit_plugins, lay_plugins
+from harness.engine.evaluation import predict_all
 from harness.engine.job import run_job
 from harness.engine.outcomes import REFUSED
 from harness.metrics import find
@@ -23,7 +29,9 @@ from harness.metrics.outside import join
 from harness.planning.config import ConfigError
 from harness.store import Store
 from methods import plugins
+from methods.contract import Method, Prediction, Samples
 from methods.errors import UserError
+from methods.fitness import unfit
 from methods.plugins import PluginError
 from tests.harness.conftest import planned, run
 from tests.test_bring_your_own import FILES, alone  # noqa: F401
@@ -303,3 +311,113 @@ def test_a_plug_in_that_cannot_be_loaded_is_told_where_its_metrics_would_count(t
         assert caplog.text.count("boom.py is left out") == 1
     finally:
         plugins.use([])
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        (
+            'name, Settings = "mean_depth"',
+            'name, Settings = "mean depth"',
+            "'mean depth' is no name",
+        ),
+        ("@dataclass(frozen=True)", "@dataclass", "Settings is not frozen"),
+        (
+            "    power: float = 1.0",
+            "    power: object = field(default_factory=object)",
+            "power is a",
+        ),
+        ("    power: float = 1.0", '    power: "Nowhere" = 1.0', "NameError: name 'Nowhere'"),
+        (
+            "    def fit",
+            '    version = "new"\n\n    def fit',
+            "version is 'new'; it must be a whole",
+        ),
+        (
+            "    def fit",
+            '    variants = {"x": {"powr": 2}}\n\n    def fit',
+            "'x' changes powr, and",
+        ),
+        ("    def fit", '    variants = ["x"]\n\n    def fit', "variants are .'x'.; it must be"),
+    ],
+)
+def test_what_a_method_says_of_itself_is_checked_before_anything_is_planned(mine, old, new, said):
+    text = FILES["mine.py"].replace(old, new)
+    mine.write_text(text)
+    name = "mean depth" if "mean depth" in text else "mean_depth"
+    with pytest.raises(PluginError, match=f"{name}' of plug-in {mine}: .*{said}"):
+        methods.get(name)
+
+
+def test_ours_say_of_themselves_what_plug_ins_must():
+    assert not any(unfit(methods.declared(name), name) for name in methods.METHODS)
+
+
+def test_a_view_that_is_none_is_told(mine):
+    mine.write_text(FILES["mine.py"].replace("return settings.view", "return None"))
+    with pytest.raises(UserError, match=r"mean_depth: view\(\) returned None; it must be a recipe"):
+        planned("methods=[mean_depth]")
+
+
+def test_a_base_without_a_name_is_none_of_the_methods_and_a_lone_class_without_one_is_told(mine):
+    text = FILES["mine.py"].replace(
+        '    name, Settings = "mean_depth", Settings\n', "    Settings = Settings\n"
+    )
+    mine.write_text(text + '\n\nclass One(MeanDepth):\n    name = "one"\n')
+    assert plugins.names("methods") == ("one",) and not plugins.broken()
+    mine.write_text(text)
+    assert [one.why for one in plugins.broken()] == [
+        "'MeanDepth' of methods lacks a name: name = \"...\""
+    ]
+
+
+def test_a_name_that_is_twice_in_a_file_is_refused(mine):
+    mine.write_text(FILES["mine.py"] + "\n\nclass Other(MeanDepth):\n    version = 2\n")
+    with pytest.raises(
+        PluginError, match="is there more than once, as MeanDepth and Other: rename"
+    ):
+        planned("methods=[mean_depth]")
+
+
+@pytest.mark.parametrize(
+    "made, said",
+    [
+        (lambda maps: None, "None; it must be a methods.contract.Prediction"),
+        (lambda maps: (maps, maps[:, 0, 0]), "a tuple; it must be"),
+        (lambda maps: Prediction(maps.numpy(), maps), "maps that are a ndarray, and no torch.Tens"),
+        (lambda maps: Prediction(maps, [0.0] * 3), "scores that are a list, and no torch.Tensor"),
+        (lambda maps: Prediction(maps.requires_grad_(), maps), "hold a graph: predict under torch"),
+    ],
+)
+def test_what_is_no_prediction_is_told_and_predicted_no_more(made, said):
+    class Odd(Method):
+        name = "odd"
+
+        def predict(self, batch):
+            return made(torch.zeros(batch["rgb"].shape))
+
+    samples = Samples({"rgb": np.zeros((3, 4, 4), np.float32)}, ("a", "b", "c"))
+    Odd.__abstractmethods__ = frozenset()
+    with pytest.raises((TypeError, ValueError), match=f"^odd: predict returned .*{said}"):
+        predict_all(Odd(None, "rgb"), blind(samples, "c", "salt"), 3, "cpu", lambda told: None)
+
+
+def test_a_method_that_ends_the_program_fails_its_cell_alone(mine, tmp_path):
+    text = FILES["mine.py"].replace(
+        "        self.mean = train", "        sys.exit(3)\n        self.mean = train"
+    )
+    mine.write_text("import sys\n" + text)
+    (failure,) = run(planned("methods=[mean_depth]"), Store(tmp_path / "store")).failures
+    assert re.fullmatch(rf"SystemExit: 3 \({mine}, line \d+\)", failure.reason)
+
+
+def test_a_signal_to_a_worker_is_no_failure_of_the_plug_in_at_work(mine):
+    """Ray ends a worker by SystemExit from its own code."""
+    ray = types.ModuleType("ray.worker")
+    exec("def handler():\n    raise SystemExit(1)", vars(ray))
+    mine.write_text("import sys\n\n\ndef work(call):\n    call()\n")
+    work = plugins._module(str(mine)).work
+    for call, quits in ((sys.exit, True), (ray.handler, False)):
+        with pytest.raises(SystemExit) as raised:
+            work(call)
+        assert plugins.quits(raised.value) is quits
