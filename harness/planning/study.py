@@ -16,7 +16,7 @@ ours. How a printed value compares with ours is told by reports/published/compar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
@@ -118,14 +118,16 @@ def plan(
     cells: dict[tuple, dict] = {}
     config = None
     for rows in study.rows:
+        found: list[dict] = []
         for asked in given.asked(rows):
             part = build(given.configuration(asked), names)
             config = config or part.config
             jobs |= part.jobs
-            for cell in part.cells:
-                entry = "/".join(filter(None, (cell["method"], cell["variant"])))
-                cell = cell | {"printed": list(asked.names(entry, cell["setting"])[:2])}
-                cells.setdefault(tuple(cell[part] for part in IDENTITY), cell)
+            found += part.cells
+        for cell in sorted(found, key=_place(found, rows)):
+            printed = list(rows.names(_entry(cell), cell["setting"])[:2])
+            identity = tuple(cell[part] for part in IDENTITY)
+            cells.setdefault(identity, cell | {"printed": printed})
     if config is None:
         raise ConfigError(given.nothing())
     about = {"name": name, "paper": study.paper, "table": study.table, "dataset": study.dataset}
@@ -222,7 +224,21 @@ class _Given:
         return f"{self.name}: no row is left ({why}): see relief studies list for its rows"
 
 
+def _entry(cell: dict) -> str:
+    return "/".join(filter(None, (cell["method"], cell["variant"])))
+
+
+def _place(cells: list[dict], rows: Rows) -> Callable[[dict], tuple[int, ...]]:
+    """What to sort cells of rows by, in whatever parts they were expanded: as of one expansion."""
+    data = list(dict.fromkeys((cell["dataset"], cell["category"]) for cell in cells))
+    return lambda cell: (
+        data.index((cell["dataset"], cell["category"])),
+        rows.methods.index(_entry(cell)),
+        rows.settings.index(cell["setting"]),
+    )
+
+
 def _lies(dotted: str, setting: str) -> bool:
     """Whether the authors' file of a setting of weights, for rgb, 3d or rgb+3d, is at hand."""
     files = [file for file in published.of(dotted) if file.cells in ("", setting)]
-    return all(file.found for file in files)
+    return bool(files) and all(file.found for file in files)
