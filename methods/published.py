@@ -29,6 +29,16 @@ class WeightFile:
     sha256: str = ""
     licence: str = UNSTATED
     cells: str = ""  # of these alone: "rgb", "3d" or "rgb+3d"
+    stage: str = ""  # that is trained without it
+
+    @property
+    def method(self) -> str:
+        return self.setting.partition(".")[0]
+
+    @property
+    def key(self) -> str:
+        """The setting's name within its method."""
+        return self.setting.partition(".")[2]
 
     @property
     def needed(self) -> bool:
@@ -103,6 +113,7 @@ FILES = (
         "M3DM, fusion of rgb+3d: the way to its published numbers",
         "the links of https://github.com/nomewang/M3DM",
         "the fusion is trained here; users report that this loses some points in rgb+3d",
+        stage="uff",
     ),
     WeightFile(
         "shape_guided.weights.rgb",
@@ -118,6 +129,7 @@ FILES = (
         "Shape-Guided, shape expert of 3d and rgb+3d: the authors' own",
         "https://github.com/jayliu0313/Shape-Guided",
         "one is trained here by the released script (601 epochs), over all categories",
+        stage="shape_expert",
     ),
     WeightFile(
         "3dsr.dada.weights",
@@ -126,6 +138,7 @@ FILES = (
         _3DSR,
         f"rgb+3d: {_STAGE_1}",
         cells="rgb+3d",
+        stage="dada",
     ),
     WeightFile(
         "3dsr.dada.weights",
@@ -134,6 +147,7 @@ FILES = (
         _3DSR,
         f"3d: {_STAGE_1}",
         cells="3d",
+        stage="dada",
     ),
     WeightFile(
         "3dsr.rgb.dada.weights",
@@ -144,6 +158,7 @@ FILES = (
         "6a52c6f146f34afb)",
         f"rgb: {_STAGE_1}",
         cells="rgb",
+        stage="dada",
     ),
 )
 

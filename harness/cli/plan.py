@@ -100,6 +100,7 @@ def plan(
             order.sum_up()
         tell_left_out(planned)
         tell_rows_left_out(planned)
+        _tell_files(planned)
         tell_changes(found.changes())
         _tell_views(found.views())
 
@@ -143,6 +144,8 @@ class Found:
 
     def plain(self) -> dict[str, Any]:
         """For --json (harness/cli/README.md, section 4)."""
+        from harness.planning.authors import not_given
+
         todo = {job.key for job in self.pending}
         return {
             "launch": self.plan.launch_id,
@@ -151,6 +154,7 @@ class Found:
             "pending": len(todo),
             "jobs": [self._job(job, job.key in todo) for job in self.plan.jobs.values()],
             "left_out": self.plan.left_out,
+            "not_given": [file.setting for file in not_given(self.plan)],
             "views": self.views(),
             "code": self.changes(),
         } | ({"study": self.plan.study} if self.plan.study else {})
@@ -261,6 +265,14 @@ def _tell_views(views: list[dict[str, Any]]) -> None:
         console.print(escape(f"{view['title']}: {'; '.join(told)}"), soft_wrap=True)
 
 
+def _tell_files(plan: Plan) -> None:
+    """What is trained in place of the authors' files."""
+    from harness.planning.authors import not_given, told
+
+    for file in not_given(plan):
+        console.print(escape(told(file)), soft_wrap=True)
+
+
 def _tell_work(found: Budget, tflops: float | None, gpus: int) -> None:
     shown = table(
         "method",
@@ -270,13 +282,13 @@ def _tell_work(found: Budget, tflops: float | None, gpus: int) -> None:
         title=f"at {tflops:g} TFLOP/s, kept up",
     )
     for (method, part), seconds in found.gpu_s.items():
-        shown.add_row(method, part, f"{seconds / 3600:.3g}")
+        shown.add_row(method, part, _hours(seconds / 3600))
     for method in dict.fromkeys(method for method, _ in found.gpu_s):
         hours = sum(s for (name, _), s in found.gpu_s.items() if name == method) / 3600
-        shown.add_row(f"[bold]{method}[/bold]", "all", f"[bold]{hours:.3g}[/bold]")
+        shown.add_row(f"[bold]{method}[/bold]", "all", f"[bold]{_hours(hours)}[/bold]")
     show(shown)
     console.print(
-        f"{found.total_s / 3600:.3g} GPU-hours; with {gpus} GPU{'s' * (gpus > 1)} "
+        f"{_hours(found.total_s / 3600)} GPU-hours; with {gpus} GPU{'s' * (gpus > 1)} "
         f"{duration(found.wall_s(gpus))} at least, the longest chain {duration(found.longest_s)}."
     )
     for title, hours, limit in found.too_long:
@@ -285,6 +297,10 @@ def _tell_work(found: Budget, tflops: float | None, gpus: int) -> None:
             "resources.METHOD.hours, or give it a whole GPU[/yellow]",
             soft_wrap=True,
         )
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
 def _plain_work(found: Budget, tflops: float | None, gpus: int) -> dict[str, Any]:

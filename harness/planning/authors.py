@@ -1,0 +1,37 @@
+"""What a plan trains because it was given no file of the authors', and what that loses."""
+
+from __future__ import annotations
+
+from harness.planning.plan import Plan
+from methods import published
+from methods.published import WeightFile
+
+
+def not_given(plan: Plan) -> list[WeightFile]:
+    """Published files in whose place the plan trains a stage.
+
+    None of a demo's, whose networks are narrower. Rows that are about a stage have none.
+    """
+    found: set[WeightFile] = set()
+    for cell in plan.cells if not plan.config.demo else ():
+        stages = {plan.jobs[key].about.stage for key in plan.jobs[cell["key"]].needs}
+        variants = plan.config.variants_of(cell["method"])
+        own = {key for part in cell["variant"].split("+") for key in variants.get(part, ())}
+        found |= {
+            file
+            for file in published.FILES
+            if file.method == cell["method"]
+            and file.stage in stages - {""}
+            and file.cells in ("", cell["setting"])
+            and file.key not in own
+        }
+    return [file for file in published.FILES if file in found]
+
+
+def told(file: WeightFile) -> str:
+    """What is lost without a file, and how to give it."""
+    lies = "lies there" if file.found else f"published: {file.source}"
+    return (
+        f"{file.setting} is not given: {file.without}. The authors' {file.file} ({lies}) is taken "
+        f"from {published.FOLDER} by {file.setting}={published.PUBLISHED}"
+    )
