@@ -245,7 +245,7 @@ def export(
 
 
 def cleared(store: Store, found: Checked | None) -> list[str]:
-    """Set aside what a report found damaged, for the same command to heal; -> a line for each."""
+    """Set aside what a report found damaged, for the next run to heal; -> a line for each."""
     lines = []
     for key, record in found.damaged.items() if found else ():
         try:
@@ -253,7 +253,7 @@ def cleared(store: Store, found: Checked | None) -> list[str]:
                 why = store.damage(key, contents=True)
                 if why is not None:
                     store.set_aside(key, why)
-            again = "set aside, the same `relief` command computes it again"
+            again = "set aside, `relief run` of its launch computes it again"
             lines.append(f"{why}: {again}" if why else "")
         except Timeout:  # somebody computes it again just now
             lines.append(record.reason)

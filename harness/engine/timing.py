@@ -151,8 +151,10 @@ def _measured(store: Store, stored: Stored, protocol: Protocol, device: torch.de
     view = model.prepared
     split, _ = open_split(view.folder, "test")
     unknown = blind(split, record.spec.category, view.spec.data).samples
+    batches = singles(unknown, device)
+    model.method.predict(batches[0])  # the first call may compile, in processes of its own
     alone = Alone(device)
-    speed = speed_of(model.method, singles(unknown, device), view, protocol, memory)
+    speed = speed_of(model.method, batches, view, protocol, memory)
     others = alone.disturbed()
     return Timing(time.time(), speed | {"valid": not others}, others, here, load_average())
 

@@ -504,8 +504,11 @@ def settings_of(method: str, overrides: Sequence[str] = (), base: Any = None) ->
     given = _changes(overrides)
     if other := sorted(set(given) - {method}):
         raise ConfigError(f"{', '.join(map(str, other))}: only settings of {method} matter here")
-    start = methods.declared(method).Settings if base is None else base
-    return structured(start, given.get(method, {}), method)
+    usual = methods.declared(method).Settings
+    found = structured(usual if base is None else base, given.get(method, {}), method)
+    if wrong := next(below(found, usual(), method), None):
+        raise ConfigError(wrong)
+    return found
 
 
 def with_overrides(settings: Any, overrides: dict[str, Any], name: str = "") -> Any:

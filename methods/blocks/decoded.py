@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -104,10 +105,10 @@ class Decoded:
 def _limit() -> float:
     """GiB."""
     given = os.environ.get(GIB) or DEFAULT_GIB
-    try:
-        return float(given)
-    except ValueError:
-        raise ValueError(f"{GIB} is {given!r}; it must be a number of GiB, such as 4") from None
+    with suppress(ValueError):
+        if (limit := float(given)) >= 0:  # NaN is not
+            return limit
+    raise ValueError(f"{GIB} is {given!r}; it must be a number of GiB, such as 4, or 0 for none")
 
 
 def _sum(words: np.ndarray, about: os.stat_result) -> np.uint64:

@@ -6,6 +6,8 @@ every decision with its alternatives, and each is a setting. Sections are those 
 
 from __future__ import annotations
 
+import os
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from methods.dbrn.losses import dbrn_loss
 from methods.dbrn.network import AllDrops, DbrnNet, Output, SameImage, init_weights
 from methods.dbrn.settings import Settings
 from methods.dbrn.simulation import Draws, Simulated, draw_samples, simulate
+from methods.errors import UserError
 
 
 class Dbrn(declaration.Dbrn, NetworkMethod):
@@ -38,6 +41,8 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
                     load_pretrained(net, Path(settings.swin.pretrained))
         # channels_last: faster convolutions, above all on the CPU.
         self.net.to(self.run.device, memory_format=torch.channels_last).eval()
+        if settings.test.compile or settings.train.compile:
+            _check_compiler()
         self._compile()
 
     def _compile(self) -> None:
@@ -192,3 +197,13 @@ class Dbrn(declaration.Dbrn, NetworkMethod):
         if s.swin.pretrained and s.recon.net == "swin_unet":
             notes["weights"] = Path(s.swin.pretrained).name
         return notes
+
+
+def _check_compiler() -> None:
+    """Before a fit is paid for. Raises UserError without what torch.compile calls."""
+    asked = os.environ.get("CXX", "g++")
+    if shutil.which(asked) is None:
+        raise UserError(
+            f"compile of dbrn.test and dbrn.train needs a C++ compiler, and there is no {asked}: "
+            "install one, name another by CXX, or leave it false"
+        )

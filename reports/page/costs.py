@@ -76,7 +76,7 @@ def notes(cost: pd.DataFrame) -> list[str]:
     known: Callable[[str], bool] = lambda name: not cost[name].isna().all()  # noqa: E731
     found = [
         "Fit is the mean over cells, latency and speed the median for single images, memory the "
-        "largest peak."
+        "largest peak. Fit, in batches and hours are of the jobs, whoever shared their device."
     ]
     if known("end_to_end_p50_s"):
         found.append("End to end: with reading and preprocessing, timed when the view was made.")

@@ -30,6 +30,7 @@ from methods.dbrn.method import Dbrn
 from methods.dbrn.network import DbrnNet, SameImage
 from methods.dbrn.settings import Settings
 from methods.dbrn.simulation import anomaly_mask, draw_samples, simulate
+from methods.errors import UserError
 from methods.seeds import seed_for
 from tests.methods import dbrn_oracle as oracle
 from tests.methods.tiny import SAMPLES, SIZES, same_weights, tiny_of
@@ -196,6 +197,14 @@ def test_a_compiled_step_has_the_gradients_of_the_eager_one(samples, variant, mo
     for nets in zip(eager.net.children(), compiled.net.children(), strict=True):
         wanted, found = (torch.cat([p.grad.flatten() for p in net.parameters()]) for net in nets)
         assert 0 < (found - wanted).norm() <= 1e-4 * wanted.norm()
+
+
+@pytest.mark.parametrize("which", ["test__compile", "train__compile"])
+def test_without_a_compiler_compiling_is_refused_before_the_fit(which, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match="no no-such-compiler: install one.*CXX"):
+        Dbrn(tiny(**{which: True}), "rgb")
+    Dbrn(tiny(), "rgb")
 
 
 def test_compiled_training_is_an_option_that_leaves_keys_alone():

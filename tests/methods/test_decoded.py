@@ -90,9 +90,10 @@ def test_the_first_so_many_are_kept_as_the_disk_has_room(images, monkeypatch):
     job = images.of_a_job()
     images.check(job)
     assert images.check(job) == ALL[4:]
-    monkeypatch.setenv(decoded.GIB, "much")
-    with pytest.raises(ValueError, match="RELIEF_IMAGES_GIB is 'much'"):
-        images.of_a_job()
+    for given in ("much", "nan", "-1"):
+        monkeypatch.setenv(decoded.GIB, given)
+        with pytest.raises(ValueError, match=f"RELIEF_IMAGES_GIB is '{given}'.* such as 4"):
+            images.of_a_job()
 
 
 def test_other_images_or_sizes_are_kept_apart(images, tmp_path):

@@ -42,6 +42,11 @@ def test_a_method_is_trained_predicts_and_says_on_what():
     assert "the CPU" in found["about"][0] and "2 training samples" in found["about"][1]
 
 
+def test_settings_that_nothing_can_be_computed_by_are_refused_as_by_run():
+    done = bench("das3d.train.batch=0")
+    assert done.exit_code != 0 and "das3d.train.batch is 0: give more than 0" in str(done.exception)
+
+
 def test_settings_of_methods_that_are_not_asked_for_are_refused():
     done = bench("dbrn.train.batch=2")
     assert done.exit_code != 0 and "no setting of das3d" in str(done.exception)

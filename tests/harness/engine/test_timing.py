@@ -7,6 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import methods
 from harness.cli import unchanged
 from harness.cli.app import built
 from harness.cli.errors import describe
@@ -113,6 +114,17 @@ def test_a_device_that_others_use_is_refused_or_its_times_are_marked(store, othe
     others[:] = [BUSY]
     assert again(store, shared=True, anew=True)[0].state == timing.DISTURBED
     assert timed.timing_of(kept).valid
+
+
+def test_what_the_first_prediction_compiles_is_not_work_of_others(store, others, monkeypatch):
+    predicted, watched = [], []
+    predict, watch = methods.get("baseline").predict, Alone.__init__
+    monkeypatch.setattr(
+        methods.get("baseline"), "predict", lambda *a: predicted.append(1) or predict(*a)
+    )
+    monkeypatch.setattr(Alone, "__init__", lambda *a: watched.append(len(predicted)) or watch(*a))
+    again(store)
+    assert watched[0] == 0 and watched[1] > 0
 
 
 def test_tables_and_mlflow_show_the_later_speed(store, others):
