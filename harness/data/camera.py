@@ -6,11 +6,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from harness.data.files import read_json
+from harness.data.importing.cameras import bends, intrinsics
 from harness.data.samples import DataError
 
 SQUARE = 2.0  # times, fx of fy or the other way round
 CENTRE = 0.2  # of a side, from the middle: at half the resolution it is 0.25 away
 SHORTEST = 0.2  # f, as a share of the longer side: 136 degrees, and no pinhole is wider
+LONGEST = 50.0  # the same: 1.1 degrees, and no depth camera is narrower
+NEEDED = ("fx", "fy", "cx", "cy", "depth_scale")
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,16 @@ class Intrinsics:
     depth_scale: float  # metres per unit of the depth PNGs
     height: float = 0  # px, of the images it is for; 0: not told
     width: float = 0
+    bent: bool = False  # the lens has a distortion, which nothing takes out
 
     @classmethod
     def read(cls, path: Path) -> Intrinsics:
         given = read_json(path)
+        bent = bends(given)
         given |= {axis: given["f"] for axis in ("fx", "fy") if "f" in given and axis not in given}
-        needed = ("fx", "fy", "cx", "cy", "depth_scale")
-        if lacking := [name for name in needed if name not in given]:
+        if not set(NEEDED) <= set(given):  # the form of a driver, maybe
+            given = intrinsics(given) | given
+        if lacking := [name for name in NEEDED if name not in given]:
             raise DataError(
                 f"{path} lacks {', '.join(lacking)}",
                 "depth/ needs f (or fx and fy), cx and cy in "
@@ -38,8 +44,10 @@ class Intrinsics:
                 path,
             )
         values = {}
-        for name in (f.name for f in fields(cls) if f.name in given):
+        for name in (f.name for f in fields(cls) if f.name in given and f.name != "bent"):
             try:
+                if isinstance(given[name], bool):
+                    raise TypeError
                 values[name] = float(given[name])
             except (TypeError, ValueError) as error:
                 text = f"{path}: {name} is {given[name]!r}"
@@ -52,7 +60,7 @@ class Intrinsics:
                 "correct them: pixels are about as wide as high",
                 path,
             )
-        return cls(**values)
+        return cls(**values, bent=bent)
 
     def off_centre(self, size: tuple[int, int]) -> bool:
         """Whether the principal point is far from the middle of images of a size not told."""
@@ -62,15 +70,16 @@ class Intrinsics:
 
     def check(self, size: tuple[int, int], path: Path) -> None:
         """DataError where they cannot be those of images of this size, rows and columns."""
-        if self.height and self.width:
-            if (self.height, self.width) != size:
-                raise DataError(
-                    f"{path} is for {self.height:g} x {self.width:g} px, and images are "
-                    f"{size[0]} x {size[1]}",
-                    "scale f, cx and cy with the images",
-                    path,
-                )
-        elif not (0 <= self.cx < size[1] and 0 <= self.cy < size[0]):
+        if (self.height or size[0], self.width or size[1]) != size:
+            told = " x ".join(f"{n:g}" if n else "?" for n in (self.height, self.width))
+            raise DataError(
+                f"{path} is for {told} px, and images are {size[0]} x {size[1]}",
+                "scale f, cx and cy with the images",
+                path,
+            )
+        if not (self.height and self.width) and not (
+            0 <= self.cx < size[1] and 0 <= self.cy < size[0]
+        ):
             raise DataError(
                 f"{path}: cx {self.cx:g}, cy {self.cy:g} lies outside of images of {size[0]} x "
                 f"{size[1]} px",
@@ -83,5 +92,12 @@ class Intrinsics:
                 f"{path}: f of {min(self.fx, self.fy):g} px for {size[0]} x {size[1]} px, wider "
                 "than any such lens: is it in millimetres?",
                 "give pixels: millimetres divided by the width of the sensor, times the columns",
+                path,
+            )
+        if max(self.fx, self.fy) > LONGEST * max(size):
+            raise DataError(
+                f"{path}: f of {max(self.fx, self.fy):g} px for {size[0]} x {size[1]} px, narrower "
+                "than any such lens",
+                "give pixels of these images",
                 path,
             )

@@ -38,16 +38,20 @@ def _read_errors() -> tuple[type[Exception], ...]:
 
     Known once there is an error, so that who lists a dataset imports no reader.
     """
+    from tokenize import TokenError  # of numpy, for the head of a file
+
     import yaml
     from PIL import Image
 
     return (
+        TokenError,
         OSError,
         ValueError,
         TypeError,
         AttributeError,
         LookupError,
         SyntaxError,
+        ImportError,
         EOFError,
         ArithmeticError,
         RuntimeError,
@@ -67,7 +71,17 @@ def read_yaml(path: Path) -> dict:
 
 
 def read_json(path: Path) -> dict:
-    return _mapping(path, lambda: json.loads(read_text(path)))
+    return _mapping(path, lambda: json.loads(read_text(path), object_pairs_hook=_once))
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict:
+    """Pairs as a mapping; of a name that stands twice nobody knows which value is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise DataError(f"{twice!r} stands twice in a JSON file", "keep one of them")
+    return found
 
 
 def read_text(path: Path) -> str:
@@ -83,6 +97,8 @@ def read_text(path: Path) -> str:
 
 def unreadable(path: Path, error: Exception) -> DataError:
     if isinstance(error, DataError):
+        if error.file is None:
+            return DataError(f"{printable(path)}: {error.problem}", error.todo, path)
         return error
     try:
         size = path.stat().st_size
@@ -103,8 +119,10 @@ def unreadable(path: Path, error: Exception) -> DataError:
     todo = "truncated or damaged, so restore it"
     if "allow_pickle" in str(error):  # which may run whatever is in it
         todo = "write a plain array of numbers, e.g. array.astype(numpy.float32)"
-    if "imagecodecs" in str(error):  # tifffile reads LZW only with that package
+    if "imagecodecs" in str(error) or isinstance(error, ImportError):  # for rare compressions
         todo = "write the TIFF uncompressed or with deflate"
+    if isinstance(error, json.JSONDecodeError) and size:
+        todo = "correct it: names in double quotes, no comments, no comma at the end of a list"
     said = " ".join(str(error).split()) or type(error).__name__  # some have many lines
     said = f"{said[:LONGEST]} ..." if len(said) > LONGEST else said
     return DataError(f"cannot read {printable(path)} ({size} bytes): {said}", todo, path)

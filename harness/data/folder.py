@@ -5,13 +5,14 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
-from harness.data.files import below, check_name, is_folder, listed
+from harness.data.files import below, check_name, folders, is_folder, listed
 from harness.data.formats import CLOUDS, DEPTHS, IMAGES
 from harness.data.samples import DataError
 
 PARTS = {"rgb": IMAGES, "xyz": CLOUDS, "depth": DEPTHS, "gt": IMAGES, "mask": IMAGES}
 USUAL = {"rgb": ".png", "xyz": ".tiff", "depth": ".png", "gt": ".png", "mask": ".png"}
 GEOMETRY = ("xyz", "depth")
+OF_CAMERAS = ("calib", "camera", "calibration", "intrinsic", "intrinsics")
 OF_MASKS = ("_mask", "_gt", "_GT")  # what some tools put behind the name of a mask
 
 
@@ -37,7 +38,33 @@ def lacking(folder: Path, name: str, parts: list[str], files: dict[str, dict]) -
     elif instead:
         kinds = "; ".join(f"{part}: {', '.join(PARTS[part])}" for part in parts)
         todo = f"there is {instead[0]}, which is not read: write it as {wanted[0].name} ({kinds})"
-    return DataError(f"{' and '.join(map(str, wanted))} is missing beside {there}", todo, wanted[0])
+    names = " and ".join(map(str, wanted))
+    return DataError(
+        f"{names} {'are' if len(wanted) > 1 else 'is'} missing beside {there}", todo, wanted[0]
+    )
+
+
+def no_camera(camera: Path, depth: Path) -> DataError:
+    """Depth without its camera; names what lies about and may be it."""
+    category = camera.parents[1]
+    about = [p for f in (category, category.parent) for p in listed(f)]
+    about += [p for f in folders(category) if f.name.lower() in OF_CAMERAS for p in listed(f)]
+    found = [
+        p
+        for p in about
+        if p.suffix.lower() in (".json", ".yaml", ".yml")
+        and (
+            p.parent not in (category, category.parent)
+            or any(w in p.name.lower() for w in OF_CAMERAS)
+        )
+    ]
+    todo = (
+        'write {"f": ..., "cx": ..., "cy": ..., "depth_scale": 0.001}: pixels, and metres per unit'
+    )
+    if found:
+        form = "" if found[0].suffix.lower() == ".json" else ", written as JSON"
+        todo = f"if {found[0]} is it, move it there{form}; else {todo}"
+    return DataError(f"{camera} is missing, and {depth} needs it", todo, camera)
 
 
 def _alike(stem: str, name: str) -> bool:

@@ -16,6 +16,8 @@ from harness.data.samples import DataError
 
 CUT = 127  # of a mask in JPEG what is above is meant
 SHADES = 8  # different values in the lower half, more than a mask has class ids there
+LZW = 5  # of TIFF's compressions
+OTHER_COLOURS = ("LAB", "HSV")  # which Pillow reads and cannot bring to RGB as meant
 EIGHT_BIT = ("RGB", "RGBA", "L", "LA", "P", "PA", "1", "CMYK", "YCbCr")
 MISSING_16 = 65535  # of 16 bits: what many drivers write for "no depth"
 ROUGH, SWAPPED = 16, 10  # mean step from which, and times it falls if, bytes were swapped
@@ -24,7 +26,25 @@ ROUGH, SWAPPED = 16, 10  # mean step from which, and times it falls if, bytes we
 def read_tiff(path: Path) -> np.ndarray:
     import tifffile  # with it come a dozen modules, and few datasets have no other images
 
-    return tifffile.imread(path)
+    with tifffile.TiffFile(path) as file:
+        if file.pages.first.samplesperpixel == 1 and file.pages.first.compression == LZW:
+            with Image.open(path) as image:  # tifffile would want a package more
+                return np.array(_only(image, path))
+        return file.asarray()
+
+
+def _only(image: Image.Image, path: Path) -> Image.Image:
+    """DataError for a file of several images of one size: smaller ones are previews."""
+    if image.format == "MPO" or (count := getattr(image, "n_frames", 1)) == 1:
+        return image
+    size = image.size
+    image.seek(1)
+    alike = image.size == size
+    image.seek(0)
+    if alike:
+        todo = "write the one that is meant alone, as PNG"
+        raise DataError(f"{printable(path)} holds {count} images", todo, path)
+    return image
 
 
 def read_rgb(path: Path, bits: int = 0) -> np.ndarray:
@@ -89,8 +109,10 @@ def read_depth(path: Path) -> np.ndarray:
         depth = depth[..., 0]
     whole = depth.dtype.kind in "iu" and depth.dtype.itemsize > 1
     if depth.ndim != 2 or not (whole or depth.dtype.kind == "f"):
+        numbers = depth.size and depth.dtype.kind in "buif"
+        values = f"values {depth.min()} to {depth.max()}" if numbers else f"{depth.dtype}"
         raise DataError(
-            f"{printable(path)} has {_described(path)}, values {depth.min()} to {depth.max()}, "
+            f"{printable(path)} has {_described(path)}, {values}, "
             f"shape {depth.shape}; expected a 16-bit grey image",
             "write the depth as uint16, one channel",
             path,
@@ -113,10 +135,16 @@ def _colour(path: Path) -> np.ndarray:
     if path.suffix.lower() == ".npy":
         return np.load(path, allow_pickle=False)
     if path.suffix.lower() in (".tif", ".tiff"):
-        image = read_tiff(path)
-        if image.dtype != np.uint8:  # which Pillow cannot read in colour
-            return image
+        import tifffile
+
+        with tifffile.TiffFile(path) as file:
+            if file.pages.first.dtype != np.uint8:  # which Pillow cannot read in colour
+                return file.asarray()
     with Image.open(path) as image:
+        _only(image, path)
+        if image.mode in OTHER_COLOURS:
+            said = f"{printable(path)} has colours as {image.mode}; expected an 8-bit RGB image"
+            raise DataError(said, "write it as 8-bit RGB PNG", path)
         if image.mode in ("RGB", "RGBA") and _bits_of_png(path) == 16:
             return _sixteen_bits(path)
         if image.mode in EIGHT_BIT:
@@ -153,7 +181,7 @@ def _ids(path: Path) -> tuple[np.ndarray, bool]:
         return ids if ids.ndim == 2 else ids[..., :3].max(axis=2), False
     with Image.open(path) as image:
         lossy = image.format == "JPEG"  # whatever it is called
-        image = ImageOps.exif_transpose(image)
+        image = ImageOps.exif_transpose(_only(image, path))
         if image.mode in ("P", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
         elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):

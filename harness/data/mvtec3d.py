@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.data.files import below, check_name, check_seen, folders, is_folder
-from harness.data.folder import GEOMETRY, PARTS, by_stem, geometry, lacking, of_part
+from harness.data.folder import (
+    GEOMETRY,
+    PARTS,
+    by_stem,
+    geometry,
+    lacking,
+    no_camera,
+    of_part,
+)
 from harness.data.formats import BITS, NONFINITE
 from harness.data.samples import SPLITS, Category, DataError, Ref, Sample, split_meant
 from methods.errors import UserError
@@ -263,14 +271,7 @@ class FolderCategory(Category):
         needed = ["rgb", points] + ["gt"] * (masked and folder.name != "good")
         camera = self.folder / CAMERA if points == "depth" else None
         if camera and files["depth"] and not camera.is_file():
-            faults.append(
-                DataError(
-                    f"{camera} is missing, and {folder / 'depth'} needs it",
-                    'write {"f": ..., "cx": '
-                    '..., "cy": ..., "depth_scale": 0.001}: pixels, and metres per unit',
-                    camera,
-                )
-            )
+            faults.append(no_camera(camera, folder / "depth"))
             return
         for name in sorted(set().union(*files.values())):
             if missing := [part for part in needed if name not in files[part]]:

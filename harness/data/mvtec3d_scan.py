@@ -61,6 +61,10 @@ def oddities(ref: FolderRef, sample: Sample) -> list[Oddity]:
             'larger ones give their size too: "height" and "width"'
         )
         found.append(Oddity("camera_off_centre", ref.camera, problem, todo))
+    if camera.bent:
+        problem = "the lens has a distortion, and nothing here straightens its images"
+        todo = "undistort colour and depth before, or set its coefficients to 0 if that was done"
+        found.append(Oddity("camera_bends", ref.camera, problem, todo))
     z = sample.xyz[..., 2][sample.valid]
     units = np.unique(np.round(z / camera.depth_scale).astype(int))
     if len(units) < MANY or (units % 8).any():

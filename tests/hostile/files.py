@@ -169,7 +169,7 @@ IMAGES = {
 }
 
 
-def camera(content):
+def camera(content, at="calibration/camera_parameters.json"):
     """The training samples as depth images with this file of the camera; None: without."""
 
     def plant(folder):
@@ -180,8 +180,8 @@ def camera(content):
             Image.fromarray(depth).save(target)
         for path in sorted(folder.rglob("xyz")):
             shutil.rmtree(path)
-        file = folder / "calibration/camera_parameters.json"
-        file.parent.mkdir()
+        file = folder / at
+        file.parent.mkdir(exist_ok=True)
         if content is not None:
             text = content if isinstance(content, str) else json.dumps(content)
             file.write_bytes(text.encode())

@@ -14,6 +14,7 @@ from tests.harness.cli.test_cli import relief
 from tests.harness.conftest import TINY
 from tests.harness.data.scans import write_category
 from tests.hostile.files import ERROR, FILES, RIGHT
+from tests.hostile.formats import CAMERAS, FORMATS
 from tests.hostile.words import ENVIRONMENTS, OPTIONS, SETTINGS, YAML
 
 OTHER = "other"
@@ -22,7 +23,8 @@ OTHER = "other"
 def cases():
     """name -> a function of (tmp_path, relief) -> (arguments, expected, word)"""
     found = {}
-    for name, (plant, expected, word) in FILES.items():
+    files = FILES | FORMATS | {f"camera {name}": case for name, case in CAMERAS.items()}
+    for name, (plant, expected, word) in files.items():
 
         def of_file(path, plant=plant, expected=expected, word=word):
             plant(write_category(path / "data", validation=0).folder)
