@@ -42,8 +42,8 @@ def _band(n, window, sigma, like):
     """(n, n) matrix that smoothes a line of n pixels."""
     pixel = torch.arange(n, device=like.device, dtype=like.dtype)
     offset = pixel[:, None] - pixel
-    reach = torch.arange(window, device=like.device, dtype=like.dtype) - window // 2
-    total = torch.exp(-(reach**2) / (2 * sigma**2)).sum()
+    reach = torch.arange(window, dtype=like.dtype) - window // 2
+    total = torch.exp(-(reach**2) / (2 * sigma**2)).sum()  # one number: the host's
     weight = torch.exp(-(offset**2) / (2 * sigma**2)) / total
     return torch.where(offset.abs() <= window // 2, weight, 0)
 

@@ -62,7 +62,7 @@ def _width(variances: torch.Tensor) -> int:
 
 def _leaves(points: torch.Tensor, most: int) -> list[torch.Tensor]:
     """Indices of points (N, d) in groups of at most `most`, split where they spread widest."""
-    groups, leaves = [torch.arange(len(points), device=points.device)], []
+    groups, leaves = [torch.arange(len(points))], []
     while groups:
         group = groups.pop()
         if len(group) <= most:
@@ -75,7 +75,7 @@ def _leaves(points: torch.Tensor, most: int) -> list[torch.Tensor]:
 
 
 class MemoryBank:
-    """rows (M, C) float32. The index is made from the rows alone and never saved."""
+    """rows (M, C) float32, on the host. The index is made from the rows alone and never saved."""
 
     def __init__(self, rows: torch.Tensor):
         self.rows, self.entries = rows, ENTRIES.within(rows.device, 4)
@@ -173,7 +173,7 @@ class MemoryBank:
     def _candidates(self, q, wide, box) -> tuple[torch.Tensor, torch.Tensor]:
         """A row near each query, by the bound in its nearest leaves: distance and index (Q,)"""
         least = q.new_full((len(q),), torch.inf)
-        best = torch.zeros(len(q), dtype=torch.long, device=q.device)
+        best = torch.zeros(len(q), dtype=torch.long)
         for near in box.topk(min(FIRST, len(self.leaves)), largest=False).indices.T:
             for i in near.unique().tolist():
                 some = (near == i).nonzero()[:, 0]

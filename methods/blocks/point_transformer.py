@@ -197,15 +197,15 @@ class PointTransformer(nn.Module):
         return torch.cat([self.norm(t)[:, self.bert :] for t in tapped], dim=2)
 
     def drop_weights(self, keep: torch.Tensor) -> torch.Tensor:
-        """Branches kept (B, depth, 2) bool -> their weights under stochastic depth.
+        """Branches kept (B, depth, 2) bool, on the host -> their weights under stochastic depth.
 
         Block i of n drops a branch with probability drop_path * i / (n - 1) and scales up the
         others, so that the mean stays.
         """
-        return keep / (1 - self.drop_rates(keep.device)[:, None])
+        return keep / (1 - self.drop_rates()[:, None])
 
-    def drop_rates(self, device: torch.device | str = "cpu") -> torch.Tensor:
-        return torch.linspace(0, self.drop_path, len(self.blocks.blocks), device=device)
+    def drop_rates(self) -> torch.Tensor:
+        return torch.linspace(0, self.drop_path, len(self.blocks.blocks))
 
 
 def _init(module: nn.Module) -> None:

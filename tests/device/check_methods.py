@@ -3,6 +3,7 @@
 The accelerator refuses operands of different devices, so whatever forgets to move is found.
 """
 
+import csv
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import methods
 from methods.blocks.at_once import AtOnce
 from methods.contract import SETTINGS, Run
+from tests.device import fake
 from tests.methods.tiny import CATEGORY, OWN_VARIANT, Killed, Stages, kill_at, tiny_of
+
+COUNTS = Path(__file__).with_name("counts.csv")
+SPARE = 1.02  # launches: what another version of torch may take
 
 
 def kinds():
@@ -54,7 +59,9 @@ def stages(device, samples, tmp_path_factory):
 def fit(stages, samples):
     def fitted(name, settings, setting, where, **run):
         given = {"category": CATEGORY, "device": where}
-        given |= {"stages": stages(name, where)(settings, setting)} | run
+        given |= (
+            run if "stages" in run else {"stages": stages(name, where)(settings, setting)} | run
+        )
         method = methods.get(name)(settings, setting, Run(**given))
         method.fit(samples[name], samples[name])
         return method
@@ -82,6 +89,30 @@ def tensors(state):
     ]
 
 
+@pytest.fixture
+def within(request):
+    """Whether a cell's stages, fit and predictions cost no more than counts.csv says.
+
+    A tensor that forgets its device where torch forgives it, an index say, is one more wait or
+    copy; work on the wrong side is many launches. `--counts FILE` adds the row instead.
+    """
+    new = request.config.getoption("--counts")
+
+    def compare(cell, found):
+        told = {"launches": found.launches, "waits": found.syncs, "copies": found.to_device}
+        if new:
+            with open(new, "a", encoding="utf-8") as file:
+                file.write(",".join(map(str, [cell, *told.values()])) + "\n")
+            return
+        with COUNTS.open(encoding="utf-8") as file:
+            row = next(row for row in csv.DictReader(file) if row["cell"] == cell)
+        assert told["waits"] <= int(row["waits"]), found.waits
+        assert told["copies"] <= int(row["copies"])
+        assert told["launches"] <= SPARE * int(row["launches"]), found.operators
+
+    return compare
+
+
 def possible(name, variant, setting):
     try:
         settings = tiny_of(name, variant)
@@ -93,12 +124,17 @@ def possible(name, variant, setting):
 
 
 @pytest.mark.parametrize("name, variant, setting", [*kinds()])
-def test_a_device_gives_the_bits_of_the_cpu(device, fit, samples, name, variant, setting, tmp_path):
+def test_a_device_gives_the_bits_of_the_cpu(
+    device, fit, samples, name, variant, setting, tmp_path, tmp_path_factory, within, request
+):
     settings = possible(name, variant, setting)
     wanted = predicted(fit(name, settings, setting, "cpu"), samples[name])
-    method = fit(name, settings, setting, device)
-    found = predicted(method, samples[name])
+    with fake.counted() as counts:
+        made = Stages(name, samples[name], tmp_path_factory.mktemp, device)(settings, setting)
+        method = fit(name, settings, setting, device, stages=made)
+        found = predicted(method, samples[name])
     assert same(found, wanted)
+    within(request.node.callspec.id, counts)
 
     method.save(tmp_path)
     for file in tmp_path.glob("*.pt*"):  # which a machine without the device can read

@@ -17,3 +17,7 @@ def device() -> torch.device:
 @pytest.fixture(scope="session")
 def samples():
     return {name: make() for name, make in SAMPLES.items()}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--counts", help="add the counts of cells to this file, and compare none")
