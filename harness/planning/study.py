@@ -10,12 +10,14 @@ Rows are cells like any others: what a benchmark or another study computed is no
 A row has a protocol of its own: `train_samples`, options of the dataset (`data: {eyecandies.light:
 4}`), settings of methods and their views (`set: {m3dm.prep.pad: false}`), and `weights`, settings
 whose published file is part of the protocol: taken where it lies in RELIEF_WEIGHTS. The command
-line goes before them. `printed` is the variant's name in reports/published where it is not that of
-ours. How a printed value compares with ours is told by reports/published/comparison.csv.
+line goes before them, but for `train_samples`: a row is what it is printed as. `printed` is the
+variant's name in reports/published where it is not that of ours. How a printed value compares with
+ours is told by reports/published/comparison.csv.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional
@@ -117,11 +119,14 @@ def plan(
     jobs: dict[str, Any] = {}
     cells: dict[tuple, dict] = {}
     config = None
+    entries, settings = {}, {}  # of all rows
     for rows in study.rows:
         found: list[dict] = []
         for asked in given.asked(rows):
             part = build(given.configuration(asked), names)
             config = config or part.config
+            entries |= dict.fromkeys(asked.methods)
+            settings |= dict.fromkeys(asked.settings)
             jobs |= part.jobs
             found += part.cells
         for cell in sorted(found, key=_place(found, rows)):
@@ -130,9 +135,12 @@ def plan(
             cells.setdefault(identity, cell | {"printed": printed})
     if config is None:
         raise ConfigError(given.nothing())
+    config = copy.copy(config)
+    config.methods, config.settings = list(entries), list(settings)
     about = {"name": name, "paper": study.paper, "table": study.table, "dataset": study.dataset}
     left_out = [{"printed": list(row), "why": why} for row, why in given.left_out.items()]
-    return Plan(config, jobs, list(cells.values()), about | {"left_out": left_out})
+    about |= {"left_out": left_out, "sets": any(rows.set for rows in study.rows)}
+    return Plan(config, jobs, list(cells.values()), about)
 
 
 @dataclass
@@ -208,20 +216,26 @@ class _Given:
             given = configs.merge(given, nested(dotted, value))
         for dotted in rows.weights if self.base == FULL else ():  # they fit no narrow networks
             given = configs.merge(given, nested(dotted, published.PUBLISHED))
+        given = _of_data(given, rows.data)
         own = [o for o in self.overrides if o.partition("=")[0] not in ("methods", "settings")]
         given = configs.on_background(configs.merge(given, {}, own), self.background)
         given |= {"name": self.name, "methods": rows.methods, "settings": rows.settings}
-        few = {} if rows.train_samples is None else {"train_samples": rows.train_samples}
-        shot = f" {rows.train_samples}-shot" if few else ""
-        datasets = given.get("datasets", {})
-        for dotted, value in (rows.data | few).items():
-            datasets = {k: configs.merge(d, nested(dotted, value)) for k, d in datasets.items()}
-        given["datasets"] = {f"{dataset}{shot}": d for dataset, d in datasets.items()}
+        if (count := rows.train_samples) is not None:
+            given = _of_data(given, {"train_samples": count})
+            given["datasets"] = {f"{k} {count}-shot": d for k, d in given["datasets"].items()}
         return configs.typed(given, self.name)
 
     def nothing(self) -> str:
         why = "; ".join(dict.fromkeys(self.left_out.values()))
         return f"{self.name}: no row is left ({why}): see relief studies list for its rows"
+
+
+def _of_data(given: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with options, dotted, of all its datasets."""
+    datasets = given.get("datasets", {})
+    for dotted, value in options.items():
+        datasets = {k: configs.merge(d, nested(dotted, value)) for k, d in datasets.items()}
+    return given | {"datasets": datasets}
 
 
 def _entry(cell: dict) -> str:

@@ -3,7 +3,8 @@
 Means are over all categories of the table. On other data (the synthetic categories of the demo)
 only means can be set side by side, and they say whether the rows come in the paper's order, not
 whether ours agree with it. Data are the paper's by what they are (reports/numbers/data.py), and
-nothing is judged of a demo, of random weights or of edited code; of a study's own settings it is.
+nothing is judged of a demo, of random weights, of edited code, of other settings than the study's,
+or of other few-shot samples than the printed row's.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from harness.store import PAPER, Record, Results, write_text
 from harness.store.timed import speed_of
-from methods.marks import ALTERED, UNJUDGED
+from methods.marks import ALTERED, UNJUDGED, shots
 from reports.forms.text import DEMO
 from reports.numbers.comparison import MEANING, OTHER, SEPARATOR, comparison
 from reports.numbers.evidence import read_evidence
@@ -96,7 +97,7 @@ def study_lines(store: Results, launch: dict) -> list[Line]:
         elif printed.metric in MEASURED:
             value = _measured(frame, cell, printed.paper, printed.metric)
         else:
-            value = _score(boards, cell, printed)
+            value = _score(boards, cell, printed, own_settings=study.get("sets", False))
             if printed.category == MEAN and own != known and value.ours is not None:
                 value.note, value.found = f"mean over {', '.join(sorted(own))}", None
         lines.append(
@@ -162,7 +163,8 @@ class _Value:
     note: str = ""
 
 
-def _score(boards: list[Board], cell: dict, printed) -> _Value:
+def _score(boards: list[Board], cell: dict, printed, own_settings: bool) -> _Value:
+    """own_settings: whether the study's rows set some, which are no alteration"""
     where = cell["dataset"], cell["setting"], printed.metric
     board = next((b for b in boards if (b.dataset, b.setting, b.metric) == where), None)
     row = board.row(cell["method"], cell["variant"]) if board else None
@@ -179,11 +181,18 @@ def _score(boards: list[Board], cell: dict, printed) -> _Value:
     of = row.scores if category is None else (category,)
     if {row.data.get(name) for name in of} != {printed.dataset}:
         value.note = OTHER_DATA
-    elif marks := [mark for mark in row.marks if mark in UNJUDGED and mark != ALTERED]:
+    elif marks := [m for m in row.marks if _other(m, printed.variant, own_settings)]:
         value.note = ", ".join(marks)
     else:
         value.found = verdict(score.value, quote, spread, bounds)
     return value
+
+
+def _other(mark: str, variant: str, own_settings: bool) -> bool:
+    """Whether results with that mark are no try at the printed row of that variant."""
+    if few := shots(mark):
+        return variant != f"shot_{few}"
+    return mark in UNJUDGED and not (mark == ALTERED and own_settings)
 
 
 APART = {  # what a paper measures otherwise: (paper, metric) -> as in MEASURED

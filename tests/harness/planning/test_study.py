@@ -104,12 +104,57 @@ def table1(monkeypatch):
 
 @pytest.mark.parametrize(
     "change, note",
-    [({"data": {"sizes": [[9, 9]]}}, "not the published data"), ({"marks": ["demo"]}, "demo")],
+    [
+        ({"data": {"sizes": [[9, 9]]}}, "not the published data"),
+        ({"marks": ["demo"]}, "demo"),
+        ({"marks": ["7-shot"]}, "7-shot"),
+    ],
 )
-def test_a_study_judges_neither_look_alikes_nor_demos(table1, tmp_path, change, note):
+def test_a_study_judges_neither_look_alikes_nor_demos_nor_other_shots(
+    table1, tmp_path, change, note
+):
     _, lines = table1(tmp_path, **change)
     ours = [line for line in lines if line.ours is not None]
     assert {(line.verdict, line.note) for line in ours} == {("", note)} and len(ours) == 11
+
+
+def test_settings_of_the_command_line_are_no_try_at_a_published_table_but_those_of_its_rows(
+    table1, tmp_path
+):
+    launch, _ = table1(tmp_path)
+    altered = launch | {"altered": ["das3d"]}
+    for sets, verdicts in ((False, {""}), (True, {"within error", "above", "below"})):
+        of = altered | {"study": launch["study"] | {"sets": sets}}
+        lines = [line for line in study_lines(Store(tmp_path), of) if line.ours is not None]
+        assert {line.verdict for line in lines} <= verdicts
+        assert {line.note for line in lines} == ({""} if sets else {"altered"})
+
+
+def test_the_command_line_changes_data_but_not_the_samples_that_a_row_is_about(tmp_path):
+    file = tmp_path / "few.yaml"
+    file.write_text(
+        "paper: m3dm\ntable: Table 6\nrows:\n"
+        "  - {methods: [das3d], settings: [rgb], train_samples: 3, data: {synthetic.seed: 9}}\n"
+    )
+    given = ["datasets.synthetic.train_samples=5", "datasets.synthetic.synthetic.seed=7"]
+    plan = study.plan(str(file), given, base=TINY)
+    cells = [job.about for job in plan.jobs.values() if job.about.kind == "cell"]
+    assert {cell.train_samples for cell in cells} == {3}
+    recipes = [job.about.recipe for job in plan.jobs.values() if job.about.kind == "dataset"]
+    assert {recipe["seed"] for recipe in recipes} == {7}
+
+
+def test_a_study_tells_of_altered_methods_in_any_of_its_rows():
+    given = ["m3dm.weights.rgb=random-init", "m3dm.weights.point=random-init", "seeds=[0]"]
+    given += [
+        "m3dm.coreset.share=0.5",
+        "m3dm.uff.enabled=false",
+        "dbrn.texture.source=procedural",
+        "settings=[rgb+3d]",
+    ]
+    plan = study.plan("dbrn/table1", given, base=TINY)
+    assert plan.config.methods == ["dbrn", "dbrn/ms", "m3dm"]
+    assert "m3dm" in plan.launch()["altered"]
 
 
 def test_on_the_papers_data_values_get_a_verdict_and_an_interval(table1, tmp_path):
