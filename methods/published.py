@@ -30,6 +30,7 @@ class WeightFile:
     licence: str = UNSTATED
     cells: str = ""  # of these alone: "rgb", "3d" or "rgb+3d"
     stage: str = ""  # that is trained without it
+    training: str = ""  # the group of settings by which it is trained
 
     @property
     def method(self) -> str:
@@ -114,6 +115,7 @@ FILES = (
         "the links of https://github.com/nomewang/M3DM",
         "the fusion is trained here; users report that this loses some points in rgb+3d",
         stage="uff",
+        training="uff",
     ),
     WeightFile(
         "shape_guided.weights.rgb",
@@ -130,6 +132,7 @@ FILES = (
         "https://github.com/jayliu0313/Shape-Guided",
         "one is trained here by the released script (601 epochs), over all categories",
         stage="shape_expert",
+        training="train",
     ),
     WeightFile(
         "3dsr.dada.weights",
@@ -139,6 +142,7 @@ FILES = (
         f"rgb+3d: {_STAGE_1}",
         cells="rgb+3d",
         stage="dada",
+        training="dada",
     ),
     WeightFile(
         "3dsr.dada.weights",
@@ -148,6 +152,7 @@ FILES = (
         f"3d: {_STAGE_1}",
         cells="3d",
         stage="dada",
+        training="dada",
     ),
     WeightFile(
         "3dsr.rgb.dada.weights",
@@ -159,6 +164,7 @@ FILES = (
         f"rgb: {_STAGE_1}",
         cells="rgb",
         stage="dada",
+        training="rgb.dada",
     ),
 )
 

@@ -1,9 +1,13 @@
-"""What a plan trains because it was given no file of the authors', and what that loses."""
+"""Authors' files in place of a training: what a plan trains without, what does nothing with one."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from harness.planning.plan import Plan
+from harness.planning.values import plain
 from methods import published
+from methods.marks import RANDOM_INIT
 from methods.published import WeightFile
 
 
@@ -26,6 +30,21 @@ def not_given(plan: Plan) -> list[WeightFile]:
             and file.key not in own
         }
     return [file for file in published.FILES if file in found]
+
+
+def idle(method: str, settings: Any, name: str) -> WeightFile | None:
+    """The file that is given in place of what a setting, dotted, trains; None: the setting counts.
+
+    settings: of the method; whether there is a fusion at all is no setting of its training.
+    """
+    for file in published.FILES:
+        given: Any = plain(settings) if file.method == method else {}
+        for part in file.key.split("."):
+            given = given.get(part) if isinstance(given, dict) else None
+        trains = file.training and name.startswith(f"{file.training}.")
+        if trains and given not in (None, RANDOM_INIT) and name not in (file.key, "uff.enabled"):
+            return file
+    return None
 
 
 def told(file: WeightFile) -> str:

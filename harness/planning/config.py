@@ -90,12 +90,17 @@ class Dataset:
     synthetic: Synthetic = field(default_factory=Synthetic)
     options: dict[str, Any] = field(default_factory=dict)  # of a plug-in's reader
 
-    def folder(self, name: str) -> str:
-        """`root`, of the dataset of that name. Raises ConfigError if it is not set."""
+    def folder(self, name: str, others: Sequence[str] = ()) -> str:
+        """`root`, of the dataset of that name. Raises ConfigError if it is not set.
+
+        others: datasets of the same configuration that have one
+        """
         if not self.root:
+            meant = f" (datasets with a folder: {', '.join(others)})" if others else ""
             raise ConfigError(
-                f"datasets.{name}.root is not set: unpack MVTec 3D-AD or Eyecandies (or use your "
-                f"own data) and give the folder with --data FOLDER or datasets.{name}.root=FOLDER"
+                f"datasets.{name}.root is not set{meant}: unpack MVTec 3D-AD or Eyecandies (or use "
+                f"your own data) and give the folder with --data FOLDER or "
+                f"datasets.{name}.root=FOLDER"
             )
         return self.root
 
@@ -490,7 +495,7 @@ def _check(config: Config) -> None:
             known = ", ".join(known)
             raise ConfigError(f"datasets.{name}.kind is {dataset.kind!r}; known: {known}")
         if dataset.kind != "synthetic":
-            dataset.folder(name)
+            dataset.folder(name, [other for other, d in config.datasets.items() if d.root])
         if dataset.train_samples is not None and dataset.train_samples < 1:
             few = dataset.train_samples
             raise ConfigError(f"datasets.{name}.train_samples is {few}: give 1 or more")

@@ -25,6 +25,7 @@ from typing import Any, Literal, Optional
 import methods
 from harness import metrics as measures
 from harness.planning import config as configs
+from harness.planning.authors import idle
 from harness.planning.based import over_base
 from harness.planning.config import Config, ConfigError
 from harness.planning.expand import build
@@ -369,9 +370,15 @@ def _check_space(sweep: Sweep, loaded: Config) -> None:
             raise ConfigError(f"space.{name}: {fault}")
         if unknown := sorted(set(domain.when) - set(sweep.space)):
             raise ConfigError(f"space.{name}.when names {', '.join(unknown)}, not in the space")
+        dotted = name.removeprefix(f"{method}.")
+        if file := idle(method, settings, dotted):
+            raise ConfigError(
+                f"space.{name} would change nothing: {file.setting} is given, in place of what it "
+                f"trains; leave {file.setting} out, or search something else"
+            )
         for value in domain.examples():
             try:
-                configs.with_overrides(settings, {name.removeprefix(f"{method}."): value}, method)
+                configs.with_overrides(settings, {dotted: value}, method)
             except ConfigError as error:
                 raise ConfigError(f"space.{name}: {error}") from error
 

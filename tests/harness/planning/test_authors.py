@@ -1,7 +1,10 @@
 """Authors' files that a plan was not given: named with what is trained in their place."""
 
-from harness.planning import config
+import pytest
+
+from harness.planning import config, space
 from harness.planning.authors import not_given, told
+from harness.planning.config import ConfigError
 from harness.planning.expand import build
 from methods import published
 from tests.harness.conftest import checkpoint
@@ -53,3 +56,23 @@ def test_files_that_are_given_that_no_row_takes_or_that_fit_no_demo_are_not_told
     assert set(given) & {"ckpt_000601.pth", "uff_pretrain.pth"} == set()
     assert not missed("methods=[3dsr/no_affine,3dsr/vqvae]", "settings=[rgb+3d]")
     assert not missed(base="demo")
+
+
+@pytest.mark.parametrize(
+    ("sweep", "given"),
+    [
+        ("3dsr_dada", "3dsr.dada.weights"),
+        ("m3dm_fusion", "m3dm.weights.uff"),
+        ("shape_guided_queries", "shape_guided.weights.sdf"),
+    ],
+)
+def test_a_search_of_what_a_given_file_has_been_trained_by_is_refused(sweep, given):
+    with pytest.raises(ConfigError, match=f"would change nothing: {given} is given"):
+        space.load(sweep, [f"{given}=published"])
+    assert space.load(sweep).space
+
+
+def test_a_search_beside_a_given_file_goes_on():
+    space.load("3dsr_loss", ["3dsr.dada.weights=published"])
+    space.load("3dsr_dada", ["3dsr.rgb.dada.weights=published"])
+    space.load("m3dm_banks", ["m3dm.weights.uff=published"])

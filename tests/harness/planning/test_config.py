@@ -172,3 +172,9 @@ def test_configurations_hold_yaml_1_2_numbers_and_plain_values_only(tmp_path):
     path.write_text("name: !!python/object/apply:os.system ['true']\n")
     with pytest.raises(ConfigError):
         config.load(str(path))
+
+
+def test_options_of_a_dataset_by_another_name_than_its_folder_gives_are_told_that_name(tmp_path):
+    (tmp_path / "scans").mkdir()
+    with pytest.raises(ConfigError, match=r"mvtec3d\.root is not set \(datasets with .*: scans\)"):
+        load("demo", ["datasets.mvtec3d.categories=[bagel]"], str(tmp_path / "scans"))
