@@ -19,7 +19,6 @@ import torch
 from scipy.spatial import cKDTree
 
 from methods.blocks.at_once import AtOnce
-from methods.blocks.transfer import sent
 
 FAR = 1e10  # squared, running distance before the first point (pointnet2_ops)
 SKIPPED = 1e-3  # squared: points this near to the origin never become centres (same)
@@ -51,16 +50,14 @@ def take(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 def farthest_points(points: torch.Tensor, count: int, valid: torch.Tensor) -> torch.Tensor:
-    """Indices (B, count) of points each farthest from those before it; the first is point 0.
+    """Indices (B, count) of points (B, N, 3) each farthest from those before it; all on the host.
 
-    As pointnet2_ops: points within SKIPPED of the origin are left out, and of equally far points
-    that wins which the kernel's tree of threads lets win. A cloud that runs out repeats a point.
+    The first is point 0. As pointnet2_ops: points within SKIPPED of the origin are left out, and of
+    equally far points that wins which the kernel's tree of threads lets win. A cloud that runs out
+    repeats a point.
     """
-    found = [
-        _kernel_farthest(cloud[known], count)
-        for cloud, known in zip(points.cpu(), valid.cpu(), strict=True)
-    ]
-    return sent(torch.stack(found), points.device)
+    clouds = zip(points, valid, strict=True)
+    return torch.stack([_kernel_farthest(cloud[known], count) for cloud, known in clouds])
 
 
 def _kernel_farthest(points: torch.Tensor, count: int) -> torch.Tensor:

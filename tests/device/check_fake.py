@@ -100,6 +100,10 @@ def test_what_cuda_computes_at_once_is_one_launch(device):
         torch._foreach_add_(many, 1)
     assert found.operators == {"aten::_foreach_add_": 1} and all(t.sum() == 3 for t in many)
 
+    with fake.counted() as found:
+        many[0].view(3, 1).roll((1, 0), dims=(0, 1))  # but a roll, dimension by dimension
+    assert found.operators == {"aten::roll": 2}
+
     def run(where):
         generator = torch.Generator().manual_seed(0)
         shapes = ((2, 3, 5, 4), (2, 3, 5, 4), (2, 3, 5, 4), (3, 5, 5))

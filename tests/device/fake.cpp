@@ -503,7 +503,9 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::St
         !borrowed.here || borrowed.first_here, "Expected all tensors to be on the same device, but ",
         name, " was given a tensor of cpu and indices of fake:0");
   }
-  add(LAUNCHES, name);
+  const size_t launches =  // a roll is one for each dimension
+      name == "aten::roll" ? torch::jit::peek(*stack, 2, count).toIntVector().size() : 1;
+  for (size_t i = 0; i < launches; ++i) add(LAUNCHES, name);
   for (int i = 0; i < borrowed.waits + int(WAITING.count(name)); ++i) add(SYNCS, name);
   op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
   borrowed.resized();
