@@ -352,8 +352,8 @@ def test_auto_is_named_by_what_it_uses():
 
 
 @pytest.mark.parametrize("source", ["auto", "dtd"])
-def test_a_missing_folder_of_textures_is_told_with_a_remedy_for_that_source(source):
+def test_a_missing_folder_of_textures_is_told_with_a_remedy_for_that_source(source, tmp_path):
     with pytest.raises(FileNotFoundError, match="/nowhere is not a folder") as told:
-        texture_choice.texture_folder(source, "/nowhere", "das3d.texture")
+        texture_choice.texture_folder(source, str(tmp_path / "nowhere"), "das3d.texture")
     assert ("set das3d.texture.source to 'auto'" in str(told.value)) == (source == "dtd")
     assert ("leave das3d.texture.folder out" in str(told.value)) == (source == "auto")
