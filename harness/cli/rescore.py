@@ -60,13 +60,13 @@ def rescore(
     from harness.cli.reports import exit_if_damaged, write
     from harness.engine.scoring import longest_of
     from harness.metrics import get, known_metrics
-    from harness.metrics.outside import join
+    from harness.metrics.outside import join_of
     from reports.numbers.stores import Checked
 
     one_place(address, serial)
-    join()
     where = Store(store)
     chosen = where.launch(launch)
+    join_of(chosen, where.path)
     try:
         wanted = [get(name) for name in metric] if metric else known_metrics()
     except ValueError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,10 +90,12 @@ def read_map(path: Path, size: tuple[int, int]) -> np.ndarray:
             "bring the maps to the size of the dataset's own files",
             path,
         )
-    values = values.astype(np.float32)
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
-        raise DataError(f"{path} has {bad} values that are NaN or infinite", "mend it", path)
+        problem = f"{path} has {bad} values that are NaN or infinite, as float32"
+        raise DataError(problem, "mend it", path)
     return values
 
 
@@ -102,6 +105,8 @@ def _values(path: Path) -> np.ndarray:
         return np.load(path, allow_pickle=False)
     if suffix == ".png":
         with Image.open(path) as image:
+            if image.mode == "P":  # its numbers are places in the palette
+                raise ValueError("its pixels are colours of a palette, not scores; write grey")
             return np.array(image)
     return tifffile.imread(path)
 
@@ -112,32 +117,49 @@ def read_image_scores(path: Path) -> dict[tuple[str, str], float]:
     id: "test/hole/003", also without "test/" and with a suffix. Raises DataError.
     """
     found: dict[tuple[str, str], float] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        if lacking := [c for c in ("category", "id", "score") if c not in (rows.fieldnames or ())]:
-            raise DataError(
-                f"{path} lacks the columns {', '.join(lacking)}", "write category,id,score", path
-            )
-        for row in rows:
-            id = "test/" + str(row["id"]).removeprefix("test/")
-            id = Path(id).with_suffix("").as_posix() if Path(id).suffix in SUFFIXES else id
-            try:
-                found[row["category"], id] = float(row["score"])
-            except (TypeError, ValueError):
-                where = f"{path}, line {rows.line_num}"
-                problem = f"{where}: score {row['score']!r} is no number"
-                raise DataError(problem, "mend it", path) from None
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text: {error}", "save it as such", path) from error
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    if lacking := [c for c in ("category", "id", "score") if c not in (rows.fieldnames or ())]:
+        raise DataError(
+            f"{path} lacks the columns {', '.join(lacking)}", "write category,id,score", path
+        )
+    for row in rows:
+        where = f"{path}, line {rows.line_num}"
+        id = "test/" + str(row["id"]).removeprefix("test/")
+        id = Path(id).with_suffix("").as_posix() if Path(id).suffix in SUFFIXES else id
+        if (row["category"], id) in found:
+            raise DataError(f"{where}: {row['category']}/{id} is there already", "mend it", path)
+        try:
+            found[row["category"], id] = _score(row["score"])
+        except (TypeError, ValueError):
+            problem = f"{where}: score {row['score']!r} is no finite number"
+            raise DataError(problem, "mend it", path) from None
     return found
+
+
+def _score(text: str) -> float:
+    """Raises ValueError for what is no finite float32."""
+    with np.errstate(over="ignore"):
+        score = float(np.float32(float(text)))
+    if not np.isfinite(score):
+        raise ValueError("not finite")
+    return score
 
 
 def scores_for(
     scores: Mapping[tuple[str, str], float], category: str, ids: Sequence[str], path: Path
 ) -> np.ndarray:
-    """(n,) float32 of a category's images. Raises DataError if one is not there or not finite."""
-    missing = [id for id in ids if not np.isfinite(scores.get((category, id), np.nan))]
-    if missing:
-        problem = f"{path} has no finite score of {_listed([f'{category}/{id}' for id in missing])}"
+    """(n,) float32 of a category's images. Raises DataError if they are not those of the scores."""
+    there = {id for own, id in scores if own == category}
+    if missing := sorted(set(ids) - there):
+        problem = f"{path} has no score of {_listed([f'{category}/{id}' for id in missing])}"
         raise DataError(problem, "write one for every test image", path)
+    if extra := sorted(there - set(ids)):
+        problem = f"{path} has scores of {_listed([f'{category}/{id}' for id in extra])}"
+        raise DataError(f"{problem}, of which there is no test image", "take them out", path)
     return np.array([scores[category, id] for id in ids], np.float32)
 
 

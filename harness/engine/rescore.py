@@ -6,6 +6,7 @@ beside the cell's record (harness/store/rescored.py). Done twice, the second tim
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import numpy as np
 
 from harness import metrics
 from harness.data.cache import open_truth
-from harness.data.truth import read_truth
+from harness.data.truth import SensorTruth, read_truth
 from harness.engine import scoring
 from harness.engine.code import admit_plugins, fingerprint, refusal
 from harness.engine.driver import Driver
@@ -210,7 +211,8 @@ def rescore_cell(description: dict[str, Any], store_path: str, attempt: int = 1)
     job, store = Job.of(description), Store(store_path)
     failures: dict[str, str] = {}
     try:
-        with store.lock(job.spec["cell"]):
+        with warnings.catch_warnings(), store.lock(job.spec["cell"]):
+            warnings.simplefilter("ignore", UserWarning)  # failures are told, reports tell the rest
             record = store.finished(job.spec["cell"])
             for protocol, names in job.spec["protocols"].items():
                 wanted = [metrics.get(name) for name in names]
@@ -267,6 +269,7 @@ def scored(
         values = _ordered(maps, ids)
         if protocol != PAPER or record.spec.imported:
             ground = read_truth(store.verified(truth).folder)
+            _check_size(protocol, ground)
             view, at = _view(store, record), COMMON if protocol == PAPER else protocol
             found = scoring.common(values, scores, ids, view, ground, name, at, wanted)
             # at the files' own pixels, which are the sensor's
@@ -276,6 +279,17 @@ def scored(
     found = metrics.Scored(scores, labels, name=name, ids=ids, **given)
     found.check()
     return scoring.signed(found, wanted, resolution)
+
+
+def _check_size(protocol: str, truth: SensorTruth) -> None:
+    """Raise NotKeptError if a protocol asks for more pixels than the sensor has."""
+    longest = scoring.longest_of(protocol) if protocol != PAPER else None
+    there = min(max(size) for size in truth.sizes)
+    if longest and longest > there:
+        raise NotKeptError(
+            f"its images have {there} px on the longer side, and {protocol} only shrinks: "
+            f"{COMMON} scores at all their pixels"
+        )
 
 
 def _ordered(maps: Any, ids: Sequence[str]) -> np.ndarray:

@@ -36,7 +36,9 @@ def influences(scored: Scored, metrics: Sequence[Metric]) -> dict[str, np.ndarra
                     found[metric.name] = metric.influences(parts, labels).astype(np.float32)
                     continue
                 change = _change(scored, metric, whole, without)
-            except Exception as error:  # whatever a metric from outside may raise
+            except (Exception, SystemExit) as error:  # whatever a metric from outside may raise
+                if isinstance(error, SystemExit) and not plugins.quits(error):
+                    raise
                 where = scored.name or "category"
                 why = f"it has no interval: {plugins.told(error)}"
                 warnings.warn(f"{where}: {metric.name}: {why}", stacklevel=2)

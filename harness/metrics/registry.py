@@ -25,6 +25,10 @@ PACKAGE = "harness.metrics"
 NEEDS = SCORES, CURVES, MAPS = ("scores", "curves", "maps")
 PERCENT = "%"  # unit of shares in [0, 1], which tables print in percent
 _NAME = {SCORES: "i_", CURVES: "p_ or aupro_", MAPS: "p_ or aupro_"}
+_TYPES = {
+    "name": str, "label": str, "formula": Callable, "parts": tuple, "smaller_is_better": bool,
+    "unit": str, "headline": bool, "order": tuple, "version": int,
+}  # fmt: skip
 _AUPRO = re.compile(r"aupro(_exact)?_(0?\.\d+|1)")
 
 
@@ -58,6 +62,13 @@ class Metric:
     influences: Callable[[ByImage, np.ndarray], np.ndarray] | None = None
 
     def __post_init__(self):
+        for field, kind in _TYPES.items():
+            if not isinstance(value := getattr(self, field), kind):
+                wanted = kind.__name__
+                raise ValueError(f"{self.name}: {field} is {value!r:.60}; it must be a {wanted}")
+        pairs = all(isinstance(p, tuple) and list(map(type, p)) == [str] * 2 for p in self.parts)
+        if not pairs or not all(isinstance(place, int | float) for place in self.order):
+            raise ValueError(f"{self.name}: parts are pairs of texts, order numbers")
         known = tuple(_NAME.get(self.needs, "").split(" or "))
         if self.needs not in NEEDS:
             raise ValueError(
@@ -221,7 +232,7 @@ def computed(scored: Scored, metrics: Sequence[Metric]) -> tuple[dict[str, float
     found, failures = {}, {}
     for metric in metrics:
         try:
-            found[metric.name] = float(metric.formula(scored))
+            found[metric.name] = _number(metric.formula(scored))
         except (Exception, SystemExit) as error:  # whatever a metric from outside may raise
             if isinstance(error, SystemExit) and not plugins.quits(error):
                 raise
@@ -229,6 +240,17 @@ def computed(scored: Scored, metrics: Sequence[Metric]) -> tuple[dict[str, float
             where = scored.name or "category"
             warnings.warn(f"{where}: {metric.name} is left out: {why}", stacklevel=2)
     return found, failures
+
+
+def _number(value: Any) -> float:
+    """What a formula gave; NaN says that it is undefined. Raises ValueError for what is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"its formula returned {value!r:.60}, which is no number") from None
+    if math.isinf(number):
+        raise ValueError("its formula returned infinity; NaN says that there is no value")
+    return number
 
 
 def signatures(

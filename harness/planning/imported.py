@@ -59,6 +59,12 @@ def plan(given: Imported, names: Names = Names()) -> Plan:
         raise ConfigError(
             f"{given.maps} has no maps: they are expected in <category>/test/<defect>/NNN.tiff"
         )
+    scores = files.read_image_scores(given.scores) if given.scores else {}
+    if unknown := sorted({str(category) for category, _ in scores} - set(opened.categories)):
+        raise ConfigError(
+            f"{given.scores} has scores of {', '.join(unknown)}, which {opened.root} has not; it "
+            f"has {', '.join(opened.categories)}"
+        )
     dataset.categories = there
     jobs: dict[str, Job] = {}
     cells = []
@@ -69,6 +75,8 @@ def plan(given: Imported, names: Names = Names()) -> Plan:
         paths, faults = files.find_maps(given.maps / category, ids)
         if faults:
             raise ConfigError(f"maps of {category}: {faults}")
+        if given.scores:
+            files.scores_for(scores, category, ids, given.scores)
         spec = {
             "kind": "cell",
             "method": given.name,

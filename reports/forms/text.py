@@ -248,7 +248,8 @@ def _markdown_setting(setting: str, boards: dict[str, Board], marks: list[str]) 
     if note := below_text(main):
         lines += ["", note]
     for board in (boards[m] for m in metrics):
-        lines += ["", f"{metric_label(board.metric)} by category, and its 95 % interval:", ""]
+        label = _escaped(metric_label(board.metric))
+        lines += ["", f"{label} by category, and its 95 % interval:", ""]
         lines += _markdown_categories(board, marks)
     return [*lines, ""]
 

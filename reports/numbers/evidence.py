@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -104,6 +105,8 @@ def of_scores(table: pd.DataFrame) -> dict[str, Influence]:
     if not np.isfinite(scores).all():
         return {}
     metrics = [metric for metric in known_metrics() if metric.of_images]
-    found = influences(Scored(scores, labels), metrics)
+    with warnings.catch_warnings():  # tables say of what there is no interval
+        warnings.simplefilter("ignore", UserWarning)
+        found = influences(Scored(scores, labels), metrics)
     ids = table["id"].astype(str).tolist()
     return {name: Influence.of(values, labels, ids) for name, values in found.items()}

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from harness.cli.app import built
 from harness.data import synthetic
 from harness.data.datasets import open_dataset
+from harness.data.maps import read_map
+from harness.data.samples import DataError
 from harness.data.synthetic.generate import write_category
 from harness.engine import rescore as engine
 from harness.engine.executors import InProcess
@@ -189,10 +191,37 @@ def test_image_scores_of_a_file_are_taken_and_lacking_ones_named(maps, data, tmp
     store = Store(tmp_path / "store")
     planned, _ = imported(maps, data, store, scores=path)
     assert all(store.finished(c["key"]).metrics["i_auroc"] == 1.0 for c in planned.cells)
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([("category", "id", "score"), *rows[1:]])
-    _, summary = imported(maps, data, store, scores=path)
-    assert f"no finite score of cookie/{rows[0][1]}" in summary.failures[0].reason
+    first, id, _ = rows[0]
+    for wrong, said in (
+        (rows[1:], f"no score of {first}/{id}; write one"),
+        ([*rows, rows[0]], f"line {len(rows) + 2}: {first}/{id} is there already"),
+        ([*rows, (first, "test/hole/999", 1)], f"{first}/test/hole/999, of which there is no test"),
+        (
+            [*rows, ("lid", "test/hole/000", 1)],
+            "has scores of lid, which .* has not; it has",
+        ),
+        ([(first, id, "nan"), *rows[1:]], "line 2: score 'nan' is no finite number"),
+        ([(first, id, 1e39), *rows[1:]], "line 2: score '1e[+]39' is no finite number"),
+        ([(first, id, "high"), *rows[1:]], "line 2: score 'high' is no finite number"),
+    ):
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([("category", "id", "score"), *wrong])
+        with pytest.raises((ConfigError, DataError), match=f"scores.csv.*{said}"):
+            plan(Imported(maps, "mine", "rgb", str(data), scores=path))
+    path.write_bytes("category,id,score\nk\u00fcgel,test/hole/000,1\n".encode("latin-1"))
+    with pytest.raises(DataError, match="scores.csv is no UTF-8 text"):
+        plan(Imported(maps, "mine", "rgb", str(data), scores=path))
+
+
+def test_a_picture_of_a_map_in_colours_of_a_palette_is_no_map(tmp_path):
+    grey = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    for image, said in ((grey.convert("RGB").quantize(8), "colours of a palette"), (grey, None)):
+        image.save(tmp_path / "000.png")
+        if said is None:
+            assert read_map(tmp_path / "000.png", (8, 8)).max() == 63
+            continue
+        with pytest.raises(DataError, match=f"000.png.*{said}"):
+            read_map(tmp_path / "000.png", (8, 8))
 
 
 def test_names_and_folders_that_cannot_be_meant_are_refused(maps, data, tmp_path):

@@ -6,8 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from harness import metrics
+from harness.cli.app import built
 from harness.engine import rescore as engine
 from harness.engine.executors import InProcess
 from harness.metrics import Metric, known_metrics, registry
@@ -176,6 +178,35 @@ def test_a_formula_that_raises_is_a_failure_with_its_place_and_spares_the_others
     finally:
         plugins.use([])
         join()
+
+
+def test_the_command_takes_the_plug_ins_of_the_launch(store, tmp_path, monkeypatch):
+    """So that what a report offers computes what was mended, without --plugin."""
+    file = tmp_path / "third.py"
+    file.write_text(
+        'from harness.metrics import Metric\n\nTHIRD = Metric("i_third", "third", '
+        'lambda scored: 1 / 3, needs="scores")\n'
+    )
+    monkeypatch.setattr(plugins, "_given", ())
+    known = planned(f"plugins=[{file}]")
+    known.record(store)
+    plugins.use([])
+    join()
+    try:
+        done = CliRunner().invoke(
+            built(), ["rescore", known.launch_id, "--serial", "--store", str(store.path)]
+        )
+        assert done.exit_code == 0, done.output
+        assert scores_of(cells(store, known)[0], PAPER).metrics["i_third"] == 1 / 3
+    finally:
+        plugins.use([])
+        join()
+
+
+def test_more_pixels_than_the_sensor_has_are_refused(store):
+    ended = again(store, ["p_auroc"], ["common@100000"])
+    assert {one.status for one in ended} == {SKIPPED}
+    assert "its images have 64 px on the longer side, and common@100000 only" in ended[0].reason
 
 
 def test_a_raised_version_is_computed_again_and_nothing_else(store, monkeypatch):

@@ -107,3 +107,27 @@ def test_lists_keep_the_order_that_readers_know():
     first = ["i_auroc", "aupro_0.3", "p_auroc", "i_ap", "i_f1max", "p_ap", "p_f1max"]
     assert names[:10] == [*first, "aupro_exact_0.3", "aupro_0.2", "aupro_exact_0.2"]
     assert metrics.headlines() == first[:3]
+
+
+@pytest.mark.parametrize(
+    "returned, said",
+    [(None, "returned None, which"), (np.ones(2), "returned array"), (math.inf, "infinity; NaN")],
+)
+def test_a_formula_that_returns_no_number_is_a_failure(returned, said):
+    odd = Metric("i_odd", "odd", lambda scored: returned, needs="scores")
+    with pytest.warns(UserWarning, match=said):
+        values, failures = registry.computed(metrics.Scored(), [odd])
+    assert not values and said in failures["i_odd"]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"label": 5}, {"formula": 5}, {"version": "a"}, {"unit": None}, {"order": 3},
+        {"order": ("x",)}, {"parts": {"a": "b"}}, {"parts": (("a", 1),)},
+    ],
+)  # fmt: skip
+def test_fields_of_another_type_are_refused_when_a_metric_is_made(field):
+    given = {"name": "i_odd", "label": "odd", "formula": len, "needs": "scores"} | field
+    with pytest.raises(ValueError, match=f"i_odd: .*{next(iter(field))}"):
+        Metric(**given)
