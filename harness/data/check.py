@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.data import registered
 from harness.data.content import rotten
 from harness.data.datasets import count_warnings, is_published, layout_of, unnamed
 from harness.data.files import folders, printable
@@ -199,6 +200,7 @@ def _compare(dataset: Dataset, name: str, seen: list[Seen], published: bool, fou
     choice = None if published else _choice(dataset, name)
     if choice:
         found.backgrounds[name] = {"chosen": choice.name, "why": choice.why}
+        found.tell(registered.of_category(dataset.category(name)))
     found.tell(of_samples(seen, choice))
     (usual, count), *others = Counter(one.size for one in seen).most_common()
     found.sizes[name] = list(usual)
