@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.files import folders
+from harness.data.files import below, folders
 from harness.data.folder import PARTS
-from harness.data.images import traces
-from harness.data.oddities import MOST_DEFECT, Oddity
+from harness.data.masks import Marks, marks, of_masks, of_traces
+from harness.data.oddities import Oddity
+from harness.data.recorded import Picture, of_recording, picture
 from harness.data.samples import Category, DataError, Ref
 from harness.data.views import quality
 from harness.data.views.background import object_pixels
@@ -35,10 +36,10 @@ MEANT = {  # how others call the folders of parts
     "pcd": "xyz",
     **{part: part for part in PARTS},
 }
-LARGER = 20.0  # times the median share of the masks
 TELLING = 0.9  # area under the ROC curve from which missing depth alone tells the defective
-DARK = 0.05  # share of a mask's marked pixels
+LESS = 0.6  # times the share of pixels with depth of the median sample
 UNLIKE = 1.7  # times the depth of the median sample, or that part of it
+FEWEST_TRAIN = 2  # normal samples
 FEWEST = 5  # test samples of either kind for that
 
 
@@ -50,7 +51,8 @@ class Seen:
     size: tuple[int, int]
     odd: Sequence[Oddity]
     digest: str  # of its colours, in whatever format they were written
-    defect: float  # share of its mask
+    marks: Marks | None  # of its mask, if that marks anything
+    picture: Picture
     reference: Reference
     foreground: np.ndarray | None  # of the published removal, where that is the default
     depth: float = 0.0  # m, in the median
@@ -71,31 +73,20 @@ def look(ref: Ref, published: bool) -> Seen:
             foreground = np.zeros_like(sample.valid)
     digest = hashlib.blake2b(sample.rgb.tobytes(), digest_size=16).hexdigest()
     depth = float(np.median(sample.xyz[..., 2][sample.valid]))
-    reference, share = measure(sample), float(sample.mask.mean())
+    reference = measure(sample)
     size, odd = ref.verify(sample)
     return Seen(
         ref,
         size,
-        [*odd, *_traces(ref)],
+        [*odd, *of_traces(ref)],
         digest,
-        share,
+        marks(sample.mask, reference),
+        picture(sample.rgb),
         reference,
         foreground,
         depth,
         ref.colour_bits(),
     )
-
-
-def _traces(ref: Ref) -> Iterator[Oddity]:
-    """A mask that marks more than was drawn: it went through JPEG, or its edges are soft."""
-    share = traces(ref.gt) if ref.gt else 0.0
-    if share > DARK:
-        yield Oddity(
-            "mask_of_shades",
-            ref.gt or ref.rgb,
-            f"{share:.0%} of what it marks are dark shades, as JPEG and soft edges leave them",
-            "all above 0 counts: write 255 where it is above 127, and 0 elsewhere",
-        )
 
 
 def of_listing(category: Category, refs: Sequence[Ref]) -> Iterator[Oddity]:
@@ -109,6 +100,15 @@ def of_listing(category: Category, refs: Sequence[Ref]) -> Iterator[Oddity]:
     if labels == {1}:
         todo = "put normal ones into test/good: without, no image metric can be computed"
         yield Oddity("all_defective", folder / "test", "all test samples are defective", todo)
+    train = [ref for ref in refs if ref.split == "train"]
+    if 0 < len(train) <= FEWEST_TRAIN:
+        todo = "add some dozen normal ones: of so few no method learns what varies"
+        many = f"{len(train)} sample{'s' if len(train) > 1 else ''} to train on"
+        yield Oddity("few_to_train", folder / "train/good", many, todo)
+    for inner in category_folders(folder / "train") + category_folders(folder / "test"):
+        if not any(below(inner)):
+            todo = "fill it, or remove it"
+            yield Oddity("empty_folder", inner, "this folder has no files", todo)
     if 1 in labels and not any(ref.gt for ref in test if ref.label):
         yield Oddity(
             "no_masks",
@@ -183,10 +183,11 @@ def of_samples(seen: Sequence[Seen], choice: Choice | None) -> Iterator[Oddity]:
     yield from _frozen(seen)
     yield from _bits(seen)
     yield from _depths(seen)
-    yield from _masks(seen)
+    yield from of_masks(seen, on_plane=not choice or choice.background == "support")
     yield from _missing(seen)
-    if choice:  # of the published sets the converter of one takes away what is not the object
+    if choice:  # the published sets are known, and the converter of one leaves little depth
         yield from _little(seen)
+        yield from of_recording(seen)
     background = choice.background if choice else "plane"
     if background in ("plane", "support"):
         yield from _planes(seen)
@@ -261,6 +262,7 @@ def _depths(seen: Sequence[Seen]) -> Iterator[Oddity]:
 
 
 def _little(seen: Sequence[Seen]) -> Iterator[Oddity]:
+    usual = float(np.median([one.reference.valid for one in seen]))
     for one in seen:
         if one.reference.valid < quality.LEAST_VALID:
             yield Oddity(
@@ -269,18 +271,13 @@ def _little(seen: Sequence[Seen]) -> Iterator[Oddity]:
                 f"only {one.reference.valid:.0%} of the pixels have depth",
                 "record it again, or crop images and depth to what the sensor sees",
             )
-
-
-def _masks(seen: Sequence[Seen]) -> Iterator[Oddity]:
-    shares = [one.defect for one in seen if one.defect > 0]
-    usual = float(np.median(shares)) if shares else 0.0
-    for one in seen:
-        if max(LARGER * usual, 0.1) < one.defect <= MOST_DEFECT and one.ref.gt:  # above: told
+        elif one.reference.valid < LESS * usual:
             yield Oddity(
-                "mask_unlike_others",
-                one.ref.gt,
-                f"{one.defect:.0%} of the image are marked as defect, {usual:.1%} in the median",
-                "is the mask inverted? Defects are above 0, the rest is 0",
+                "less_depth",
+                one.ref.xyz,
+                f"{one.reference.valid:.0%} of the pixels have depth, {usual:.0%} in the median "
+                "sample",
+                "record it again, or crop images and depth to what the sensor sees",
             )
 
 

@@ -369,8 +369,8 @@ def test_all_faults_are_listed_and_not_only_the_first(mvtec):
     (mvtec / "test/hole/rgb/000.png").write_bytes(b"")
     image(mvtec / "test/crack/gt/000.png", np.zeros((48, 48), np.uint8))
     found = checked(mvtec)
-    assert (found.errors, found.warnings) == (3, 1)
-    assert [p.severity for p in found.problems] == [ERROR] * 3 + [WARNING]
+    assert (found.errors, found.warnings) == (3, 2)  # of the mask, and that two are left to train
+    assert [p.severity for p in found.problems] == [ERROR] * 3 + [WARNING] * 2
 
 
 def test_what_is_the_same_of_many_files_is_one_group(mvtec):

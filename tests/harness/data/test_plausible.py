@@ -12,6 +12,7 @@ from PIL import Image
 from harness.data.check import check
 from harness.data.datasets import open_dataset
 from harness.data.plausible import Seen, _unused, of_samples
+from harness.data.recorded import picture
 from harness.data.samples import SPLITS
 from harness.data.views.reference import Reference
 from tests.harness.data.scans import write_category, write_cloud
@@ -61,7 +62,119 @@ def outline(folder, names, value=255):
                 Image.new("L", (64, 48), value).save(rgb.parent / "mask" / name)
 
 
+def redraw(change, where="test/hole/gt/*.png"):
+    """Each mask of a pattern changed."""
+
+    def plant(folder):
+        for path in folder.glob(where):
+            Image.fromarray(change(np.array(Image.open(path)))).save(path)
+
+    return plant
+
+
+def ring(mask):
+    found = mask * 0
+    cv2.circle(found, (32, 24), 9, 255, 1)
+    return found
+
+
+def stain(mask):
+    found = mask * 0
+    cv2.circle(found, (32, 24), 9, 255, -1)
+    return found
+
+
+def framed(mask):
+    return np.pad(mask[1:-1, 1:-1] * 0, 1, constant_values=255)
+
+
+def recolour(where, change):
+    def plant(folder):
+        for path in folder.glob(where):
+            Image.fromarray(change(np.array(Image.open(path)))).save(path)
+
+    return plant
+
+
+def smooth(folder):
+    """Images of which a small copy tells them apart, unlike noise."""
+    for path in folder.glob("*/*/rgb/*.png"):
+        image = Image.open(path)
+        image.resize((8, 6)).resize(image.size, Image.Resampling.BICUBIC).save(path)
+
+
+def compressed_again(folder):
+    smooth(folder)
+    target = folder / "test/good/rgb/000.png"
+    Image.open(folder / "train/good/rgb/000.png").save(target.with_suffix(".jpg"), quality=90)
+    target.unlink()
+
+
+def defects_as_jpeg(folder):
+    for path in folder.glob("test/hole/rgb/*.png"):
+        Image.open(path).save(path.with_suffix(".jpg"), quality=95)
+        path.unlink()
+    for part, end in (("rgb", "png"), ("xyz", "tiff")):
+        shutil.copy(folder / f"train/good/{part}/000.{end}", folder / f"test/good/{part}/001.{end}")
+
+
+def half(image):
+    image[24:] = 0
+    return image
+
+
 FAULTS = {
+    "masks of a ring": (redraw(ring), "it marks an outline", "fill it"),
+    "masks of the frame": (redraw(framed), "marks the frame", "Write 0 there"),
+    "a mask of one pixel": (
+        redraw(lambda m: np.pad(np.full((1, 1), 255, np.uint8), ((9, 38), (9, 54)))),
+        "it marks 1 pixel",
+        "clear it",
+    ),
+    "one mask for all": (redraw(stain), "the same mask", "own"),
+    "grey images among colours": (
+        recolour("train/good/rgb/000.png", lambda rgb: rgb[..., 0]),
+        "1 of 7 images are grey",
+        "alike",
+    ),
+    "half an image": (
+        recolour("train/good/rgb/000.png", half),
+        "50% of its rows or columns are of one colour",
+        "Restore",
+    ),
+    "a darker test": (
+        recolour("test/*/rgb/*.png", lambda rgb: rgb // 3),
+        "median grey levels of 4",
+        "at the same light",
+    ),
+    "a nearer test": (
+        of_clouds(lambda xyz: xyz * 0.9, "test/*/xyz/*.tiff"),
+        "median depths of 0.5",
+        "at the same distance",
+    ),
+    "defects in another format": (defects_as_jpeg, "differ in their format", "alike"),
+    "a training image compressed again": (
+        compressed_again,
+        "nearly the same image",
+        "not have seen",
+    ),
+    "one image to train on": (
+        lambda f: [p.unlink() for n in (1, 2) for p in f.glob(f"train/good/*/00{n}.*")],
+        "1 sample to train on",
+        "some dozen",
+    ),
+    "a folder of nothing": (
+        lambda f: (f / "test/dent/rgb").mkdir(parents=True),
+        "has no files",
+        "remove it",
+    ),
+    "half of one scan": (
+        of_clouds(
+            lambda xyz: np.where(np.arange(64)[:, None] < 34, 0, xyz), "train/good/xyz/000.tiff"
+        ),
+        "of the pixels have depth, 98%",
+        "record it again",
+    ),
     "a test image that was trained on, written again": (
         lambda f: Image.open(f / "train/good/rgb/000.png").save(
             f / "test/good/rgb/000.png", compress_level=1
@@ -229,8 +342,9 @@ def test_missing_depth_that_alone_tells_the_defective_is_told(tmp_path, missing,
     refs = write_category(tmp_path).samples("test")
     good = [(next(r for r in refs if not r.label), 0.01 * i) for i in range(5)]
     bad = [(next(r for r in refs if r.label), 0.01 * i + missing) for i in range(6)]
+    black = picture(np.zeros((48, 64, 3), np.uint8))
     seen = [
-        Seen(ref, (48, 64), (), str(i), 0.0, Reference((48, 64), 1 - share), None)
+        Seen(ref, (48, 64), (), str(i), None, black, Reference((48, 64), 1 - share), None)
         for i, (ref, share) in enumerate(good + bad)
     ]
     found = [odd for odd in of_samples(seen, None) if odd.code == "missing_depth_tells"]
