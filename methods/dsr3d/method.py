@@ -17,6 +17,7 @@ from methods.contract import Batch, Prediction, Run, Samples
 from methods.dsr3d import anomalies, declaration, samples
 from methods.dsr3d.declaration import dada_file, weights_setting
 from methods.dsr3d.model import Dsr3dNet, smooth, stage2_loss
+from methods.dsr3d.networks import InstanceNorm
 from methods.dsr3d.settings import Settings
 from methods.dsr3d.stage import FILE, DadaStage, RealDadaStage
 from methods.dsr3d.weights import load_authors, published_dada, read
@@ -33,7 +34,8 @@ class Dsr3d(declaration.Dsr3d, NetworkMethod):
         self.pipeline = settings.of(setting)
         self.net = Dsr3dNet(self.pipeline, setting)
         self.net.init_weights(torch.Generator().manual_seed(self.seed("init")))
-        self.net.to(self.run.device, memory_format=torch.channels_last).eval()
+        layout = InstanceNorm.memory_format(torch.device(self.run.device))
+        self.net.to(self.run.device, memory_format=layout).eval()
 
     @classmethod
     def published(cls, settings: Settings, setting: str) -> dict[str, Callable[[Path], Fit]]:
@@ -122,7 +124,7 @@ class Dsr3d(declaration.Dsr3d, NetworkMethod):
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Prediction:
         s = self.pipeline
-        x = samples.images(batch, self.setting).contiguous(memory_format=torch.channels_last)
+        x = samples.laid_out(samples.images(batch, self.setting))
         with self._autocast(s.predict_bfloat16):
             output = self.net(x)
             refined = self.net.refine(output) if self.setting == "rgb" else output.logits

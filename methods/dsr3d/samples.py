@@ -16,6 +16,7 @@ import torch
 from methods.blocks.perlin import draw_perlin, perlin_noise, rotate
 from methods.blocks.samples import Tensors, unit_rgb
 from methods.contract import Batch
+from methods.dsr3d.networks import InstanceNorm
 from methods.dsr3d.settings import Augment, Mask
 from methods.dsr3d.simulation import stack
 
@@ -79,7 +80,12 @@ def make(batch: Batch, draws: Draws, mask: Mask, setting: str) -> tuple[torch.Te
     where = noise_mask(draws, x.shape[-2:], mask.both_signs)
     if mask.foreground_only:
         where = where * batch["foreground"][:, None]
-    return x.contiguous(memory_format=torch.channels_last), where
+    return laid_out(x), where
+
+
+def laid_out(x: torch.Tensor) -> torch.Tensor:
+    """Images as they best lie in memory for the networks."""
+    return x.contiguous(memory_format=InstanceNorm.memory_format(x.device))
 
 
 def noise_mask(draws: Draws, size: tuple[int, int], both_signs: bool) -> torch.Tensor:

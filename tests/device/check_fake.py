@@ -104,6 +104,12 @@ def test_what_cuda_computes_at_once_is_one_launch(device):
         many[0].view(3, 1).roll((1, 0), dims=(0, 1))  # but a roll, dimension by dimension
     assert found.operators == {"aten::roll": 2}
 
+    for layout, copies in ((torch.contiguous_format, 0), (torch.channels_last, 1)):
+        image = torch.rand(2, 3, 4, 4, device=device).contiguous(memory_format=layout)
+        with fake.counted() as found:
+            F.group_norm(image, 3)
+        assert found.operators.get("copy for group norm", 0) == copies
+
     def run(where):
         generator = torch.Generator().manual_seed(0)
         shapes = ((2, 3, 5, 4), (2, 3, 5, 4), (2, 3, 5, 4), (3, 5, 5))

@@ -42,6 +42,8 @@ def same_sums(monkeypatch):
     """
     monkeypatch.setattr(AtOnce, "on", lambda sizes, device: sizes.accelerator)
     monkeypatch.setattr("methods.m3dm.pfa.starts_fast", lambda device: False)
+    layout = staticmethod(lambda device: torch.contiguous_format)
+    monkeypatch.setattr("methods.dsr3d.networks.InstanceNorm.memory_format", layout)
     with sdpa_kernel(SDPBackend.MATH):
         yield
 

@@ -506,6 +506,12 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::St
   const size_t launches =  // a roll is one for each dimension
       name == "aten::roll" ? torch::jit::peek(*stack, 2, count).toIntVector().size() : 1;
   for (size_t i = 0; i < launches; ++i) add(LAUNCHES, name);
+  if (name.rfind("aten::native_group_norm", 0) == 0) {  // whose kernel takes contiguous ones alone
+    for (int i = 0; i < (name == "aten::native_group_norm" ? 1 : 2); ++i) {
+      const auto given = torch::jit::peek(*stack, i, count).toTensor();
+      if (!given.is_contiguous()) add(LAUNCHES, "copy for group norm");
+    }
+  }
   for (int i = 0; i < borrowed.waits + int(WAITING.count(name)); ++i) add(SYNCS, name);
   op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
   borrowed.resized();
