@@ -6,6 +6,7 @@ is here.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ FOLDER = "RELIEF_WEIGHTS"  # variable of the environment
 PUBLISHED = "published"  # in place of a path: the file of its published name in that folder
 SMALLEST = 64  # bytes: no network has fewer
 UNSTATED = "not stated in what we read: see there"
+APACHE = "Apache-2.0, by its model card"
+MIT = "MIT, of the repository; of the file nothing is said"
+NO_LICENCE = "the repository had none when we read it: see there"
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class WeightFile:
     source: str  # where its authors publish it
     without: str  # what a run does that has not got it
     sha256: str = ""
+    git_blob: str = ""  # the name that git gives its content, where that is what is known
     licence: str = UNSTATED
     cells: str = ""  # of these alone: "rgb", "3d" or "rgb+3d"
     stage: str = ""  # that is trained without it
@@ -51,6 +56,18 @@ class WeightFile:
         return in_folder(self.file)
 
     @property
+    def as_published(self) -> bool | None:
+        """Whether the file that is found has the published checksum; None if nobody can tell."""
+        if (path := self.found) is None or not (self.sha256 or self.git_blob):
+            return None
+        start = b"" if self.sha256 else b"blob %d\0" % path.stat().st_size
+        digest = hashlib.new("sha256" if self.sha256 else "sha1", start, usedforsecurity=False)
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest() == (self.sha256 or self.git_blob)
+
+    @property
     def damaged(self) -> str:
         """What is wrong with the file that is found; empty if nothing is, or there is none."""
         return damage(self.found) if self.found else ""
@@ -70,6 +87,7 @@ FILES = (
         "M3DM, image features: ViT-B/8 of DINO",
         f"{_DINO}/dino_vitbase8_pretrain/dino_vitbase8_pretrain.pth",
         f"rgb, rgb+3d: {_NEEDED}",
+        licence=APACHE,
     ),
     WeightFile(
         "m3dm.weights.rgb",
@@ -77,6 +95,7 @@ FILES = (
         "the same, ViT-S/8 of DINO (Tables VIII, IX)",
         f"{_DINO}/dino_deitsmall8_pretrain/dino_deitsmall8_pretrain.pth",
         _ROW,
+        licence=APACHE,
     ),
     WeightFile(
         "m3dm.weights.rgb",
@@ -84,6 +103,7 @@ FILES = (
         "the same, supervised on ImageNet-1k (Tables VIII, IX)",
         f"{_HUB}/vit_base_patch8_224.augreg_in21k_ft_in1k",
         _ROW,
+        licence=APACHE,
     ),
     WeightFile(
         "m3dm.weights.rgb",
@@ -91,6 +111,7 @@ FILES = (
         "the same, supervised on ImageNet-21k (Tables VIII, IX)",
         f"{_HUB}/vit_base_patch8_224.augreg_in21k",
         _ROW,
+        licence=APACHE,
     ),
     WeightFile(
         "m3dm.weights.point",
@@ -100,6 +121,7 @@ FILES = (
         "https://github.com/nomewang/M3DM",
         f"3d, rgb+3d: {_NEEDED}",
         sha256="27ded932bb0a2625d5a8eb006df199b2578598c774aee6d86b985300b6a5fd20",
+        licence=MIT,
     ),
     WeightFile(
         "m3dm.weights.point",
@@ -116,6 +138,7 @@ FILES = (
         "the fusion is trained here; users report that this loses some points in rgb+3d",
         stage="uff",
         training="uff",
+        licence=MIT,
     ),
     WeightFile(
         "shape_guided.weights.rgb",
@@ -124,6 +147,7 @@ FILES = (
         "https://github.com/huggingface/pytorch-image-models/releases, "
         f"{_HUB}/wide_resnet50_2.racm_in1k",
         f"rgb, rgb+3d: {_NEEDED}",
+        licence=APACHE,
     ),
     WeightFile(
         "shape_guided.weights.sdf",
@@ -133,6 +157,7 @@ FILES = (
         "one is trained here by the released script (601 epochs), over all categories",
         stage="shape_expert",
         training="train",
+        licence=NO_LICENCE,
     ),
     WeightFile(
         "3dsr.dada.weights",
@@ -143,6 +168,8 @@ FILES = (
         cells="rgb+3d",
         stage="dada",
         training="dada",
+        git_blob="c5c24d4bcccbff50f409aab117f93dc1ef2aea73",
+        licence=NO_LICENCE,
     ),
     WeightFile(
         "3dsr.dada.weights",
@@ -153,6 +180,8 @@ FILES = (
         cells="3d",
         stage="dada",
         training="dada",
+        git_blob="dc03f4e588e0f531b86796ef654564541d28f3c1",
+        licence=NO_LICENCE,
     ),
     WeightFile(
         "3dsr.rgb.dada.weights",
@@ -165,6 +194,7 @@ FILES = (
         cells="rgb",
         stage="dada",
         training="rgb.dada",
+        licence=NO_LICENCE,
     ),
 )
 

@@ -25,6 +25,7 @@ from harness.cli.times import SOURCES, duration
 from harness.store import Store
 from harness.store.alike import Taken
 from methods.errors import UserError
+from methods.load import GPU_TFLOPS
 
 if TYPE_CHECKING:  # every command imports this file
     from harness.planning.budget import Budget
@@ -93,7 +94,7 @@ def plan(
     elif order and explained:
         order.tell()
     else:
-        _tell(found)
+        _tell(found, tflops or GPU_TFLOPS)
         if work:
             _tell_work(work, tflops, gpus or 1)
         if order:
@@ -205,7 +206,8 @@ class Found:
         return found
 
 
-def _tell(found: Found) -> None:
+def _tell(found: Found, tflops: float) -> None:
+    """tflops: of a GPU, by which what was counted has become times"""
     from harness.planning.loads import kept
 
     groups: dict[str, list[Job]] = defaultdict(list)
@@ -223,6 +225,8 @@ def _tell(found: Found) -> None:
     show(shown)
     sources = {found.durations.sourced(job)[1] for job in found.pending}
     how = "; ".join(" ".join(filter(None, by)) for name, by in SOURCES.items() if name in sources)
+    if "model" in sources and any(job.resources.gpus for job in found.pending):
+        how += f", on GPUs of {tflops:g} TFLOP/s (--tflops)"
     say(
         f"{len(found.plan.cells)} cells of {len(found.plan.jobs)} jobs, {len(todo)} to do."
         + (f" Expected is the sum of the jobs' own times: {how}." if how else "")

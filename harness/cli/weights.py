@@ -33,11 +33,15 @@ def list_files(
         found = row["found"] or "no"
         damaged = f" (damaged or no checkpoint, {row['damaged']})" if row["damaged"] else ""
         console.print(f"[bold]{row['file']}[/bold]  {row['setting']}", soft_wrap=True)
+        checksum = f"SHA-256 {row['sha256']}" if row["sha256"] else "not known"
+        checksum = f"git blob {row['git_blob']}" if row["git_blob"] else checksum
+        if row["as_published"] is not None:
+            checksum += ", as that of the file" if row["as_published"] else ", the file has another"
         for name, text in (
             ("for", row["purpose"]),
             ("from", row["source"]),
             ("licence", row["licence"]),
-            ("SHA-256", row["sha256"] or "not known"),
+            ("checksum", checksum),
             ("found", f"{found}{damaged}"),
             ("without", row["without"]),
         ):
@@ -58,7 +62,13 @@ def files() -> list[dict[str, Any]]:
     from methods.published import FILES
 
     return [
-        asdict(file) | {"found": str(file.found or ""), "damaged": file.damaged} for file in FILES
+        asdict(file)
+        | {
+            "found": str(file.found or ""),
+            "damaged": file.damaged,
+            "as_published": file.as_published,
+        }
+        for file in FILES
     ]
 
 

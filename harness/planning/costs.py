@@ -43,26 +43,37 @@ class Durations:
         taken: Iterable[Taken] = (),
         model: Model = lambda job: None,
         guesses: Mapping[str, float] = GUESSES,
+        samples: Callable[[Job], int | None] = lambda job: None,
     ):
         """guesses: s of what was neither measured nor counted, by the kind of a job: "cell", or
-        with its method, "cell das3d", or its variant, "cell das3d/untrained"
+        with its method, "cell das3d", or its variant, "cell das3d/untrained"; samples: that a job
+        is trained on, where it is known
         """
-        self.model, self.guesses = model, guesses
-        self.sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0])
+        self.model, self.guesses, self.samples = model, guesses, samples
+        # sums of seconds, and counts, of a category or all, and of a number of samples
+        self.sums: dict[tuple[str, str], dict[int | None, tuple[float, int]]] = defaultdict(dict)
         for one in taken:
             self.learn(one)
 
     def learn(self, one: Taken) -> None:
         for place in ((one.alike, one.category), (one.alike, "")):
-            self.sums[place][0] += one.seconds
-            self.sums[place][1] += 1
+            total, count = self.sums[place].get(one.samples, (0.0, 0))
+            self.sums[place][one.samples] = (total + one.seconds, count + 1)
 
     def measured(self, job: Job) -> float | None:
-        """The mean of jobs alike, of the same category if there are any; None if none is done."""
+        """The mean of jobs alike, of the same category if there are any; None if none is done.
+
+        Jobs on less than half or more than twice as many samples are none.
+        """
+        here = self.samples(job)
         for place in ((job.alike, job.about.category), (job.alike, "")):
-            if place in self.sums:
-                total, count = self.sums[place]
-                return total / count
+            near = [
+                sums
+                for there, sums in self.sums.get(place, {}).items()
+                if here is None or there is None or here <= 2 * there <= 4 * here
+            ]
+            if near:
+                return sum(total for total, _ in near) / sum(count for _, count in near)
         return None
 
     def of(self, job: Job) -> float:
@@ -102,7 +113,8 @@ def forecast(plan: Plan, taken: Iterable[Taken], speeds: Speeds | None = None) -
     """
     if speeds is None and plan.config.demo:
         return Durations(taken, guesses=DEMO)
-    return Durations(taken, Work(plan.jobs.values(), speeds or Speeds()))
+    work = Work(plan.jobs.values(), speeds or Speeds())
+    return Durations(taken, work, samples=work.samples)
 
 
 def ranks(jobs: Iterable[Job], seconds: Callable[[Job], float]) -> dict[str, float]:

@@ -61,6 +61,13 @@ class Work:
         )
         return None if counted is None else counted + Load(host_s=STARTED_S)
 
+    def samples(self, job: Job) -> int | None:
+        """That a cell is trained on; None where no listing says it, and of other jobs."""
+        view = self.jobs.get(job.about.needs.view) if job.about.kind == "cell" else None
+        if view is None or not view.place.samples:
+            return None
+        return min(view.place.samples, job.about.train_samples or view.place.samples)
+
     def _sizes(self, job: Job) -> Sizes:
         needs = job.about.needs
         views = [needs.view] if needs.view else list(needs.views.values())

@@ -46,6 +46,7 @@ class Taken:
     host_bytes: int | None = None  # peak of the process
     card_bytes: int | None = None  # peak of its tensors on the GPU
     card_total: int | None = None  # bytes that this GPU has
+    samples: int | None = None  # of a cell: those it was trained on
 
     @classmethod
     def of(cls, record: Record) -> Taken | None:
@@ -61,6 +62,7 @@ class Taken:
             memory.get("host_peak_bytes"),
             memory.get("device_peak_bytes"),
             memory.get("device_total_bytes"),
+            record.counts.get("train"),
         )
 
     def plain(self) -> list[Any]:

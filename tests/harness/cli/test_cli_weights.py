@@ -1,7 +1,9 @@
 """relief weights import: strict, told key by key, and what it writes replaces the stage."""
 
+import hashlib
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from harness.cli import terminal, weights
 from harness.planning import config
 from harness.planning.expand import build
 from harness.store import DONE, Store
+from methods.published import WeightFile
 from methods.blocks.point_transformer import PointTransformer
 from methods.contract import settings_from
 from methods.dsr3d.dada import Autoencoder
@@ -239,6 +242,18 @@ def test_every_method_names_the_settings_that_take_published_weights():
     assert found["m3dm"] == ["weights.point"] and found["shape_guided"] == ["weights.sdf"]
 
 
+def test_a_file_is_known_by_its_checksum_or_gits_name_of_its_content(tmp_path, monkeypatch):
+    monkeypatch.setenv("RELIEF_WEIGHTS", str(tmp_path))
+    (tmp_path / "a.pt").write_bytes(b"content\n")
+    blob = "d95f3ad14dee633a758d2e331151e950dd13e4ed"  # git hash-object a.pt
+    sha = hashlib.sha256(b"content\n").hexdigest()
+    file = WeightFile("m3dm.weights.uff", "a.pt", "", "", "")
+    assert file.as_published is None
+    assert replace(file, git_blob=blob).as_published and replace(file, sha256=sha).as_published
+    assert replace(file, git_blob=sha[:40]).as_published is False
+    assert replace(file, file="b.pt", sha256=sha).as_published is None
+
+
 def test_the_list_says_of_every_published_file_what_it_is_for_and_what_is_done_without(
     tmp_path, monkeypatch, capsys
 ):
@@ -262,11 +277,15 @@ def test_the_list_says_of_every_published_file_what_it_is_for_and_what_is_done_w
     assert listed["DADA_D.pckl"]["damaged"] == "it has 3 bytes"
     _, out, _ = relief(capsys, monkeypatch, "weights", "list")
     assert "DADA_D.pckl (damaged or no checkpoint, it has 3 bytes)" in out and "1 of 12" in out
-    _, out, _ = relief(capsys, monkeypatch, "list", "weights", "--json")
-    assert {row["file"] for row in json.loads(out)["weights"]} == {*listed, ""}
-    monkeypatch.setenv("RELIEF_WEIGHTS", "/nowhere")
+    _, told, _ = relief(capsys, monkeypatch, "list", "weights", "--json")
+    assert {row["file"] for row in json.loads(told)["weights"]} == {*listed, ""}
+    assert listed["DADA_D.pckl"]["as_published"] is False
+    assert listed["uff_pretrain.pth"]["as_published"] is None
+    assert "git blob dc03f4e588e0f531b86796ef654564541d28f3c1, the file has another" in out
+    nowhere = str(tmp_path / "nowhere")
+    monkeypatch.setenv("RELIEF_WEIGHTS", nowhere)
     _, out, _ = relief(capsys, monkeypatch, "weights", "list")
-    assert "0 of 12 found in /nowhere, which is no folder (RELIEF_WEIGHTS)" in out
+    assert f"0 of 12 found in {nowhere}, which is no folder (RELIEF_WEIGHTS)" in out
     assert {one["setting"] for one in listed.values()} == {
         *(f"m3dm.weights.{part}" for part in ("rgb", "point", "uff")),
         *(f"shape_guided.weights.{part}" for part in ("rgb", "sdf")),

@@ -77,6 +77,19 @@ def test_measured_jobs_go_before_the_model_and_it_before_guesses(tiny_store):
     assert Durations().sourced(cell)[1] == "unknown"
 
 
+def test_cells_of_far_fewer_or_more_samples_are_not_measured_ones_alike(tiny_store):
+    plan = planned("methods=[das3d]")
+    (cell,) = cells(plan)
+    (one,) = [t for t in tiny_store.taken() if t.alike == cell.alike and t.category]
+    n = Work(plan.jobs.values()).samples(cell)
+    assert n and one.samples == n
+    for there, source in ((n, "measured"), (n // 2, "measured"), (2 * n, "measured")):
+        assert forecast(plan, [replace(one, samples=there)]).sourced(cell)[1] == source
+    for there in (n // 3, 3 * n):
+        assert forecast(plan, [replace(one, samples=there)]).sourced(cell)[1] == "model"
+    assert forecast(plan, [replace(one, samples=None)]).sourced(cell)[1] == "measured"
+
+
 def test_a_demo_is_counted_only_where_its_machine_is_told():
     plan = planned("methods=[das3d]")
     (cell,) = cells(plan)
