@@ -13,12 +13,12 @@ from harness.cli import terminal, weights
 from harness.planning import config
 from harness.planning.expand import build
 from harness.store import DONE, Store
-from methods.published import WeightFile
 from methods.blocks.point_transformer import PointTransformer
 from methods.contract import settings_from
 from methods.dsr3d.dada import Autoencoder
 from methods.dsr3d.settings import DadaNet
 from methods.dsr3d.weights import RENAMED, ours
+from methods.published import WeightFile
 from methods.shape_guided.sdf import ShapeNet
 from tests.harness.cli.test_cli import relief
 from tests.harness.conftest import TINY, checkpoint, run
