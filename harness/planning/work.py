@@ -63,7 +63,7 @@ class Work:
 
     def samples(self, job: Job) -> int | None:
         """That a cell is trained on; None where no listing says it, and of other jobs."""
-        view = self.jobs.get(job.about.needs.view) if job.about.kind == "cell" else None
+        view = self.jobs.get(job.about.needs.view or "") if job.about.kind == "cell" else None
         if view is None or not view.place.samples:
             return None
         return min(view.place.samples, job.about.train_samples or view.place.samples)
