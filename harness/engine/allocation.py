@@ -35,6 +35,7 @@ HOST_WORDS = (
     "Cannot allocate memory",
     "(-4:Insufficient memory)",  # OpenCV
 )
+ONE = "a single sample was predicted"  # a note of an error: no batch could be smaller
 # after these the process's context is lost, or may be: an illegal access, a failed kernel
 BROKEN_WORDS = (
     "CUDA error",
@@ -79,17 +80,20 @@ def bound(share: float) -> None:
     torch.cuda.set_per_process_memory_fraction(fraction)
 
 
-def remedy(memory: Literal["card", "host"], job: Job) -> str:
+def remedy(memory: Literal["card", "host"], job: Job, error: BaseException) -> str:
     """What a job that ran out of memory had, and which settings lower what it needs."""
     about, had = job.about, job.resources
     method = about.method or about.kind
-    batches = [f"{method}.{name} ({size})" for name, size in _batches(about.settings)]
-    if about.kind == "cell":
+    one = ONE in getattr(error, "__notes__", ())
+    batches = [f"{method}.{name} ({size})" for name, size in _batches(about.settings) if not one]
+    if about.kind == "cell" and not one:
         batches.append(f"protocol.batch ({job.place.protocol.batch}), of predictions")
     if memory == "card":
         share, more = f"{had.gpus:g} of a card", f"resources.{method}.gpus"
     else:
         share, more = f"{had.memory_gb:g} GB of memory reserved", f"resources.{method}.memory_gb"
+    if one:
+        return f"{ONE}, and the job had {share}: give more by {more}"
     lower = f"; lower {', '.join(batches)}" if batches else ""
     return f"the job had {share}{lower}, or give more by {more}"
 

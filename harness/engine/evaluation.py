@@ -13,6 +13,7 @@ from harness import metrics
 from harness.data.blind import Blind, blind
 from harness.data.cache import open_truth
 from harness.data.views import simulated
+from harness.engine.allocation import ONE
 from harness.engine.early import check_prediction
 from harness.store import Record
 from methods.contract import Method, Prediction, Progress, Samples
@@ -40,8 +41,9 @@ def predict_all(
         rows = split.rows[start : start + size]
         try:
             found = method.predict(split.samples.batch(range(start, start + len(rows)), device))
-        except torch.OutOfMemoryError:  # it has given back what was begun
+        except torch.OutOfMemoryError as error:  # it has given back what was begun
             if len(rows) == 1:
+                error.add_note(ONE)
                 raise
             size = len(rows) // 2
             log.warning(

@@ -101,7 +101,7 @@ def _failed(job: Job, error: BaseException, lines: tuple[str, ...]) -> Outcome:
         broken = f"process {os.getpid()} of {platform.node()} had {reason}"
     if not memory:
         return Outcome(job.key, FAILED, reason, lines)
-    reason = f"{reason} [{remedy(memory, job)}]"
+    reason = f"{reason} [{remedy(memory, job, error)}]"
     return Outcome(job.key, OUT_OF_MEMORY, reason, lines, of_card=memory == "card")
 
 

@@ -15,6 +15,7 @@ import torch
 
 DRIVER = Path("/proc/driver/nvidia/version")
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+TF32_FROM = 8  # compute capability: Ampere; others compute in float32, whatever is allowed
 
 
 def settle(chosen: Mapping[str, Any]) -> None:
@@ -40,7 +41,7 @@ def described(device: torch.device) -> dict[str, Any]:
     backends: Any = torch.backends
     card = torch.cuda.get_device_properties(device)
     return {
-        "tf32": backends.cuda.matmul.fp32_precision == "tf32",
+        "tf32": backends.cuda.matmul.fp32_precision == "tf32" and card.major >= TF32_FROM,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),

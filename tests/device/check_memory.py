@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harness.data.blind import blind
+from harness.engine.allocation import ONE
 from harness.engine.evaluation import predict_all
 from methods.blocks import at_once
 from methods.blocks.at_once import AtOnce, free_bytes
@@ -104,5 +105,6 @@ def test_batches_that_do_not_fit_the_card_are_halved_from_there_on(device, caplo
     with fake.limited(3 * MIB):
         assert predicted(device, 8) == [8, 4, 2, 2, 2, 2, 2, 1]
     assert "predictions of 4 samples do not fit the card: 2 at once" in caplog.text
-    with fake.limited(MIB // 2), pytest.raises(torch.OutOfMemoryError):
+    with fake.limited(MIB // 2), pytest.raises(torch.OutOfMemoryError) as alone:
         predicted(device, 8)
+    assert alone.value.__notes__ == [ONE]

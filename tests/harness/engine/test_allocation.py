@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.engine import job as engine_job
-from harness.engine.allocation import bound, breaks_cuda, ran_out, remedy
+from harness.engine.allocation import ONE, bound, breaks_cuda, ran_out, remedy
 from harness.engine.driver import Driver
 from harness.engine.executors import InProcess, LostError
 from harness.engine.job import run_job
@@ -108,13 +108,17 @@ def test_a_job_that_ran_out_of_memory_says_what_it_had_and_what_lowers_it(tmp_pa
     spec = {**cell.spec, "kind": "cell", "method": "das3d", "settings": settings}
     job = replace(cell, spec=spec, resources=Resources(gpus=0.25, memory_gb=6))
     protocol = f"protocol.batch ({job.place.protocol.batch})"
-    said = remedy("card", job)
+    said = remedy("card", job, RuntimeError())
     assert said.startswith(
         "the job had 0.25 of a card; lower das3d.train.batch (8), das3d.batch (2)"
     )
     assert protocol in said and said.endswith("resources.das3d.gpus")
-    said = remedy("host", job)
+    said = remedy("host", job, RuntimeError())
     assert "had 6 GB of memory reserved" in said and said.endswith("resources.das3d.memory_gb")
+    alone = torch.OutOfMemoryError("CUDA out of memory")
+    alone.add_note(ONE)  # of predictions in batches of half the size, down to one
+    said = remedy("card", job, alone)
+    assert "a single sample" in said and "batch" not in said and said.endswith("das3d.gpus")
     raising(MemoryError("no more"))
     here = replace(job, resources=Resources(memory_gb=6))
     outcome = run_job(here.describe(), str(tmp_path))

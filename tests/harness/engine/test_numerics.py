@@ -1,5 +1,7 @@
 """How float32 is computed on a GPU: chosen by name, part of keys, said in records."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -63,3 +65,13 @@ def test_the_driver_is_read_where_the_system_tells(tmp_path, monkeypatch, line, 
 
 def test_nothing_of_it_is_said_of_the_cpu():
     assert numerics.described(torch.device("cpu")) == {}
+
+
+@pytest.mark.parametrize(("capability", "has"), [((7, 5), False), ((8, 0), True)])
+def test_tf32_is_said_of_cards_that_have_it(monkeypatch, capability, has):
+    card = SimpleNamespace(major=capability[0], minor=capability[1])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    numerics.settle({"tf32": True})
+    assert numerics.described(torch.device("cuda"))["tf32"] is has
+    numerics.settle({})
+    assert numerics.described(torch.device("cuda"))["tf32"] is False
