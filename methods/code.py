@@ -122,9 +122,13 @@ class Sources:
         return None
 
     def imported(self, paths: Iterable[Path]) -> list[str]:
-        """What modules from elsewhere import of what computes here."""
+        """What modules from elsewhere import of what computes here.
+
+        Not what computes nothing of ours, such as the protocol of readers: it is not declared, so
+        nothing tells whether it was changed.
+        """
         found = {name for path in paths for name in of_source(path.read_bytes()).imports}
-        return sorted(name for name in found if self._followed(name))
+        return sorted(name for name in found if self._followed(name) in self.declared)
 
     def _file(self, name: str) -> str | None:
         """The module that a dotted name is, or is in."""

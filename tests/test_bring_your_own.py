@@ -23,6 +23,7 @@ from harness.store.at_work import at_work, lock_of
 from harness.store.processes import Process
 from methods import plugins
 from methods.errors import UserError
+from methods.marks import EDITED
 from tests.harness.conftest import TINY, planned, run, tiny_store  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
@@ -102,6 +103,7 @@ def test_a_method_a_reader_and_a_metric_from_files_work_together(files, tmp_path
     view = store.result(record.spec.needs.view)
     assert view.spec.values["reader"] == plugins.fingerprint(str(files / "csv_folder.py"))
     assert "plugin" not in view.spec.values  # its view is ours
+    assert "code" not in view.spec.values and EDITED not in record.marks  # and nothing was edited
     plugins.use([])
     outside.join()
     assert find("i_miss") is None  # until the launch's own plug-ins are asked
