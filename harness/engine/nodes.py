@@ -51,12 +51,18 @@ SEEN_S = 5.0  # at most so long until the driver sees what a node wrote
 MEMORY = Path("/proc/meminfo")
 
 KERNEL = """
-import torch
-torch.cuda.init()
-for i in range(torch.cuda.device_count()):
-    x = torch.ones(64, device=f"cuda:{i}")
-    assert float(x @ x) == 64, f"GPU {i} computes {float(x @ x)} for 64"
-    print(torch.cuda.get_device_name(i))
+import sys, torch
+what = "torch"
+try:
+    torch.cuda.init()
+    for i in range(torch.cuda.device_count()):
+        name = torch.cuda.get_device_name(i)
+        what = f"GPU {i} ({name})"
+        x = torch.ones(64, device=f"cuda:{i}")
+        assert float(x @ x) == 64, f"it computes {float(x @ x)} for 64"
+        print(name)
+except Exception as error:  # CUDA's go on for lines
+    sys.exit(f"{what}: {type(error).__name__}: {error}".splitlines()[0])
 """
 
 
@@ -296,8 +302,8 @@ def _gpu(offered: float | None) -> Finding:
     if not offered and (offered == 0 or not shutil.which("nvidia-smi")):
         return Finding("gpu", OK, "-")
     remedy = (
-        "install a torch and a driver for this GPU (README.md: which build needs which), or "
-        "resources.default.gpus=0 for CPUs"
+        "install a torch and a driver for this GPU (README.md: which build needs which), leave it "
+        "out by CUDA_VISIBLE_DEVICES, or resources.default.gpus=0 for CPUs"
     )
     if torch.version.cuda is None and torch.version.hip is None:
         return Finding("gpu", FAULT, f"torch {torch.__version__} is built without CUDA", remedy)

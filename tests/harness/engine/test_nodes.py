@@ -159,6 +159,26 @@ def test_a_driver_that_torch_cannot_use_is_told_before_the_first_job(tmp_path, m
     assert not any((tmp_path / "store" / "jobs").glob("*"))
 
 
+def test_the_gpu_that_computes_nothing_is_named_with_the_first_line_of_its_error(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "torch.py").write_text(
+        "class cuda:\n"
+        "    init, device_count = (lambda: None), (lambda: 2)\n"
+        "    get_device_name = 'NVIDIA {}'.format\n"
+        "class ones:\n"
+        "    __matmul__ = lambda self, other: 64\n"
+        "    def __init__(self, count, device):\n"
+        "        if device == 'cuda:1':\n"
+        "            raise RuntimeError('CUDA error: no kernel image\\nCompile with DSA')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    found = nodes._gpu(2)
+    assert found.state == nodes.FAULT and "CUDA_VISIBLE_DEVICES" in found.remedy
+    assert found.says.startswith("GPU 1 (NVIDIA 1): RuntimeError: CUDA error: no kernel image (")
+
+
 def test_addresses_that_lead_nowhere_are_said_in_seconds(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with socket.socket() as free:
