@@ -94,4 +94,4 @@ def test_tpe_searches_one_number_of_a_list_and_goes_on_after_a_kill(name, tmp_pa
     if record["best"] != default["id"]:
         best = yaml.safe_load((folder(store) / "best.yaml").read_text())
         (value,) = [t["values"][name] for t in points if t["id"] == record["best"]]
-        assert found_in(best[method], place)[entry] == value
+        assert best["variants"][method]["swept"] == {name.removeprefix(f"{method}."): value}
