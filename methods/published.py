@@ -92,7 +92,7 @@ FILES = (
     WeightFile(
         "m3dm.weights.rgb",
         "dino_deitsmall8_pretrain.pth",
-        "the same, ViT-S/8 of DINO (Tables VIII, IX)",
+        "M3DM, image features: ViT-S/8 of DINO (Tables VIII, IX)",
         f"{_DINO}/dino_deitsmall8_pretrain/dino_deitsmall8_pretrain.pth",
         _ROW,
         licence=APACHE,
@@ -100,7 +100,7 @@ FILES = (
     WeightFile(
         "m3dm.weights.rgb",
         "vit_base_patch8_224.augreg_in21k_ft_in1k.safetensors",
-        "the same, supervised on ImageNet-1k (Tables VIII, IX)",
+        "M3DM, image features: ViT-B/8 supervised on ImageNet-1k (Tables VIII, IX)",
         f"{_HUB}/vit_base_patch8_224.augreg_in21k_ft_in1k",
         _ROW,
         licence=APACHE,
@@ -108,7 +108,7 @@ FILES = (
     WeightFile(
         "m3dm.weights.rgb",
         "vit_base_patch8_224.augreg_in21k.safetensors",
-        "the same, supervised on ImageNet-21k (Tables VIII, IX)",
+        "M3DM, image features: ViT-B/8 supervised on ImageNet-21k (Tables VIII, IX)",
         f"{_HUB}/vit_base_patch8_224.augreg_in21k",
         _ROW,
         licence=APACHE,
@@ -126,7 +126,7 @@ FILES = (
     WeightFile(
         "m3dm.weights.point",
         "Point-BERT.pth",
-        "the same, Point-BERT (Tables VIII, IX)",
+        "M3DM, point features: Point-BERT (Tables VIII, IX)",
         "https://github.com/lulutang0608/Point-BERT (pre-trained Point-BERT)",
         _ROW,
     ),
@@ -250,7 +250,8 @@ def existing(given: str | None, setting: str, advice: str, name: str = "") -> Pa
     """The file that `setting` gives. name: of the file, where a folder that holds it will do, too.
 
     Nothing, or "published", is the file of that name in RELIEF_WEIGHTS. Raises ValueError if
-    nothing is given, FileNotFoundError if it is not there; both end with `advice`.
+    nothing is given or what is published for something else, FileNotFoundError if it is not there;
+    all end with `advice`. Networks of one shape would take each other's files without a word.
     """
     if name and given in (None, "", PUBLISHED) and (found := in_folder(name)):
         return _whole(found, setting, advice)
@@ -264,6 +265,9 @@ def existing(given: str | None, setting: str, advice: str, name: str = "") -> Pa
     path = path / name if name and path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"{setting}: {path} is not a file: {advice}")
+    if name and path.name != name and path.name in (file.file for file in FILES):
+        what = named(path.name).purpose
+        raise ValueError(f"{setting}: {path.name} is {what}, not what is wanted here: {advice}")
     return _whole(path, setting, advice)
 
 

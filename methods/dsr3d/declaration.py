@@ -143,7 +143,4 @@ def dada_file(given: str, name: str, setting: str) -> Path:
         f"that holds those of all settings, or {published.PUBLISHED}; leave it out to train the "
         "autoencoder here"
     )
-    path = existing(given, name, advice, own.file)
-    if path.name != own.file and path.name in DADA_FILES.values():
-        raise ValueError(f"{name}: {path.name} is of another setting: {advice}")
-    return path
+    return existing(given, name, advice, own.file)

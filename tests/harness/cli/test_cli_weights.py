@@ -327,7 +327,9 @@ def test_a_folder_gives_3dsr_a_checkpoint_for_each_setting(tmp_path, monkeypatch
     found, keys = files(tmp_path)
     assert found == {setting: str(tmp_path / name) for setting, name in names.items()}
     assert files("published") == (found, keys)
-    with pytest.raises(config.ConfigError, match="DADA_D.pckl is of another setting"):
+    with pytest.raises(
+        config.ConfigError, match="DADA_D.pckl is 3DSR, autoencoder of 3d, not what"
+    ):
         files(tmp_path / "DADA_D.pckl")
 
 

@@ -310,6 +310,19 @@ def test_rows_about_a_stage_have_one_of_their_own_beside_the_authors_file(
     assert set(taken.values()) == ({False} if its_own else {True})
 
 
+def test_rows_of_other_backbones_do_not_take_the_main_rows_file_of_the_same_shape(tmp_path):
+    for name in ("dino_vitbase8_pretrain.pth", "pointmae_pretrain.pth"):
+        checkpoint(tmp_path / name)
+    file = tmp_path / "dino_vitbase8_pretrain.pth"
+    given = ["datasets.synthetic.kind=synthetic", "datasets.synthetic.categories=[cookie]"]
+    given += [f"m3dm.weights.rgb={file}", f"m3dm.weights.point={tmp_path}", "settings=[rgb]"]
+    with pytest.raises(ConfigError) as no:
+        study.plan("m3dm/supplement_table8", given)
+    for wanted in ("augreg_in21k_ft_in1k", "augreg_in21k.safetensors", "dino_deitsmall8"):
+        assert wanted in str(no.value)
+    assert "dino_vitbase8_pretrain.pth is M3DM, image features: ViT-B/8 of DINO" in str(no.value)
+
+
 def test_an_unknown_study_is_answered_with_those_there_are():
     with pytest.raises(
         ConfigError, match="no study 'm3dm/table44'; did you mean m3dm/table4"
