@@ -28,9 +28,11 @@ def free_bytes(device: torch.device) -> int | None:
     module: Any = torch.get_device_module(device)
     if not hasattr(module, "get_per_process_memory_fraction"):
         return None
-    free, total = module.mem_get_info(device)
-    share = int(module.get_per_process_memory_fraction(device) * total)
-    stats = module.memory_stats(device)
+    # by its number, without which a share is not told
+    number = module.current_device() if device.index is None else device.index
+    free, total = module.mem_get_info(number)
+    share = int(module.get_per_process_memory_fraction(number) * total)
+    stats = module.memory_stats(number)
     held, used = (stats.get(f"{name}_bytes.all.current", 0) for name in ("reserved", "allocated"))
     return max(0, min(share, held + free) - used)
 

@@ -33,6 +33,12 @@ def kinds():
                     yield pytest.param(name, variant, setting, id=id, marks=pytest.mark.slow)
 
 
+@pytest.fixture(scope="module")
+def device(device):
+    """As jobs name it, without its number, which not all of torch.cuda takes."""
+    return torch.device(device.type)
+
+
 @pytest.fixture(autouse=True)
 def same_sums(monkeypatch):
     """The CPU sums as the accelerator: in its blocks, zeros too, attention in plain operations.

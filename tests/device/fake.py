@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+from torch._utils import _get_device_index
 
 SOURCE = Path(__file__).with_name("fake.cpp")
 NAME = "fake"
@@ -90,7 +91,8 @@ def _module() -> ModuleType:
         f"{name}_bytes.all.current": held() for name in ("allocated", "reserved")
     }
     module.mem_get_info = lambda device=None: (_limit[0] - held(), _limit[0])
-    module.get_per_process_memory_fraction = lambda device=None: 1.0
+    # As torch.cuda's, which refuses a device without its number; torch takes any number for one.
+    module.get_per_process_memory_fraction = lambda device: 1.0 + 0 * _get_device_index(device)
     module.get_amp_supported_dtype = lambda: [torch.bfloat16, torch.float16]
     return module
 
