@@ -195,6 +195,7 @@ def _other(mark: str, variant: str, own_settings: bool) -> bool:
     return mark in UNJUDGED and not (mark == ALTERED and own_settings)
 
 
+COUNTED = ("n_features", "memory_share")  # printed as means: 208,230 is that of the categories'
 APART = {  # what a paper measures otherwise: (paper, metric) -> as in MEASURED
     ("shape_guided", "inference_time_s"): ("rgb_part_s", 1.0),
     ("shape_guided", "fps"): ("rgb_part_fps", 1.0),
@@ -203,7 +204,10 @@ APART = {  # what a paper measures otherwise: (paper, metric) -> as in MEASURED
 
 
 def _measured(frame: pd.DataFrame, cell: dict, paper: str, metric: str) -> _Value:
-    """The median over the row's cells: machines and categories differ little, outliers much."""
+    """The median over the row's cells: machines and categories differ little, outliers much.
+
+    Of what is counted and not clocked the mean, as printed.
+    """
     column, factor = APART.get((paper, metric), MEASURED[metric])
     names = ("dataset", "setting", "method", "variant")
     chosen = frame[(frame[list(names)] == [cell[name] for name in names]).all(axis=1)]
@@ -212,7 +216,9 @@ def _measured(frame: pd.DataFrame, cell: dict, paper: str, metric: str) -> _Valu
         why = "needs a GPU" if column == "predict_device_bytes" else "not measured"
         return _Value(note=why)
     device = chosen["device"].dropna().unique()
-    return _Value(float(values.astype(float).median()) * factor, note=", ".join(device))
+    values = values.astype(float)
+    middle = values.mean() if metric in COUNTED else values.median()
+    return _Value(float(middle) * factor, note=", ".join(device))
 
 
 def study_table(launch: dict, lines: Iterable[Line]) -> Table:

@@ -13,6 +13,7 @@ from harness.planning.config import ConfigError, find, shipped
 from harness.store import DONE, Store
 from reports.numbers import data
 from reports.numbers.published import known_categories, published_cells
+from reports.page import studies
 from reports.page.coverage import coverage
 from reports.page.studies import ours_only, study_lines, study_table, write_study
 from tests.harness.cli.test_cli import relief
@@ -155,6 +156,20 @@ def test_a_study_tells_of_altered_methods_in_any_of_its_rows():
     plan = study.plan("dbrn/table1", given, base=TINY)
     assert plan.config.methods == ["dbrn", "dbrn/ms", "m3dm"]
     assert "m3dm" in plan.launch()["altered"]
+
+
+def test_what_is_counted_is_the_mean_over_categories_as_printed_and_what_is_clocked_the_median():
+    """Shape-Guided's 208,230 features are 784 cells of the mean of MVTec 3D-AD's samples."""
+    trained = [c.counts["train"]["good"] for c in data.published_facts().values()][:10]
+    assert sum(trained) == 2656
+    cell = {"dataset": "m", "setting": "rgb+3d", "method": "s", "variant": "", "device": "gpu"}
+    frame = pd.DataFrame([cell | {"rgb_features_searched": 784 * n, "fps": n} for n in trained])
+    found = {m: studies._measured(frame, cell, "", m).ours for m in ("n_features", "fps")}
+    (printed,) = published_cells("shape_guided", "Table 3").query(
+        "metric == 'n_features' and variant == 'wo_shape_guided'"
+    )["value"]
+    assert found["n_features"] == pytest.approx(printed, abs=0.5)
+    assert found["fps"] == pd.Series(trained).median()
 
 
 def test_on_the_papers_data_values_get_a_verdict_and_an_interval(table1, tmp_path):
