@@ -146,11 +146,16 @@ class Fitted:
         self.method, self.folder = method, folder
 
     def predict(self, arrays: Arrays, batch: int = 8) -> tuple[np.ndarray, np.ndarray]:
-        """Maps (N, H, W) and scores (N,) float32; higher is more anomalous."""
-        found = [
-            self.method.predict(part)
-            for part in _samples(arrays, "test").batches(batch, self.method.run.device)
-        ]
+        """Maps (N, H, W) and scores (N,) float32; higher is more anomalous.
+
+        Raises TypeError or ValueError if the method predicts something else.
+        """
+        from harness.engine.early import check_prediction
+
+        found = []
+        for part in _samples(arrays, "test").batches(batch, self.method.run.device):
+            found.append(self.method.predict(part))
+            check_prediction(self.method.name, found[-1], part.ids, None)
         maps, scores = zip(*((one.maps.cpu().numpy(), one.scores.cpu().numpy()) for one in found))
         return np.concatenate(maps), np.concatenate(scores)
 
@@ -193,8 +198,14 @@ def fit(
 def _samples(arrays: Arrays, split: str) -> Samples:
     from methods.contract import Samples
 
-    counts = {name: len(array) for name, array in arrays.items()}
-    if len(set(counts.values())) != 1:
+    if not isinstance(arrays, Mapping) or not arrays:
+        kind = type(arrays).__name__
+        raise UserError(f"arrays of a view by name are wanted, {{'depth': array}}, and no {kind}")
+    given = {name: np.asarray(array) for name, array in arrays.items()}
+    counts = {name: len(array) if array.ndim else None for name, array in given.items()}
+    if len(set(counts.values())) != 1 or None in counts.values():
         raise UserError(f"arrays must have one row a sample, and of one number: {counts}")
-    (count,) = set(counts.values())
-    return Samples(dict(arrays), tuple(f"{split}/{i}" for i in range(count)))
+    count = len(next(iter(given.values())))
+    if not count and split != "validation":
+        raise UserError(f"the arrays of {split} samples hold none")
+    return Samples(given, tuple(f"{split}/{i}" for i in range(count)))

@@ -45,6 +45,8 @@ class Batch:
         return len(self.ids)
 
     def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self.arrays:
+            raise KeyError(f"the view has no array {name!r}; it has {', '.join(self.arrays)}")
         return self.arrays[name]
 
 

@@ -163,10 +163,13 @@ def broken() -> list[Broken]:
 
 def _offers(kind: str, name: str | None = None) -> tuple[list[Offer], list[Broken]]:
     found = [offer for offer in _announced(kind) if name in (None, offer.name)]
-    broken = []
+    broken, codes = [], set()
     known = {(offer.name, _location(offer.source)) for offer in found}
     for source in given():
         try:
+            if (code := fingerprint(source)) in codes:  # a copy, such as that in a store
+                continue
+            codes.add(code)
             module = _module(source)
             there = contents.found(module)[kind]
         except PluginError as error:

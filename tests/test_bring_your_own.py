@@ -209,3 +209,19 @@ def test_fit_takes_arrays_of_one_number_of_samples_alone():
     arrays = {"rgb": np.zeros((2, 8, 8, 3), np.uint8), "depth": np.zeros((3, 8, 8), np.float32)}
     with pytest.raises(UserError, match="one row a sample.*'rgb': 2, 'depth': 3"):
         harness.fit("baseline", arrays)
+    for wrong, said in (({}, "and no dict"), (arrays["rgb"], "no ndarray"), ({"rgb": 3}, "None")):
+        with pytest.raises(UserError, match=said):
+            harness.fit("baseline", wrong)
+    with pytest.raises(UserError, match="train samples hold none"):
+        harness.fit("baseline", {"rgb": arrays["rgb"][:0]})
+    with pytest.raises(KeyError, match="the view has no array .*; it has rgb"):
+        harness.fit("baseline", {"rgb": arrays["rgb"]}, setting="rgb")
+
+
+def test_what_a_fitted_method_predicts_is_checked(files):
+    line = "return Prediction(maps, maps.amax(dim=(1, 2)))"
+    (files / "mine.py").write_text(FILES["mine.py"].replace(line, "return Prediction(maps, maps)"))
+    arrays = {"depth": np.zeros((3, 8, 8), np.float32)}
+    detector = harness.fit("mean_depth", arrays, plugins=[str(files / "mine.py")])
+    with pytest.raises(ValueError, match=r"mean_depth: predict returned .* scores \(3, 8, 8\)"):
+        detector.predict(arrays)

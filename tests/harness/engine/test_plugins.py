@@ -24,7 +24,7 @@ from harness.engine.code import PLUGINS, admit_plugins, lay_plugins
 from harness.engine.evaluation import predict_all
 from harness.engine.job import run_job
 from harness.engine.outcomes import REFUSED
-from harness.metrics import find
+from harness.metrics import find, known_metrics
 from harness.metrics.outside import join
 from harness.planning.config import ConfigError
 from harness.store import Store
@@ -233,6 +233,19 @@ def test_two_plug_ins_with_one_name_are_refused(mine, tmp_path):
         methods.get("mean_depth")
 
 
+def test_a_copy_of_a_plug_in_is_the_same_one(mine, tmp_path, caplog):
+    mine.write_text(FILES["mine.py"] + FILES["miss.py"])
+    (tmp_path / "copy").mkdir()
+    plugins.use([str(mine), shutil.copy(mine, tmp_path / "copy")])
+    join()
+    assert methods.get("mean_depth").name == "mean_depth" and find("i_miss") and not caplog.text
+    (tmp_path / "copy/mine.py").write_text(FILES["mine.py"])
+    with pytest.raises(PluginError, match="in two plug-ins"):
+        methods.get("mean_depth")
+    plugins.use([])
+    join()
+
+
 def test_a_folder_is_a_plug_in_of_several_files(tmp_path):
     folder = tmp_path / "several"
     folder.mkdir()
@@ -293,7 +306,7 @@ def test_views_readers_and_metrics_are_known_by_name(tmp_path):
     finally:
         plugins.use([])
         join()
-    assert find("i_miss") is None
+    assert "i_miss" not in [metric.name for metric in known_metrics()]
     with pytest.raises(UserError, match="unknown view 'grey'"):
         registry.view_named("grey")
 
