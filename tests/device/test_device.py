@@ -1,4 +1,4 @@
-"""The checks of this folder, in processes of their own.
+"""The checks of this folder, in a process of their own.
 
 torch makes room for a device's gradients at the first backward pass of a process, so the device has
 to be there before it.
@@ -15,10 +15,10 @@ HERE = Path(__file__).parent
 CHECKS = sorted(path.name for path in HERE.glob("check_*.py"))
 
 
-def passes(name: str, *options: str) -> None:
+def passes(checks: list[str], *options: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs"]
     done = subprocess.run(
-        [*command, *options, str(HERE / name)],
+        [*command, *options, *(str(HERE / name) for name in checks)],
         cwd=HERE.parents[1],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -30,11 +30,10 @@ def passes(name: str, *options: str) -> None:
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("name", CHECKS)
-def test_methods_on_an_accelerator(name):
-    passes(name, "-m", "not slow")
+def test_methods_on_an_accelerator():
+    passes(CHECKS, "-m", "not slow")
 
 
 @pytest.mark.slow
 def test_every_variant_on_an_accelerator():
-    passes("check_methods.py", "-m", "slow")
+    passes(["check_methods.py"], "-m", "slow")
