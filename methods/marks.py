@@ -4,6 +4,7 @@ from __future__ import annotations
 
 DEMO, RANDOM_INIT, TEST_SELECTED, IMPORTED = "demo", "random-init", "test-selected", "imported"
 BEST_VALIDATION = "best-validation"
+UNTRAINED = "untrained"
 VIEW_SUSPECT = "view-suspect"
 ALTERED = "altered"
 UNVERIFIED, MADE_DATA = "unverified data", "made data"
@@ -12,6 +13,7 @@ EDITED, OLD_CODE = "edited-code", "old-code"
 MEANING = {
     DEMO: "short demonstration run; the number does not measure the method",
     RANDOM_INIT: "backbone with random weights instead of the pretrained ones",
+    UNTRAINED: "networks as they were drawn, for a training has no step; the number is the floor",
     TEST_SELECTED: "chosen by its score on the test set, as some papers did",
     BEST_VALIDATION: "the step that was best on validation samples, not the last",
     IMPORTED: "trained by others: the authors' checkpoint, not ours",
@@ -27,8 +29,20 @@ MEANING = {
     VIEW_SUSPECT: "the preparation of the scans went wrong in many of them, and the number says "
     "little of the method: `relief data check`, `relief data show`",
 }
-UNJUDGED = (DEMO, RANDOM_INIT, ALTERED, EDITED, OLD_CODE)  # never said to agree with a paper or not
-NOTED = (RANDOM_INIT, TEST_SELECTED, IMPORTED)  # a method's note that holds one marks the row
+UNJUDGED = (
+    DEMO,
+    RANDOM_INIT,
+    UNTRAINED,
+    ALTERED,
+    EDITED,
+    OLD_CODE,
+)  # never said to agree with a paper or not
+NOTED = (
+    RANDOM_INIT,
+    UNTRAINED,
+    TEST_SELECTED,
+    IMPORTED,
+)  # a method's note that holds one marks the row
 _SHOT = "-shot"
 
 

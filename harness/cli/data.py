@@ -195,6 +195,9 @@ def import_(
             "cloud of the same name or number, such as color_007.png and depth_007.png"
         )
     file = camera or find_camera(sheets)
+    if file is None and any(frame.is_depth for frame in frames):
+        for sheet in sheets:
+            parsed(sheet)  # maybe the camera is in one that cannot be read
     left += unused(sheets, file)
     lens = read_camera(file) if file else None
     with _progress("import") as report:
@@ -270,6 +273,8 @@ def show(
                 continue
             taken = choose_background(of).background if word == "auto" else word
             rows += [raw_row(of, ref, taken) for ref in refs]
+    if not any(row.tiles for row in rows):
+        raise UserError(f"none of {len(rows)} samples can be shown: {rows[0].note}")
     title = f"{dataset.root.name}: {dataset.kind}, {split}" + (f", view {view}" if view else "")
     write_sheet(rows, out, title + "".join(f" {item}" for item in setting or []))
     console.print(f"{len(rows)} samples in {escape(str(out))}", soft_wrap=True)

@@ -139,6 +139,12 @@ def _check_folders(dataset: Dataset, found: Report) -> None:
     for fault in nameless:
         found.add(ERROR, fault.file, fault.problem, fault.todo)
     known = {fault.file for fault in nameless}
+    first: dict[Path, str] = {}
+    for name in dataset.categories:
+        same = first.setdefault((dataset.root / name).resolve(), name)
+        if same != name:
+            todo = "remove the link, or give it data of its own: it would count twice"
+            found.add(WARNING, dataset.root / name, f"the same folder as {same}", todo)
     for folder in folders(dataset.root):
         if folder.name not in dataset.categories and folder not in known:
             todo = f"expected {layout_of(dataset.kind).LAYOUT}: complete it, or move it elsewhere"

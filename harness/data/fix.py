@@ -15,10 +15,11 @@ import numpy as np
 from PIL import Image
 
 from harness.data.files import below, printable
-from harness.data.folder import OF_MASKS, PARTS
+from harness.data.folder import MEANT, OF_MASKS, PARTS
 from harness.data.formats import IMAGES, LOSSY
-from harness.data.images import read_depth, read_mask, read_rgb
+from harness.data.images import CUT, read_depth, read_mask, read_rgb, traces, without_shades
 from harness.data.importing.write import link_or_copy
+from harness.data.masks import DARK
 from harness.data.samples import SPLITS, DataError, split_meant
 from methods.errors import UserError
 
@@ -65,6 +66,10 @@ def fix(root: Path, out: Path, report: Callable[[int, int], None] = lambda n, of
 def _renamed(relative: Path, root: Path) -> tuple[Path, list[str]]:
     """The name it should have, below the root, and why."""
     parts, said = list(relative.parts), []
+    part = MEANT.get(parts[3].lower()) if len(parts) == 5 else None
+    if part and part != parts[3] and not (root / Path(*parts[:3]) / part).exists():
+        said.append(f"{parts[3]} renamed to {part}")
+        parts[3] = part
     split = split_meant(parts[1]) if len(parts) > 4 and parts[-2] in PARTS else None
     if split and split != parts[1] and not (root / parts[0] / split).exists():
         said.append(f"{parts[1]} renamed to {split}")
@@ -95,6 +100,9 @@ def _written(path: Path, target: Path) -> list[str]:
     if part == "rgb" and image and _turned(path):
         Image.fromarray(read_rgb(path)).save(png)
         return ["turned as its EXIF says, and written as PNG"]
+    if part in ("gt", "mask") and image and _traces(path) > DARK:
+        Image.fromarray(without_shades(path).astype(np.uint8) * 255).save(png)
+        return [f"shades up to {CUT} cut off, and written as a PNG of 0 and 255"]
     if part in ("gt", "mask") and image and not _plain_mask(path):
         Image.fromarray(read_mask(path).astype(np.uint8) * 255).save(png)
         return ["written as a PNG of 0 and 255"]
@@ -118,6 +126,13 @@ def _turned(path: Path) -> bool:
             return image.getexif().get(TURNED, 1) != 1
     except (OSError, ValueError, SyntaxError):
         return False
+
+
+def _traces(path: Path) -> float:
+    try:
+        return traces(path)
+    except DataError:  # told by the check
+        return 0.0
 
 
 def _plain_mask(path: Path) -> bool:

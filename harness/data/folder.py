@@ -11,6 +11,18 @@ from harness.data.samples import DataError
 
 PARTS = {"rgb": IMAGES, "xyz": CLOUDS, "depth": DEPTHS, "gt": IMAGES, "mask": IMAGES}
 USUAL = {"rgb": ".png", "xyz": ".tiff", "depth": ".png", "gt": ".png", "mask": ".png"}
+MEANT = {  # how others call the folders of parts
+    "color": "rgb",
+    "colour": "rgb",
+    "image": "rgb",
+    "images": "rgb",
+    "ground_truth": "gt",
+    "groundtruth": "gt",
+    "masks": "gt",
+    "cloud": "xyz",
+    "pcd": "xyz",
+    **{part: part for part in PARTS},
+}
 GEOMETRY = ("xyz", "depth")
 OF_CAMERAS = ("calib", "camera", "calibration", "intrinsic", "intrinsics")
 OF_MASKS = ("_mask", "_gt", "_GT")  # what some tools put behind the name of a mask

@@ -97,6 +97,11 @@ def traces(path: Path) -> float:
     return low.size / int((ids > 0).sum())
 
 
+def without_shades(path: Path) -> np.ndarray:
+    """(H, W) bool of a mask with `traces`: what is bright."""
+    return reading(path, lambda: _ids(path))[0] > CUT
+
+
 def mask_or_empty(mask: Path | None, image: Path) -> np.ndarray:
     """`read_mask`, or nothing marked, of the size of an image."""
     return read_mask(mask) if mask else np.zeros(read_rgb(image).shape[:2], bool)

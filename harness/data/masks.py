@@ -15,7 +15,7 @@ from harness.data.images import traces
 from harness.data.oddities import MOST_DEFECT, Oddity
 from harness.data.resize import nearest
 from harness.data.samples import Ref
-from harness.data.views.quality import SURE_OBJECT
+from harness.data.views.quality import LEAST_FOREGROUND, SURE_OBJECT
 from harness.data.views.reference import GRID, Reference
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ HOLLOW = 0.5  # share of what a mask encloses that it does not mark, from which 
 FRAME = 0.9  # share of the image's outermost pixels that are marked
 FEWEST_PX = 4  # a defect has so many pixels
 BESIDE = 4  # of GRID: so far from the object what is marked is of it, as a piece that broke off
+MOST_REGION = 0.99  # share of the image that an object's own mask covers
+LEAST_COVERED = 0.2  # share of what stands on a plane
 ON_OBJECT = 0.1  # share of a mask that is at the object
 
 
@@ -74,6 +76,45 @@ def _at_object(mask: np.ndarray, reference: Reference) -> float | None:
     near = ndimage.binary_fill_holes(near)
     here = nearest(mask, GRID)
     return float(near[here].mean()) if here.any() else None
+
+
+@dataclass(frozen=True)
+class Region:
+    """What is kept of an object's own mask."""
+
+    share: float  # of the image
+    of_object: float | None  # share of what stands on a certain plane that it covers
+
+
+def region(mask: np.ndarray | None, reference: Reference) -> Region | None:
+    """mask (H, W) bool"""
+    if mask is None:
+        return None
+    there, sure = reference.on_object, not reference.doubts and reference.object >= SURE_OBJECT
+    covered = float(nearest(mask, GRID)[there].mean()) if sure and there is not None else None
+    return Region(float(mask.mean()), covered)
+
+
+def of_regions(seen: Sequence[Seen]) -> Iterator[Oddity]:
+    """Masks of objects that leave the object out, or nothing."""
+    for one in seen:
+        if one.region is None or one.region.share == 0:  # the last is told
+            continue
+        share, of_object = one.region.share, one.region.of_object
+        if share > MOST_REGION:
+            problem = "the mask of its object covers all of the image"
+        elif share < LEAST_FOREGROUND:
+            problem = f"the mask of its object covers {share:.2%} of the image"
+        elif of_object is not None and of_object < LEAST_COVERED:
+            problem = f"the mask of its object covers {of_object:.0%} of what stands on the plane"
+        else:
+            continue
+        yield Oddity(
+            "odd_region",
+            one.ref.rgb,
+            problem,
+            "is it inverted, or another's? Draw it above 0 where the object is, or remove mask/",
+        )
 
 
 def of_traces(ref: Ref) -> Iterator[Oddity]:

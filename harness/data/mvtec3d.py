@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 LAYOUT = "<category>/train/good/{rgb,xyz} and <category>/test/<defect>/{rgb,xyz,gt}"
 CAMERA = "calibration/camera_parameters.json"
 
+FURTHEST_M = 100.0  # no scan of a part lies so far
 NOTES = (".txt", ".md", ".json", ".yaml", ".csv", ".ini", ".db")  # beside the data
 
 # The release of 2021: train, validation, rows, columns, test images by folder.
@@ -131,6 +132,11 @@ class Options:
             raise UserError(f"scale is {self.scale}; give the metres per unit, e.g. 0.001")
         if not 0 <= self.max_depth < math.inf:
             raise UserError(f"max_depth is {self.max_depth}; give metres, or 0 for no limit")
+        if self.max_depth > FURTHEST_M:
+            raise UserError(
+                f"max_depth is {self.max_depth:g}, in metres, which limits nothing; millimetres "
+                f"would be max_depth={self.max_depth / 1000:g}, and 0 is no limit"
+            )
         if self.colour_bits and self.colour_bits not in BITS:
             known = ", ".join(map(str, BITS))
             raise UserError(f"colour_bits is {self.colour_bits}; give 0 or one of {known}")

@@ -67,6 +67,14 @@ def of_sample(ref: Ref, sample: Sample) -> Iterator[Oddity]:
             f"the whole image has one colour, {sample.rgb.flat[0]}",
             "restore it, if a camera was there",
         )
+    elif sample.rgb.max() <= 1:
+        yield Oddity(
+            "colours_of_0_and_1",
+            ref.rgb,
+            "its values are 0 and 1 alone, of 255",
+            "were floats from 0 to 1 written as whole numbers, or is it a mask? Write 255 times "
+            "the values",
+        )
     yield from _of_mask(ref, sample)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.files import below, folders
-from harness.data.folder import PARTS
-from harness.data.masks import Marks, marks, of_masks, of_traces
+from harness.data.folder import MEANT
+from harness.data.masks import Marks, Region, marks, of_masks, of_regions, of_traces, region
 from harness.data.oddities import Oddity
 from harness.data.recorded import Picture, of_recording, picture
 from harness.data.samples import Category, DataError, Ref
@@ -24,18 +24,6 @@ from methods.seeds import seed_for
 from methods.views import M3dmView
 
 NORMAL = ("ok", "okay", "normal", "nominal", "healthy")  # how others call good
-MEANT = {  # how others call the folders of parts
-    "color": "rgb",
-    "colour": "rgb",
-    "image": "rgb",
-    "images": "rgb",
-    "ground_truth": "gt",
-    "groundtruth": "gt",
-    "masks": "gt",
-    "cloud": "xyz",
-    "pcd": "xyz",
-    **{part: part for part in PARTS},
-}
 TELLING = 0.9  # area under the ROC curve from which missing depth alone tells the defective
 LESS = 0.6  # times the share of pixels with depth of the median sample
 UNLIKE = 1.7  # times the depth of the median sample, or that part of it
@@ -53,6 +41,7 @@ class Seen:
     digest: str  # of its colours, in whatever format they were written
     marks: Marks | None  # of its mask, if that marks anything
     picture: Picture
+    region: Region | None  # of the object's own mask
     reference: Reference
     foreground: np.ndarray | None  # of the published removal, where that is the default
     depth: float = 0.0  # m, in the median
@@ -82,6 +71,7 @@ def look(ref: Ref, published: bool) -> Seen:
         digest,
         marks(sample.mask, reference),
         picture(sample.rgb),
+        region(sample.region, reference),
         reference,
         foreground,
         depth,
@@ -188,6 +178,15 @@ def of_samples(seen: Sequence[Seen], choice: Choice | None) -> Iterator[Oddity]:
     if choice:  # the published sets are known, and the converter of one leaves little depth
         yield from _little(seen)
         yield from of_recording(seen)
+        yield from of_regions(seen)
+    if choice and choice.upside_down:
+        yield Oddity(
+            "depth_upside_down",
+            seen[0].ref.xyz,
+            "what stands out of its plane lies beyond it in most training samples",
+            "does depth count towards the sensor, as heights, disparities and inverted depths do? "
+            "Write the distance from the camera; if the parts are hollows, ignore this",
+        )
     background = choice.background if choice else "plane"
     if background in ("plane", "support"):
         yield from _planes(seen)

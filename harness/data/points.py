@@ -50,7 +50,8 @@ def stand_in(xyz: np.ndarray, valid: np.ndarray) -> StandIn | None:
         one = not np.ptp(points[same], axis=0).any()
         if value == 0 and not one and (z < 0).mean() > SHARED:
             continue  # an axis that runs through 0, so no depth
-        if one or value == 0 or value > BEYOND * usual > 0:
+        near = 0 < value * BEYOND < float(np.percentile(z[~same], 1))
+        if one or value == 0 or near or value > BEYOND * usual > 0:
             limit = 2 * usual if value <= 0 else min(2 * usual, (usual + float(value)) / 2)
             text = ", ".join(f"{v:.6g}" for v in points[same][0]) if one else f"{value:.6g} m away"
             return StandIn(

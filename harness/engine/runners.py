@@ -35,13 +35,14 @@ from harness.engine.evaluation import predict_all, validate
 from harness.engine.imported import score_imported
 from harness.engine.looks import Score, look_at, selected
 from harness.engine.measure import Memory, macs, preprocessing, singles, speed_of
+from harness.planning.bounds import untrained
 from harness.planning.jobs import Job, Resources
 from harness.planning.values import set_dotted
 from harness.store import PAPER, Record, Spec, Store, influences
 from harness.store.origin import DATA, data_of
 from harness.store.records import write_curves, write_maps, write_scores
 from methods.contract import Progress, Run, Samples, View, seed_for, settings_from
-from methods.marks import NOTED, VIEW_SUSPECT
+from methods.marks import NOTED, UNTRAINED, VIEW_SUSPECT
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,8 @@ def run_cell(task: Task) -> dict[str, Any]:
 
     sizes: dict[str, int | None] = {**early.checked_sizes(spec.method, method.sizes())}
     notes = task.notes(early.checked_notes(spec.method, method.notes()))
+    if without := ", ".join(untrained(method.settings, type(method.settings)())):
+        notes |= {"training": f"{UNTRAINED}: {without} of 0"}
     suspect = suspected(view)
     if suspect:
         notes |= {"view": suspect}

@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 
 ABOVE = ("batch", "size", "plane_iterations", "plane_points")  # 0 of which is nothing to compute by
 RATE = "lr"  # how the names of learning rates begin: without a step there is 0 of steps
+LENGTHS = ("steps", "epochs")  # of a training
 SEED_BITS = 63  # of a seed, as tables hold it
 
 
@@ -43,6 +44,17 @@ def below(settings: Any, usual: Any, name: str) -> Iterator[str]:
                 yield f"{key} is {value:g}: give more than 0"
             elif value < 0:
                 yield f"{key} is {value:g}: give 0 or more"
+
+
+def untrained(settings: Any, usual: Any, name: str = "") -> Iterator[str]:
+    """The dotted name of each length of a training that is 0 and usually not."""
+    for f in fields(settings):
+        value, default = getattr(settings, f.name), getattr(usual, f.name, None)
+        key = f"{name}.{f.name}".lstrip(".")
+        if is_dataclass(value) and is_dataclass(default):
+            yield from untrained(value, default, key)
+        elif f.name in LENGTHS and value == 0 and default:
+            yield key
 
 
 def _number(value: Any) -> TypeGuard[float]:

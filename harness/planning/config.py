@@ -290,6 +290,8 @@ def _below(config: Config) -> Iterator[str]:
     for i, seed in enumerate(config.seeds):
         if abs(seed) >> SEED_BITS:
             yield f"seeds[{i}] is {seed}: give one of less than {SEED_BITS} bits"
+    for part in ("schedule", "protocol"):
+        yield from below(getattr(config, part), getattr(Config(), part), part)
     for entry in config.methods:
         method, variant = config.split(entry)
         usual = methods.declared(method).Settings()

@@ -26,6 +26,10 @@ class Loader(_Safe):
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
                 key.tag = TEXT
+            else:
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key is a word, no list and no mapping", key.start_mark
+                )
             name = self.construct_object(key, deep=True)
             if name in seen:
                 raise yaml.constructor.ConstructorError(

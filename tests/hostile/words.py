@@ -19,10 +19,13 @@ YAML = {  # content of a configuration file
     "on as a key": (b"on: 1\n", ERROR, "on: unknown key"),
     "a loop": (b"a: &a [*a]\n", ERROR, ""),
     "an unknown interpolation": (b"name: ${nope}\n", ERROR, ""),
+    "a list as a key": (b"[a]: 1\n", ERROR, "a key is a word"),
     "null": (b"methods: null\n", ERROR, "methods"),
 }
 SETTINGS = {  # KEY=VALUE after the tiny configuration
     "seeds=0": "give [0]",
+    "schedule.retries=-1": "0 or more",
+    "protocol.batch=0": "more than 0",
     "seeds=[99999999999999999999]": "63 bits",
     "das3d.train.lr=nan": "lr is nan",
     "das3d.train.lr=-1": "more than 0",
@@ -126,6 +129,8 @@ OPTIONS = [
     (["data", "check", DATA, "--option", "light=4"], ERROR, "has no option light"),
     (["data", "check", DATA, "--option", "scale=big"], ERROR, "scale"),
     (["data", "check", DATA, "--option", "scale=0"], ERROR, "scale"),
+    (["data", "check", DATA, "--option", "max_depth=600"], ERROR, "max_depth=0.6"),
+    (["data", "show", DATA, "--view", "das3d", "--background", "mask"], ERROR, "none of"),
     (["data", "check", DATA, "--option", "max_depth=-1"], ERROR, "max_depth"),
     (["data", "check", DATA, "--option", "nonsense"], ERROR, "nonsense"),
     (["data", "check", DATA, "--workers", "0"], ERROR, "workers"),

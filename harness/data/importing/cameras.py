@@ -58,12 +58,17 @@ def intrinsics(given: Mapping[str, Any]) -> dict[str, float]:
         for name, theirs in NAMES.items():
             value = next((level[t] for t in theirs if _number(level.get(t))), None)
             if value is not None:
-                found.setdefault(name, float(value))
+                found.setdefault(name, _metres(value) if name == "depth_scale" else float(value))
         for name in MATRICES:
             if (matrix := _matrix(level.get(name))) is not None:
                 for own, value in zip(("fx", "fy", "cx", "cy"), matrix):
                     found.setdefault(own, value)
     return found
+
+
+def _metres(scale: float) -> float:
+    """A unit of depth; Open3D and TUM give how many of them make a metre, e.g. 1000."""
+    return 1 / scale if scale > 1 else float(scale)
 
 
 def bends(given: Mapping[str, Any]) -> bool:

@@ -7,13 +7,13 @@ in the record of the view, with its reason.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.data.samples import Category, Ref
+from harness.data.samples import Category, Ref, Sample
 from harness.data.views.reference import Reference, measure
-from harness.data.views.support import NOTHING
+from harness.data.views.support import BEYOND, NOTHING
 from methods.declaration import View
 
 LOOKED_AT = 9  # training samples, at even distances
@@ -27,6 +27,7 @@ AGREE = 0.6  # share of the samples that must have such a plane
 class Choice:
     background: str  # a word of methods.declaration.BACKGROUNDS, not "auto"
     why: str
+    upside_down: bool = False  # with near and far exchanged there would be objects on a plane
 
     @property
     def name(self) -> str:
@@ -62,9 +63,26 @@ def choose(category: Category) -> Choice:
             f"{np.median(shares[fits]):.0%} of the image, and "
             f"{np.median([f.inliers for f in sure]):.0%} of the points lie on the plane",
         )
-    return Choice(
-        "none", f"only {count} of {of} training samples show it: {_reason(found, shares)}"
-    )
+    why = f"only {count} of {of} training samples show it: {_reason(found, shares)}"
+    return Choice("none", why, _upside_down(samples, found))
+
+
+def _upside_down(samples: Sequence[Sample], found: Sequence[Reference]) -> bool:
+    """Whether objects stand on a plane as soon as near and far are exchanged."""
+    of = len(samples)
+    if sum(any(BEYOND in doubt for doubt in f.doubts) for f in found) < AGREE * of:
+        return False
+    turned = [measure(replace(sample, xyz=_exchanged(sample))) for sample in samples]
+    sure = sum(not f.doubts and LEAST_OBJECT <= f.object <= MOST_OBJECT for f in turned)
+    return sure >= AGREE * of
+
+
+def _exchanged(sample: Sample) -> np.ndarray:
+    """Points with the nearest depth for the farthest, and the other way round."""
+    xyz = sample.xyz.copy()
+    z = xyz[..., 2][sample.valid]
+    xyz[..., 2][sample.valid] = z.max() + z.min() - z
+    return xyz
 
 
 def _reason(found: Sequence[Reference], shares: np.ndarray) -> str:

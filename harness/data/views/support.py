@@ -33,6 +33,7 @@ ON_HULL = 0.5  # share of a piece that must stand on what is seen of the plane
 TILE_PX = 16  # noise is alike within tiles of this side: they count as one observation
 
 NOTHING = "nothing stands on the plane"
+BEYOND = "of the points lie beyond the plane"
 
 # Flags: outside of these the result is told as doubtful.
 LEAST_INLIERS = 0.1  # share of the valid points on the plane
@@ -72,7 +73,7 @@ class Support:
                 self.inliers < LEAST_INLIERS,
                 f"only {self.inliers:.0%} of the points lie on the plane",
             ),
-            (self.beyond > MOST_BEYOND, f"{self.beyond:.0%} of the points lie beyond the plane"),
+            (self.beyond > MOST_BEYOND, f"{self.beyond:.0%} {BEYOND}"),
             (
                 self.error_deg > MOST_ERROR_DEG,
                 f"what is seen of the plane is too narrow: its angle is uncertain by "

@@ -12,10 +12,12 @@ from harness.data.check import check
 from harness.data.content import content
 from harness.data.datasets import open_dataset
 from harness.data.fix import fix
+from harness.data.images import read_mask
 from harness.data.importing import find, unused, write
 from harness.data.importing.cameras import bends, find_camera, intrinsics, read_camera
 from harness.data.samples import DataError, split_meant
 from methods.errors import UserError
+from tests.harness.cli.test_cli import relief
 from tests.harness.data.scans import scan, write_category
 from tests.harness.data.test_folder import write_depth_category
 
@@ -314,6 +316,38 @@ def test_a_mended_copy_has_no_faults_and_the_original_is_as_it_was(tmp_path):
     assert found.errors == 0 and found.counts["dome"]["test"] == {"good": 1, "hole": 2}
     sound = "dome/train/good/rgb/001.png"
     assert (tmp_path / "data" / sound).samefile(tmp_path / "new" / sound)
+
+
+def test_names_of_parts_and_shades_of_masks_are_mended(tmp_path):
+    folder = write_category(tmp_path / "data").folder
+    (folder / "train/good/rgb").rename(folder / "train/good/RGB")
+    (folder / "test/hole/gt").rename(folder / "test/hole/ground_truth")
+    mask = folder / "test/hole/ground_truth/000.png"
+    bright = np.array(Image.open(mask)) > 0
+    shades = np.arange(bright.size).reshape(bright.shape) % 100
+    Image.fromarray(np.where(bright, 255, shades).astype(np.uint8)).save(mask)
+    said = {one.file: one.what for one in fix(tmp_path / "data", tmp_path / "new")}
+    assert said["dome/train/good/RGB/000.png"] == "RGB renamed to rgb"
+    assert "shades up to 127" in said["dome/test/hole/ground_truth/000.png"]
+    found = check(open_dataset("auto", tmp_path / "new"))
+    assert not found.problems
+    assert np.array_equal(read_mask(tmp_path / "new/dome/test/hole/gt/000.png"), bright)
+
+
+def test_units_per_metre_are_understood_in_the_form_of_others():
+    assert intrinsics(OURS | {"depth_scale": 1000})["depth_scale"] == 0.001
+    assert intrinsics(OURS | {"depth_scale": 1})["depth_scale"] == 1
+
+
+def test_a_camera_that_cannot_be_read_is_named(tmp_path, capsys, monkeypatch):
+    colour, depth, _ = frame()
+    put(tmp_path / "from/color/1.png", colour)
+    put(tmp_path / "from/depth/1.png", depth)
+    (tmp_path / "from/camera.json").write_text(f"// mine\n{json.dumps(OURS)}")
+    code, _, said = relief(
+        capsys, monkeypatch, "data", "import", tmp_path / "from", tmp_path / "to"
+    )
+    assert code == 2 and "camera.json" in said and "no comments" in said
 
 
 def test_swapped_bytes_of_depth_are_put_right_in_the_copy(tmp_path):

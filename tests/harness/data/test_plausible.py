@@ -123,6 +123,15 @@ def half(image):
     return image
 
 
+def region_masks(folder, change):
+    rows, columns = np.indices((48, 64))
+    dome = np.hypot(rows - 24, columns - 32) < 15
+    for rgb in folder.glob("*/*/rgb/*.png"):
+        target = rgb.parents[1] / "mask" / rgb.name
+        target.parent.mkdir(exist_ok=True)
+        Image.fromarray(change(dome).astype(np.uint8) * 255).save(target)
+
+
 FAULTS = {
     "masks of a ring": (redraw(ring), "it marks an outline", "fill it"),
     "masks of the frame": (redraw(framed), "marks the frame", "Write 0 there"),
@@ -167,6 +176,31 @@ FAULTS = {
         lambda f: (f / "test/dent/rgb").mkdir(parents=True),
         "has no files",
         "remove it",
+    ),
+    "floats written as whole numbers": (
+        recolour("train/good/rgb/*.png", lambda rgb: rgb // 128),
+        "0 and 1 alone",
+        "255 times",
+    ),
+    "1 where nothing was seen": (
+        of_clouds(lambda xyz: np.where(xyz == 0, np.float32(1e-3), xyz * [1, 1, 1])),
+        "a number for no depth?",
+        "0 in the file",
+    ),
+    "heights": (
+        of_clouds(lambda xyz: np.where(xyz, [0, 0, 1.2] + xyz * [1, 1, -1], 0), "*/*/xyz/*.tiff"),
+        "lies beyond it",
+        "count towards",
+    ),
+    "inverted masks of objects": (
+        lambda f: region_masks(f, lambda dome: ~dome),
+        "of what stands on the plane",
+        "inverted",
+    ),
+    "full masks of objects": (
+        lambda f: region_masks(f, lambda dome: dome | True),
+        "covers all of the image",
+        "remove mask/",
     ),
     "half of one scan": (
         of_clouds(
@@ -344,7 +378,7 @@ def test_missing_depth_that_alone_tells_the_defective_is_told(tmp_path, missing,
     bad = [(next(r for r in refs if r.label), 0.01 * i + missing) for i in range(6)]
     black = picture(np.zeros((48, 64, 3), np.uint8))
     seen = [
-        Seen(ref, (48, 64), (), str(i), None, black, Reference((48, 64), 1 - share), None)
+        Seen(ref, (48, 64), (), str(i), None, black, None, Reference((48, 64), 1 - share), None)
         for i, (ref, share) in enumerate(good + bad)
     ]
     found = [odd for odd in of_samples(seen, None) if odd.code == "missing_depth_tells"]

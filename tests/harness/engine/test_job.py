@@ -29,6 +29,8 @@ def test_a_cell_leaves_all_its_evidence(tiny_store):
     plan = planned()
     trained, untrained = cells(tiny_store, plan)
     assert trained.status == untrained.status == DONE
+    assert "untrained" in untrained.marks and "untrained" not in trained.marks
+    assert untrained.notes["training"] == "untrained: train.steps of 0"
     assert set(trained.metrics) == set(trained.signatures)
     assert {"i_auroc", "aupro_0.3", "aupro_exact_0.01"} <= set(trained.metrics)
     assert trained.environment["threads"] == trained.environment["cpus"] == 1
