@@ -34,7 +34,10 @@ class Scored:
         ids: Sequence[str] | None = None,
         curve: tuple[np.ndarray, np.ndarray] | None = None,
     ):
-        self.scores, self.labels, self.maps, self.masks = scores, labels, maps, masks
+        self.scores, self.labels = (
+            None if part is None else np.asarray(part) for part in (scores, labels)
+        )  # lists would do in no formula that says `scores[labels == 1]`
+        self.maps, self.masks = maps, masks
         self.name, self.ids, self.given = name, ids, curve
 
     @classmethod

@@ -86,6 +86,12 @@ def test_the_curve_alone_gives_aupro_at_any_limit():
         assert metrics.get(f"aupro_{limit:g}").formula(scored) == pixels.aupro(limit)
 
 
+def test_scores_and_labels_of_lists_come_to_formulas_as_arrays(outside):
+    maps, masks, scores, labels = example()
+    as_lists = metrics.evaluate(maps, masks, list(scores), [int(label) for label in labels])
+    assert as_lists["i_miss"] == metrics.evaluate(maps, masks, scores, labels)["i_miss"]
+
+
 def test_metrics_of_images_have_no_resolution_and_old_signatures_are_read_without_it():
     lines = metrics.signatures(224)
     assert [name for name in lines if "res:" not in lines[name]] == ["i_auroc", "i_ap", "i_f1max"]
