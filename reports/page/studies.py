@@ -12,18 +12,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from harness.store import PAPER, Record, Results, write_text
 from harness.store.timed import speed_of
 from methods.marks import ALTERED, UNJUDGED, shots
 from reports.forms.text import DEMO
-from reports.numbers.comparison import MEANING, OTHER, SEPARATOR, comparison
+from reports.forms.words import INFERRED_SIGN
+from reports.numbers.comparison import INFERRED, MEANING, OTHER, SEPARATOR, comparison
 from reports.numbers.evidence import read_evidence
 from reports.numbers.frame import read_results, results_frame
 from reports.numbers.leaderboard import Board, leaderboards
@@ -71,6 +74,10 @@ class Line:
     note: str  # why there is no value, or what to know of it
     compares: str  # same, inferred or other (reports/numbers/comparison.py)
     reasons: str  # of that
+
+    @property
+    def whys(self) -> list[str]:
+        return list(filter(None, self.reasons.split(SEPARATOR)))
 
 
 def study_lines(store: Results, launch: dict) -> list[Line]:
@@ -222,36 +229,39 @@ def _measured(frame: pd.DataFrame, cell: dict, paper: str, metric: str) -> _Valu
 
 
 def study_table(launch: dict, lines: Iterable[Line]) -> Table:
-    """The means for the terminal; what is to be known of all of them stands below."""
+    """The means for the terminal, below the name of each row; what is to be known of them last.
+
+    No more columns than 80 characters hold: there a row's name would be what has no room left.
+    """
     means = [line for line in lines if line.category == MEAN]
-    shown = [shown_line(line) for line in means]
-    told = [[s["remark"], *line.reasons.split(SEPARATOR)] for s, line in zip(shown, means)]
-    remarks = list(dict.fromkeys(remark for some in told for remark in some if remark))
-    names = ["row", "setting", "metric", "published", "ours", "difference", "interval", "compares"]
-    if len({line["setting"] for line in shown}) == 1:
-        names.remove("setting")
+    one_setting = len({line.setting for line in means}) == 1
+    remarks: dict[str, int] = {}
+
+    def numbered(texts: Iterable[str], sign: str = "") -> str:
+        found = [str(remarks.setdefault(text, len(remarks) + 1)) for text in texts if text]
+        return sign + ",".join(found) if found else ""
+
+    table = Table(title=title(launch), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", overflow="fold")
+    for name in ("published", "ours", "difference", "interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for (row, setting), part in groupby(means, lambda line: (line.row, line.setting)):
+        of_row = list(part)
+        common = [r for r in of_row[0].whys if all(r in line.whys for line in of_row)]
+        name = row if one_setting else f"{row}, {setting_label(setting)}"
+        table.add_row(f"[bold]{escape(name)}[/bold]", *[""] * 4, numbered(common, INFERRED_SIGN))
+        for line in of_row:
+            shown = shown_line(line)
+            own = numbered((r for r in line.whys if r not in common), INFERRED_SIGN)
+            notes = " ".join(filter(None, (numbered([shown["remark"]]), own)))
+            cells = (shown[k] for k in ("published", "ours", "difference", "interval"))
+            table.add_row(f"  {shown['metric']}", *cells, notes)
     # The texts would leave no room for the numbers.
-    legend = [f"{i}  {remark}" for i, remark in enumerate(remarks, start=1)]
-    names.append("")
-    table = Table(
-        title=title(launch),
-        caption="\n".join(legend) or None,
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for name in names:
-        right = name in ("published", "ours", "difference", "interval")
-        table.add_column(
-            name, justify="right" if right else "left", no_wrap=name != "row", overflow="fold"
-        )
-    above = None
-    for line, some in zip(shown, told):
-        text = line | {"": ",".join(str(remarks.index(r) + 1) for r in some if r)}
-        if line["row"] == above:
-            text["row"] = ""
-        above = line["row"]
-        table.add_row(*(text[name] for name in names))
+    legend = [f"{number}  {escape(remark)}" for remark, number in remarks.items()]
+    if any(line.compares == INFERRED for line in means):
+        legend.insert(0, f"{INFERRED_SIGN}  {MEANING[INFERRED]}:")
+    table.caption, table.caption_justify = "\n".join(legend) or None, "left"
     return table
 
 
@@ -260,10 +270,14 @@ def title(launch: dict) -> str:
     return f"{study['paper']}, {study['table']}" + (" (demo)" if launch.get("demo") else "")
 
 
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def shown_line(line: Line) -> dict[str, str]:
     """A line as text: shares in percent, other metrics in the table's unit."""
     share = line.metric not in MEASURED
-    number = (lambda v: f"{100 * v:.1f}") if share else (lambda v: f"{v:.4g}")
+    number = (lambda v: f"{100 * v:.1f}") if share else _figure
     interval = "" if line.low is None else f"{number(line.low)} to {number(line.high)}"
     sign = (
         ""

@@ -1,10 +1,13 @@
 """Published tables as plans, and their values beside ours."""
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from harness.engine.driver import Driver
 from harness.engine.executors import InProcess
@@ -185,6 +188,36 @@ def test_on_the_papers_data_values_get_a_verdict_and_an_interval(table1, tmp_pat
     assert "DAS3D prints no optimiser" in mean.reasons
     table = study_table(launch, lines)
     assert any("DAS3D prints no optimiser" in row for row in table.caption.splitlines())
+
+
+def test_a_study_on_80_columns_keeps_the_names_of_its_rows_and_every_figure():
+    long = "DBRN( Res-UNet + Swin-Unet )"
+    of = studies.Line(
+        long, "rgb+3d", "", "mean", 11368.0, 0.978, 0.011, 0.61, 0.912, -0.5, "", "", "", ""
+    )
+    reasons = studies.SEPARATOR.join(f"reason {i}" for i in range(9))
+    lines = [
+        replace(of, metric="memory_mb", ours=None, std=None, low=None, note="needs a GPU"),
+        replace(
+            of, metric="inference_time_s", published=0.041, compares="inferred", reasons=reasons
+        ),
+        replace(of, metric="aupro_0.3", published=0.975, compares="inferred", reasons="reason 3"),
+        replace(of, row="M3DM", metric="i_auroc", published=0.975),
+    ]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(study_table({"study": {"paper": "dbrn", "table": "Table VI"}}, lines))
+    text = console.export_text()
+    for part in (
+        "DBRN(",
+        "Res-UNet +",
+        "M3DM",
+        "11,368",
+        "97.8 ± 1.1",
+        "61.0 to 91.2",
+        "difference",
+    ):
+        assert part in text
+    assert text.count("reason 3") == 1 and "needs a GPU" in text and "…" not in text
 
 
 def test_few_shot_rows_are_kept_apart_by_the_name_of_their_data():
