@@ -61,7 +61,7 @@ def test_terminal_codes_and_broken_text_do_not_reach_a_report():
 def test_reports_load_without_the_compute_side():
     code = (
         "import sys, reports.page.render; "
-        "names = 'names marks seeds files code errors plugins validation'; "
+        "names = 'names marks seeds files code contents errors plugins validation'; "
         "light = [f'methods.{m}' for m in names.split()]; "
         "allowed = ('harness.store', 'harness.metrics', *light); "
         "bad = {'torch', 'ray', 'mlflow', 'omegaconf', 'optuna'} & set(sys.modules); "
