@@ -278,7 +278,8 @@ def shown_line(line: Line) -> dict[str, str]:
     """A line as text: shares in percent, other metrics in the table's unit."""
     share = line.metric not in MEASURED
     number = (lambda v: f"{100 * v:.1f}") if share else _figure
-    interval = "" if line.low is None else f"{number(line.low)} to {number(line.high)}"
+    ends = (line.low, line.high)
+    interval = " to ".join(number(end) for end in ends if end is not None)
     sign = (
         ""
         if line.difference is None
