@@ -10,7 +10,16 @@ import pytest
 from harness import tracking
 from harness.tracking import client as shared
 from harness.tracking import content
-from methods.marks import IMPORTED, MEANING, NOTED, OLD_CODE, RANDOM_INIT, TEST_SELECTED, meaning
+from methods.marks import (
+    IMPORTED,
+    MEANING,
+    NOTED,
+    OLD_CODE,
+    RANDOM_INIT,
+    TEST_SELECTED,
+    UNTRAINED,
+    meaning,
+)
 from reports.numbers.frame import results_frame
 from reports.numbers.stores import gather
 from reports.page.render import write_report
@@ -67,7 +76,7 @@ def test_a_mark_that_a_launch_gives_a_cell_stands_in_every_form(build, tmp_path)
 
 
 def test_every_mark_of_the_contract_is_explained():
-    assert set(NOTED) == {RANDOM_INIT, TEST_SELECTED, IMPORTED} <= set(MEANING)
+    assert set(NOTED) == {RANDOM_INIT, UNTRAINED, TEST_SELECTED, IMPORTED} <= set(MEANING)
 
 
 def test_how_settings_were_chosen_marks_rows_that_another_launch_computed(build):
