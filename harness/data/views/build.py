@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,8 +26,8 @@ from harness.data.samples import SPLITS, Category, Ref, Sample
 from harness.data.views import quality, simulated
 from harness.data.views.choice import resolved
 from harness.data.views.reference import Reference, measure
-from harness.data.views.registry import builder_of
-from harness.store.frames import frames_told
+from harness.data.views.registry import Builder, builder_of
+from harness.store.frames import Frame, Size, frames_told
 from harness.store.prepared import INDEX, MASK
 from methods.declaration import View
 from methods.seeds import seed_for
@@ -38,7 +39,34 @@ MASKED = ("test", simulated.SPLIT)
 def prepare(sample: Sample, view: View) -> dict[str, np.ndarray]:
     """The arrays of one sample in a view, "mask" among them, before what needs all samples."""
     seed = seed_for("plane", sample.category, sample.id)
-    return builder_of(type(view)).prepare(sample, view, seed)
+    made = builder_of(type(view)).prepare(sample, view, seed)
+    if why := _unfit(made):
+        raise TypeError(f"view {view.name!r} of {sample.category}/{sample.id}: {why}")
+    return made
+
+
+def _unfit(made: Any) -> str:
+    """Why what a view's `prepare` returned cannot be stored; "" if it can."""
+    if not isinstance(made, dict):
+        return f"prepare returned {made!r:.60}; it must be a dict of arrays"
+    for name, array in made.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+            what = getattr(array, "dtype", type(array).__name__)
+            return f"prepare returned {name!r} as {what}; it must be an array of numbers or bool"
+    if MASK not in made or made[MASK].ndim != 2:
+        there = f" with {made[MASK].ndim} axes" if MASK in made else ""
+        return f"prepare returned no {MASK!r} (rows, columns){there}; it has {', '.join(made)}"
+    return ""
+
+
+def _frame(builder: Builder[Any], view: View, size: Size) -> Frame:
+    found = builder.frame(view, size)
+    if not isinstance(found, Frame):
+        raise TypeError(
+            f"view {view.name!r}: frame returned {found!r:.60}; it must be a "
+            "harness.store.frames.Frame"
+        )
+    return found
 
 
 def build_view(
@@ -72,7 +100,8 @@ def build_view(
 
     def prepared(ref: Ref | simulated.Simulated) -> tuple[Reference, dict[str, np.ndarray]]:
         sample = ref.read()
-        return measure(sample, builder.frame(view, sample.mask.shape)), prepare(sample, view)
+        frame = _frame(builder, view, sample.mask.shape)
+        return measure(sample, frame), prepare(sample, view)
 
     done, rows = 0, {}
     seen: dict[str, list[Reference]] = {split: [] for split in PARTS}
@@ -192,7 +221,13 @@ class _Rows:
         if not self.files:
             self.create(arrays)
         for name, like in self.like.items():
-            assert (arrays[name].dtype, arrays[name].shape) == (like.dtype, like.shape)
+            made = arrays.get(name)
+            if made is None or (made.dtype, made.shape) != (like.dtype, like.shape):
+                now = "there is none" if made is None else f"it is {made.dtype} {made.shape}"
+                raise ValueError(
+                    f"the view's {name!r} is {like.dtype} {like.shape} of the first sample, and "
+                    f"{now} of another: all must have one type and shape"
+                )
             self.files[name].write(np.ascontiguousarray(arrays[name]))
 
     def remove(self, name: str) -> None:

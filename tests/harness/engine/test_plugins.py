@@ -19,7 +19,7 @@ from harness.cli.errors import describe, plugged
 from harness.cli.launch import exit_with
 from harness.data import datasets
 from harness.data.blind import blind
-from harness.data.views import registry
+from harness.data.views import build, registry
 from harness.engine.code import PLUGINS, admit_plugins, lay_plugins
 from harness.engine.evaluation import predict_all
 from harness.engine.job import run_job
@@ -33,6 +33,7 @@ from methods.contract import Method, Prediction, Samples
 from methods.errors import UserError
 from methods.fitness import unfit
 from methods.plugins import PluginError
+from methods.views import PlainView
 from tests.harness.conftest import planned, run
 from tests.test_bring_your_own import FILES, alone  # noqa: F401
 
@@ -422,6 +423,39 @@ def test_a_method_that_ends_the_program_fails_its_cell_alone(mine, tmp_path):
     mine.write_text("import sys\n" + text)
     (failure,) = run(planned("methods=[mean_depth]"), Store(tmp_path / "store")).failures
     assert re.fullmatch(rf"SystemExit: 3 \({mine}, line \d+\)", failure.reason)
+
+
+MASK = np.zeros((4, 4), bool)
+
+
+@pytest.mark.parametrize(
+    "made, said",
+    [
+        (None, "prepare returned None; it must be a dict of arrays"),
+        ({"grey": MASK}, "prepare returned no 'mask' .*; it has grey"),
+        ({"mask": MASK[0]}, "no 'mask' .rows, columns. with 1 axes"),
+        ({"mask": MASK, "grey": [1.0]}, "returned 'grey' as list; it must be an array of numbers"),
+        ({"mask": MASK, "grey": np.zeros(2, object)}, "returned 'grey' as object; it must be"),
+    ],
+)
+def test_what_a_view_makes_of_a_sample_is_checked_and_named(monkeypatch, made, said):
+    builder = registry.Builder(PlainView, lambda sample, view, seed: made)
+    monkeypatch.setattr(build, "builder_of", lambda recipe: builder)
+    sample = types.SimpleNamespace(category="lid", id="train/good/000")
+    with pytest.raises(TypeError, match=f"^view 'plain' of lid/train/good/000: .*{said}"):
+        build.prepare(sample, PlainView())
+
+
+def test_samples_of_other_shapes_and_ways_back_that_are_none_are_told(tmp_path):
+    (tmp_path / "train").mkdir()
+    with build._Rows(tmp_path / "train", 2) as rows:
+        rows.write({"grey": np.zeros((4, 4), np.float32)})
+        with pytest.raises(ValueError, match=r"'grey' is float32 \(4, 4\) of the first"):
+            rows.write({"grey": np.zeros((3, 4), np.float32)})
+        rows.write({"grey": np.zeros((4, 4), np.float32)})
+    builder = registry.Builder(PlainView, build.prepare, frame=lambda view, size: None)
+    with pytest.raises(TypeError, match="view 'plain': frame returned None; it must be a"):
+        build._frame(builder, PlainView(), (4, 4))
 
 
 def test_a_signal_to_a_worker_is_no_failure_of_the_plug_in_at_work(mine):
