@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from harness.data.samples import Category
+from harness.data.samples import Category, paths_of
 from harness.store.files import checksum
 from harness.store.index import Stamp
 from methods.files import cache, read_cache, write_cache
@@ -98,7 +98,7 @@ class _Word:
 def _stamped(category: Category) -> dict[str, Stamp | None]:
     """Files by their names below the category's folder, sorted; None of what is none."""
     start = len(os.fspath(category.folder)) + 1
-    paths = sorted(map(os.fspath, category.files()))
+    paths = paths_of(category)
     return {path[start:]: Stamp.of(path) if Path(path).is_file() else None for path in paths}
 
 

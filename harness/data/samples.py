@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from methods.errors import UserError
 
@@ -203,7 +203,13 @@ class Category(ABC):
         """`list_split` sorted by id, with faults of the split as a whole last."""
         if split not in SPLITS:
             raise UserError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
-        refs, faults = self.list_split(split)
+        found = self.list_split(split)
+        if not isinstance(found, tuple) or len(found) != 2 or not _all_refs(found[0]):
+            raise UserError(
+                f"the reader of {self.folder} lists the split {split} as {found!r:.100}; "
+                "list_split must return (a list of Ref, a list of DataError)"
+            )
+        refs, faults = found
         odd = sorted({ref.defect for ref in refs} - {"good"})
         if odd and split != "test":
             use = (
@@ -255,7 +261,29 @@ class Dataset:
             raise UserError(
                 f"unknown category {name!r} of {self.root}; known: {', '.join(nearest)}"
             )
-        return self.make(name, self.root / name)
+        made = self.make(name, self.root / name)
+        if not isinstance(made, Category):
+            raise UserError(
+                f"the reader of {self.root} makes {made!r:.100} of {name}; make_category must "
+                "return a harness.data.samples.Category"
+            )
+        return made
+
+
+def _all_refs(found: Any) -> bool:
+    return isinstance(found, Sequence) and all(isinstance(ref, Ref) for ref in found)
+
+
+def paths_of(category: Category) -> list[str]:
+    """`Category.files`, sorted. Raises UserError if a reader gives something else."""
+    found = category.files()
+    try:
+        return sorted(map(os.fspath, found))
+    except TypeError as error:
+        raise UserError(
+            f"the reader of {category.folder}: files() returned {found!r:.100}; it must be a list "
+            "of paths"
+        ) from error
 
 
 def fingerprint(category: Category) -> str:
@@ -268,7 +296,7 @@ def fingerprint(category: Category) -> str:
     """
     digest = hashlib.sha256()
     start = len(os.fspath(category.folder)) + 1
-    for path in sorted(map(os.fspath, category.files())):
+    for path in paths_of(category):
         try:
             stat = os.stat(path)
             state = f"{stat.st_size} {stat.st_mtime_ns}"

@@ -19,6 +19,7 @@ from harness.cli.errors import describe, plugged
 from harness.cli.launch import exit_with
 from harness.data import datasets
 from harness.data.blind import blind
+from harness.data.samples import paths_of
 from harness.data.views import build, registry
 from harness.engine.code import PLUGINS, admit_plugins, lay_plugins
 from harness.engine.evaluation import predict_all
@@ -423,6 +424,27 @@ def test_a_method_that_ends_the_program_fails_its_cell_alone(mine, tmp_path):
     mine.write_text("import sys\n" + text)
     (failure,) = run(planned("methods=[mean_depth]"), Store(tmp_path / "store")).failures
     assert re.fullmatch(rf"SystemExit: 3 \({mine}, line \d+\)", failure.reason)
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        ("return [self._ref(row) for row in rows], []", "return rows", "lists the split train as"),
+        ("return [self._ref(row) for row in rows], []", "return rows, []", "lists the split train"),
+        ("return sorted(self.folder.iterdir())", "return None", "files.. returned None; it must"),
+        ("return CsvCategory(name, folder, options)", "return None", "makes None of lid; make_cat"),
+    ],
+)
+def test_what_a_reader_gives_is_checked_and_told_with_its_folder(tmp_path, old, new, said):
+    (tmp_path / "csv_folder.py").write_text(FILES["csv_folder.py"].replace(old, new))
+    plugins.use([str(tmp_path / "csv_folder.py")])
+    (tmp_path / "data/lid").mkdir(parents=True)
+    table = "split,defect,image,cloud,mask\ntrain,good,a.png,a.tiff,\n"
+    (tmp_path / "data/lid/list.csv").write_text(table)
+    with pytest.raises(UserError, match=f"the reader of {tmp_path}/data.* {said}"):
+        category = datasets.open_dataset("csv_folder", tmp_path / "data").category("lid")
+        paths_of(category)
+        category.samples("train")
 
 
 MASK = np.zeros((4, 4), bool)
