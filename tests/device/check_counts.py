@@ -54,9 +54,11 @@ def test_a_training_step_waits_for_little(device, samples, tmp_path, name, waits
     assert a_step["launches"] <= launches  # what there is, and a little for other versions of torch
 
 
-def test_a_step_of_the_stage_dada_waits_for_the_report_alone(device):
+@pytest.mark.parametrize("restart_below", [0.0, 0.1], ids=["3dsr", "3dsr, codes restart"])
+def test_a_step_of_the_stage_dada_waits_for_the_report_alone(device, restart_below):
     def waits(steps):
-        cls, settings = methods.get("3dsr"), tiny_of("3dsr", dada__train__steps=steps)
+        changed = {"dada__net__restart_below": restart_below, "dada__train__steps": steps}
+        cls, settings = methods.get("3dsr"), tiny_of("3dsr", **changed)
         own = cls.stage_settings(settings, "rgb+3d")["dada"]
         with fake.counted() as found:
             cls.stages["dada"](own, Run(device=device)).fit({})
