@@ -16,7 +16,7 @@ MADE = [
     "--size",
     "48",
     "--train",
-    "2",
+    "3",
     "--validation",
     "0",
     "--good",
@@ -42,16 +42,16 @@ def test_what_is_made_passes_the_check_and_can_be_shown(
         capsys, monkeypatch, "data", "make", "synthetic", root, "--layout", layout, *MADE
     )
     assert code == 0, err
-    assert "cookie: 7 samples" in out and "relief run --data" in out
+    assert "cookie: 8 samples" in out and "relief run --data" in out
 
     code, out, err = relief(
         capsys, monkeypatch, "data", "check", root, "--json", tmp_path / "c.json"
     )
     assert code == 0, err
     kind = "folder" if layout == "mvtec3d" else "eyecandies"
-    assert f"{root}: {kind}\n" in out and "7 samples opened, errors: 0, warnings: 0" in out
+    assert f"{root}: {kind}\n" in out and "8 samples opened, errors: 0, warnings: 0" in out
     report = json.loads((tmp_path / "c.json").read_text())
-    assert report["ok"] and report["counts"]["cookie"]["train"] == {"good": 2}
+    assert report["ok"] and report["counts"]["cookie"]["train"] == {"good": 3}
 
     code, out, err = relief(
         capsys,

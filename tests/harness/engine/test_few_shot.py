@@ -76,7 +76,7 @@ def test_a_cell_is_fitted_on_the_samples_drawn_and_says_so(tiny_store, tmp_path,
     assert seen == [tuple(opaque_id(view.spec.data, "cookie", id) for id in drawn)]
     result = store.result(plan.cells[0]["key"])
     assert result.counts["train"] == 2 and result.counts["train_available"] == 6
-    assert result.marks == ["2-shot"]  # beside its numbers in every table
+    assert result.marks == ["2-shot", "untrained"]  # beside its numbers in every table
 
 
 def test_only_the_cell_depends_on_the_number_of_samples():
