@@ -22,6 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from harness.data import registered
 from harness.data.samples import SPLITS, Category, Ref, Sample
 from harness.data.views import quality, simulated
 from harness.data.views.choice import resolved
@@ -90,6 +91,8 @@ def build_view(
     builder = builder_of(type(view))
     started = time.perf_counter()
     view, choice = resolved(category, view)
+    # of own data; the published ones are what their papers were written about
+    odd = [one.code for one in registered.of_category(category)] if choice else []
     real = {split: category.samples(split) for split in SPLITS}
     refs: dict[str, Sequence[Ref | simulated.Simulated]] = {
         **real,
@@ -126,7 +129,8 @@ def build_view(
                 array.flush()
             for name in rows[split].like.keys() - arrays.keys():
                 rows[split].remove(name)
-    found = quality.judge(seen, {split: rows[split].mapped() for split in PARTS}, view)
+    made = {split: rows[split].mapped() for split in PARTS}
+    found = quality.judge(seen, made, view, odd)
     for split in PARTS:
         _write_index(folder / split, refs[split], seen[split], found[split], rows[split])
     seconds = time.perf_counter() - started

@@ -7,7 +7,7 @@ that plans, tables and pages can tell a view that is suspect.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -39,12 +39,14 @@ MEANING = {
     "crossed-axes": "the cloud's rows and columns are not those of the image",
     "no-cloud": "x, y and z are not those of points",
     "frozen-depth": "several samples have the same depth",
+    "colour-off-depth": "the edges of colour and depth do not meet",
 }
 OF_SAMPLES = {  # oddity -> flag
     "stand_in_depth": "stand-in-depth",
     "crossed_axes": "crossed-axes",
     "no_cloud": "no-cloud",
 }
+OF_TRAINING = {"colour_off_depth": "colour-off-depth"}  # the same, of its samples together
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,12 @@ def judge(
     references: Mapping[str, Sequence[Reference]],
     splits: Mapping[str, Mapping[str, np.ndarray]],
     view: View,
+    odd: Collection[str] = (),
 ) -> dict[str, list[Quality]]:
-    """The quality of every sample, by split. splits: the finished arrays of the view."""
+    """The quality of every sample, by split.
+
+    splits: the finished arrays of the view; odd: codes of what is odd of the training samples
+    """
     normals = [
         r.normal
         for split in ("train", *references)
@@ -81,6 +87,8 @@ def judge(
         if r.normal is not None
     ]
     usual = np.median(normals, axis=0) if normals else None
+    with_depth = bool({"depth", "xyz"} & splits["train"].keys())
+    off = [OF_TRAINING[code] for code in odd if with_depth and code in OF_TRAINING]
     clouds = Counter(r.digest for split in SPLITS for r in references.get(split, ()) if r.digest)
 
     def one(split: str, i: int, reference: Reference) -> Quality:
@@ -88,6 +96,7 @@ def judge(
         found = _one(reference, arrays, view, usual)
         more = [OF_SAMPLES[code] for code in reference.odd if code in OF_SAMPLES]
         more += ["frozen-depth"] * (clouds[reference.digest] > 1 and split in SPLITS)
+        more += off * (split == "train")
         return replace(found, flags=(*found.flags, *more))
 
     return {

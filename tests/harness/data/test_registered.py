@@ -8,6 +8,8 @@ import pytest
 from harness.data.check import check
 from harness.data.datasets import open_dataset
 from harness.data.registered import WAYS, compare
+from harness.data.views.build import build_view
+from harness.data.views.recipes import RECIPES
 from tests.harness.data.scans import sample, scan, write_scan
 
 
@@ -61,11 +63,19 @@ def test_a_symmetric_part_and_noise_say_nothing():
     assert compare([replace(one, xyz=one.xyz * 0) for one in square]) is None
 
 
-def test_the_check_of_own_data_tells_it_once_a_category(tmp_path):
+def test_the_check_of_own_data_tells_it_once_a_category_and_its_views_are_suspect(tmp_path):
     for i in range(4):
         one = part(i)
         write_scan(tmp_path / "ell/train/good", f"{i:03}", one.rgb[:, ::-1], one.xyz)
     one = part(9)
     write_scan(tmp_path / "ell/test/good", "000", one.rgb[:, ::-1], one.xyz)
-    told = [p for p in check(open_dataset("auto", tmp_path)).problems if "edges" in p.problem]
+    dataset = open_dataset("auto", tmp_path)
+    told = [p for p in check(dataset).problems if "edges" in p.problem]
     assert len(told) == 1 and "mirrored" in told[0].problem and "data show" in told[0].todo
+
+    def suspect(background, name="plain"):
+        view = RECIPES[name]().on(background)
+        made = build_view(dataset.category("ell"), view, tmp_path / "view")
+        return "colour-off-depth" in made["quality"]["suspect"]
+
+    assert suspect("auto") and not suspect("none")  # whose owner knows better
