@@ -64,4 +64,4 @@ def synthesise(image, depth, foreground, draws, i, settings):
     mixed = (1 - d["beta"]) * d["texture"] / 255 + d["beta"] * image
     rgb = image if d["drop_rgb"] else np.where(mask[..., None], mixed, image)
     depth = depth if d["drop_depth"] else depth + d["p_z"] * change
-    return rgb, depth, mask & ~bool(d["drop_rgb"] and d["drop_depth"])
+    return rgb, depth, mask & (not (d["drop_rgb"] and d["drop_depth"]))
