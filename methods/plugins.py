@@ -273,6 +273,12 @@ def quits(error: BaseException) -> bool:
     return str(last.f_globals.get("__name__", "")).partition(".")[0] != "ray"
 
 
+def pass_exit(error: BaseException) -> None:
+    """Raise again what asks to end the program, unless a plug-in's code did."""
+    if isinstance(error, SystemExit) and not quits(error):
+        raise error
+
+
 def blamed(error: BaseException) -> str | None:
     """The plug-in in whose code an error was raised; None if it was not in one's."""
     raised = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]

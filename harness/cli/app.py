@@ -144,8 +144,7 @@ def main() -> None:
             outside.join()
         built(left)(args=left)
     except (Exception, SystemExit) as error:
-        if isinstance(error, SystemExit) and not plugins.quits(error):
-            raise
+        plugins.pass_exit(error)
         sys.exit(tell(error, debug))
 
 

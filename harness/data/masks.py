@@ -15,7 +15,7 @@ from harness.data.images import traces
 from harness.data.oddities import MOST_DEFECT, Oddity
 from harness.data.resize import nearest
 from harness.data.samples import Ref
-from harness.data.views.quality import LEAST_FOREGROUND, SURE_OBJECT
+from harness.data.views.quality import LEAST_FOREGROUND, standing
 from harness.data.views.reference import GRID, Reference
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def marks(mask: np.ndarray, reference: Reference) -> Marks | None:
 
 
 def _at_object(mask: np.ndarray, reference: Reference) -> float | None:
-    if reference.doubts or reference.on_object is None or reference.object < SURE_OBJECT:
+    if (there := standing(reference)) is None:
         return None
-    near = ndimage.binary_dilation(reference.on_object, iterations=BESIDE)
+    near = ndimage.binary_dilation(there, iterations=BESIDE)
     near = ndimage.binary_fill_holes(near)
     here = nearest(mask, GRID)
     return float(near[here].mean()) if here.any() else None
@@ -90,8 +90,8 @@ def region(mask: np.ndarray | None, reference: Reference) -> Region | None:
     """mask (H, W) bool"""
     if mask is None:
         return None
-    there, sure = reference.on_object, not reference.doubts and reference.object >= SURE_OBJECT
-    covered = float(nearest(mask, GRID)[there].mean()) if sure and there is not None else None
+    there = standing(reference)
+    covered = None if there is None else float(nearest(mask, GRID)[there].mean())
     return Region(float(mask.mean()), covered)
 
 

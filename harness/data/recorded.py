@@ -68,18 +68,18 @@ def of_recording(seen: Sequence[Seen]) -> Iterator[Oddity]:
 
 
 def _grey(seen: Sequence[Seen]) -> Iterator[Oddity]:
-    grey = [one for one in seen if one.picture.grey and one.picture.thumb.any()]
-    if grey and len(grey) < len(seen):
-        some, rest = ("grey", "coloured")
-        if len(grey) * 2 > len(seen):
-            some, rest = rest, some
-            grey = [one for one in seen if one not in grey]
-        yield Oddity(
-            "some_grey",
-            grey[0].ref.rgb,
-            f"{len(grey)} of {len(seen)} images are {some}, the others {rest}",
-            "write all from the same camera's images alike",
-        )
+    grey = [one.picture.grey and bool(one.picture.thumb.any()) for one in seen]
+    if len(set(grey)) < 2:
+        return
+    fewer = sum(grey) * 2 <= len(seen)  # the grey ones are
+    odd = [one for one, is_grey in zip(seen, grey) if is_grey == fewer]
+    some, rest = ("grey", "coloured") if fewer else ("coloured", "grey")
+    yield Oddity(
+        "some_grey",
+        odd[0].ref.rgb,
+        f"{len(odd)} of {len(seen)} images are {some}, the others {rest}",
+        "write all from the same camera's images alike",
+    )
 
 
 def _blank(seen: Sequence[Seen]) -> Iterator[Oddity]:

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from harness.data.oddities import Oddity
 from harness.data.samples import Category, DataError, Sample
+from harness.data.views.choice import spread
 
 LOOKED_AT = 12  # training samples, at even distances
 FEWEST = 3  # of them, for a judgement
@@ -56,11 +57,10 @@ class Misfit:
 def of_category(category: Category) -> Iterator[Oddity]:
     """What some of the training samples say."""
     refs = category.list_split("train")[0]
-    places = np.linspace(0, len(refs) - 1, LOOKED_AT).astype(int) if refs else []
     samples = []
-    for i in sorted(set(places)):
+    for ref in spread(refs, LOOKED_AT):
         with contextlib.suppress(DataError):  # told where all are opened
-            samples.append(refs[i].load())
+            samples.append(ref.load())
     if samples and (found := compare(samples)):
         yield Oddity(
             "colour_off_depth",

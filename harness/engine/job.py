@@ -87,8 +87,7 @@ def run_job(description: dict[str, Any], store_path: str, attempt: int = 1) -> O
                     store.set_aside(error.key, error.why)
             return Outcome(job.key, DAMAGED, error.why, tuple(log))
         except (Exception, SystemExit) as error:  # any failure is a result; the others go on
-            if isinstance(error, SystemExit) and not plugins.quits(error):
-                raise
+            plugins.pass_exit(error)
             lines = (*log, *traceback.format_exc().splitlines())
             return _failed(job, error, lines)
 

@@ -37,8 +37,7 @@ def influences(scored: Scored, metrics: Sequence[Metric]) -> dict[str, np.ndarra
                     continue
                 change = _change(scored, metric, whole, without)
             except (Exception, SystemExit) as error:  # whatever a metric from outside may raise
-                if isinstance(error, SystemExit) and not plugins.quits(error):
-                    raise
+                plugins.pass_exit(error)
                 where = scored.name or "category"
                 why = f"it has no interval: {plugins.told(error)}"
                 warnings.warn(f"{where}: {metric.name}: {why}", stacklevel=2)

@@ -234,8 +234,7 @@ def computed(scored: Scored, metrics: Sequence[Metric]) -> tuple[dict[str, float
         try:
             found[metric.name] = _number(metric.formula(scored))
         except (Exception, SystemExit) as error:  # whatever a metric from outside may raise
-            if isinstance(error, SystemExit) and not plugins.quits(error):
-                raise
+            plugins.pass_exit(error)
             failures[metric.name] = why = plugins.told(error)
             where = scored.name or "category"
             warnings.warn(f"{where}: {metric.name} is left out: {why}", stacklevel=2)

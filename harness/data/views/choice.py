@@ -45,7 +45,7 @@ def resolved(category: Category, view: View) -> tuple[View, Choice | None]:
 
 def choose(category: Category) -> Choice:
     """mask if training samples have one; plane if what stands on a plane is alike; else none."""
-    refs = _some(category.samples("train"))
+    refs = spread(category.samples("train"), LOOKED_AT)
     samples = [ref.load() for ref in refs]
     masked = sum(sample.region is not None for sample in samples)
     if masked == len(samples):
@@ -101,5 +101,7 @@ def _reason(found: Sequence[Reference], shares: np.ndarray) -> str:
     )
 
 
-def _some(refs: Sequence[Ref]) -> list[Ref]:
-    return [refs[i] for i in sorted(set(np.linspace(0, len(refs) - 1, LOOKED_AT).astype(int)))]
+def spread(refs: Sequence[Ref], count: int) -> list[Ref]:
+    """So many of them at most, at even distances."""
+    places = np.linspace(0, len(refs) - 1, count).astype(int) if refs else []
+    return [refs[i] for i in sorted(set(places))]

@@ -152,12 +152,18 @@ def of_plane(
     here = nearest(foreground, GRID)
     kept = float((here & there).sum() / max(there.sum(), 1))
     other = float((here & ~there).sum() / max(here.sum(), 1))
-    if not reference.doubts and reference.object >= SURE_OBJECT:
+    if standing(reference) is not None:
         if kept < LEAST_KEPT:
             flags.append("object-lost")
         elif other > MOST_OTHER:
             flags.append("table-kept")
     return values | {"kept": kept}, flags
+
+
+def standing(reference: Reference) -> np.ndarray | None:
+    """What certainly stands on a plane, (GRID, GRID) bool; None where nothing is judged by it."""
+    sure = not reference.doubts and reference.object >= SURE_OBJECT
+    return reference.on_object if sure else None
 
 
 def _seen(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
